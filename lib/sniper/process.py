@@ -1,0 +1,32 @@
+"""What a process needs before MXNet 1.9.1 is imported: one place, run by `import sniper`.
+
+* NumPy 1.24 removed the aliases `np.bool`, `np.object`, ... that MXNet 1.9.1 still reads.
+* Extension operators are never told the write request: with 8 or more uses of one variable MXNet
+  sums gradients in place and the operator would overwrite them. A high cap turns that off.
+* MXNet uses half of the cores that it finds; it is about 1.8x slower when OMP_NUM_THREADS is unset.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+_ALIASES = {"bool": bool, "object": object, "int": int, "float": float, "complex": complex}
+
+
+def prepare_process() -> None:
+    """Sets the aliases and the environment; keeps every variable that the user has set."""
+    for name, builtin in _ALIASES.items():
+        if name not in np.__dict__:
+            setattr(np, name, builtin)
+    os.environ.setdefault("MXNET_EXEC_INPLACE_GRAD_SUM_CAP", "1000")
+    os.environ.setdefault("MXNET_CUDNN_AUTOTUNE_DEFAULT", "0")
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,28 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import sniper  # noqa: F401  (prepares the process before any test imports MXNet)
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of the golden vectors."""
+    return REPO / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def coco_mini() -> Path:
+    """Folder of real COCO images in the official layout; skips where they are not present."""
+    shared = Path(os.environ.get("SNIPER_SHARED", REPO.parent / "shared"))
+    folder = shared / "data" / "coco_mini"
+    if not folder.is_dir():
+        pytest.skip("no real COCO images here: set SNIPER_SHARED to the folder with data/coco_mini")
+    return folder

@@ -1,0 +1,83 @@
+"""Scale factors of the image pyramid, in training and at test time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Union
+
+from sniper.errors import ConfigError
+
+# One entry of SCALES: a factor, or (short side, long side) in px.
+Scale = Union[float, Sequence[float]]
+
+
+def level_factors(width: int, height: int, scales: Sequence[Scale]) -> tuple[float, ...]:
+    """Factors image px -> scaled px of the training pyramid (2018 behaviour).
+
+    Args:
+        width: image width in px.
+        height: image height in px.
+        scales: finest level first. Either pairs (short side, long side) in px: the short side is
+            scaled to its target unless the long side would become too long; a target that is not
+            positive is no limit. Or numbers: factors, of which the last is a target long side.
+
+    Raises:
+        ConfigError: the two kinds are mixed, or a level has no target at all.
+    """
+    pairs = [isinstance(scale, Sequence) for scale in scales]
+    if not scales or any(pairs) != all(pairs):
+        raise ConfigError(
+            "the pyramid must be all pairs of px or all numbers",
+            where="TRAIN.SCALES",
+            got=list(scales),
+            expected="like [[1400, 2000], [800, 1280], [-1, 512]] or [3.0, 1.667, 512.0]",
+        )
+    if pairs[0]:
+        return tuple(_pair_factor(width, height, scale) for scale in scales)
+    if min(scales) <= 0:
+        raise ConfigError(
+            "pyramid factors must be positive", where="TRAIN.SCALES", got=list(scales)
+        )
+    return (*(float(scale) for scale in scales[:-1]), float(scales[-1]) / max(width, height))
+
+
+def level_size(width: int, height: int, factor: float) -> tuple[int, int]:
+    """Width and height of a level in scaled px (truncated, 2018 behaviour)."""
+    return int(width * factor), int(height * factor)
+
+
+def test_factor(width: int, height: int, scale: Sequence[float]) -> float:
+    """Factor image px -> network px at test time for one (short side, long side) in px.
+
+    Args:
+        width: image width in px; always that of the whole image, also for chips.
+        height: image height in px.
+        scale: targets of the short and of the long side, both positive.
+
+    Raises:
+        ConfigError: a target is not positive (2018 had no "no limit" at test time).
+    """
+    if len(scale) != 2 or min(scale) <= 0:
+        raise ConfigError(
+            "a test scale is a pair of positive px: short side, longest long side",
+            where="TEST.SCALES",
+            got=list(scale),
+        )
+    return _pair_factor(width, height, scale)
+
+
+def _pair_factor(width: int, height: int, scale: Sequence[float]) -> float:
+    short, long = min(width, height), max(width, height)
+    if len(scale) != 2 or max(scale) <= 0:
+        raise ConfigError(
+            "a pyramid level needs a target for its short or its long side",
+            where="TRAIN.SCALES",
+            got=list(scale),
+        )
+    low, high = scale
+    if low <= 0:
+        return high / long
+    factor = low / short
+    if high > 0 and round(factor * long) > high:
+        factor = high / long
+    return factor

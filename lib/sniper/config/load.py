@@ -1,0 +1,104 @@
+"""Loading, showing and saving configurations.
+
+`load_config` returns an EasyDict with every key of the schema. Sequences are tuples at every depth,
+arrays are float64 arrays, texts are str, and values that depend on other keys are filled in (see
+`sniper.config.rules`). Two configurations are equal exactly when `dump_config` gives the same text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from easydict import EasyDict
+
+from sniper.config.checks import find_problems
+from sniper.config.merge import Merged, merge_file, merge_overrides, raise_problems
+from sniper.config.recipes import find_recipe
+from sniper.config.rules import apply_rules
+from sniper.config.schema import SCHEMA
+from sniper.files import atomic_write_text
+
+
+def load_config(path_or_recipe: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
+    """Reads, merges and checks a configuration.
+
+    Precedence: defaults < `_BASE_` file < the file < `--set` pairs < run-time rules.
+
+    Args:
+        path_or_recipe: path of a yml file, or the name of a recipe with or without `.yml`.
+        overrides: the items of `--set`: KEY VALUE KEY VALUE ...
+
+    Returns:
+        The resolved configuration; `name` is the file's name up to the first dot unless it is set.
+
+    Raises:
+        ConfigError: a file is missing or broken, or keys or values are wrong; lists all problems.
+    """
+    path = find_recipe(path_or_recipe)
+    merged = Merged()
+    merge_file(merged, path)
+    merge_overrides(merged, overrides)
+    raise_problems(merged.problems, path)
+    merged.values["name"] = merged.values["name"] or path.name.split(".")[0]
+    apply_rules(merged)
+    raise_problems(find_problems(merged.values), path)
+    return EasyDict(_nest(merged.values))
+
+
+def dump_config(cfg: Mapping[str, Any]) -> str:
+    """The configuration as plain yaml (lists, no tags) in schema order."""
+    values = {path: plain(_lookup(cfg, path)) for path in SCHEMA}
+    return yaml.dump(
+        _nest(values), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=100
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Sections as blocks, sequences in one line."""
+
+    def represent_list(self, data: list) -> yaml.Node:
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)
+
+
+def save_config(cfg: Mapping[str, Any], path: str | Path) -> None:
+    """Writes `dump_config` so that `load_config` of the file gives the same configuration.
+
+    Raises:
+        TrainingError: the file could not be written.
+    """
+    header = "# Resolved configuration of a run: all defaults and --set values are in it.\n"
+    atomic_write_text(path, header + dump_config(cfg))
+
+
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *sections, name = path.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = value
+    return tree
+
+
+def _lookup(cfg: Mapping[str, Any], path: str) -> Any:
+    node: Any = cfg
+    for part in path.split("."):
+        node = node[part]
+    return node
+
+
+def plain(value: Any) -> Any:
+    """Arrays and tuples as lists, at every depth."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    return value

@@ -1,0 +1,130 @@
+"""Keys outside TRAIN and TEST: run, devices, network and data set."""
+
+from __future__ import annotations
+
+from sniper.config.key import LEGACY, Key
+from sniper.config.kinds import Array, Bool, Float, Int, Seq, Text
+
+SYMBOLS = (
+    "resnet_mx_101_e2e",
+    "resnet_mx_50_e2e",
+    "resnet_mx_18_e2e",
+    "mobilenetv2_e2e",
+    "resnet_mx_101_e2e_mask",
+)
+KVSTORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync")
+
+RUN_KEYS = (
+    Key(
+        "name",
+        Text(),
+        None,
+        "Name of the run and of its folder; None: the file's name up to the first dot.",
+        optional=True,
+    ),
+    Key("seed", Int(minimum=0), 0, "Seed of every random stream: chips, targets, new weights."),
+    Key("proposal_path", Text(), "data/proposals", "Folder of the proposal files for training."),
+    Key("MXNET_VERSION", Text(), "", "Name of the 2018 framework build.", LEGACY),
+    Key("output_path", Text(), "./output", "Root folder of models, logs and results."),
+    Key("symbol", Text(SYMBOLS), "resnet_mx_101_e2e", "Network to build."),
+    Key("gpus", Text(), "", "Comma list of GPU ordinals; empty or 'cpu': run on the CPU."),
+    Key("CLASS_AGNOSTIC", Bool(), True, "The box head is always class-agnostic.", LEGACY),
+    Key("default.kvstore", Text(KVSTORES), "device", "How MXNet sums gradients over devices."),
+)
+
+NETWORK_KEYS = (
+    Key(
+        "network.pretrained",
+        Text(),
+        "",
+        "Prefix of the initial weights; empty: start from random weights.",
+    ),
+    Key(
+        "network.pretrained_epoch",
+        Int(minimum=0),
+        0,
+        "Number in the file name <prefix>-0000.params of the initial weights.",
+    ),
+    Key(
+        "network.PIXEL_MEANS",
+        Array(3),
+        (0.0, 0.0, 0.0),
+        "Blue, green, red means that are subtracted from the image.",
+    ),
+    Key("network.RPN_FEAT_STRIDE", Int(minimum=1), 16, "Pixels per cell of the anchor grid."),
+    Key(
+        "network.FIXED_PARAMS",
+        Seq(Text(), empty_allowed=True),
+        ("gamma", "beta"),
+        "Parameters whose name contains any of these are not trained.",
+    ),
+    Key("network.ANCHOR_RATIOS", Seq(Float(minimum=1e-6)), (0.5, 1.0, 2.0), "Height/width."),
+    Key(
+        "network.ANCHOR_SCALES",
+        Seq(Float(minimum=1e-6)),
+        (8.0, 16.0, 32.0),
+        "Anchor sizes in multiples of the stride.",
+    ),
+    Key(
+        "network.NUM_ANCHORS",
+        Int(minimum=1),
+        None,
+        "Anchors per cell: ratios x scales; None computes it.",
+        optional=True,
+    ),
+    Key(
+        "network.ANCHOR_ROUNDING",
+        Text(("legacy", "half_up")),
+        "legacy",
+        "legacy: RPN targets round half to even as in 2018; half_up: as the proposal operators.",
+    ),
+    Key(
+        "network.BN_MODE",
+        Text(("batch", "frozen")),
+        "batch",
+        "frozen: global statistics, scale and shift fixed; for few chips per device.",
+    ),
+    Key(
+        "network.BN_MOMENTUM",
+        Float(minimum=0, maximum=1),
+        0.995,
+        "Momentum of the running averages of BatchNorm; the --momentum flag wins.",
+    ),
+    Key(
+        "network.PADDING",
+        Text(("symmetric", "tf_same")),
+        "symmetric",
+        "MobileNetV2: tf_same fits backbones that were trained with TensorFlow.",
+    ),
+    Key(
+        "network.WIDTH",
+        Float(minimum=0.05, maximum=4),
+        1.0,
+        "Channel multiplier of MobileNetV2 and of the small ResNet.",
+    ),
+    Key(
+        "network.ACTIVATION", Text(("relu6", "relu")), "relu6", "Activation of MobileNetV2 blocks."
+    ),
+    Key("network.ROI_CHANNELS", Int(minimum=1), 256, "Channels of the map that RoIs pool from."),
+    Key(
+        "network.FC_CHANNELS",
+        Int(minimum=0),
+        0,
+        "Width of the two dense layers of the box head; 0: 1024, or 512 for MobileNetV2.",
+    ),
+)
+
+DATASET_KEYS = (
+    Key("dataset.dataset", Text(), "PascalVOC", "Kind of data set: coco, PascalVOC, ..."),
+    Key(
+        "dataset.image_set",
+        Text(),
+        "2007_trainval",
+        "Training sets joined by '+'; also names the model folder, for testing too.",
+    ),
+    Key("dataset.test_image_set", Text(), "2007_test", "Set for testing or proposal extraction."),
+    Key("dataset.root_path", Text(), "./data", "Parent of the cache folder."),
+    Key("dataset.dataset_path", Text(), "./data/VOCdevkit", "Root folder of the data set."),
+    Key("dataset.NUM_CLASSES", Int(minimum=2), 21, "Classes including the background."),
+    Key("dataset.proposal", Text(("rpn",)), "rpn", "Source of proposals for negative chips."),
+)

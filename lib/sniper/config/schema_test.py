@@ -1,0 +1,99 @@
+"""Keys of the TEST section."""
+
+from __future__ import annotations
+
+from sniper.config.key import LEGACY, Key
+from sniper.config.kinds import Bool, Float, Int, OneOrMany, Row, Seq, Text
+
+_RATIO = Float(minimum=0, maximum=1)
+_PER_SCALE_BOOL = Seq(Bool())
+
+PYRAMID_KEYS = (
+    Key(
+        "TEST.SCALES",
+        Seq(Row((Int(minimum=1), Int(minimum=1)))),
+        ((1400, 2000), (800, 1280), (480, 512)),
+        "(min side, max side) in px of each level.",
+    ),
+    Key(
+        "TEST.VALID_RANGES",
+        Seq(Row((Float(), Float()))),
+        ((-1.0, 90.0), (32.0, 180.0), (75.0, -1.0)),
+        "sqrt(area) in image px of the detections that each level keeps; -1: open.",
+    ),
+    Key(
+        "TEST.BATCH_IMAGES",
+        OneOrMany(Int(minimum=1)),
+        1,
+        "Images or chips per device, for each level or one number for all.",
+    ),
+    Key("TEST.AUTO_FOCUS", Bool(), False, "Coarse-to-fine inference on FocusChips."),
+    Key(
+        "TEST.DO_PRUNING",
+        _PER_SCALE_BOOL,
+        (False, False, False),
+        "Per level: take chips from the level before it and prune at their borders.",
+    ),
+    Key(
+        "TEST.CHIP_HYPERPARAMS",
+        Seq(Row((Int(), Float(), Int()))),
+        ((-1, -1.0, -1),) * 3,
+        "Per level, for the next one: dilation in cells, map threshold, least chip side in cells.",
+    ),
+    Key(
+        "TEST.USE_CACHE",
+        _PER_SCALE_BOOL,
+        (False, False, False),
+        "Per level: read detections and maps of an earlier run from disk.",
+    ),
+)
+
+RESULT_KEYS = (
+    Key("TEST.MAX_PER_IMAGE", Int(), 200, "Detections kept per image; 0 or less: all."),
+    Key("TEST.NMS", Float(), -1.0, "IoU of hard NMS; not positive: soft NMS is used."),
+    Key("TEST.NMS_SIGMA", Float(), 0.55, "Sigma of Gaussian soft NMS; not positive: off."),
+    Key(
+        "TEST.TEST_EPOCH",
+        Int(minimum=0),
+        None,
+        "Number of the checkpoint to test; None: TRAIN.end_epoch.",
+        optional=True,
+    ),
+    Key("TEST.CONCURRENT_JOBS", Int(minimum=1), 1, "Processes, each with its own networks."),
+    Key(
+        "TEST.RPN_POST_NMS_TOP_N",
+        Int(minimum=1),
+        300,
+        "RoIs per image; TEST.PROPOSAL_OP.post_nms_top_n wins when it is given as well.",
+    ),
+    Key("TEST.PROPOSAL_OP.pre_nms_top_n", Int(minimum=-1), 12000, "Boxes before NMS; -1: all."),
+    Key("TEST.PROPOSAL_OP.nms_thresh", _RATIO, 0.7, "IoU above which NMS drops a proposal."),
+    Key("TEST.PROPOSAL_OP.min_size", Int(minimum=0), 3, "Least side of a proposal in px."),
+    Key("TEST.PROPOSAL_OP.post_nms_top_n", Int(minimum=1), 300, "RoIs per image."),
+    Key("TEST.EXTRACT_PROPOSALS", Bool(), False, "Write proposals instead of detections."),
+    Key("TEST.PROPOSAL_SAVE_PATH", Text(), "output/proposals", "Folder of extracted proposals."),
+    Key("TEST.VISUALIZATION_PATH", Text(), "./debug/visualization", "Folder of --vis drawings."),
+    Key("TEST.VISUALIZE_INTERMEDIATE_SCALES", Bool(), False, "Draw every level, too."),
+)
+
+_DEAD = (
+    ("N_PROPOSAL_PER_SCALE", Int(), 300, "Was never read; see TEST.RPN_POST_NMS_TOP_N."),
+    ("HAS_RPN", Bool(), False, "Nothing."),
+    ("TEST_FLAG", Bool(), False, "Nothing."),
+    ("CXX_PROPOSAL", Bool(), True, "Proposals are always made by the compiled operator."),
+    ("PROPOSAL_NMS_THRESH", Float(), 0.7, "Nothing; see TEST.PROPOSAL_OP."),
+    ("PROPOSAL_PRE_NMS_TOP_N", Int(), 20000, "Nothing; see TEST.PROPOSAL_OP."),
+    ("PROPOSAL_POST_NMS_TOP_N", Int(), 2000, "Nothing; see TEST.PROPOSAL_OP."),
+    ("PROPOSAL_MIN_SIZE", Int(), 16, "Nothing; see TEST.PROPOSAL_OP."),
+    ("max_per_image", Int(), 300, "Nothing; see TEST.MAX_PER_IMAGE."),
+    ("test_epoch", Int(), 0, "Nothing; see TEST.TEST_EPOCH."),
+    ("RPN_NMS_THRESH", Float(), 0.7, "Never reached the operator; see TEST.PROPOSAL_OP."),
+    ("RPN_PRE_NMS_TOP_N", Int(), 6000, "Never reached the operator; see TEST.PROPOSAL_OP."),
+    ("RPN_MIN_SIZE", Int(), 16, "Never reached the operator; see TEST.PROPOSAL_OP."),
+)
+
+TEST_KEYS = (
+    PYRAMID_KEYS
+    + RESULT_KEYS
+    + tuple(Key(f"TEST.{name}", kind, value, doc, LEGACY) for name, kind, value, doc in _DEAD)
+)

@@ -1,0 +1,175 @@
+"""Keys of the TRAIN section."""
+
+from __future__ import annotations
+
+from sniper.config.key import LEGACY, NO_EFFECT, Key
+from sniper.config.kinds import Array, Bool, Float, Int, Row, Seq, Text, TrainScales
+
+_RATIO = Float(minimum=0, maximum=1)
+
+TASK_KEYS = (
+    Key("TRAIN.ONLY_PROPOSAL", Bool(), False, "Train the RPN only, to mine negative chips."),
+    Key("TRAIN.WITH_MASK", Bool(), False, "Train the mask head; needs a *_mask symbol."),
+    Key("TRAIN.AUTO_FOCUS", Bool(), False, "Train the FocusPixel branch of AutoFocus."),
+    Key(
+        "TRAIN.AUTO_FOCUS_SMALL_THRESH",
+        Float(),
+        -1.0,
+        "sqrt(area) in chip px below which a box is a focus target.",
+    ),
+    Key(
+        "TRAIN.AUTO_FOCUS_DC_LOW",
+        Float(),
+        -1.0,
+        "sqrt(area) in chip px up to which a box is too small to focus on (ignored).",
+    ),
+    Key(
+        "TRAIN.AUTO_FOCUS_DC_HIGH",
+        Float(),
+        -1.0,
+        "sqrt(area) in chip px from which a box is background for the focus map.",
+    ),
+)
+
+CHIP_KEYS = (
+    Key("TRAIN.CHIP_SIZE", Int(minimum=32), 512, "Side of a chip in px; a multiple of the stride."),
+    Key(
+        "TRAIN.SCALES",
+        TrainScales(),
+        (3.0, 1.667, 512.0),
+        "Pyramid, finest first: (min side, max side) pairs, or factors and a last long side in px.",
+    ),
+    Key(
+        "TRAIN.VALID_RANGES",
+        Seq(Row((Float(), Float()))),
+        ((-1.0, 80.0), (32.0, 150.0), (120.0, -1.0)),
+        "sqrt(area) in image px that each level trains; -1: open.",
+    ),
+    Key(
+        "TRAIN.COCO_SCALE_OVERRIDE",
+        Bool(),
+        True,
+        "2018 rule: COCO with 81 classes trains at (3.0, 1.667, 512.0) unless --set or a file "
+        "with _BASE_ gives TRAIN.SCALES; false: TRAIN.SCALES always counts.",
+    ),
+    Key("TRAIN.USE_NEG_CHIPS", Bool(), True, "Add negative chips; needs proposal files."),
+    Key("TRAIN.MAX_NEG_CHIPS", Int(minimum=0), 2, "Negative chips per image and epoch at most."),
+    Key(
+        "TRAIN.MAX_GT",
+        Int(minimum=1),
+        100,
+        "Boxes per chip that the targets hold; more are dropped and counted.",
+    ),
+    Key("TRAIN.MAX_POLYGON_LEN", Int(minimum=8), 500, "Numbers per encoded mask polygon."),
+    Key("TRAIN.FLIP", Bool(), True, "Add a mirrored copy of every image."),
+    Key("TRAIN.CPP_CHIPS", Bool(), False, "Chips are always cut by compiled code.", NO_EFFECT),
+    Key("TRAIN.CHIPS_DB_PARTS", Int(minimum=1), 20, "2018 memory setting.", NO_EFFECT),
+    Key("TRAIN.SHUFFLE", Bool(), True, "The order is always random.", LEGACY),
+)
+
+OPTIMISER_KEYS = (
+    Key("TRAIN.lr", Float(minimum=0), 0.0, "Base learning rate."),
+    Key("TRAIN.lr_step", Text(), "", "Comma list of epochs, fractions allowed, where lr drops."),
+    Key("TRAIN.lr_factor", Float(minimum=0), 0.1, "Factor of each drop."),
+    Key("TRAIN.warmup", Bool(), False, "Start with a linear warm-up."),
+    Key("TRAIN.warmup_lr", Float(minimum=0), 0.0, "Learning rate at which the warm-up starts."),
+    Key("TRAIN.warmup_step", Int(minimum=0), 0, "Updates of the warm-up."),
+    Key("TRAIN.momentum", _RATIO, 0.9, "SGD momentum."),
+    Key("TRAIN.wd", Float(minimum=0), 0.0005, "Weight decay."),
+    Key("TRAIN.clip_gradient", Float(minimum=0), 0.0, "Limit of each gradient value; 0: off."),
+    Key("TRAIN.fp16", Bool(), False, "Half precision with loss scaling (GPU runs)."),
+    Key("TRAIN.scale", Float(minimum=1e-6), 1.0, "Loss scale; used with fp16 only."),
+    Key("TRAIN.begin_epoch", Int(minimum=0), 0, "Epochs done before; shifts the lr steps."),
+    Key("TRAIN.end_epoch", Int(minimum=0), 0, "Epochs to train."),
+    Key("TRAIN.KEEP_CHECKPOINTS", Int(minimum=0), 0, "Newest checkpoints to keep; 0: all."),
+    Key("TRAIN.BATCH_IMAGES", Int(minimum=1), 2, "Chips per device and update."),
+    Key(
+        "TRAIN.bbox_loss_divisor",
+        Float(minimum=0),
+        0.0,
+        "Divisor of the box loss of the box head; 0: the 2018 constant 188*16. Set it when "
+        "BATCH_IMAGES is small.",
+    ),
+)
+
+TARGET_KEYS = (
+    Key("TRAIN.FG_THRESH", _RATIO, 0.5, "Image filter: IoU of a foreground row."),
+    Key("TRAIN.BG_THRESH_HI", _RATIO, 0.5, "Image filter: IoU below which a row is background."),
+    Key("TRAIN.BG_THRESH_LO", _RATIO, 0.0, "Image filter: lowest IoU of a background row."),
+    Key("TRAIN.RPN_BATCH_SIZE", Int(minimum=1), 256, "Anchors sampled per chip."),
+    Key("TRAIN.RPN_FG_FRACTION", _RATIO, 0.5, "Largest share of positive anchors."),
+    Key("TRAIN.RPN_POSITIVE_OVERLAP", _RATIO, 0.7, "IoU from which an anchor is positive."),
+    Key("TRAIN.RPN_NEGATIVE_OVERLAP", _RATIO, 0.3, "IoU below which an anchor is negative."),
+    Key(
+        "TRAIN.LEGACY_GT_CENTRE",
+        Bool(),
+        True,
+        "Box targets of the box head take the centre as x1 + w/2, as in 2018.",
+    ),
+    Key("TRAIN.PROPOSAL_OP.pre_nms_top_n", Int(minimum=-1), -1, "Boxes before NMS; -1: all."),
+    Key("TRAIN.PROPOSAL_OP.nms_thresh", _RATIO, 0.7, "IoU above which NMS drops a proposal."),
+    Key("TRAIN.PROPOSAL_OP.min_size", Int(minimum=0), 3, "Least side of a proposal in px."),
+    Key("TRAIN.PROPOSAL_OP.post_nms_top_n", Int(minimum=1), 300, "RoIs per chip."),
+)
+
+LOADER_KEYS = (
+    Key(
+        "TRAIN.NUM_PROCESS",
+        Int(minimum=-1),
+        -1,
+        "Loader processes: -1 one per core, 0 none (load in the main process); never more than "
+        "the cores.",
+    ),
+    Key("TRAIN.NUM_THREAD", Int(minimum=1), 8, "Image-reading threads.", NO_EFFECT),
+)
+
+_DEAD = (
+    ("model_prefix", Text(), "", "Nothing."),
+    ("ENABLE_OHEM", Bool(), False, "Chose a metric's label."),
+    ("END2END", Bool(), False, "Training is always end to end."),
+    ("BATCH_ROIS", Int(), 128, "RoIs of an older head; see TRAIN.PROPOSAL_OP.post_nms_top_n."),
+    ("BATCH_ROIS_OHEM", Int(), 128, "RoIs of a network that does not exist any more."),
+    ("FG_FRACTION", Float(), 0.25, "Share of foreground RoIs of an older head."),
+    ("BBOX_REGRESSION_THRESH", Float(), 0.5, "Threshold of a computation that is gone."),
+    ("BBOX_WEIGHTS", Array(4), (1.0, 1.0, 1.0, 1.0), "Weights of an older box loss."),
+    ("BBOX_NORMALIZATION_PRECOMPUTED", Bool(), False, "Box targets always use fixed stds."),
+    ("BBOX_MEANS", Seq(Float(), 4), (0.0, 0.0, 0.0, 0.0), "The means are always 0."),
+    ("BBOX_STDS", Seq(Float(), 4), (0.1, 0.1, 0.2, 0.2), "The stds are always these."),
+    ("RPN_CLOBBER_POSITIVES", Bool(), False, "Rule of an older RPN target."),
+    ("RPN_BBOX_WEIGHTS", Seq(Float(), 4), (1.0, 1.0, 1.0, 1.0), "Weights of an older RPN loss."),
+    ("RPN_POSITIVE_WEIGHT", Float(), -1.0, "Weight of an older RPN loss."),
+    ("CXX_PROPOSAL", Bool(), True, "Proposals are always made by the compiled operator."),
+    ("RPN_NMS_THRESH", Float(), 0.7, "Never reached the operator; see TRAIN.PROPOSAL_OP."),
+    ("RPN_PRE_NMS_TOP_N", Int(), 12000, "Never reached the operator; see TRAIN.PROPOSAL_OP."),
+    ("RPN_POST_NMS_TOP_N", Int(), 2000, "Never reached the operator; see TRAIN.PROPOSAL_OP."),
+    ("RPN_MIN_SIZE", Int(), 16, "Never reached the operator; see TRAIN.PROPOSAL_OP."),
+    ("visualization_path", Text(), "debug/visualization", "Folder of a metric that is gone."),
+    ("visualization_freq", Int(), 100, "Period of a metric that is gone."),
+)
+
+_ALTERNATE_STAGES = ("rpn1", "rfcn1", "rpn2", "rfcn2", "rpn3")
+
+
+def _legacy_keys() -> tuple[Key, ...]:
+    keys = [
+        Key(f"TRAIN.{name}", kind, default, doc, LEGACY, optional=name == "model_prefix")
+        for name, kind, default, doc in _DEAD
+    ]
+    doc = "Setting of alternate training, which does not exist."
+    fields: list[tuple[str, Int | Float | Text, object]] = [
+        ("RPN_BATCH_IMAGES", Int(), 0),
+        ("RCNN_BATCH_IMAGES", Int(), 0),
+    ]
+    for stage in _ALTERNATE_STAGES:
+        fields += [
+            (f"{stage}_lr", Float(), 0.0),
+            (f"{stage}_lr_step", Text(), ""),
+            (f"{stage}_epoch", Int(), 0),
+        ]
+    keys += [
+        Key(f"TRAIN.ALTERNATE.{name}", kind, value, doc, LEGACY) for name, kind, value in fields
+    ]
+    return tuple(keys)
+
+
+TRAIN_KEYS = TASK_KEYS + CHIP_KEYS + OPTIMISER_KEYS + TARGET_KEYS + LOADER_KEYS + _legacy_keys()

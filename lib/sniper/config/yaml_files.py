@@ -1,0 +1,81 @@
+"""Reading yaml files of 2018 and of today, safely."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sniper.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+TUPLE_TAG = "tag:yaml.org,2002:python/tuple"
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """The safe loader plus the tuple tag of the 2018 files; repeated keys must agree."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """A mapping; a key that appears twice must have the same value both times."""
+        if isinstance(node, yaml.MappingNode):
+            self._check_repeated_keys(node)
+        return super().construct_mapping(node, deep=deep)
+
+    def _check_repeated_keys(self, node: yaml.MappingNode) -> None:
+        seen: dict[str, yaml.Node] = {}
+        for key_node, value_node in node.value:
+            name = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode) or name == "<<":
+                continue
+            if name not in seen:
+                seen[name] = value_node
+                continue
+            first = self.construct_object(seen[name], deep=True)
+            second = self.construct_object(value_node, deep=True)
+            if type(first) is not type(second) or first != second:
+                raise yaml.constructor.ConstructorError(
+                    f"the key '{name}' has two different values, {first!r} and {second!r}",
+                    seen[name].start_mark,
+                    "the second one is here; remove one of them",
+                    value_node.start_mark,
+                )
+            line = key_node.start_mark.line + 1
+            logger.warning("%s, line %d: '%s' appears twice (same value)", self.name, line, name)
+
+    def construct_python_tuple(self, node: yaml.Node) -> tuple:
+        """`!!python/tuple [1, 2]` -> (1, 2)."""
+        return tuple(self.construct_sequence(node, deep=True))
+
+
+RecipeLoader.add_constructor(TUPLE_TAG, RecipeLoader.construct_python_tuple)
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """The mapping of a yaml file; an empty file gives an empty mapping.
+
+    Raises:
+        ConfigError: the file cannot be read, is no yaml, has an unknown tag or conflicting keys,
+            or is not one mapping.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            # RecipeLoader is a SafeLoader: it builds plain data and tuples, nothing else.
+            document = yaml.load(file, Loader=RecipeLoader)  # noqa: S506
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("the config file cannot be read", where=path, got=error) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: yaml's own scalars, e.g. the date 2020-13-40.
+        raise ConfigError("the config file is not valid", where=path, got=error) from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(
+            "a config file must hold sections and keys",
+            where=path,
+            got=type(document).__name__,
+            expected="a mapping such as 'TRAIN: {lr: 0.015}'",
+        )
+    return document

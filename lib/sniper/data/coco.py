@@ -1,0 +1,194 @@
+"""Data sets in COCO format: any file names, any category ids, any number of classes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from sniper.data.cache import cached_arrays, file_sha256
+from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_coco
+from sniper.data.dataset import BACKGROUND, Dataset
+from sniper.data.record import Polygons, Record
+from sniper.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+# Raise it when the meaning or the content of the cached arrays changes.
+CACHE_FORMAT = 1
+
+_MISSING_SHOWN = 5
+_SET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_FOLDER_OF_SET = dict.fromkeys(("minival2014", "sminival2014", "valminusminival2014"), "val2014")
+
+
+def load_coco(
+    dataset_path: str | Path,
+    image_set: str,
+    *,
+    with_masks: bool = False,
+    cache_dir: str | Path | None = None,
+) -> Dataset:
+    """Reads `<dataset_path>/annotations/instances_<set>.json` or `image_info_<set>.json`.
+
+    Crowd regions are kept apart: they are no ground truth (2018 behaviour). Images are looked up,
+    not opened.
+
+    Args:
+        dataset_path: folder with `annotations` and `images`.
+        image_set: the set's name, e.g. `train2017`.
+        with_masks: also read the polygons.
+        cache_dir: where parsed annotations are kept, keyed by their content; None for no cache.
+
+    Raises:
+        DataError: annotations or images are missing or broken.
+    """
+    root = Path(dataset_path)
+    annotation_path = find_annotations(root, image_set)
+    name = f"COCO_{image_set}"
+    table = _table(annotation_path, name, with_masks, cache_dir)
+    paths = _find_images(root, image_set, table, annotation_path)
+    dataset = Dataset(
+        name=name,
+        image_set=image_set,
+        class_names=(BACKGROUND, *table.class_names.tolist()),
+        category_ids=(0, *table.category_ids.tolist()),
+        records=_records(table, paths, with_masks),
+        annotation_path=str(annotation_path),
+        has_annotations=bool(table.has_annotations),
+    )
+    logger.info(
+        "%s: %d images, %d objects, %d crowd regions, %d classes",
+        *(name, len(paths), len(table.boxes), len(table.crowd_boxes), len(table.class_names)),
+    )
+    return dataset
+
+
+def find_annotations(root: Path, image_set: str) -> Path:
+    """The annotation file of a set.
+
+    Raises:
+        DataError: the set's name is no file name, or the set has no annotation file.
+    """
+    if not _SET_NAME.fullmatch(image_set):
+        raise DataError(
+            "a set's name may hold letters, digits, '_', '-' and '.' only",
+            where="dataset.image_set or dataset.test_image_set",
+            got=repr(image_set),
+        )
+    candidates = [
+        root / "annotations" / f"{kind}_{image_set}.json" for kind in ("instances", "image_info")
+    ]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise DataError(
+        f"the set {image_set!r} has no annotation file",
+        where=root,
+        expected=" or ".join(map(str, candidates)),
+        fix="check dataset.dataset_path and the set's name",
+    )
+
+
+def image_folder(image_set: str) -> str:
+    """The folder of a set's images: 2014 subsets live in val2014, test-dev sets in test<year>."""
+    test_dev = re.fullmatch(r"test-dev(\d{4})", image_set)
+    return f"test{test_dev[1]}" if test_dev else _FOLDER_OF_SET.get(image_set, image_set)
+
+
+def image_candidates(root: Path, folder: str, image_id: int, file_name: str) -> tuple[str, ...]:
+    """The paths that an image may have, the 2018 layout first."""
+    legacy = os.path.join(root, "images", folder, f"COCO_{folder}_{image_id:012d}.jpg")
+    if not file_name:
+        return (legacy,)
+    return (
+        legacy,
+        os.path.join(root, "images", folder, file_name),
+        os.path.join(root, folder, file_name),
+    )
+
+
+def _table(
+    annotation_path: Path, name: str, with_masks: bool, cache_dir: str | Path | None
+) -> CocoTable:
+    if cache_dir is None:
+        return parse_coco(annotation_path, with_masks=with_masks)
+    key = {
+        "annotation file": file_sha256(annotation_path),
+        "masks switch": str(with_masks),
+        "format version": str(CACHE_FORMAT),
+    }
+    arrays = cached_arrays(
+        Path(cache_dir) / f"{name}_gt.npz",
+        key,
+        TABLE_FIELDS,
+        lambda: vars(parse_coco(annotation_path, with_masks=with_masks)),
+    )
+    return CocoTable(**arrays)
+
+
+def _find_images(root: Path, image_set: str, table: CocoTable, annotation_path: Path) -> list[str]:
+    """One existing path per image. The layout of the first image found is tried first."""
+    folder = image_folder(image_set)
+    paths: list[str] = []
+    missing: list[tuple[str, ...]] = []
+    layout: int | None = None
+    for image_id, file_name in zip(table.image_ids.tolist(), table.file_names.tolist()):
+        candidates = image_candidates(root, folder, image_id, file_name)
+        if layout is not None and layout < len(candidates) and os.path.isfile(candidates[layout]):
+            paths.append(candidates[layout])
+            continue
+        found = next((i for i, path in enumerate(candidates) if os.path.isfile(path)), None)
+        if found is None:
+            missing.append(candidates)
+            continue
+        layout = found if layout is None else layout
+        paths.append(candidates[found])
+    if missing:
+        shown = ", ".join(
+            os.path.basename(paths_tried[-1]) for paths_tried in missing[:_MISSING_SHOWN]
+        )
+        raise DataError(
+            f"{len(missing)} of {len(table.image_ids)} images of COCO_{image_set} are missing",
+            where=annotation_path,
+            got=f"no file for {shown}{', ...' if len(missing) > _MISSING_SHOWN else ''}",
+            expected=" or ".join(missing[0]),
+            fix="put the images there, or remove them from the annotation file",
+        )
+    return paths
+
+
+def _records(table: CocoTable, paths: list[str], with_masks: bool) -> tuple[Record, ...]:
+    starts, crowd_starts = table.box_offsets.tolist(), table.crowd_offsets.tolist()
+    is_gt = np.ones(len(table.boxes), np.bool_)
+    polygons = _polygons(table) if with_masks else ()
+    image_ids, widths = table.image_ids.tolist(), table.widths.tolist()
+    heights = table.heights.tolist()
+    records = []
+    for i, path in enumerate(paths):
+        own = slice(starts[i], starts[i + 1])
+        records.append(
+            Record(
+                image_path=path,
+                image_id=image_ids[i],
+                width=widths[i],
+                height=heights[i],
+                flipped=False,
+                boxes=table.boxes[own],
+                classes=table.classes[own],
+                is_gt=is_gt[own],
+                polygons=polygons[own] if with_masks else None,
+                crowd_boxes=table.crowd_boxes[crowd_starts[i] : crowd_starts[i + 1]],
+            )
+        )
+    return tuple(records)
+
+
+def _polygons(table: CocoTable) -> Polygons:
+    """The polygons of every object: views of one array."""
+    points, polygons = table.point_offsets.tolist(), table.polygon_offsets.tolist()
+    rings = [table.coordinates[start:end] for start, end in zip(points, points[1:])]
+    return tuple(tuple(rings[start:end]) for start, end in zip(polygons, polygons[1:]))

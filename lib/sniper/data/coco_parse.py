@@ -1,0 +1,319 @@
+"""A COCO annotation file as flat arrays, checked entry by entry."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sniper.data.dataset import BACKGROUND
+from sniper.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+# A polygon needs three corners; shorter ones are dropped (2018 behaviour).
+MIN_POLYGON_NUMBERS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class CocoTable:
+    """An annotation file without its text. Images and objects are in the order of the file.
+
+    Attributes:
+        class_names: (C,) str, without the background.
+        category_ids: (C,) int64.
+        image_ids: (n,) int64.
+        widths: (n,) int64, px.
+        heights: (n,) int64, px.
+        file_names: (n,) str, empty where the file names none.
+        box_offsets: (n + 1,) int64; image i owns boxes[box_offsets[i]:box_offsets[i + 1]].
+        boxes: (N, 4) float32, image px.
+        classes: (N,) int32, 1...C.
+        crowd_offsets: (n + 1,) int64, the same for the crowd regions.
+        crowd_boxes: (M, 4) float32, image px.
+        polygon_offsets: (N + 1,) int64 into the polygons; (1,) without masks.
+        point_offsets: (P + 1,) int64 into the coordinates.
+        coordinates: (K,) float32 x y x y ..., image px.
+        has_annotations: () bool.
+    """
+
+    class_names: np.ndarray
+    category_ids: np.ndarray
+    image_ids: np.ndarray
+    widths: np.ndarray
+    heights: np.ndarray
+    file_names: np.ndarray
+    box_offsets: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd_offsets: np.ndarray
+    crowd_boxes: np.ndarray
+    polygon_offsets: np.ndarray
+    point_offsets: np.ndarray
+    coordinates: np.ndarray
+    has_annotations: np.ndarray
+
+
+TABLE_FIELDS = tuple(field.name for field in fields(CocoTable))
+
+
+def read_annotation_json(path: str | Path) -> dict[str, Any]:
+    """The content of an annotation file.
+
+    Raises:
+        DataError: it cannot be read, is no JSON, or lacks `images` or `categories`.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            content = json.load(stream)
+    except OSError as error:
+        raise DataError("the annotation file cannot be read", where=path, got=error) from error
+    except ValueError as error:
+        raise DataError(
+            "the annotation file is no valid JSON",
+            where=path,
+            got=error,
+            fix="download or write it again; it may have been cut off",
+        ) from error
+    if not isinstance(content, dict):
+        raise DataError(
+            "the annotation file is not in COCO format",
+            where=path,
+            got=f"a JSON {type(content).__name__}",
+            expected="an object with images, categories and annotations",
+        )
+    for key in ("images", "categories"):
+        if not isinstance(content.get(key), list):
+            raise DataError(f"the annotation file has no list `{key}`", where=path)
+    if not isinstance(content.get("annotations"), (list, type(None))):
+        raise DataError("`annotations` is no list", where=path)
+    return content
+
+
+def parse_coco(path: str | Path, *, with_masks: bool) -> CocoTable:
+    """Reads and checks an annotation file.
+
+    Missing `iscrowd` (0), `area` (w * h), `segmentation` and `annotations` are tolerated.
+
+    Raises:
+        DataError: an entry is broken; the message names the file and the entry.
+    """
+    content = read_annotation_json(path)
+    categories = _categories(content["categories"], path)
+    images = _images(content["images"], path)
+    annotations = content.get("annotations")
+    objects = _objects(annotations or [], categories, images, path)
+    ground_truth = objects.keep & ~objects.crowd
+    crowd = objects.keep & objects.crowd
+    rows, box_offsets = _by_image(ground_truth, objects.image_index, len(images))
+    crowd_rows, crowd_offsets = _by_image(crowd, objects.image_index, len(images))
+    segmentations = [annotations[row].get("segmentation") for row in rows] if with_masks else []
+    labels = [_label(annotations[row], row) for row in rows] if with_masks else []
+    return CocoTable(
+        class_names=np.array([name for name, _ in categories.values()], dtype=np.str_),
+        category_ids=np.array(list(categories), np.int64),
+        image_ids=np.array(list(images), np.int64),
+        widths=np.array([width for _, width, _, _ in images.values()], np.int64),
+        heights=np.array([height for _, _, height, _ in images.values()], np.int64),
+        file_names=np.array([name for _, _, _, name in images.values()], dtype=np.str_),
+        box_offsets=box_offsets,
+        boxes=objects.boxes[rows],
+        classes=objects.classes[rows],
+        crowd_offsets=crowd_offsets,
+        crowd_boxes=objects.boxes[crowd_rows],
+        has_annotations=np.array(annotations is not None),
+        **_polygons(segmentations, labels, path),
+    )
+
+
+def convert_boxes(
+    xywh: np.ndarray, widths: np.ndarray, heights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """COCO boxes to truncated inclusive corners (2018 behaviour).
+
+    The size is added to the *clipped* corner, so a box that starts outside moves inwards.
+
+    Args:
+        xywh: (N, 4) float64.
+        widths: (N,) image width of each box, px.
+        heights: (N,) image height, px.
+
+    Returns:
+        (N, 4) float32 corners with integer values, and (N,) bool: the box touches its image.
+    """
+    start = np.maximum(xywh[:, :2], 0)
+    limits = np.stack([widths, heights], axis=1) - 1
+    end = np.minimum(limits, start + np.maximum(0, xywh[:, 2:] - 1))
+    inside = (end >= start).all(axis=1)
+    return np.trunc(np.concatenate([start, end], axis=1)).astype(np.float32), inside
+
+
+@dataclass(frozen=True, eq=False)
+class _Objects:
+    image_index: np.ndarray  # (N,) int64, -1: not in this file's images
+    classes: np.ndarray  # (N,) int32
+    boxes: np.ndarray  # (N, 4) float32
+    crowd: np.ndarray  # (N,) bool
+    keep: np.ndarray  # (N,) bool
+
+
+def _label(entry: object, row: int) -> str:
+    """How messages call an annotation, which may lack its id."""
+    known = isinstance(entry, Mapping) and "id" in entry
+    return f"annotation {entry['id']}" if known else f"annotation number {row + 1} (no id)"
+
+
+def _integer(entry: Mapping[str, Any], key: str) -> int:
+    value = entry[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise ValueError(f"{key} is {value!r}, not an integer")
+    return int(value)
+
+
+def _each(
+    entries: list, path: str | Path, label: Callable[[object, int], str], read: Callable
+) -> None:
+    """Calls `read(entry)`; what goes wrong becomes a DataError that names the entry."""
+    for row, entry in enumerate(entries):
+        try:
+            read(entry)
+        except KeyError as error:
+            problem = f"it has no {error}"
+        except (TypeError, ValueError, OverflowError) as error:
+            problem = str(error)
+        else:
+            continue
+        raise DataError(
+            f"{label(entry, row)} of the annotation file is broken: {problem}",
+            where=path,
+            got=repr(entry)[:200],
+        )
+
+
+def _categories(entries: list, path: str | Path) -> dict[int, tuple[str, int]]:
+    """Category id -> (name, class index 1...), in the order of the file."""
+    categories: dict[int, tuple[str, int]] = {}
+    names = {BACKGROUND}
+
+    def read(entry: Mapping[str, Any]) -> None:
+        identity, name = _integer(entry, "id"), entry["name"]
+        if not isinstance(name, str):
+            raise ValueError(f"its name is {name!r}, not a string")
+        if name in names or identity in categories:
+            raise ValueError(f"the name {name!r} or the id {identity} is used twice")
+        names.add(name)
+        categories[identity] = (name, len(categories) + 1)
+
+    _each(entries, path, lambda _, row: f"category number {row + 1}", read)
+    if not categories:
+        raise DataError("the annotation file has no categories", where=path)
+    return categories
+
+
+def _images(entries: list, path: str | Path) -> dict[int, tuple[int, int, int, str]]:
+    """Image id -> (index, width, height, file name), in the order of the file."""
+    images: dict[int, tuple[int, int, int, str]] = {}
+
+    def read(entry: Mapping[str, Any]) -> None:
+        identity = _integer(entry, "id")
+        width, height = _integer(entry, "width"), _integer(entry, "height")
+        name = entry.get("file_name", "")
+        if identity in images:
+            raise ValueError(f"the image id {identity} is used twice")
+        if width < 1 or height < 1:
+            raise ValueError(f"its size is {width}x{height}")
+        if not isinstance(name, str):
+            raise ValueError(f"its file_name is {name!r}, not a string")
+        images[identity] = (len(images), width, height, name)
+
+    def label(entry: object, row: int) -> str:
+        known = isinstance(entry, Mapping) and "id" in entry
+        return f"image {entry['id']}" if known else f"image number {row + 1} (no id)"
+
+    _each(entries, path, label, read)
+    if not images:
+        raise DataError("the annotation file has no images", where=path)
+    return images
+
+
+def _objects(
+    annotations: list,
+    categories: Mapping[int, tuple[str, int]],
+    images: Mapping[int, tuple[int, int, int, str]],
+    path: str | Path,
+) -> _Objects:
+    """All annotations as arrays, in the order of the file."""
+    rows: list[tuple[float, ...]] = []
+    unknown = (-1, 1, 1, "")
+
+    def read(entry: Mapping[str, Any]) -> None:
+        if entry["category_id"] not in categories:
+            raise ValueError(f"category_id {entry['category_id']!r} is not in the categories")
+        bbox = entry["bbox"]
+        if len(bbox) != 4:
+            raise ValueError(f"its bbox has {len(bbox)} numbers instead of 4")
+        x, y, width, height = map(float, bbox)
+        area = entry.get("area")
+        area = width * height if area is None else float(area)
+        if not np.isfinite(x + y + width + height + area):
+            raise ValueError("its bbox or area is not finite")
+        index, image_width, image_height, _ = images.get(entry["image_id"], unknown)
+        class_index = categories[entry["category_id"]][1]
+        crowd = float(entry.get("iscrowd") or 0) > 0
+        rows.append(
+            (x, y, width, height, area, index, image_width, image_height, class_index, crowd)
+        )
+
+    _each(annotations, path, _label, read)
+    table = np.array(rows, np.float64).reshape(-1, 10)
+    image_index = table[:, 5].astype(np.int64)
+    orphans = int(np.count_nonzero(image_index < 0))
+    if orphans:
+        logger.warning("%s: %d annotations belong to images that it does not list", path, orphans)
+    boxes, inside = convert_boxes(table[:, :4], table[:, 6], table[:, 7])
+    return _Objects(
+        image_index=image_index,
+        classes=table[:, 8].astype(np.int32),
+        boxes=boxes,
+        crowd=table[:, 9] > 0,
+        keep=inside & (table[:, 4] > 0) & (image_index >= 0),
+    )
+
+
+def _by_image(
+    chosen: np.ndarray, image_index: np.ndarray, num_images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the chosen annotations grouped by image, and the offsets of the groups."""
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.argsort(image_index[rows], kind="stable")]
+    counts = np.bincount(image_index[rows], minlength=num_images)
+    return rows, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _polygons(segmentations: list, labels: list[str], path: str | Path) -> dict[str, np.ndarray]:
+    """The polygon arrays of the table; a run-length mask counts as no polygon."""
+    kept: list[np.ndarray] = []
+    counts = [0]
+
+    def read(segmentation: object) -> None:
+        polygons = segmentation if isinstance(segmentation, list) else []
+        arrays = [np.asarray(polygon, np.float32) for polygon in polygons]
+        for array in arrays:
+            if array.ndim != 1 or len(array) % 2 or not np.isfinite(array).all():
+                raise ValueError("a polygon is no flat list of x, y pairs")
+        arrays = [array for array in arrays if len(array) >= MIN_POLYGON_NUMBERS]
+        kept.extend(arrays)
+        counts.append(len(arrays))
+
+    _each(segmentations, path, lambda _, row: labels[row], read)
+    lengths = [0, *(len(array) for array in kept)]
+    return {
+        "polygon_offsets": np.cumsum(counts, dtype=np.int64),
+        "point_offsets": np.cumsum(lengths, dtype=np.int64),
+        "coordinates": np.concatenate([np.empty(0, np.float32), *kept]),
+    }

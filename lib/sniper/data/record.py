@@ -1,0 +1,156 @@
+"""One image with its boxes: what every later stage works on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sniper import boxes as box_math
+from sniper.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+Polygons = tuple[tuple[np.ndarray, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """An image, its ground truth and, after `with_proposals`, its proposals.
+
+    Attributes:
+        image_path: the image file.
+        image_id: id of the image in its annotation file; the same for the flipped copy.
+        width: px, from the annotations (the file is compared when it is read).
+        height: px.
+        flipped: boxes and polygons are those of the mirrored image.
+        boxes: (N, 4) float32 x1 y1 x2 y2, image px, inclusive; ground truth first.
+        classes: (N,) int32; 1... for ground truth, 0 for proposals.
+        is_gt: (N,) bool.
+        polygons: per ground truth box its polygons, each (2k,) float32 x y x y ..., image px;
+            None if masks were not loaded.
+        crowd_boxes: (M, 4) float32, regions that hold many objects; no ground truth.
+
+    Raises:
+        DataError: the fields do not fit together.
+    """
+
+    image_path: str
+    image_id: int
+    width: int
+    height: int
+    flipped: bool
+    boxes: np.ndarray
+    classes: np.ndarray
+    is_gt: np.ndarray
+    polygons: Polygons | None = None
+    crowd_boxes: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        problem = _problem(self)
+        if problem is not None:
+            raise DataError(
+                f"the record of image {self.image_id} is broken: {problem}", where=self.image_path
+            )
+
+    @property
+    def num_gt(self) -> int:
+        """Number of ground truth boxes."""
+        return int(np.count_nonzero(self.is_gt))
+
+    @property
+    def gt_boxes(self) -> np.ndarray:
+        """(G, 4) float32 view of the ground truth boxes."""
+        return self.boxes[: self.num_gt]
+
+    @property
+    def gt_classes(self) -> np.ndarray:
+        """(G,) int32 view of the ground truth classes."""
+        return self.classes[: self.num_gt]
+
+
+def _problem(record: Record) -> str | None:
+    if record.width <= 0 or record.height <= 0:
+        return f"its size is {record.width}x{record.height}"
+    count = len(record.boxes)
+    arrays = [
+        ("boxes", record.boxes, np.float32, (count, 4)),
+        ("classes", record.classes, np.int32, (count,)),
+        ("is_gt", record.is_gt, np.bool_, (count,)),
+    ]
+    if record.crowd_boxes is not None:
+        arrays.append(("crowd_boxes", record.crowd_boxes, np.float32, (len(record.crowd_boxes), 4)))
+    for name, array, dtype, shape in arrays:
+        if array.dtype != dtype or array.shape != shape:
+            return f"{name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}"
+    num_gt = record.num_gt
+    if not record.is_gt[:num_gt].all():
+        return "proposals stand before ground truth boxes"
+    if not np.isfinite(record.boxes).all():
+        return "a box is not finite"
+    gt_boxes, classes = record.boxes[:num_gt], record.classes
+    if (gt_boxes[:, 2:] < gt_boxes[:, :2]).any():
+        return "a ground truth box ends before it starts"
+    if (classes[:num_gt] < 1).any() or classes[num_gt:].any():
+        return "classes must be 1... for ground truth and 0 for proposals"
+    if record.polygons is not None and len(record.polygons) != num_gt:
+        return f"it has {num_gt} ground truth boxes, but {len(record.polygons)} polygon lists"
+    return None
+
+
+def flip_record(record: Record) -> Record:
+    """The horizontally mirrored record: x1' = W - x2 - 1, polygon x' = W - x - 1."""
+    polygons = record.polygons
+    if polygons is not None:
+        polygons = tuple(
+            tuple(_flip_polygon(polygon, record.width) for polygon in of_object)
+            for of_object in polygons
+        )
+    crowd_boxes = record.crowd_boxes
+    if crowd_boxes is not None:
+        crowd_boxes = box_math.flip(crowd_boxes, record.width)
+    return replace(
+        record,
+        flipped=not record.flipped,
+        boxes=box_math.flip(record.boxes, record.width),
+        polygons=polygons,
+        crowd_boxes=crowd_boxes,
+    )
+
+
+def _flip_polygon(polygon: np.ndarray, width: int) -> np.ndarray:
+    flipped = polygon.copy()
+    flipped[0::2] = width - polygon[0::2] - 1
+    return flipped
+
+
+def append_flipped(records: Sequence[Record]) -> list[Record]:
+    """All records, then their mirrored copies in the same order (2018 behaviour)."""
+    return [*records, *(flip_record(record) for record in records)]
+
+
+def with_proposals(record: Record, boxes: np.ndarray) -> Record:
+    """The record with `boxes` as its proposals; proposals that it already has are replaced.
+
+    Args:
+        record: the record.
+        boxes: (M, 4) float32, image px, mirrored if the record is.
+    """
+    count = len(boxes)
+    return replace(
+        record,
+        boxes=np.concatenate([record.gt_boxes, boxes.astype(np.float32, copy=False)]),
+        classes=np.concatenate([record.gt_classes, np.zeros(count, np.int32)]),
+        is_gt=np.arange(record.num_gt + count) < record.num_gt,
+    )
+
+
+def filter_trainable(records: Sequence[Record]) -> list[Record]:
+    """Records with at least one ground truth box, in order (2018 behaviour)."""
+    kept = [record for record in records if record.num_gt > 0]
+    logger.info(
+        "filtered %d roidb entries: %d -> %d", len(records) - len(kept), len(records), len(kept)
+    )
+    return kept

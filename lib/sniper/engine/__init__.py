@@ -1,0 +1,1 @@
+"""Training and testing runs: the only rooms that read the configuration."""

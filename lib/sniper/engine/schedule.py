@@ -1,0 +1,91 @@
+"""Learning-rate schedule of 2018: linear warm-up, then steps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import mxnet as mx
+
+from sniper.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def step_updates(lr_step: str, samples: int, batch_size: int, begin_epoch: int = 0) -> list[int]:
+    """Update numbers after which the rate drops.
+
+    Args:
+        lr_step: comma list of epochs, fractions allowed; empty for a constant rate.
+        samples: padded number of chips in an epoch.
+        batch_size: chips per update, all devices together.
+        begin_epoch: epochs done before; steps that lie before it are left out.
+
+    Raises:
+        ConfigError: the list is not a strictly increasing list of numbers.
+    """
+    try:
+        epochs = [float(entry) for entry in str(lr_step).split(",") if entry.strip()]
+    except ValueError:
+        raise ConfigError(
+            "TRAIN.lr_step is not a list of epochs",
+            got=repr(lr_step),
+            expected="e.g. '5.33' or '4,6'",
+        ) from None
+    steps = [
+        int((epoch - begin_epoch) * samples / batch_size) for epoch in epochs if epoch > begin_epoch
+    ]
+    if any(b <= a for a, b in zip(steps, steps[1:])) or any(step < 1 for step in steps):
+        raise ConfigError(
+            "TRAIN.lr_step must give strictly increasing updates",
+            got=f"{lr_step!r} -> updates {steps}",
+            expected="increasing epochs that are at least one update apart",
+        )
+    return steps
+
+
+def learning_rate(
+    update: int,
+    *,
+    base_lr: float,
+    steps: Sequence[int],
+    factor: float = 0.1,
+    warmup_lr: float = 0.0,
+    warmup_step: int = 0,
+) -> float:
+    """Rate of update number `update` (the first is 1); a step takes effect after its update."""
+    if update < warmup_step:
+        return warmup_lr + update * (base_lr - warmup_lr) / warmup_step
+    return base_lr * factor ** sum(update > step for step in steps)
+
+
+class WarmupStepSchedule(mx.lr_scheduler.LRScheduler):
+    """`learning_rate` as an MXNet scheduler; logs every drop once."""
+
+    def __init__(
+        self,
+        base_lr: float,
+        steps: Sequence[int],
+        factor: float = 0.1,
+        warmup_lr: float = 0.0,
+        warmup_step: int = 0,
+    ) -> None:
+        # The base class has a warm-up of its own with another formula: it stays off.
+        super().__init__(base_lr=base_lr)
+        self._settings = {
+            "base_lr": base_lr,
+            "steps": tuple(steps),
+            "factor": factor,
+            "warmup_lr": warmup_lr,
+            "warmup_step": warmup_step,
+        }
+        self._drops_seen = 0
+
+    def __call__(self, num_update: int) -> float:
+        """Rate of update `num_update`."""
+        rate = learning_rate(num_update, **self._settings)
+        drops = sum(num_update > step for step in self._settings["steps"])
+        if drops > self._drops_seen:
+            logger.info("update %d: the learning rate is now %g", num_update, rate)
+            self._drops_seen = drops
+        return rate

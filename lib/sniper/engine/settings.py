@@ -1,0 +1,143 @@
+"""From the configuration tree to the plain values that the other rooms take."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import mxnet as mx
+from easydict import EasyDict
+
+from sniper.chips.sampler import ChipSettings
+from sniper.errors import ConfigError
+from sniper.loader.sample import BatchSettings
+from sniper.models.detector import DetectorSpec, ProposalSettings
+from sniper.process import usable_cores
+from sniper.targets.anchors import base_anchors
+
+logger = logging.getLogger(__name__)
+
+
+def contexts(gpus: str) -> list[mx.Context]:
+    """Devices of a `gpus` value: `'0,1'` -> two GPUs; `''`, `'cpu'` or `'cpu,cpu'` -> CPU contexts.
+
+    Raises:
+        ConfigError: an entry is no device ordinal, or the GPU does not exist.
+    """
+    entries = [entry.strip() for entry in str(gpus).split(",") if entry.strip()] or ["cpu"]
+    if set(entries) == {"cpu"}:
+        return [mx.cpu(i) for i in range(len(entries))]
+    if not all(entry.isdigit() for entry in entries):
+        raise ConfigError(
+            "gpus must list device ordinals",
+            got=repr(gpus),
+            expected="'0', '0,1', ... or 'cpu'",
+            fix="--set gpus cpu runs on the CPU",
+        )
+    found = _gpu_count()
+    missing = [entry for entry in entries if int(entry) >= found]
+    if missing:
+        raise ConfigError(
+            "the configuration asks for GPUs that MXNet does not see",
+            got=f"gpus '{gpus}', {found} GPU(s) visible",
+            fix="run on the CPU with --set gpus cpu, or install a CUDA wheel (README, GPUs)",
+        )
+    return [mx.gpu(int(entry)) for entry in entries]
+
+
+def _gpu_count() -> int:
+    try:
+        return mx.context.num_gpus()
+    except mx.MXNetError:  # a CUDA wheel without a driver
+        return 0
+
+
+def uses_gpu(devices: list[mx.Context]) -> bool:
+    """True if any device is a GPU."""
+    return any(device.device_type == "gpu" for device in devices)
+
+
+def model_folder(cfg: EasyDict) -> Path:
+    """`<output_path>/<recipe>/<training sets joined by _>`: 2018 layout of checkpoints and logs."""
+    return Path(cfg.output_path) / cfg.name / "_".join(cfg.dataset.image_set.split("+"))
+
+
+def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:
+    """Network description; `batch_images` is the number of images per device."""
+    network = cfg.network
+    proposal = cfg.TRAIN.PROPOSAL_OP if train else cfg.TEST.PROPOSAL_OP
+    return DetectorSpec(
+        symbol=cfg.symbol,
+        num_classes=cfg.dataset.NUM_CLASSES,
+        anchor_scales=tuple(network.ANCHOR_SCALES),
+        anchor_ratios=tuple(network.ANCHOR_RATIOS),
+        feature_stride=network.RPN_FEAT_STRIDE,
+        batch_images=batch_images,
+        fp16=fp16,
+        loss_scale=cfg.TRAIN.scale if fp16 else 1.0,
+        rpn_batch_size=cfg.TRAIN.RPN_BATCH_SIZE,
+        bn_momentum=network.BN_MOMENTUM,
+        bn_mode=network.BN_MODE,
+        padding=network.PADDING,
+        width=network.WIDTH,
+        activation=network.ACTIVATION,
+        roi_channels=network.ROI_CHANNELS,
+        fc_channels=network.FC_CHANNELS,
+        proposal=ProposalSettings(**proposal),
+        legacy_gt_centre=cfg.TRAIN.LEGACY_GT_CENTRE,
+        bbox_loss_divisor=cfg.TRAIN.bbox_loss_divisor,
+    )
+
+
+def fp16_in_force(cfg: EasyDict, devices: list[mx.Context]) -> bool:
+    """`TRAIN.fp16`, but never on the CPU, where MXNet has no half-precision convolution."""
+    if cfg.TRAIN.fp16 and not uses_gpu(devices):
+        logger.info("fp16 and the loss scale are off: MXNet has no fp16 convolution on the CPU")
+        return False
+    return bool(cfg.TRAIN.fp16)
+
+
+def chip_settings(cfg: EasyDict) -> ChipSettings:
+    """How chips are cut for training."""
+    return ChipSettings(
+        scales=tuple(cfg.TRAIN.SCALES),
+        valid_ranges=tuple(tuple(pair) for pair in cfg.TRAIN.VALID_RANGES),
+        chip_size=cfg.TRAIN.CHIP_SIZE,
+        use_neg_chips=bool(cfg.TRAIN.USE_NEG_CHIPS) and not cfg.TRAIN.ONLY_PROPOSAL,
+        max_neg_chips=cfg.TRAIN.MAX_NEG_CHIPS,
+    )
+
+
+def batch_settings(cfg: EasyDict) -> BatchSettings:
+    """How chips become training tensors."""
+    network, train = cfg.network, cfg.TRAIN
+    return BatchSettings(
+        chip_size=train.CHIP_SIZE,
+        feature_stride=network.RPN_FEAT_STRIDE,
+        base_anchors=base_anchors(
+            network.RPN_FEAT_STRIDE,
+            network.ANCHOR_RATIOS,
+            network.ANCHOR_SCALES,
+            rounding=network.ANCHOR_ROUNDING,
+        ),
+        pixel_means=network.PIXEL_MEANS,
+        valid_ranges=tuple(tuple(pair) for pair in train.VALID_RANGES),
+        rpn_batch_size=train.RPN_BATCH_SIZE,
+        rpn_fg_fraction=train.RPN_FG_FRACTION,
+        rpn_positive_overlap=train.RPN_POSITIVE_OVERLAP,
+        rpn_negative_overlap=train.RPN_NEGATIVE_OVERLAP,
+        max_gt=train.MAX_GT,
+        only_proposal=bool(train.ONLY_PROPOSAL),
+    )
+
+
+def worker_count(cfg: EasyDict) -> int:
+    """Loader processes: `TRAIN.NUM_PROCESS`, never more than the cores (2018 asked for 64)."""
+    wanted = cfg.TRAIN.NUM_PROCESS
+    cores = usable_cores()
+    return cores if wanted is None or wanted < 0 else min(wanted, cores)
+
+
+def cache_folder(cfg: EasyDict) -> Path:
+    """`<root_path>/cache`."""
+    return Path(cfg.dataset.root_path) / "cache"

@@ -1,0 +1,162 @@
+"""The test run: detections (or proposals) of a data set, its results file and its evaluation."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from easydict import EasyDict
+
+from sniper.data import Dataset, save_proposals
+from sniper.data.image import read_image
+from sniper.engine.classes import read_class_names
+from sniper.engine.data import open_dataset, proposal_file
+from sniper.engine.progress import start_logging
+from sniper.engine.settings import contexts, detector_spec, fp16_in_force, model_folder
+from sniper.errors import DataError
+from sniper.evaluation.coco import coco_results, evaluate_coco, write_coco_results
+from sniper.evaluation.report import CocoReport, write_report
+from sniper.inference.forward import Model
+from sniper.inference.merge import MergeSettings
+from sniper.inference.proposals import extract_proposals
+from sniper.inference.pyramid import Level, PyramidDetector
+from sniper.models.weights import for_test, read_params
+from sniper.process import usable_cores
+from sniper.vis.draw import draw_detections, save_image
+
+logger = logging.getLogger(__name__)
+
+
+def test(
+    cfg: EasyDict, *, save_prefix: str = "SNIPER", visualise: bool = False
+) -> CocoReport | None:
+    """Tests the model of a configuration on `dataset.test_image_set`.
+
+    Returns:
+        The evaluation; None for sets without annotations and for proposal extraction.
+
+    Raises:
+        ConfigError, DataError: the configuration, the weights or the data are wrong.
+    """
+    folder = model_folder(cfg)
+    start_logging(folder / f"{cfg.name}_test_{time.strftime('%Y-%m-%d-%H-%M')}.log")
+    dataset = open_dataset(cfg, cfg.dataset.test_image_set)
+    logger.info("%s: %d images, weights of %s", dataset.name, len(dataset.records), folder)
+    devices = contexts(cfg.gpus)
+    rpn_only = bool(cfg.TEST.EXTRACT_PROPOSALS)
+    model = load_model(cfg, devices, weights_path(cfg, save_prefix), dataset.class_names)
+    detector = pyramid_detector(cfg, model, devices, rpn_only=rpn_only)
+    if rpn_only:
+        _extract(cfg, detector, dataset)
+        return None
+    started = time.monotonic()
+    detections = detector.detect(dataset.records, merge_settings(cfg))
+    took = time.monotonic() - started
+    images = max(len(dataset.records), 1)
+    logger.info("%d images in %.1f s, %.3f s an image", images, took, took / images)
+    if visualise:
+        _draw(cfg, dataset, detections)
+    return _evaluate(cfg, dataset, detections)
+
+
+def weights_path(cfg: EasyDict, save_prefix: str) -> Path:
+    """`<model folder>/<prefix>-<TEST_EPOCH>.params`.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    path = model_folder(cfg) / f"{save_prefix}-{cfg.TEST.TEST_EPOCH:04d}.params"
+    if not path.exists():
+        there = sorted(p.name for p in path.parent.glob("*.params"))
+        raise DataError(
+            "the weights are missing",
+            where=path,
+            got=f"{', '.join(there)} in that folder" if there else "no weights in that folder",
+            fix="train first (main_train.py with the same --cfg), or choose an epoch that is "
+            "there with --set TEST.TEST_EPOCH N",
+        )
+    return path
+
+
+def load_model(
+    cfg: EasyDict, devices: list[mx.Context], path: Path, class_names: tuple[str, ...] | None = None
+) -> Model:
+    """Reads weights for inference.
+
+    Args:
+        cfg: the configuration that the network was trained with.
+        devices: where it will run (the CPU needs a graph without fp16).
+        path: a `.params` file, 2018 files included.
+        class_names: names to use; None takes those beside the weights, or numbers.
+    """
+    arg, aux = read_params(path)
+    names = class_names or read_class_names(path.parent)
+    if names is None:
+        names = ("__background__", *(f"class {i}" for i in range(1, cfg.dataset.NUM_CLASSES)))
+    spec = detector_spec(cfg, train=False, batch_images=1, fp16=fp16_in_force(cfg, devices))
+    return Model(spec, for_test(arg), aux, tuple(names))
+
+
+def pyramid_detector(
+    cfg: EasyDict, model: Model, devices: list[mx.Context], *, rpn_only: bool = False
+) -> PyramidDetector:
+    """The test pyramid of a configuration."""
+    levels = [
+        Level(tuple(scale), batch) for scale, batch in zip(cfg.TEST.SCALES, cfg.TEST.BATCH_IMAGES)
+    ]
+    return PyramidDetector(
+        model,
+        levels,
+        devices,
+        np.asarray(cfg.network.PIXEL_MEANS),
+        num_threads=usable_cores(),
+        rpn_only=rpn_only,
+    )
+
+
+def merge_settings(cfg: EasyDict) -> MergeSettings:
+    """Valid ranges and NMS of a configuration."""
+    return MergeSettings(
+        tuple(tuple(pair) for pair in cfg.TEST.VALID_RANGES),
+        cfg.TEST.NMS,
+        cfg.TEST.NMS_SIGMA,
+        cfg.TEST.MAX_PER_IMAGE,
+    )
+
+
+def _extract(cfg: EasyDict, detector: PyramidDetector, dataset: Dataset) -> None:
+    proposals = extract_proposals(
+        detector, dataset.records, dataset.name, cfg.TEST.N_PROPOSAL_PER_SCALE
+    )
+    path = proposal_file(cfg.TEST.PROPOSAL_SAVE_PATH, dataset.name)
+    save_proposals(path, proposals)
+    logger.info("%d proposals of %d images in %s", len(proposals.boxes), len(dataset.records), path)
+
+
+def _evaluate(
+    cfg: EasyDict, dataset: Dataset, detections: list[list[np.ndarray]]
+) -> CocoReport | None:
+    folder = Path(cfg.output_path) / "results"
+    results = coco_results(dataset, detections)
+    path = folder / f"detections_{dataset.image_set}_results.json"
+    write_coco_results(path, results)
+    logger.info("%d detections in %s", len(results), path)
+    report = evaluate_coco(dataset, results)
+    if report is not None:
+        logger.info("%s\n%s", dataset.name, report.table())
+    report_path = folder / f"detections_{dataset.image_set}_report.json"
+    write_report(report_path, dataset, report)
+    logger.info("report in %s", report_path)
+    return report
+
+
+def _draw(cfg: EasyDict, dataset: Dataset, detections: list[list[np.ndarray]]) -> None:
+    folder = Path(cfg.TEST.VISUALIZATION_PATH) / "dets_final"
+    for record, per_class in zip(dataset.records, detections):
+        path = folder / f"{Path(record.image_path).stem}.jpg"
+        image = read_image(record.image_path)
+        save_image(path, draw_detections(image, per_class, dataset.class_names))
+    logger.info("%d pictures in %s", len(dataset.records), folder)

@@ -1,0 +1,45 @@
+"""Writing files so that a crash or a full disk never leaves a broken one behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sniper.errors import TrainingError
+
+
+def atomic_write(path: str | Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a temporary path beside `path`, then moves the result into place.
+
+    The old file stays as it was until the new one is complete on disk.
+
+    Raises:
+        TrainingError: the file could not be written (full disk, no permission, ...).
+    """
+    path = Path(path)
+    # The process id keeps two writers of the same file apart; the suffix stays, since some
+    # writers choose their format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TrainingError(
+            "a file could not be written; the previous version is untouched",
+            where=path,
+            got=str(error),
+            fix="free some disk space or check the permissions, then run again",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """`atomic_write` of a UTF-8 text."""
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

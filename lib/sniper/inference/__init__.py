@@ -1,0 +1,1 @@
+"""From images to detections: forward per pyramid level, decode, merge over levels."""

@@ -1,0 +1,232 @@
+"""Test batches: windows of one pyramid level of many images, decoded ahead in threads."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from sniper.chips.pyramid import test_factor as factor_at_test
+from sniper.data.image import check_size, content_size, level_image
+from sniper.data.record import Record
+from sniper.errors import ConfigError, TrainingError
+from sniper.loader.images import ImageCache
+from sniper.loader.threads import DaemonThreads
+
+# The sides of a batch are multiples of this: few different shapes, few re-allocations.
+SIDE_MULTIPLE = 32
+
+Rect = Sequence[float]
+
+
+@dataclass(frozen=True, eq=False)
+class TestBatch:
+    """Windows of similar size.
+
+    Attributes:
+        data: (B, 3, h, w) float32 RGB minus the means, zero padded; h and w multiples of 32.
+        im_info: (B, 3) float32: height and width of the content in network px, factor.
+        image_index: (B,) int64, index of the record.
+        chip_index: (B,) int64, index of the window among those of its image.
+        is_padding: (B,) bool: a repetition that only fills the batch.
+    """
+
+    __test__ = False  # no test case, in spite of its name
+
+    data: np.ndarray
+    im_info: np.ndarray
+    image_index: np.ndarray
+    chip_index: np.ndarray
+    is_padding: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Window:
+    image: int
+    chip: int
+    rect: tuple[float, ...]
+    factor: float
+
+    @property
+    def size_hw(self) -> tuple[float, float]:
+        """Height and width in network px, not rounded."""
+        x1, y1, x2, y2 = self.rect
+        return (y2 - y1) * self.factor, (x2 - x1) * self.factor
+
+
+class TestLoader:
+    """Batches of all windows, large ones first, landscape and portrait apart.
+
+    Iterate over it, any number of times; use it as a context manager, or call `close`. The order
+    of the batches has no meaning for the results: see `image_index`.
+
+    Args:
+        records: images; `flipped` is ignored (2018 behaviour).
+        crops: per record its windows, image px, end exclusive: `[(0, 0, width, height)]` for the
+            whole image, `[]` to leave the image out.
+        scale: (short side, longest long side) in px; the factor is that of the whole image.
+        batch_size: windows of a batch.
+        pixel_means: three means, BGR.
+        num_threads: threads that decode images, at least one.
+        prefetch: batches that are made ahead.
+        timeout_s: waiting for a batch fails after so long.
+
+    Raises:
+        ConfigError: a number is out of range, or crops and records do not fit together.
+    """
+
+    __test__ = False  # no test case, in spite of its name
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        crops: Sequence[Sequence[Rect]],
+        scale: Sequence[float],
+        *,
+        batch_size: int,
+        pixel_means: Sequence[float],
+        num_threads: int = 2,
+        prefetch: int = 2,
+        timeout_s: float = 120.0,
+    ) -> None:
+        if min(batch_size, num_threads, prefetch, timeout_s) <= 0:
+            raise ConfigError(
+                "batch size, threads, prefetch and timeout must be positive",
+                got=f"{batch_size}, {num_threads}, {prefetch}, {timeout_s}",
+            )
+        if len(records) != len(crops):
+            raise ConfigError(
+                "every image needs a list of windows",
+                got=f"{len(records)} images, {len(crops)} lists",
+            )
+        self.records = records
+        self.pixel_means = pixel_means
+        self.prefetch = prefetch
+        self.timeout_s = timeout_s
+        self._batches = _batches(_windows(records, crops, scale), batch_size)
+        self._images = ImageCache(max_images=4)
+        self._threads = DaemonThreads(num_threads, "sniper-test-loader")
+        self._finalizer = weakref.finalize(self, self._threads.close)
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[TestBatch]:
+        """Batches in order.
+
+        Raises:
+            DataError: an image cannot be read, or has another size than its record says.
+            TrainingError: an image took longer than the timeout, or the loader is closed.
+        """
+        waiting: deque[tuple[TestBatch, list[Future[None]]]] = deque()
+        try:
+            for windows, is_padding in self._batches:
+                waiting.append(self._begin(windows, is_padding))
+                if len(waiting) > self.prefetch:
+                    yield self._finish(*waiting.popleft())
+            while waiting:
+                yield self._finish(*waiting.popleft())
+        finally:
+            for _, futures in waiting:
+                for future in futures:
+                    future.cancel()
+
+    def close(self) -> None:
+        """Ends the threads. Idempotent; batches that were handed out stay valid."""
+        self._finalizer()
+
+    def __enter__(self) -> TestLoader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _begin(
+        self, windows: Sequence[_Window], is_padding: Sequence[bool]
+    ) -> tuple[TestBatch, list[Future[None]]]:
+        """An empty batch, and the jobs that fill it."""
+        self._check_open()
+        height, width = (_round_up(max(sides)) for sides in zip(*(w.size_hw for w in windows)))
+        count = len(windows)
+        batch = TestBatch(
+            data=np.zeros((count, 3, height, width), np.float32),
+            im_info=np.zeros((count, 3), np.float32),
+            image_index=np.array([window.image for window in windows], np.int64),
+            chip_index=np.array([window.chip for window in windows], np.int64),
+            is_padding=np.array(is_padding, bool),
+        )
+        futures = [
+            self._threads.submit(partial(self._fill, batch, position, window))
+            for position, window in enumerate(windows)
+        ]
+        return batch, futures
+
+    def _finish(self, batch: TestBatch, futures: Sequence[Future[None]]) -> TestBatch:
+        self._check_open()
+        for future, image_index in zip(futures, batch.image_index):
+            try:
+                future.result(self.timeout_s)
+            except FutureTimeout as error:
+                raise TrainingError(
+                    f"an image was not read within {self.timeout_s:g} s",
+                    where=self.records[image_index].image_path,
+                    fix="check that the disk with the images answers",
+                ) from error
+        return batch
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise TrainingError("the loader is already closed")
+
+    def _fill(self, batch: TestBatch, position: int, window: _Window) -> None:
+        """Writes one window into its batch."""
+        record = self.records[window.image]
+        image = self._images.read(record.image_path)
+        check_size(image, record)
+        out_hw = batch.data.shape[2:]
+        batch.data[position] = level_image(
+            image, window.rect, window.factor, out_hw, self.pixel_means
+        )
+        height, width = content_size(image.shape[:2], window.rect, window.factor)
+        batch.im_info[position] = height, width, window.factor
+
+
+def _windows(
+    records: Sequence[Record], crops: Sequence[Sequence[Rect]], scale: Sequence[float]
+) -> list[_Window]:
+    """All windows, the largest in network px first; ties in the order of the images."""
+    windows = [
+        _Window(i, j, tuple(map(float, rect)), factor_at_test(record.width, record.height, scale))
+        for i, (record, rects) in enumerate(zip(records, crops))
+        for j, rect in enumerate(rects)
+    ]
+    return sorted(windows, key=lambda window: -window.size_hw[0] * window.size_hw[1])
+
+
+def _batches(windows: Sequence[_Window], batch_size: int) -> list[tuple[list[_Window], list[bool]]]:
+    """Full batches of windows, landscape ones first, with a mark on what only fills them."""
+    landscape = [window for window in windows if window.size_hw[1] >= window.size_hw[0]]
+    portrait = [window for window in windows if window.size_hw[1] < window.size_hw[0]]
+    batches = []
+    for group in (landscape, portrait):
+        for start in range(0, len(group), batch_size):
+            # Cyclic: also less than a batch of windows fills one (H-37).
+            places = range(start, start + batch_size)
+            batches.append(
+                (
+                    [group[place % len(group)] for place in places],
+                    [place >= len(group) for place in places],
+                )
+            )
+    return batches
+
+
+def _round_up(side: float) -> int:
+    return max(1, int(np.ceil(side / SIDE_MULTIPLE))) * SIDE_MULTIPLE

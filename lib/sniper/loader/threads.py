@@ -1,0 +1,67 @@
+"""A few threads that work off jobs and never keep the program from ending."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+
+class DaemonThreads:
+    """Like `concurrent.futures.ThreadPoolExecutor`, but no end of it waits for a stuck job.
+
+    The executor of the standard library joins its threads when the interpreter ends: one read
+    from a disk that does not answer would keep the process for ever.
+
+    Args:
+        count: number of threads.
+        name: prefix of their names.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Future, Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=_work, args=(self._jobs,), name=f"{name}-{i}", daemon=True)
+            for i in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: Callable[[], Any]) -> Future:
+        """Has a job done; its result or its exception will be in the future."""
+        future: Future = Future()
+        self._jobs.put((future, job))
+        return future
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Cancels the jobs that have not begun and waits a little for the others. Idempotent."""
+        try:
+            while True:
+                item = self._jobs.get_nowait()
+                if item is not None:
+                    item[0].cancel()
+        except queue.Empty:
+            pass
+        for _ in self._threads:
+            self._jobs.put(None)
+        deadline_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+
+
+def _work(jobs: queue.SimpleQueue[tuple[Future, Callable[[], Any]] | None]) -> None:
+    # No reference to the owner: it can be collected, and its threads end with it.
+    while True:
+        item = jobs.get()
+        if item is None:
+            return
+        future, job = item
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(job())
+            except BaseException as error:  # noqa: BLE001 (whoever asks for the result gets it)
+                future.set_exception(error)
+        del item, future, job  # else the last batch would stay in memory until the next job

@@ -1,0 +1,1 @@
+"""Networks as MXNet symbols: backbones, heads, their assembly into detectors, and weights."""

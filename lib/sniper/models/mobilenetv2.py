@@ -1,0 +1,168 @@
+"""MobileNetV2 at stride 32 (2018), or 16 for small chips. The names (with hyphens) are of 2018."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mxnet as mx
+
+from sniper.models.blocks import NormSettings, batch_norm, cast, scale_channels
+
+FEATURE_STRIDES = (32, 16)
+EPSILON = 1e-5
+STEM_CHANNELS = 32
+LAST_CHANNELS = 1280
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Inverted residual blocks of one resolution: expansion, output channels, repeats, stride."""
+
+    expansion: int
+    channels: int
+    repeats: int
+    stride: int
+
+
+SEQUENCES = (
+    Sequence(1, 16, 1, 1),
+    Sequence(6, 24, 2, 2),
+    Sequence(6, 32, 3, 2),
+    Sequence(6, 64, 4, 2),
+    Sequence(6, 96, 3, 1),
+    Sequence(6, 160, 3, 2),
+    Sequence(6, 320, 1, 1),
+)
+# At stride 16 this sequence keeps the resolution; what follows dilates its 3x3 kernels, so that
+# pretrained weights still see the image at the scale that they were trained for.
+LAST_STRIDED_SEQUENCE = 5
+
+
+@dataclass(frozen=True)
+class MobileNetOptions:
+    """Variants of the network.
+
+    Args:
+        norm: batch norm settings.
+        width: multiplies all channels, the last convolution's too (also below 1: on a CPU that
+            layer and the RPN behind it would otherwise dominate).
+        activation: "relu6" or "relu".
+        padding: "symmetric" (2018: one pixel on each side) or "tf_same", see `_conv_block`.
+        stride: px per cell of the feature map, 32 or 16.
+        fp16: everything after the first convolution block is float16.
+        train: the graph will be trained; False lets the inference graph fuse better.
+    """
+
+    norm: NormSettings
+    width: float = 1.0
+    activation: str = "relu6"
+    padding: str = "symmetric"
+    stride: int = 32
+    fp16: bool = False
+    train: bool = True
+
+
+def mobilenetv2_features(data: mx.sym.Symbol, options: MobileNetOptions) -> mx.sym.Symbol:
+    """(N, 3, H, W) float32 RGB minus the pixel means -> (N, 1280 * width, ~H/stride, ~W/stride) float32."""
+    channels = scale_channels(STEM_CHANNELS, options.width)
+    body = _conv_block(data, "first-3x3-conv", channels, options, kernel=3, stride=2)
+    body = cast(body, "float16", enabled=options.fp16, name="cast_fp16")
+    dilation = 1
+    for index, sequence in enumerate(SEQUENCES):
+        dilated = options.stride == 16 and index == LAST_STRIDED_SEQUENCE
+        out_channels = scale_channels(sequence.channels, options.width)
+        for repeat in range(sequence.repeats):
+            stride = sequence.stride if repeat == 0 and not dilated else 1
+            name = f"seq-{index}-block{repeat}"
+            expanded = channels * sequence.expansion
+            block = _inverted_residual(
+                body, name, expanded, out_channels, stride, dilation, options
+            )
+            dilation = 2 if dilated else dilation
+            if repeat > 0:
+                block = mx.sym.elemwise_add(body, block, name=f"{name}-shortcut")
+            body, channels = block, out_channels
+    last_channels = scale_channels(LAST_CHANNELS, options.width)
+    body = _conv_block(body, "last-1x1-conv", last_channels, options)
+    return cast(body, "float32", enabled=options.fp16, name="cast_fp32")
+
+
+def _inverted_residual(
+    data: mx.sym.Symbol,
+    name: str,
+    expanded: int,
+    channels: int,
+    stride: int,
+    dilation: int,
+    options: MobileNetOptions,
+) -> mx.sym.Symbol:
+    body = _conv_block(data, f"{name}-exp", expanded, options)
+    body = _conv_block(
+        body,
+        f"{name}-depthwise",
+        expanded,
+        options,
+        kernel=3,
+        stride=stride,
+        dilation=dilation,
+        groups=expanded,
+    )
+    return _conv_block(body, f"{name}-linear", channels, options, activate=False)
+
+
+def _conv_block(
+    data: mx.sym.Symbol,
+    name: str,
+    channels: int,
+    options: MobileNetOptions,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    activate: bool = True,
+) -> mx.sym.Symbol:
+    """Convolution, batch norm and activation.
+
+    TensorFlow's "SAME" pads a stride-2 3x3 convolution by 0 before and 1 after where the input side
+    is even, and by 1 and 1 where it is odd. A symbol does not know its input size: "tf_same" means
+    even sides here, which holds at every layer when the image sides are multiples of 32 (checked
+    for chips, and the test loader rounds up to it). MXNet convolutions pad both ends alike, so the
+    layer pads by 2 and its first row and column are cut off; that is cheaper than a padded copy of
+    the four times larger input.
+    """
+    same = options.padding == "tf_same" and stride == 2
+    pad = dilation * (kernel // 2) + (1 if same else 0)
+    body = mx.sym.Convolution(
+        data,
+        name=f"{name}-conv2d",
+        num_filter=channels,
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        pad=(pad, pad),
+        num_group=groups,
+        no_bias=True,
+        **({"dilate": (dilation, dilation)} if dilation > 1 else {}),
+    )
+    # Batch statistics must not see the extra row and column. Where stored statistics are used the
+    # cut can wait, and convolution, norm and activation stay one fused operator at inference.
+    cut_late = options.norm.frozen or not options.train
+    if same and not cut_late:
+        body = _cut_first(body, name)
+    body = batch_norm(body, f"{name}-batchnorm", options.norm, eps=EPSILON)
+    if activate:
+        body = _activation(body, name, options.activation)
+    return _cut_first(body, name) if same and cut_late else body
+
+
+def _cut_first(data: mx.sym.Symbol, name: str) -> mx.sym.Symbol:
+    everything = (None, None)
+    return mx.sym.slice(
+        data, begin=(*everything, 1, 1), end=(*everything, None, None), name=f"{name}-cut"
+    )
+
+
+def _activation(data: mx.sym.Symbol, name: str, kind: str) -> mx.sym.Symbol:
+    if kind == "relu6":
+        return mx.sym.clip(data, a_min=0, a_max=6, name=f"{name}-relu6")
+    return mx.sym.Activation(data, act_type="relu", name=f"{name}-relu")

@@ -1,0 +1,162 @@
+"""What describes a detector: one frozen value that decides a network's whole graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sniper.errors import ConfigError
+from sniper.models import mobilenetv2, resnet
+
+
+@dataclass(frozen=True)
+class NetworkTraits:
+    """What distinguishes one network from the others, apart from its backbone.
+
+    Args:
+        strides: px per feature cell that the network can be built with.
+        rpn_channels: channels of `rpn_conv_3x3`.
+        fc_channels: width of the RoI head's layers.
+        mobile: the MobileNetV2 family, with its own loss normalisation, padding and activation.
+        scalable: takes a width multiplier.
+    """
+
+    strides: tuple[int, ...]
+    rpn_channels: int
+    fc_channels: int
+    mobile: bool = False
+    scalable: bool = False
+
+
+NETWORKS = {
+    "resnet_mx_101_e2e": NetworkTraits((resnet.FEATURE_STRIDE,), 512, 1024),
+    "resnet_mx_50_e2e": NetworkTraits((resnet.FEATURE_STRIDE,), 512, 1024),
+    "resnet_mx_18_e2e": NetworkTraits((resnet.FEATURE_STRIDE,), 256, 1024, scalable=True),
+    "mobilenetv2_e2e": NetworkTraits(
+        mobilenetv2.FEATURE_STRIDES, 256, 512, mobile=True, scalable=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ProposalSettings:
+    """How many proposals the operators make; the defaults are those of 2018 at test time.
+
+    Args:
+        pre_nms_top_n: candidates before NMS; -1 takes all (2018 training).
+        nms_thresh: proposals with a higher IoU are suppressed.
+        min_size: shortest side, px.
+        post_nms_top_n: proposals per image.
+    """
+
+    pre_nms_top_n: int = 12000
+    nms_thresh: float = 0.7
+    min_size: float = 3
+    post_nms_top_n: int = 300
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """Everything that decides a network's graph.
+
+    Args:
+        symbol: name of the network, a key of `NETWORKS`.
+        num_classes: classes with background.
+        anchor_scales: anchor sides in units of `feature_stride`.
+        anchor_ratios: height / width.
+        feature_stride: px per cell of the feature map.
+        batch_images: images per device; the losses are normalised with it.
+        fp16: half-precision backbone (GPU only).
+        loss_scale: factor on every gradient.
+        rpn_batch_size: anchors per image that the RPN trains on.
+        bn_momentum: of the running averages.
+        bn_mode: "batch", or "frozen": every batch norm uses its stored statistics.
+        padding: "symmetric" or "tf_same" (MobileNetV2 only).
+        width: channel multiplier (MobileNetV2 and ResNet-18 only).
+        activation: "relu6" or "relu" (MobileNetV2 only).
+        roi_channels: channels of the RoI feature map.
+        fc_channels: width of the RoI head's layers; 0 is the network's own.
+        proposal: settings of the proposal operator.
+        legacy_gt_centre: ground-truth centres are half a pixel off, as in 2018.
+        bbox_loss_divisor: the RoI box loss is divided by it; 0 is the 2018 constant.
+
+    Raises:
+        ConfigError: a value does not fit the network.
+    """
+
+    symbol: str
+    num_classes: int
+    anchor_scales: tuple[float, ...]
+    anchor_ratios: tuple[float, ...]
+    feature_stride: int
+    batch_images: int
+    fp16: bool = False
+    loss_scale: float = 1.0
+    rpn_batch_size: int = 256
+    bn_momentum: float = 0.995
+    bn_mode: str = "batch"
+    padding: str = "symmetric"
+    width: float = 1.0
+    activation: str = "relu6"
+    roi_channels: int = 256
+    fc_channels: int = 0
+    proposal: ProposalSettings = field(default_factory=ProposalSettings)
+    legacy_gt_centre: bool = True
+    bbox_loss_divisor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.symbol not in NETWORKS:
+            raise ConfigError(
+                "this network is not available",
+                where="symbol",
+                got=self.symbol,
+                expected=", ".join(sorted(NETWORKS)),
+            )
+        traits = self.traits
+        _check("network.RPN_FEAT_STRIDE", self.feature_stride, traits.strides)
+        _check("network.BN_MODE", self.bn_mode, ("batch", "frozen"))
+        mobile = traits.mobile
+        _check("network.PADDING", self.padding, ("symmetric", "tf_same")[: 2 if mobile else 1])
+        _check("network.ACTIVATION", self.activation, ("relu6", "relu")[: 2 if mobile else 1])
+        if not traits.scalable:
+            _check("network.WIDTH", self.width, (1.0,))
+        _check_positive("dataset.NUM_CLASSES", self.num_classes, minimum=2)
+        for key, value in (
+            ("BATCH_IMAGES", self.batch_images),
+            ("TRAIN.RPN_BATCH_SIZE", self.rpn_batch_size),
+            ("network.WIDTH", self.width),
+            ("network.ROI_CHANNELS", self.roi_channels),
+            ("network.ANCHOR_SCALES", len(self.anchor_scales)),
+            ("network.ANCHOR_RATIOS", len(self.anchor_ratios)),
+            ("PROPOSAL_OP.post_nms_top_n", self.proposal.post_nms_top_n),
+        ):
+            _check_positive(key, value)
+
+    @property
+    def traits(self) -> NetworkTraits:
+        """Properties of the network that is asked for."""
+        return NETWORKS[self.symbol]
+
+    @property
+    def num_anchors(self) -> int:
+        """Anchors per feature cell."""
+        return len(self.anchor_scales) * len(self.anchor_ratios)
+
+
+def _check(key: str, value: object, allowed: tuple) -> None:
+    if value not in allowed:
+        raise ConfigError(
+            "this value does not fit the network",
+            where=key,
+            got=value,
+            expected=" or ".join(map(str, allowed)),
+        )
+
+
+def _check_positive(key: str, value: float, minimum: float = 0) -> None:
+    if not (value >= minimum and value > 0):
+        raise ConfigError(
+            "the value is too small",
+            where=key,
+            got=value,
+            expected=f"at least {minimum}" if minimum else "more than 0",
+        )

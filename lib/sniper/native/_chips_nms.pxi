@@ -1,0 +1,275 @@
+# Chip generation and non-maximum suppression.
+from libc.stdint cimport int32_t, uint64_t
+
+from sniper.errors import OpsError
+
+
+cdef extern from "chip_generator/chip_generator.h" namespace "sniper" nogil:
+    cdef struct ChipLattice:
+        int64_t width, height, size, stride
+        int64_t count()
+    cdef struct ChipRequest:
+        int64_t width_im, height_im
+        double factor
+        int64_t chip_size, stride
+        uint64_t seed
+    Box chip_at(const ChipLattice&, int64_t index)
+    void c_chip_permutation "sniper::chip_permutation"(int64_t, uint64_t, int32_t*)
+    ChipLattice make_lattice(int64_t, int64_t, int64_t, int64_t) except +
+    ChipLattice level_lattice(const ChipRequest&) except +
+    vector[int32_t] chip_cover_cpu(const ChipRequest&, const float*, int64_t) except +
+    void chip_to_image(const ChipRequest&, const ChipLattice&, int64_t, double*)
+
+
+cdef extern from "multi_scale_nms/multi_scale_nms.h" namespace "sniper" nogil:
+    cdef struct NmsSettings:
+        float sigma, nms_threshold, min_score
+    cdef struct NmsRequest:
+        const float* dets
+        const int32_t* levels
+        const int32_t* classes
+        const int32_t* images
+        int64_t count
+        const float* valid_ranges
+        int64_t num_levels
+        NmsSettings settings
+        int64_t max_per_image
+    int64_t soft_nms_cpu(float*, int64_t, float, float) except +
+    vector[int64_t] hard_nms_cpu(const float*, int64_t, float) except +
+    int64_t multi_scale_nms_cpu(const NmsRequest&, float*, int32_t*, int32_t*) except +
+
+
+cdef uint64_t SEED_MASK = 0xFFFFFFFFFFFFFFFF
+
+
+def _matrix(name, array, dtype, columns):
+    """`array` as a C-contiguous (n, columns) array, or (n,) for columns = 0; OpsError if wrong."""
+    wanted = f"{np.dtype(dtype).name} (n, {columns})" if columns else f"{np.dtype(dtype).name} (n,)"
+    if not isinstance(array, np.ndarray):
+        raise OpsError(f"`{name}` is no NumPy array.", got=type(array).__name__, expected=wanted)
+    shape_fits = array.ndim == (2 if columns else 1) and (not columns or array.shape[1] == columns)
+    if array.dtype != dtype or not shape_fits:
+        raise OpsError(
+            f"`{name}` has a wrong dtype or shape.",
+            got=f"{array.dtype.name} {array.shape}",
+            expected=wanted,
+        )
+    return np.ascontiguousarray(array)
+
+
+def _require_positive(name, value):
+    if not (value > 0 and np.isfinite(value)):
+        raise OpsError(f"`{name}` is out of range.", got=value, expected="a finite number above 0")
+
+
+cdef ChipLattice _lattice(width, height, chip_size, stride) except *:
+    try:
+        return make_lattice(width, height, chip_size, stride)
+    except (ValueError, OverflowError) as error:
+        raise OpsError(str(error)) from None
+
+
+def chip_lattice(width, height, chip_size, stride):
+    """Unshuffled candidate chips of a level: three corners, lattice, right edge, bottom edge.
+
+    Args:
+        width: of the level, scaled px.
+        height: of the level, scaled px.
+        chip_size: side of a chip, px.
+        stride: step of the lattice, px.
+
+    Returns:
+        float32 (k, 4) inclusive corners, scaled px. Edge chips are one pixel longer than
+        `chip_size` where there is room (2018 behaviour).
+
+    Raises:
+        OpsError: a number is out of range.
+    """
+    cdef ChipLattice lattice = _lattice(width, height, chip_size, stride)
+    chips = np.empty((lattice.count(), 4), np.float32)
+    cdef float[:, ::1] view = chips
+    cdef Box chip
+    cdef int64_t k
+    for k in range(lattice.count()):
+        chip = chip_at(lattice, k)
+        view[k, 0], view[k, 1], view[k, 2], view[k, 3] = chip.x1, chip.y1, chip.x2, chip.y2
+    return chips
+
+
+def chip_permutation(int64_t count, seed):
+    """Order in which `count` candidates compete: int32 (count,), position -> candidate.
+
+    Fisher-Yates from the back, driven by SplitMix64 with `seed` (taken modulo 2^64).
+    """
+    if count < 0 or count > 2**31 - 1:
+        raise OpsError("`count` is out of range.", got=count, expected="0 to 2147483647")
+    order = np.empty(count, np.int32)
+    cdef int32_t[::1] view = order
+    cdef uint64_t state = seed & SEED_MASK
+    if count > 0:
+        with nogil:
+            c_chip_permutation(count, state, &view[0])
+    return order
+
+
+def chip_cover(boxes_im, double factor, width_im, height_im, chip_size, stride, seed):
+    """Chips that together contain every box that fits into a candidate (greedy cover).
+
+    Each step takes the candidate that contains the most boxes not contained yet; ties go to the
+    first in the order of `chip_permutation`. Boxes that fit into no candidate stay uncovered.
+
+    Args:
+        boxes_im: float32 (n, 4) x1 y1 x2 y2, image px. Rows that are not finite are left out.
+        factor: scale factor of the pyramid level.
+        width_im: of the image, px.
+        height_im: of the image, px.
+        chip_size: side of a chip, scaled px.
+        stride: step of the candidates, scaled px.
+        seed: integer, taken modulo 2^64.
+
+    Returns:
+        float64 (m, 4) chips in image px, in the order of selection; (0, 4) without boxes.
+
+    Raises:
+        OpsError: a wrong dtype or shape, or a number out of range.
+    """
+    boxes_im = _matrix("boxes_im", boxes_im, np.float32, 4)
+    cdef const float[:, ::1] boxes = boxes_im
+    cdef int64_t count = boxes.shape[0]
+    cdef ChipRequest request
+    cdef ChipLattice lattice
+    cdef vector[int32_t] selected
+    try:
+        request = ChipRequest(width_im, height_im, factor, chip_size, stride, seed & SEED_MASK)
+        lattice = level_lattice(request)
+        if count > 0:
+            with nogil:
+                selected = chip_cover_cpu(request, &boxes[0, 0], count)
+    except (ValueError, OverflowError) as error:
+        raise OpsError(str(error)) from None
+    chips = np.empty((selected.size(), 4), np.float64)
+    cdef double[:, ::1] view = chips
+    cdef size_t k
+    for k in range(selected.size()):
+        chip_to_image(request, lattice, selected[k], &view[k, 0])
+    return chips
+
+
+def soft_nms(dets, float sigma, float min_score=0.001):
+    """Gaussian soft-NMS of one class (Bodla et al. 2017; 2018 behaviour).
+
+    Args:
+        dets: float32 (n, 5) x1 y1 x2 y2 score, image px. Rows that are not finite are dropped.
+        sigma: an overlap `o` with a selected row multiplies a score by exp(-o^2 / sigma).
+        min_score: a row whose decayed score is lower is dropped.
+
+    Returns:
+        float32 (k, 5) rows with decayed scores in the order of selection; `dets` is not changed.
+
+    Raises:
+        OpsError: a wrong dtype or shape, or sigma is not above 0.
+    """
+    _require_positive("sigma", sigma)
+    rows = np.array(_matrix("dets", dets, np.float32, 5))
+    cdef float[:, ::1] view = rows
+    cdef int64_t count = view.shape[0]
+    if count > 0:
+        with nogil:
+            count = soft_nms_cpu(&view[0, 0], count, sigma, min_score)
+    return rows[:count].copy()
+
+
+def hard_nms(dets, float threshold):
+    """Greedy NMS of one class: rows with IoU (+1 sides) > `threshold` are suppressed.
+
+    Args:
+        dets: float32 (n, 5) x1 y1 x2 y2 score, image px. Rows that are not finite are dropped.
+        threshold: from 0 to 1.
+
+    Returns:
+        int64 (k,) kept rows of `dets`, best score first, ties by row.
+
+    Raises:
+        OpsError: a wrong dtype or shape, or the threshold is out of range.
+    """
+    if not 0 <= threshold <= 1:
+        raise OpsError("`threshold` is out of range.", got=threshold, expected="0 to 1")
+    dets = _matrix("dets", dets, np.float32, 5)
+    cdef const float[:, ::1] view = dets
+    cdef int64_t count = view.shape[0]
+    cdef vector[int64_t] kept
+    if count > 0:
+        with nogil:
+            kept = hard_nms_cpu(&view[0, 0], count, threshold)
+    rows = np.empty(kept.size(), np.int64)
+    cdef int64_t[::1] out = rows
+    cdef size_t k
+    for k in range(kept.size()):
+        out[k] = kept[k]
+    return rows
+
+
+def multi_scale_nms(dets, levels, classes, images, valid_ranges, float sigma, float nms_threshold,
+                    float min_score=0.001, int64_t max_per_image=-1):
+    """Merges the detections of all pyramid levels, for all images and classes in one call.
+
+    A row takes part when its area (sides without +1) is > low^2 if low > 0 and <= high^2 if
+    high > 0, with (low, high) the valid range of its level. Then soft-NMS (nms_threshold <= 0) or
+    hard NMS runs per image and class. The result does not depend on the number of threads.
+
+    Args:
+        dets: float32 (n, 5) x1 y1 x2 y2 score, image px. Rows that are not finite are dropped.
+        levels: int32 (n,) rows of `valid_ranges`.
+        classes: int32 (n,).
+        images: int32 (n,).
+        valid_ranges: float32 (L, 2), image px.
+        sigma: of soft-NMS.
+        nms_threshold: of hard NMS (IoU, at most 1); <= 0 selects soft-NMS.
+        min_score: soft-NMS drops rows whose decayed score is lower.
+        max_per_image: keeps, per image, the scores >= the max_per_image-th largest (ties may exceed
+            it); <= 0 keeps all.
+
+    Returns:
+        float32 (k, 5) detections, int32 (k,) classes, int32 (k,) images; grouped by image, then
+        class, then order of selection.
+
+    Raises:
+        OpsError: wrong dtypes or shapes, numbers out of range, a level without a valid range.
+    """
+    if nms_threshold <= 0:
+        _require_positive("sigma", sigma)
+    if not nms_threshold <= 1:
+        raise OpsError("`nms_threshold` is out of range.", got=nms_threshold, expected="at most 1")
+    dets = _matrix("dets", dets, np.float32, 5)
+    columns = {"levels": levels, "classes": classes, "images": images}
+    for name, column in columns.items():
+        columns[name] = _matrix(name, column, np.int32, 0)
+        if len(columns[name]) != len(dets):
+            raise OpsError(f"`{name}` does not fit to `dets`.", got=len(column), expected=len(dets))
+    cdef const float[:, ::1] ranges = _matrix("valid_ranges", valid_ranges, np.float32, 2)
+    cdef const float[:, ::1] det_view = dets
+    cdef const int32_t[::1] level_view = columns["levels"]
+    cdef const int32_t[::1] class_view = columns["classes"]
+    cdef const int32_t[::1] image_view = columns["images"]
+    cdef int64_t count = det_view.shape[0]
+    out_dets = np.empty((count, 5), np.float32)
+    out_classes = np.empty(count, np.int32)
+    out_images = np.empty(count, np.int32)
+    if count == 0:
+        return out_dets, out_classes, out_images
+    cdef float[:, ::1] out_det_view = out_dets
+    cdef int32_t[::1] out_class_view = out_classes, out_image_view = out_images
+    cdef NmsRequest request
+    request.dets, request.count = &det_view[0, 0], count
+    request.levels, request.classes = &level_view[0], &class_view[0]
+    request.images = &image_view[0]
+    request.valid_ranges, request.num_levels = &ranges[0, 0], ranges.shape[0]
+    request.settings = NmsSettings(sigma, nms_threshold, min_score)
+    request.max_per_image = max_per_image
+    try:
+        with nogil:
+            count = multi_scale_nms_cpu(request, &out_det_view[0, 0], &out_class_view[0],
+                                        &out_image_view[0])
+    except ValueError as error:
+        raise OpsError(str(error)) from None
+    return out_dets[:count].copy(), out_classes[:count].copy(), out_images[:count].copy()

@@ -1,0 +1,90 @@
+// Merging of detections from several pyramid levels: valid-range filter, then Gaussian soft-NMS
+// (Bodla et al. 2017) or hard NMS per image and class (2018 behaviour).
+#ifndef SNIPER_NATIVE_MULTI_SCALE_NMS_H_
+#define SNIPER_NATIVE_MULTI_SCALE_NMS_H_
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "common/box.h"
+#include "common/macros.h"
+
+namespace sniper {
+
+// Floats per detection: x1, y1, x2, y2, score.
+constexpr int64_t kDetection = 5;
+
+// Whether a box belongs to a level whose valid range is [low, high] px of square-root area (sides
+// without +1, image px). A bound that is not positive is no bound.
+SNIPER_HOST_DEVICE bool in_valid_range(const Box& box, float low, float high) {
+  const float area = area_plain(box);
+  return (!(low > 0.0f) || area > low * low) && (!(high > 0.0f) || area <= high * high);
+}
+
+// exp(-x) for x >= 0, 0 beyond the range of float32. Range reduction and polynomial of Cephes, to
+// about 2 ulp, spelled out so that every build and every vector width gives the same bits.
+SNIPER_HOST_DEVICE float exp_of_minus(float x) {
+  const float y = x < 87.0f ? -x : -87.0f;
+  const int32_t n = static_cast<int32_t>(y * 1.44269504f - 0.5f);
+  const float whole = static_cast<float>(n);
+  const float r = y - whole * 0.693359375f + whole * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int32_t bits = (n + 127) << 23;
+  float power;
+  memcpy(&power, &bits, sizeof(power));
+  return x < 87.0f ? p * power : 0.0f;
+}
+
+// What overlap with a selected box leaves of a score.
+SNIPER_HOST_DEVICE float soft_weight(float overlap, float inverse_sigma) {
+  return exp_of_minus(overlap * overlap * inverse_sigma);
+}
+
+struct NmsSettings {
+  float sigma;          // of soft-NMS; used when nms_threshold <= 0
+  float nms_threshold;  // of hard NMS; used when > 0
+  float min_score;      // soft-NMS drops a row whose decayed score is lower
+};
+
+struct NmsRequest {
+  const float* dets;         // (count, 5), image px
+  const int32_t* levels;     // (count,) rows of valid_ranges
+  const int32_t* classes;    // (count,)
+  const int32_t* images;     // (count,)
+  int64_t count;
+  const float* valid_ranges;  // (num_levels, 2)
+  int64_t num_levels;
+  NmsSettings settings;
+  int64_t max_per_image;  // <= 0: no limit
+};
+
+// Gaussian soft-NMS of one class: rows in the order of selection, in place. Returns how many.
+//
+// Repeatedly the row with the highest score (the first one on ties) changes places with the first
+// remaining row; every later row that overlaps it decays by exp(-overlap^2 / sigma), and when its
+// score falls below min_score the last row takes its place.
+// Rows that are not finite are dropped first.
+int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score);
+
+// Greedy NMS of one class: the kept rows, best first, ties by row. A row is suppressed when its IoU
+// (+1 sides) with a kept row is greater than `threshold`. Rows that are not finite are dropped.
+std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float threshold);
+
+// Filters, suppresses and limits the detections of many images and classes. Output rows are grouped
+// by image, then class, then order of selection; the buffers have room for `count` rows. Returns
+// how many. Rows that are not finite are dropped. The limit keeps, per image, the scores >= the
+// max_per_image-th largest, so ties may exceed it. Throws std::invalid_argument on a level without
+// a valid range.
+int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t* out_classes,
+                            int32_t* out_images);
+
+}  // namespace sniper
+
+#endif  // SNIPER_NATIVE_MULTI_SCALE_NMS_H_

@@ -1,0 +1,153 @@
+// Grouping of detections by image and class, one thread per group, and the limit per image.
+
+#include "multi_scale_nms/multi_scale_nms.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+#include "common/nms.h"
+#include "common/parallel.h"
+
+namespace sniper {
+namespace {
+
+Box box_of(const float* det) { return {det[0], det[1], det[2], det[3]}; }
+
+// The detections of one image and class: rows begin .. begin + count of the grouped order.
+struct Group {
+  int64_t begin, count;
+  int32_t image, cls;
+};
+
+// Rows that are finite and inside the valid range of their level, in the order of the input.
+std::vector<int64_t> valid_rows(const NmsRequest& request) {
+  std::vector<int64_t> rows;
+  rows.reserve(static_cast<std::size_t>(request.count));
+  for (int64_t n = 0; n < request.count; ++n) {
+    const int32_t level = request.levels[n];
+    if (level < 0 || level >= request.num_levels) {
+      throw std::invalid_argument("Multi-scale NMS: row " + std::to_string(n) + " has level " +
+                                  std::to_string(level) + ", expected 0 to " +
+                                  std::to_string(request.num_levels - 1) +
+                                  " (one valid range per level).");
+    }
+    const float* det = request.dets + n * kDetection;
+    if (!is_finite(box_of(det)) || !is_finite(det[4])) continue;
+    const float* range = request.valid_ranges + 2 * static_cast<int64_t>(level);
+    if (in_valid_range(box_of(det), range[0], range[1])) rows.push_back(n);
+  }
+  return rows;
+}
+
+// Sorts `rows` by image, then class, rows of one group in the order of the input; cuts the groups.
+std::vector<Group> make_groups(const NmsRequest& request, std::vector<int64_t>* rows) {
+  const auto before = [&](int64_t a, int64_t b) {
+    if (request.images[a] != request.images[b]) return request.images[a] < request.images[b];
+    return request.classes[a] < request.classes[b];
+  };
+  if (!std::is_sorted(rows->begin(), rows->end(), before)) {
+    std::stable_sort(rows->begin(), rows->end(), before);
+  }
+  std::vector<Group> groups;
+  for (std::size_t k = 0; k < rows->size(); ++k) {
+    const int64_t row = (*rows)[k];
+    const int32_t image = request.images[row], cls = request.classes[row];
+    if (groups.empty() || groups.back().image != image || groups.back().cls != cls) {
+      groups.push_back({static_cast<int64_t>(k), 0, image, cls});
+    }
+    ++groups.back().count;
+  }
+  return groups;
+}
+
+// Suppresses one group in place; returns the number of rows that are left at its beginning.
+int64_t suppress(const NmsSettings& settings, float* dets, int64_t count) {
+  if (settings.nms_threshold <= 0.0f) {
+    return soft_nms_cpu(dets, count, settings.sigma, settings.min_score);
+  }
+  const std::vector<float> original(dets, dets + count * kDetection);
+  int64_t kept = 0;
+  for (const int64_t row : hard_nms_cpu(original.data(), count, settings.nms_threshold)) {
+    std::copy_n(original.data() + row * kDetection, kDetection, dets + kept++ * kDetection);
+  }
+  return kept;
+}
+
+// Score that a detection of the groups [first, last) must reach under the limit of one image.
+float image_threshold(const std::vector<Group>& groups, std::size_t first, std::size_t last,
+                      const std::vector<float>& dets, int64_t limit) {
+  std::vector<float> scores;
+  for (std::size_t g = first; g < last; ++g) {
+    for (int64_t k = 0; k < groups[g].count; ++k) {
+      scores.push_back(dets[static_cast<std::size_t>((groups[g].begin + k) * kDetection + 4)]);
+    }
+  }
+  if (limit <= 0 || static_cast<int64_t>(scores.size()) <= limit) {
+    return -std::numeric_limits<float>::infinity();
+  }
+  const auto nth = scores.begin() + (limit - 1);
+  std::nth_element(scores.begin(), nth, scores.end(), std::greater<float>());
+  return *nth;
+}
+
+}  // namespace
+
+std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float threshold) {
+  std::vector<int64_t> order;
+  order.reserve(static_cast<std::size_t>(count));
+  for (int64_t n = 0; n < count; ++n) {
+    const float* det = dets + n * kDetection;
+    if (is_finite(box_of(det)) && is_finite(det[4])) order.push_back(n);
+  }
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return dets[a * kDetection + 4] > dets[b * kDetection + 4];
+  });
+  KeptBoxes kept(threshold);
+  std::vector<int64_t> rows;
+  for (const int64_t n : order) {
+    const Box box = box_of(dets + n * kDetection);
+    if (kept.offer(box, area_inclusive(box))) rows.push_back(n);
+  }
+  return rows;
+}
+
+int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t* out_classes,
+                            int32_t* out_images) {
+  std::vector<int64_t> rows = valid_rows(request);
+  std::vector<Group> groups = make_groups(request, &rows);
+  std::vector<float> dets(rows.size() * kDetection);
+  const int64_t num_groups = static_cast<int64_t>(groups.size());
+#pragma omp parallel for schedule(dynamic) num_threads(thread_count(num_groups))
+  for (int64_t g = 0; g < num_groups; ++g) {
+    Group& group = groups[static_cast<std::size_t>(g)];
+    float* own = dets.data() + group.begin * kDetection;
+    for (int64_t k = 0; k < group.count; ++k) {
+      const int64_t row = rows[static_cast<std::size_t>(group.begin + k)];
+      std::copy_n(request.dets + row * kDetection, kDetection, own + k * kDetection);
+    }
+    group.count = suppress(request.settings, own, group.count);
+  }
+  int64_t written = 0;
+  for (std::size_t first = 0; first < groups.size();) {
+    std::size_t last = first;
+    while (last < groups.size() && groups[last].image == groups[first].image) ++last;
+    const float least = image_threshold(groups, first, last, dets, request.max_per_image);
+    for (; first < last; ++first) {
+      for (int64_t k = 0; k < groups[first].count; ++k) {
+        const float* det = dets.data() + (groups[first].begin + k) * kDetection;
+        if (det[4] < least) continue;
+        std::copy_n(det, kDetection, out_dets + written * kDetection);
+        out_classes[written] = groups[first].cls;
+        out_images[written++] = groups[first].image;
+      }
+    }
+  }
+  return written;
+}
+
+}  // namespace sniper

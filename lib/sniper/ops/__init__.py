@@ -1,0 +1,20 @@
+"""Operators that stock MXNet lacks, or has only slow: typed fronts for NDArrays and Symbols.
+
+The first call loads the compiled library (`load_library`). Every front decides by its first
+tensor whether it computes or builds a graph.
+"""
+
+from sniper.ops.chips import chip_generator
+from sniper.ops.library import load_library
+from sniper.ops.nms import multi_scale_nms
+from sniper.ops.proposals import multi_proposal, multi_proposal_target
+from sniper.ops.psroi import deformable_psroi_pooling
+
+__all__ = [
+    "chip_generator",
+    "deformable_psroi_pooling",
+    "load_library",
+    "multi_proposal",
+    "multi_proposal_target",
+    "multi_scale_nms",
+]

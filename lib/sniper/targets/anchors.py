@@ -1,0 +1,67 @@
+"""Anchor boxes of the region proposal network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sniper.errors import ConfigError
+
+ROUNDINGS = ("legacy", "half_up")
+
+
+def base_anchors(
+    stride: int, ratios: Sequence[float], scales: Sequence[float], rounding: str = "legacy"
+) -> np.ndarray:
+    """Anchors of the feature cell in row 0, column 0.
+
+    Args:
+        stride: side of a feature cell in chip px.
+        ratios: height / width of the anchors.
+        scales: side of the anchors in multiples of the stride.
+        rounding: how the sides of the windows of scale 1 are rounded. `legacy` rounds halves to
+            even, as the RPN targets of 2018 did; `half_up` rounds as the operators do. The two
+            differ at stride 32 only.
+
+    Returns:
+        (A, 4) float32, chip px, ratio-major and scale-minor.
+
+    Raises:
+        ConfigError: an argument is not positive, or the rounding is unknown.
+    """
+    if rounding not in ROUNDINGS:
+        raise ConfigError(
+            "unknown rounding of anchors", got=rounding, expected=" or ".join(ROUNDINGS)
+        )
+    if stride < 1 or not ratios or not scales or min(*ratios, *scales) <= 0:
+        raise ConfigError(
+            "anchors need a positive stride, and at least one positive ratio and scale",
+            got=f"stride {stride}, ratios {list(ratios)}, scales {list(scales)}",
+        )
+    sides = [_window(stride, ratio, rounding) for ratio in ratios]
+    sizes = np.array([(w * s, h * s) for w, h in sides for s in scales], np.float64)  # (A, 2)
+    centre = (stride - 1) / 2
+    half = (sizes - 1) / 2
+    return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
+
+
+def shifted_anchors(base: np.ndarray, stride: int, height: int, width: int) -> np.ndarray:
+    """All anchors of a feature map: (A, 4) -> (height * width * A, 4) float32, chip px.
+
+    Anchor `a` of the cell (row, column) is at index `(row * width + column) * A + a`.
+    """
+    rows, columns = np.mgrid[:height, :width].astype(np.float32) * stride
+    shifts = np.stack([columns, rows, columns, rows], axis=-1)  # (H, W, 4)
+    return (shifts[:, :, None] + base).reshape(-1, 4).astype(np.float32)
+
+
+def _window(stride: int, ratio: float, rounding: str) -> tuple[int, int]:
+    """Width and height of the window of scale 1."""
+    area = stride * stride
+    if rounding == "legacy":
+        width = round(math.sqrt(area / ratio))
+        return width, round(width * ratio)
+    width = math.floor(math.sqrt(math.floor(area / ratio)) + 0.5)
+    return width, math.floor(width * ratio + 0.5)

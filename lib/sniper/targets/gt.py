@@ -1,0 +1,94 @@
+"""The ground truth of a record as one chip sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sniper.boxes import clip
+from sniper.data.record import Record
+
+# Boxes below this width or height (+1 convention, chip px) are dropped (2018 behaviour).
+MIN_SIDE_PX = 10
+
+
+@dataclass(frozen=True, eq=False)
+class GtInChip:
+    """Ground truth that survives in a chip, in the order of the record.
+
+    Attributes:
+        boxes: (n, 4) float32, chip px, rounded and clipped to the chip.
+        classes: (n,) int32.
+        valid: (n,) bool: the level of the chip is responsible for the box. All others are
+            "ignore" regions of the RPN.
+        rows: (n,) int32, rows of the boxes in the record.
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    valid: np.ndarray
+    rows: np.ndarray
+
+
+def boxes_in_chip(
+    boxes_im: np.ndarray, chip_rect: tuple[float, ...], factor: float, chip_size: int
+) -> np.ndarray:
+    """Boxes in chip px, rounded (halves to even) and clipped: (n, 4) float32 -> (n, 4) float32.
+
+    Both axes are clipped to the full chip size, even for a chip with less content (2018 behaviour).
+    """
+    # float32 throughout: NumPy 1 cast the scalars down, NumPy 2 would raise the arrays to double.
+    origin = np.array([*chip_rect[:2], *chip_rect[:2]], np.float64).astype(np.float32)
+    boxes = (boxes_im.astype(np.float32, copy=False) - origin) * np.float32(factor)
+    return clip(np.rint(boxes), chip_size, chip_size)
+
+
+def gt_in_chip(
+    record: Record,
+    chip_rect: tuple[float, ...],
+    factor: float,
+    rows: np.ndarray,
+    chip_size: int,
+) -> GtInChip:
+    """Ground truth of `record` inside a chip.
+
+    Args:
+        record: the record; its proposals are left out.
+        chip_rect: x1 y1 x2 y2 of the chip, image px.
+        factor: image px -> chip px.
+        rows: rows of the record's boxes that are assigned to the chip (proposals are ignored).
+        chip_size: side of the chip in px.
+
+    Returns:
+        The surviving boxes. A box is also valid when it coincides with a valid one after rounding
+        (2018 behaviour: IoU of 1). Empty arrays when nothing survives.
+    """
+    gt_rows = np.flatnonzero(record.is_gt).astype(np.int32)
+    boxes = boxes_in_chip(record.boxes[gt_rows], chip_rect, factor, chip_size)
+    # Ground truth outside the chip was clipped to a line and vanishes here too.
+    large = (boxes[:, 2:] - boxes[:, :2] + 1 >= MIN_SIDE_PX).all(axis=1)
+    assigned = np.isin(gt_rows, rows)
+    survivors = boxes[large]
+    valid_boxes = boxes[large & assigned]
+    same = (survivors[:, None] == valid_boxes[None]).all(axis=2)  # (n, valid)
+    kept = gt_rows[large]
+    return GtInChip(survivors, record.classes[kept], same.any(axis=1), kept)
+
+
+def pack_gt(gt: GtInChip, max_gt: int) -> tuple[np.ndarray, int]:
+    """The `gt_boxes` array of the batch and the number of boxes that had no room in it.
+
+    Returns:
+        (max_gt, 5) float32 `x1 y1 x2 y2 class`, used rows first, unused rows all -1; and the
+        surplus. When there are more than `max_gt` boxes the valid ones are kept first, then the
+        others, each in the order of the record; the rows stay in the order of the record.
+    """
+    packed = np.full((max_gt, 5), -1, np.float32)
+    surplus = max(0, len(gt.boxes) - max_gt)
+    kept = np.arange(len(gt.boxes))
+    if surplus:
+        kept = np.sort(np.argsort(~gt.valid, kind="stable")[:max_gt])
+    packed[: len(kept), :4] = gt.boxes[kept]
+    packed[: len(kept), 4] = gt.classes[kept]
+    return packed, surplus

@@ -1,0 +1,27 @@
+"""Command-line flags that several programs share."""
+
+from __future__ import annotations
+
+import argparse
+
+DEFAULT_CFG = "configs/faster/sniper_res101_e2e.yml"
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --cfg, --save_prefix and --set (2018 names and defaults)."""
+    parser.add_argument(
+        "--cfg",
+        default=DEFAULT_CFG,
+        help="configuration file, or the name of a shipped recipe (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--save_prefix", default="SNIPER", help="stem of the checkpoint files (default: SNIPER)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="overrides, must be the last flag: --set TRAIN.lr 0.01 gpus cpu",
+    )

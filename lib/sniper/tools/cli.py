@@ -1,0 +1,131 @@
+"""The `sniper` command: one name per tool, and the way from errors to exit codes."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+import sniper
+from sniper.errors import SniperError
+
+Main = Callable[[Sequence[str]], int]
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+DEBUG_VARIABLE = "SNIPER_DEBUG"
+
+# name: (module with main(argv), one line of help)
+TOOLS: dict[str, tuple[str, str]] = {
+    "doctor": ("sniper.tools.doctor", "check the installation and say how to mend it"),
+    "print-config": ("sniper.tools.print_config", "show a resolved config, or explain every key"),
+    "make-toy-data": ("sniper.tools.make_toy_data", "draw a small data set in COCO format"),
+    "import-weights": ("sniper.tools.import_weights", "convert the weights of other projects"),
+    "train": ("sniper.tools.train", "train a detector (main_train.py)"),
+    "test": ("sniper.tools.test", "detect and evaluate on a data set (main_test.py)"),
+    "demo": ("sniper.tools.demo", "detect objects in your own images (demo.py)"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `sniper <tool> [arguments]` and returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help_text())
+        return 0 if arguments else EXIT_USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"sniper {sniper.__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in TOOLS:
+        print(_unknown_tool(name), file=sys.stderr)
+        return EXIT_USAGE
+    return run_main(lambda tool_argv: _load_main(TOOLS[name][0])(tool_argv), rest)
+
+
+def run_main(function: Main, argv: Sequence[str] | None = None) -> int:
+    """Calls `function(argv)` and turns what a user can cause into a message and an exit code.
+
+    SniperError gives its own code (1 run failed, 2 usage or config, 3 data), Ctrl-C 130; missing
+    packages, missing compiled parts and errors of the operating system give 1. Programming errors
+    keep their traceback; the variable SNIPER_DEBUG=1 shows it for all errors.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return int(function(arguments) or 0)
+    except SystemExit as stop:  # argparse: --help gives 0, a bad flag 2
+        return _exit_code(stop)
+    except SniperError as error:
+        return _report(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _report("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader has gone, e.g. `sniper ... | head`
+        # Keeps the interpreter from complaining when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except ImportError as error:
+        if not _mend_import(error):
+            raise
+        return _report(_mend_import(error), EXIT_FAILED)
+    except OSError as error:
+        return _report(str(error), EXIT_FAILED)
+
+
+def _load_main(module: str) -> Main:
+    return importlib.import_module(module).main
+
+
+def _mend_import(error: ImportError) -> str:
+    """What to tell the user about a failed import; empty when it is a programming error."""
+    module = error.name or ""
+    if module.startswith("sniper.native"):
+        return f"the compiled functions do not load: {error}\n  fix: bash scripts/compile.sh"
+    if isinstance(error, ModuleNotFoundError) and module.split(".")[0] not in ("", "sniper"):
+        fix = "fix: pip install -r requirements.txt, then run `sniper doctor`"
+        return f"the Python package {module} is not installed\n  {fix}"
+    return ""
+
+
+def _report(message: str, code: int) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _exit_code(stop: SystemExit) -> int:
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code
+    print(stop.code, file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _unknown_tool(name: str) -> str:
+    close = difflib.get_close_matches(name, TOOLS, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"error: there is no tool '{name}'.{hint} `sniper --help` lists the tools."
+
+
+def _help_text() -> str:
+    width = max(map(len, TOOLS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in TOOLS.items()]
+    return "\n".join(
+        [
+            "usage: sniper <tool> [arguments]",
+            "",
+            "SNIPER: multi-scale training of object detectors on chips.",
+            "",
+            "tools:",
+            *lines,
+            "",
+            "`sniper <tool> --help` explains a tool; start with `sniper doctor`.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""`demo.py` and `sniper-demo`: detect objects in one picture."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sniper.tools.arguments import DEFAULT_CFG, add_config_flags
+from sniper.tools.cli import run_main
+
+DEFAULT_IMAGE = "data/demo/demo.jpg"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit code."""
+    return run_main(_run, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="demo.py",
+        description="Detect objects in a picture and write a copy with boxes. Without --cfg the "
+        "ResNet-101 model is used or, where its weights are missing, the newest model "
+        "under output/ (the one of the quickstart, for example).",
+        epilog="example: python demo.py --im_path holiday.jpg",
+    )
+    parser.add_argument(
+        "--im_path", type=Path, default=Path(DEFAULT_IMAGE), help="picture (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="the drawing; its ending chooses jpg, png or pdf "
+        "(default: data/demo/<name>_detections with the picture's ending)",
+    )
+    add_config_flags(parser)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    from sniper.config import load_config
+
+    is_default = args.cfg == DEFAULT_CFG
+    cfg = load_config(args.cfg, args.overrides)
+    from sniper.engine.demo import demo
+
+    demo(
+        cfg,
+        args.im_path,
+        save_prefix=args.save_prefix,
+        output_path=args.out,
+        fall_back=is_default,
+    )
+    return 0

@@ -1,0 +1,124 @@
+"""`sniper make-toy-data OUT`: a small synthetic detection data set in the COCO layout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sniper.errors import DataError
+from sniper.tools.cli import run_main
+from sniper.tools.toy.scene import SceneSettings, render_scene
+from sniper.tools.toy.settings import DEMO_SPLIT_NUMBER, SPLITS, ToySettings
+from sniper.tools.toy.shapes import CLASSES
+from sniper.tools.toy.writer import encode_jpeg, make_toy_data
+
+_DEMO_SEED, _DEMO_INDEX = 7, 7
+_DEMO_BYTES = 150_000
+
+_DESCRIPTION = """\
+Makes a detection data set of drawn shapes in the COCO layout, with objects from 12 to 400 px:
+OUT/annotations/instances_{train,val,test}.json, image_info_test-dev2026.json and OUT/images/.
+The same settings give the same files; a folder that already holds them is reused.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool.
+
+    Returns:
+        0 when the data set is there, 2 for a bad setting, 3 for a folder that cannot be used.
+    """
+    return run_main(_run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.out is None and args.demo is None:
+        parser.error("name the folder to make: sniper make-toy-data OUT")
+    if args.demo is not None:
+        write_demo_image(args.demo)
+        print(f"{args.demo}: demo image written")
+    if args.out is not None:
+        _make(args)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "sniper make-toy-data",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default, scene = ToySettings(), SceneSettings()
+    parser.add_argument("out", nargs="?", type=Path, metavar="OUT", help="folder to make")
+    for split in SPLITS:
+        name = "test-dev" if split.name.startswith("test-dev") else split.name
+        count = default.count(split)
+        text = f"images of {split.name} (default {count})"
+        parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help=text)
+    parser.add_argument("--seed", type=int, default=default.seed, help="default %(default)s")
+    parser.add_argument(
+        "--classes", type=int, default=scene.classes, metavar="N",
+        help="use the first N of: " + ", ".join(c.name for c in CLASSES),
+    )  # fmt: skip
+    parser.add_argument(
+        "--objects", type=int, nargs=2, default=(scene.min_objects, scene.max_objects),
+        metavar=("MIN", "MAX"), help="objects aimed at per image (default 4 8)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sizes", type=float, nargs=2, default=(scene.min_size_px, scene.max_size_px),
+        metavar=("MIN", "MAX"), help="object sizes in px, log-uniform (default 12 400)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--long-side", type=int, default=scene.long_side_px, metavar="PX",
+        help="long side of the largest images (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a generated data set of other settings"
+    )
+    parser.add_argument(
+        "--demo", type=Path, metavar="FILE", help="write the demo image, which is in no split"
+    )
+    return parser
+
+
+def _make(args: argparse.Namespace) -> None:
+    scene = SceneSettings(args.classes, *args.objects, *args.sizes, args.long_side)
+    settings = ToySettings(args.train, args.val, args.test, args.test_dev, args.seed, scene)
+    start = time.monotonic()
+    made = make_toy_data(args.out, settings, workers=args.workers, force=args.force)
+    counts = ", ".join(f"{settings.count(split)} {split.name}" for split in SPLITS)
+    state = f"written in {time.monotonic() - start:.1f} s" if made else "was there already"
+    print(f"{args.out}: data set with {counts} images and {scene.classes} classes {state}")
+
+
+def write_demo_image(path: Path) -> None:
+    """Writes the picture that the demo uses, 640x480 px and at most 150 kB.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    rng = np.random.default_rng([_DEMO_SEED, DEMO_SPLIT_NUMBER, _DEMO_INDEX])
+    settings = SceneSettings(min_objects=8, max_objects=9)
+    image = render_scene(rng, settings, size=(640, 480)).image
+    data = next(
+        data
+        for data in (encode_jpeg(image, quality) for quality in range(92, 0, -4))
+        if len(data) <= _DEMO_BYTES
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise DataError("the demo image cannot be written", where=path, got=error) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

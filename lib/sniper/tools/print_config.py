@@ -1,0 +1,45 @@
+"""`sniper print-config`: the configuration that a run would use, or the documented schema."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from sniper.config import describe_keys, dump_config, load_config
+from sniper.errors import ConfigError
+from sniper.tools.arguments import add_config_flags
+from sniper.tools.cli import run_main
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints to stdout and returns the exit code."""
+    return run_main(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="sniper print-config",
+        description="Print a config with all defaults and --set values, or explain the keys.",
+    )
+    parser.add_argument(
+        "--doc",
+        nargs="?",
+        const="",
+        metavar="TEXT",
+        help="explain every key, or those whose name contains TEXT, instead",
+    )
+    add_config_flags(parser)
+    args = parser.parse_args(argv)
+    if args.doc is None:
+        print(dump_config(load_config(args.cfg, args.overrides)), end="")
+        return 0
+    text = describe_keys(args.doc)
+    if not text:
+        raise ConfigError("no key contains this text", got=args.doc, fix="try a shorter one")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""`main_test.py` and `sniper-test`: test a detector, or extract proposals."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from sniper.tools.arguments import add_config_flags
+from sniper.tools.cli import run_main
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit code."""
+    return run_main(_run, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main_test.py",
+        description="Test a trained detector on the image pyramid of dataset.test_image_set. "
+        "Writes the COCO result json and, where annotations exist, prints the COCO table. "
+        "With --set TEST.EXTRACT_PROPOSALS True it writes proposals for negative chips instead.",
+        epilog="example: python main_test.py --cfg sniper_mobilenetv2_toy --set gpus cpu",
+    )
+    parser.add_argument("--vis", action="store_true", help="draw the detections of every image")
+    add_config_flags(parser)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    from sniper.config import load_config
+
+    cfg = load_config(args.cfg, args.overrides)
+    from sniper.engine.test import test
+
+    test(cfg, save_prefix=args.save_prefix, visualise=args.vis)
+    return 0

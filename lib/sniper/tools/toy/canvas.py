@@ -1,0 +1,124 @@
+"""A picture in the making that knows which thing owns each pixel."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from sniper.tools.toy.sprite import visible_polygons
+
+_NOBODY = -1
+_SOLID = 0.5  # coverage from which a pixel belongs to a thing
+_CRUMB = 0.03  # pieces below this share of the visible pixels are left out of box and outline
+
+
+class Canvas:
+    """An image, and the things painted on it so far, later ones over earlier ones."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        """Starts from a background, (H, W, 3) float32 BGR."""
+        self.image = image
+        self._owner = np.full(image.shape[:2], _NOBODY, dtype=np.int32)
+        self._things: list[_Thing] = []
+
+    def fits(self, alpha: np.ndarray, x: int, y: int, least_visible: float) -> bool:
+        """Whether a thing at (x, y) is seen enough itself and leaves enough of the earlier ones."""
+        solid = alpha >= _SOLID
+        window, patch = self._windows(alpha, x, y)
+        inside = solid[patch]
+        if inside.sum() < least_visible * solid.sum():
+            return False
+        covered = self._owner[window][inside]
+        lost = np.bincount(covered[covered >= 0], minlength=len(self._things))
+        return all(
+            thing.visible - loss >= thing.least_visible * thing.full
+            for thing, loss in zip(self._things, lost)
+        )
+
+    def paint(
+        self, colours: np.ndarray, alpha: np.ndarray, x: int, y: int, least_visible: float
+    ) -> int:
+        """Paints a thing with its corner at (x, y) and gives its number."""
+        window, patch = self._windows(alpha, x, y)
+        share = alpha[patch][..., None]
+        below = self.image[window]
+        self.image[window] = below + share * (colours[patch] - below)
+        owner = self._owner[window]
+        inside = alpha[patch] >= _SOLID
+        covered = owner[inside]
+        lost = np.bincount(covered[covered >= 0], minlength=len(self._things))
+        for thing, loss in zip(self._things, lost):
+            thing.visible -= int(loss)
+        number = len(self._things)
+        owner[inside] = number
+        self._things.append(_Thing(alpha, x, y, int(inside.sum()), least_visible))
+        return number
+
+    def shade(self, alpha: np.ndarray, x: int, y: int, blur_px: float, strength: float) -> None:
+        """Darkens the image below a thing that will be painted there: its soft shadow."""
+        margin = int(3 * blur_px) + 1
+        border = (margin,) * 4
+        padded = cv2.copyMakeBorder(alpha, *border, cv2.BORDER_CONSTANT, value=0)
+        soft = cv2.GaussianBlur(padded, (0, 0), blur_px)
+        window, patch = self._windows(soft, x - margin, y - margin)
+        self.image[window] *= 1 - strength * soft[patch][..., None]
+
+    def surroundings(self, alpha: np.ndarray, x: int, y: int) -> tuple[np.ndarray, float]:
+        """Mean colour (3,) around a thing's place and how much the lightness varies there."""
+        margin = max(2, max(alpha.shape) // 6)
+        h, w = alpha.shape
+        area = np.empty((h + 2 * margin, w + 2 * margin), dtype=np.bool_)
+        window, _ = self._windows(area, x - margin, y - margin)
+        pixels = self.image[window]
+        step = max(1, max(pixels.shape) // 64)
+        pixels = pixels[::step, ::step]
+        return pixels.mean(axis=(0, 1)), float(pixels.mean(axis=2).std())
+
+    def visible_part(self, number: int) -> tuple[tuple[int, int, int, int], int, list]:
+        """Box x, y, w, h of the visible pixels, their number, and their polygons.
+
+        At least one pixel must be visible, which `fits` sees to.
+        """
+        thing = self._things[number]
+        window, patch = self._windows(thing.alpha, thing.x, thing.y)
+        owner = self._owner[window]
+        seen = _without_slivers(owner == number)
+        rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+        inner = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        x, y = window[1].start + int(columns[0]), window[0].start + int(rows[0])
+        # Soft border pixels are owned by others; they stay, unless a later thing hides them, so
+        # that the traced outline keeps its sub-pixel place.
+        hidden = (owner > number) | ((owner == number) & ~seen)
+        alpha = np.where(hidden, np.float32(0), thing.alpha[patch])[inner]
+        h, w = alpha.shape
+        return (x, y, w, h), int(seen.sum()), visible_polygons(alpha, (x, y))
+
+    def _windows(self, patch: np.ndarray, x: int, y: int) -> tuple[tuple, tuple]:
+        """Slices of the image and of a patch at (x, y) where both exist."""
+        height, width = self._owner.shape
+        h, w = patch.shape[:2]
+        x0, x1 = min(max(x, 0), width), min(max(x + w, 0), width)
+        y0, y1 = min(max(y, 0), height), min(max(y + h, 0), height)
+        return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
+
+
+def _without_slivers(seen: np.ndarray) -> np.ndarray:
+    """Drops crumbs that occlusion has cut off: they would blow up the box for a few pixels."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8))
+    if count <= 2:  # the background and one piece
+        return seen
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    return (areas >= _CRUMB * areas.sum())[labels]
+
+
+class _Thing:
+    """Something painted: where, how large, how much of it must stay and still is visible."""
+
+    def __init__(
+        self, alpha: np.ndarray, x: int, y: int, visible: int, least_visible: float
+    ) -> None:
+        self.alpha, self.x, self.y = alpha, x, y
+        self.full = int((alpha >= _SOLID).sum())
+        self.visible = visible
+        self.least_visible = least_visible

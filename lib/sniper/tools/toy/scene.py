@@ -1,0 +1,232 @@
+"""Composes one picture: background, clutter, objects of many sizes, light, blur and grain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sniper.tools.toy.canvas import Canvas
+from sniper.tools.toy.clutter import draw_clutter
+from sniper.tools.toy.shapes import CLASSES, DISTRACTORS, Outline, place_outline
+from sniper.tools.toy.sprite import coverage, edge_band
+from sniper.tools.toy.textures import (
+    background,
+    contrast,
+    contrasting_colour,
+    fill,
+    gradient,
+    noise,
+    random_colours,
+)
+
+# Width, height for a long side of 640 px.
+_IMAGE_SIZES = (
+    (640, 480), (640, 480), (480, 640), (512, 384), (400, 400), (600, 450), (640, 427), (427, 640),
+    (500, 375),
+)  # fmt: skip
+_PLACES_TRIED = 16
+_MOST_OF_IMAGE = 0.75  # the boxes' areas may sum up to this share of the image
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """What a scene holds.
+
+    Attributes:
+        classes: how many of the object classes are used.
+        min_objects: fewest objects aimed at in an image.
+        max_objects: most objects in an image.
+        min_size_px: smallest square root of a full object's box area.
+        max_size_px: largest one; images with a shorter side below it have smaller ones only.
+        long_side_px: long side of the largest images.
+    """
+
+    classes: int = len(CLASSES)
+    min_objects: int = 4
+    max_objects: int = 8
+    min_size_px: float = 12.0
+    max_size_px: float = 400.0
+    long_side_px: int = 640
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object: class (row of `CLASSES`), visible box x, y, w, h, visible pixels, polygons."""
+
+    class_index: int
+    box: tuple[int, int, int, int]
+    area: int
+    polygons: list
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A finished picture, uint8 (H, W, 3) BGR, and the objects in it."""
+
+    image: np.ndarray
+    objects: tuple[SceneObject, ...]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A thing to be placed: class (None for a distractor), size and whether it may be cut off."""
+
+    class_index: int | None
+    size_px: float
+
+
+def render_scene(
+    rng: np.random.Generator, settings: SceneSettings, size: tuple[int, int] | None = None
+) -> Scene:
+    """Makes one scene.
+
+    Args:
+        rng: decides everything.
+        settings: what the scene holds.
+        size: width and height in px; drawn when None.
+
+    Returns:
+        The scene. Boxes are those of the visible pixels; every object has at least 40 % of its
+        pixels visible, small ones more.
+    """
+    width, height = size or _image_size(rng, settings.long_side_px)
+    ground = draw_clutter(rng, background(rng, height, width), int(rng.integers(3, 12)))
+    canvas = Canvas(ground)
+    numbers: list[tuple[int, int]] = []
+    for plan in _plan(rng, settings, width, height):
+        number = _add(rng, canvas, plan)
+        if plan.class_index is not None and number is not None:
+            numbers.append((plan.class_index, number))
+    objects = tuple(
+        SceneObject(class_index, *canvas.visible_part(number)) for class_index, number in numbers
+    )
+    return Scene(_photograph(rng, canvas.image), objects)
+
+
+def _image_size(rng: np.random.Generator, long_side_px: int) -> tuple[int, int]:
+    width, height = _IMAGE_SIZES[int(rng.integers(len(_IMAGE_SIZES)))]
+    return round(width * long_side_px / 640), round(height * long_side_px / 640)
+
+
+def _plan(
+    rng: np.random.Generator, settings: SceneSettings, width: int, height: int
+) -> list[_Plan]:
+    """Draws classes and log-uniform sizes, large things mostly first."""
+    count = int(rng.integers(settings.min_objects, settings.max_objects + 1))
+    low = settings.min_size_px
+    high = max(low, min(settings.max_size_px, 0.85 * min(width, height)))
+    order = rng.permutation(settings.classes)
+    room = _MOST_OF_IMAGE * width * height
+    plans = []
+    for k in range(count):
+        # A quarter of the objects repeats the class before, as things of a kind stand together.
+        repeat = k > 0 and rng.random() < 0.25
+        class_index = plans[-1].class_index if repeat else int(order[k % settings.classes])
+        size = _log_uniform(rng, low, high)
+        if size**2 > room:
+            size = _log_uniform(rng, low, max(low, min(high, math.sqrt(max(room, 0.0)))))
+        room -= size**2
+        plans.append(_Plan(class_index, size))
+    # Small discs and quads could be taken for objects, so distractors are 16 px at least.
+    distractor_low = max(low, 16.0)
+    distractor_high = max(distractor_low, 0.25 * high)
+    for _ in range(int(rng.integers(1, 5))):
+        plans.append(_Plan(None, _log_uniform(rng, distractor_low, distractor_high)))
+    keys = [plan.size_px * math.exp(rng.normal(0, 0.5)) for plan in plans]
+    return [plans[i] for i in np.argsort(keys)[::-1]]
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def _least_visible(size_px: float) -> float:
+    """Share that must stay visible: 0.85 up to 20 px, falling to 0.42 from 90 px on."""
+    t = math.log(min(max(size_px, 20.0), 90.0) / 20.0) / math.log(90.0 / 20.0)
+    return 0.85 + t * (0.42 - 0.85)
+
+
+def _outline(rng: np.random.Generator, plan: _Plan, size_px: float) -> Outline:
+    if plan.class_index is None:
+        maker = DISTRACTORS[int(rng.integers(len(DISTRACTORS)))]
+        return place_outline(rng, maker(rng), size_px, 180)
+    toy_class = CLASSES[plan.class_index]
+    return place_outline(rng, toy_class.outline(rng), size_px, toy_class.max_rotation_deg)
+
+
+def _add(rng: np.random.Generator, canvas: Canvas, plan: _Plan) -> int | None:
+    """Finds a place for a thing and paints it; tries smaller sizes before it gives up."""
+    height, width = canvas.image.shape[:2]
+    size = plan.size_px
+    for _ in range(4):
+        # A fraction of a pixel, so that edges do not all lie on the pixel grid.
+        rings = [ring + rng.random(2) for ring in _outline(rng, plan, size)]
+        rings = [ring - np.floor(rings[0].min(axis=0)) for ring in rings]
+        alpha = coverage(rings)
+        least = _least_visible(size) if plan.class_index is not None else 0.1
+        for _ in range(_PLACES_TRIED):
+            x, y = _place(rng, alpha.shape, width, height)
+            if canvas.fits(alpha, x, y, least):
+                return _paint(rng, canvas, alpha, x, y, size, least)
+        size = max(size * 0.6, 12.0)
+    return None
+
+
+def _place(rng: np.random.Generator, shape: tuple, width: int, height: int) -> tuple[int, int]:
+    """A corner that keeps the thing inside, or one time in six lets it cross the image's border."""
+    h, w = shape
+    over = 0.4 if rng.random() < 1 / 6 else 0.0
+    x0, x1 = -over * w, max(width - w + over * w, 0)
+    y0, y1 = -over * h, max(height - h + over * h, 0)
+    return round(rng.uniform(x0, x1)), round(rng.uniform(y0, y1))
+
+
+def _contrast_floor(size_px: float) -> float:
+    """Least contrast to the surroundings: 42 for the smallest things, 22 from 100 px on."""
+    t = math.log(min(max(size_px, 12.0), 100.0) / 12.0) / math.log(100.0 / 12.0)
+    return 42 - 20 * t
+
+
+def _paint(
+    rng: np.random.Generator,
+    canvas: Canvas,
+    alpha: np.ndarray,
+    x: int,
+    y: int,
+    size_px: float,
+    least_visible: float,
+) -> int:
+    h, w = alpha.shape
+    around, unrest = canvas.surroundings(alpha, x, y)
+    floor = _contrast_floor(size_px) + min(0.4 * unrest, 15.0)
+    colour = contrasting_colour(rng, around, floor)
+    second = random_colours(rng, 1)[0]
+    if contrast(second[None], around)[0] < floor / 2 or size_px < 28:
+        second = colour + (second - colour) * np.float32(0.25)
+    colours = fill(rng, h, w, size_px, colour, second)
+    if size_px >= 24 and rng.random() < 0.5:
+        stroke = contrasting_colour(rng, colour, 30)
+        width_px = max(1.0, size_px * rng.uniform(0.02, 0.06))
+        colours += edge_band(alpha, width_px)[..., None] * (stroke - colours)
+    if rng.random() < 0.5:
+        shading = 1 + np.float32(rng.uniform(0.1, 0.35)) * (gradient(rng, h, w, 0) - 0.5)
+        colours *= shading[..., None]
+    if rng.random() < 0.35:
+        distance = max(1, round(size_px * rng.uniform(0.03, 0.08)))
+        canvas.shade(alpha, x + distance, y + distance, 0.5 + distance / 2, rng.uniform(0.2, 0.5))
+    return canvas.paint(np.clip(colours, 0, 255), alpha, x, y, least_visible)
+
+
+def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Light from one side, a slightly soft lens and sensor noise: uint8 (H, W, 3)."""
+    h, w = image.shape[:2]
+    field = gradient(rng, h, w, 0) if rng.random() < 0.6 else noise(rng, h, w, max(h, w))
+    light = rng.uniform(0.9, 1.1) + rng.uniform(0, 0.45) * (field - 0.5)
+    lit = image * light[..., None].astype(np.float32)
+    if rng.random() < 0.5:
+        lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.35, 0.75))
+    grain = rng.standard_normal((h, w), dtype=np.float32) * np.float32(rng.uniform(0.5, 5))
+    return np.clip(np.rint(lit + grain[..., None]), 0, 255).astype(np.uint8)

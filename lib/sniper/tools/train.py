@@ -1,0 +1,49 @@
+"""`main_train.py` and `sniper-train`: train a detector."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from sniper.tools.arguments import add_config_flags
+from sniper.tools.cli import run_main
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit code."""
+    return run_main(_run, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main_train.py",
+        description="Train a SNIPER detector on chips. Checkpoints, the log and the resolved "
+        "configuration go to <output_path>/<recipe>/<training sets>/.",
+        epilog="example: python main_train.py --cfg sniper_mobilenetv2_toy --set gpus cpu",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument(
+        "--display", type=int, default=100, help="batches between progress lines (default: 100)"
+    )
+    parser.add_argument(
+        "--momentum",
+        type=float,
+        default=None,
+        help="momentum of the batch-norm averages (default: network.BN_MOMENTUM, 0.995)",
+    )
+    add_config_flags(parser)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    from sniper.config import load_config
+
+    overrides = list(args.overrides)
+    if args.momentum is not None:
+        overrides += ["network.BN_MOMENTUM", str(args.momentum)]
+    cfg = load_config(args.cfg, overrides)
+    from sniper.engine.train import train
+
+    train(cfg, display=max(args.display, 1), save_prefix=args.save_prefix, resume=args.resume)
+    return 0

@@ -1,0 +1,1 @@
+"""Drawings of detections, ground truth and chips."""

@@ -1,0 +1,243 @@
+"""Boxes with labels on images, and files of the results."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sniper.errors import ConfigError, DataError
+
+BACKGROUND_NAME = "__background__"
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".pdf")
+
+_TOP_MARGIN_PX = 15  # a box nearer to the top has its label inside (2018 behaviour)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_PDF_DPI = 80  # 2018 behaviour
+
+
+@dataclass(frozen=True)
+class _Box:
+    """One rectangle to draw: corners in image px, label, colour (BGR) and drawing order."""
+
+    corners: tuple[float, float, float, float]
+    label: str
+    colour: tuple[int, int, int]
+    order: float
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """The BGR colour of a class index >= 0: always the same, and distinct for hundreds of classes.
+
+    Neighbouring indices get hues 137 degrees apart, and every few turns another brightness.
+    """
+    hue = (index * 0.6180339887) % 1.0
+    saturation = (0.95, 0.65, 0.8)[index // 8 % 3]
+    value = (1.0, 0.8, 0.65)[index // 24 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def draw_detections(
+    image_bgr: np.ndarray,
+    per_class_detections: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    threshold: float = 0.5,
+) -> np.ndarray:
+    """Draws detections with `name score` labels on a copy of an image (2018 behaviour).
+
+    Args:
+        image_bgr: (H, W, 3) uint8.
+        per_class_detections: one (n, 5) array x1 y1 x2 y2 score in image px per class name; the
+            entry of `__background__` is skipped. Boxes are cut at the border; those outside the
+            image or with numbers that are not finite are left out.
+        class_names: the names, in the same order.
+        threshold: detections below this score are left out.
+
+    Returns:
+        (H, W, 3) uint8 with the highest scores on top; equal to the image when nothing is drawn.
+
+    Raises:
+        DataError: the image or the detections have a wrong shape, or the counts differ.
+    """
+    _check_image(image_bgr)
+    if len(per_class_detections) != len(class_names):
+        raise DataError(
+            "detections and class names do not fit together",
+            got=f"{len(per_class_detections)} lists of detections, {len(class_names)} names",
+            expected="one list per class name, the background included",
+        )
+    boxes = []
+    for index, (name, detections) in enumerate(zip(class_names, per_class_detections)):
+        if name == BACKGROUND_NAME:
+            continue
+        colour = class_colour(index)
+        text = _printable(name, index)
+        for *corners, score in _rows(detections, 5, f"detections of {name}"):
+            if score >= threshold:
+                boxes.append(_Box(tuple(corners), f"{text} {score:.1f}", colour, score))
+    return _draw(image_bgr, boxes)
+
+
+def draw_ground_truth(
+    image_bgr: np.ndarray, boxes: np.ndarray, classes: np.ndarray, class_names: Sequence[str]
+) -> np.ndarray:
+    """Draws annotated boxes with their class names on a copy of an image.
+
+    Args:
+        image_bgr: (H, W, 3) uint8.
+        boxes: (N, 4) x1 y1 x2 y2, image px.
+        classes: (N,) index of each box's class.
+        class_names: the names; index 0 is `__background__`, whose boxes are skipped.
+
+    Returns:
+        (H, W, 3) uint8 with the smallest boxes on top.
+
+    Raises:
+        DataError: shapes or counts do not fit, or a class has no name.
+    """
+    _check_image(image_bgr)
+    rows = _rows(boxes, 4, "ground truth boxes")
+    indices = [int(c) for c in np.asarray(classes).reshape(-1)]
+    if len(indices) != len(rows):
+        raise DataError("boxes and classes differ in number", got=f"{len(rows)}, {len(indices)}")
+    wanted = []
+    for corners, index in zip(rows, indices):
+        if not 0 <= index < len(class_names):
+            raise DataError(
+                "a box has a class without a name", got=index, expected=f"0 .. {len(class_names)}-1"
+            )
+        if class_names[index] != BACKGROUND_NAME:
+            area = (corners[2] - corners[0]) * (corners[3] - corners[1])
+            label = _printable(class_names[index], index)
+            wanted.append(_Box(tuple(corners), label, class_colour(index), -area))
+    return _draw(image_bgr, wanted)
+
+
+def save_image(path: str | Path, image_bgr: np.ndarray) -> None:
+    """Writes an image in the format of the path's ending: .jpg, .jpeg, .png or .pdf.
+
+    Args:
+        path: the file; its folder is made when missing.
+        image_bgr: (H, W, 3) uint8.
+
+    Raises:
+        ConfigError: another ending.
+        DataError: not an image, or the file cannot be written.
+    """
+    path = Path(path)
+    _check_image(image_bgr)
+    ending = path.suffix.lower()
+    if ending not in IMAGE_ENDINGS:
+        raise ConfigError(
+            "images cannot be saved in this format",
+            where=path,
+            got=ending or "no ending",
+            expected=", ".join(IMAGE_ENDINGS),
+        )
+    content = _pdf(image_bgr) if ending == ".pdf" else _encoded(path, ending, image_bgr)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise DataError(
+            "an image cannot be written",
+            where=path,
+            got=error,
+            fix="check that the folder is writable and the disk is not full",
+        ) from error
+
+
+def _check_image(image: np.ndarray) -> None:
+    good = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+    if not good or image.shape[2] != 3 or image.size == 0:
+        got = f"{getattr(image, 'dtype', type(image))} {getattr(image, 'shape', '')}"
+        raise DataError("this is not a colour image", got=got, expected="uint8 (H, W, 3), BGR")
+
+
+def _rows(array: np.ndarray, columns: int, what: str) -> list[list[float]]:
+    """The finite rows of an (n, columns) array; an empty array of any shape has none."""
+    array = np.asarray(array, dtype=np.float64)
+    if array.size == 0:
+        return []
+    if array.ndim != 2 or array.shape[1] != columns:
+        raise DataError(
+            f"the {what} have a wrong shape", got=array.shape, expected=f"(n, {columns})"
+        )
+    return array[np.isfinite(array).all(axis=1)].tolist()
+
+
+def _printable(name: str, index: int) -> str:
+    """A name in ASCII, since OpenCV's fonts have nothing else: accents go, the rest becomes `?`."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    text = "".join(c if " " <= c <= "~" else "?" for c in plain)
+    return text if text.strip("? ") else f"class {index}"
+
+
+def _draw(image: np.ndarray, boxes: list[_Box]) -> np.ndarray:
+    drawn = np.ascontiguousarray(image).copy()
+    height, width = image.shape[:2]
+    thickness = max(1, round(max(height, width) / 320))
+    for box in sorted(boxes, key=lambda b: b.order):
+        x1, y1, x2, y2 = box.corners
+        if x2 < 0 or y2 < 0 or x1 > width - 1 or y1 > height - 1 or x2 < x1 or y2 < y1:
+            continue
+        left, right = (round(min(max(x, 0), width - 1)) for x in (x1, x2))
+        top, bottom = (round(min(max(y, 0), height - 1)) for y in (y1, y2))
+        cv2.rectangle(drawn, (left, top), (right, bottom), box.colour, thickness)
+        _draw_label(drawn, box.label, left, top, box.colour)
+    return drawn
+
+
+def _draw_label(
+    image: np.ndarray, label: str, left: int, top: int, colour: tuple[int, int, int]
+) -> None:
+    """Writes a label on a filled ground above (left, top), or below it near the image's top."""
+    height, width = image.shape[:2]
+    scale = min(max(max(height, width) / 1400, 0.4), 2.0)
+    stroke = max(1, round(scale * 1.6))
+    (text_width, text_height), descent = cv2.getTextSize(label, _FONT, scale, stroke)
+    box_height = text_height + descent + 2
+    y = top if top < max(_TOP_MARGIN_PX, box_height) else top - box_height
+    x = max(0, min(left, width - text_width - 4))
+    cv2.rectangle(image, (x, y), (x + text_width + 3, y + box_height), colour, cv2.FILLED)
+    blue, green, red = colour
+    ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else (255, 255, 255)
+    where = (x + 2, y + text_height + 2)
+    cv2.putText(image, label, where, _FONT, scale, ink, stroke, cv2.LINE_AA)
+
+
+def _encoded(path: Path, ending: str, image: np.ndarray) -> bytes:
+    options = [] if ending == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
+    good, data = cv2.imencode(ending, image, options)
+    if not good:
+        raise DataError("OpenCV could not encode an image", where=path, got=image.shape)
+    return data.tobytes()
+
+
+def _pdf(image: np.ndarray) -> bytes:
+    """One page with the image at 80 dpi."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError(
+            "PDF drawings need matplotlib, which is not installed",
+            got=error,
+            fix="pip install matplotlib, or choose .jpg or .png",
+        ) from error
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(width / _PDF_DPI, height / _PDF_DPI), dpi=_PDF_DPI)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(image[:, :, ::-1], interpolation="none")
+    axes.set_axis_off()
+    content = io.BytesIO()
+    figure.savefig(content, format="pdf", dpi=_PDF_DPI)
+    return content.getvalue()

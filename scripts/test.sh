@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets up the environment, checks the style and runs the tests. Arguments go to pytest:
+#   bash scripts/test.sh                     the default suite
+#   bash scripts/test.sh -m slow             the long tests
+#   bash scripts/test.sh tests/ops -k nms    some of them
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+
+ensure_environment
+ruff format --check .
+ruff check .
+exec python -m pytest "$@"

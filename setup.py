@@ -1,0 +1,171 @@
+"""Builds the package: the MXNet operator library and the Cython face of the same kernels.
+
+The metadata and the native build live here; tools are configured in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+NATIVE = Path("lib/sniper/native")  # relative: setuptools refuses absolute source paths
+OPS_LIBRARY = "libsniper_ops"
+MXNET_VERSION = "1.9.1"
+
+# No -march and no -ffast-math: the binaries are portable. No contraction: results do not depend on
+# whether the processor has fused multiply-add.
+COMPILE_ARGS = ["-std=c++17", "-O3", "-g0", "-fopenmp", "-ffp-contract=off"]
+KERNEL_ARGS = [*COMPILE_ARGS, "-fvisibility=hidden"]  # each library uses its own copy
+LINK_ARGS = ["-fopenmp"]
+
+
+def sources(pattern: str) -> list[str]:
+    """Sources of all operator folders: a new folder needs no change here."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / NATIVE).glob(pattern))
+
+
+def mxnet_folder() -> Path:
+    """Folder of the installed MXNet, found without importing it."""
+    spec = importlib.util.find_spec("mxnet")
+    if spec is None or spec.origin is None:
+        raise SystemExit(
+            "The operators are compiled against the headers in the MXNet wheel, and MXNet is not "
+            f"installed here: run `pip install mxnet=={MXNET_VERSION}` first."
+        )
+    return Path(spec.origin).parent
+
+
+class BuildNative(build_ext):
+    """Compiles the kernels once, links them into both libraries, and keeps what is up to date."""
+
+    def build_extensions(self) -> None:
+        """Adds the kernels' objects to every extension, then builds the extensions."""
+        headers = [ROOT / path for path in sources("**/*.h")]
+        objects = [self.kernel_object(source, headers) for source in sources("*/*_cpu.cc")]
+        mxnet = mxnet_folder()
+        for extension in self.extensions:
+            extension.extra_objects = objects
+            extension.depends = [*objects, *map(str, headers)]
+            if extension.name.endswith(OPS_LIBRARY):
+                extension.include_dirs += [str(mxnet / "include"), str(mxnet / "src")]
+        super().build_extensions()
+
+    def kernel_object(self, source: str, headers: list[Path]) -> str:
+        """Path of the object of one kernel source, compiled when anything is newer."""
+        (target,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
+        newest = max(path.stat().st_mtime for path in [ROOT / source, ROOT / "setup.py", *headers])
+        if self.force or not Path(target).is_file() or Path(target).stat().st_mtime < newest:
+            self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                include_dirs=[str(NATIVE)],
+                extra_postargs=KERNEL_ARGS,
+            )
+        return target
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """The operator library is no Python module, so its name has no interpreter tag."""
+        path = Path(super().get_ext_filename(fullname))
+        if fullname.rpartition(".")[2] == OPS_LIBRARY:
+            path = path.with_name(f"{OPS_LIBRARY}.so")
+        return str(path)
+
+
+class BuildPackage(build_py):
+    """Copies the recipes into the package; an editable install reads them from the checkout."""
+
+    def run(self) -> None:
+        """Builds the modules, then adds `sniper/recipes`."""
+        super().run()
+        if not getattr(self, "editable_mode", False):
+            for source, target in self.recipes().items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
+    def recipes(self) -> dict[Path, Path]:
+        """Each yml of the checkout and its place in the built package."""
+        folder = ROOT / "configs" / "faster"
+        built = Path(self.build_lib) / "sniper" / "recipes"
+        return {path: built / path.relative_to(folder) for path in sorted(folder.rglob("*.yml"))}
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """All files of the built package, recipes included."""
+        return super().get_outputs(include_bytecode) + [str(p) for p in self.recipes().values()]
+
+
+def version() -> str:
+    """The version that `sniper.__version__` states."""
+    text = (ROOT / "lib" / "sniper" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if match is None:
+        raise SystemExit("lib/sniper/__init__.py states no __version__.")
+    return match.group(1)
+
+
+def long_description() -> str:
+    """The README, where there is one."""
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.is_file() else ""
+
+
+def extensions() -> list[Extension]:
+    """The operator library for MXNet and the Cython module."""
+    common = {
+        "include_dirs": [str(NATIVE)],
+        "extra_compile_args": COMPILE_ARGS,
+        "extra_link_args": LINK_ARGS,
+        "language": "c++",
+    }
+    glue = [*sources("*_mxnet.cc"), *sources("*/*_mxnet.cc")]
+    python = Extension("sniper.native._native", [str(NATIVE / "_native.pyx")], **common)
+    library = Extension(f"sniper.native.{OPS_LIBRARY}", glue, **common)
+    return [library, *cythonize([python], language_level=3, include_path=[str(NATIVE)])]
+
+
+setup(
+    name="sniper-mxnet",
+    version=version(),
+    description="SNIPER: efficient multi-scale training of object detectors, on stock MXNet",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.9,<3.13",
+    package_dir={"": "lib"},
+    packages=find_packages("lib"),
+    package_data={"sniper": ["py.typed"]},
+    include_package_data=False,
+    zip_safe=False,
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildNative, "build_py": BuildPackage},
+    install_requires=[
+        "numpy>=1.23,<2",
+        "opencv-python-headless>=4.5,<4.12",  # 4.12 asks for NumPy 2
+        "pycocotools>=2.0.6",
+        "pyyaml>=5.4",
+        "easydict>=1.9",
+        "matplotlib>=3.5",
+        "tqdm>=4.60",
+        "setuptools; python_version >= '3.12'",  # MXNet imports distutils
+    ],
+    # The MXNet wheels share one import folder: choose exactly one.
+    extras_require={
+        "cpu": [f"mxnet=={MXNET_VERSION}"],
+        "cu110": [f"mxnet-cu110=={MXNET_VERSION}"],
+        "cu112": [f"mxnet-cu112=={MXNET_VERSION}"],
+    },
+    entry_points={
+        "console_scripts": [
+            "sniper-train = sniper.tools.train:main",
+            "sniper-test = sniper.tools.test:main",
+            "sniper-demo = sniper.tools.demo:main",
+            "sniper = sniper.tools.cli:main",
+        ]
+    },
+)

@@ -1,0 +1,262 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sniper.chips import sampler
+from sniper.chips.chip import NEGATIVE, POSITIVE
+from sniper.chips.pyramid import level_factors
+from sniper.chips.sampler import ChipSettings, make_epoch
+from sniper.errors import ConfigError
+
+RANGES = [(-1, 80), (32, 150), (120, -1)]
+COCO = ChipSettings(scales=(3.0, 1.667, 512.0), valid_ranges=RANGES)
+COCO_NEGATIVES = dataclasses.replace(COCO, use_neg_chips=True)
+GOLDEN_GT = [
+    [120, 80, 150, 100],
+    [140, 90, 200, 170],
+    [110, 70, 114, 74],
+    [300, 200, 400, 300],
+    [90, 55, 130, 95],
+    [0, 0, 639, 479],
+]
+
+
+def epoch_of(records, settings=COCO, *, seed=0, epoch=0, batch_size=4):
+    return make_epoch(records, settings, seed=seed, epoch=epoch, batch_size=batch_size)
+
+
+def describe(chips):
+    """Everything about some chips, comparable with ==."""
+    return [(c.rect, c.factor, c.height, c.width, c.level, c.rows.tolist(), c.kind) for c in chips]
+
+
+def random_records(ref, count, *, proposals=0, seed=0):
+    generator = np.random.default_rng(seed)
+    records = []
+    for image_id in range(count):
+        width, height = generator.integers(200, 900, 2).tolist()
+
+        def boxes(number, width=width, height=height):
+            sides = np.exp(generator.uniform(0, np.log(min(width, height) - 1), (number, 2)))
+            corner = generator.uniform(0, 1, (number, 2)) * ([width, height] - sides - 1)
+            return np.floor(np.concatenate([corner, corner + sides], axis=1)).clip(0)
+
+        gt = boxes(int(generator.integers(1, 12)))
+        records.append(ref.record(gt, boxes(proposals), (width, height), image_id))
+    return records
+
+
+def test_golden_positive_chips(any_cover, ref, monkeypatch):
+    monkeypatch.setattr(sampler, "draw_stride", lambda *_: 57)
+    for seed in range(5):
+        epoch = epoch_of([ref.record(GOLDEN_GT)], COCO_NEGATIVES, seed=seed)
+        chips = epoch.chips[0]
+        assert [chip.level for chip in chips] == [0, 1, 1, 2]
+        assert all(chip.kind == POSITIVE for chip in chips)
+        assert chips[0].rows.tolist() == [0, 1, 2, 4]
+        # Which chip gets a small box depends on the shuffle, but each is assigned exactly once.
+        level_1 = [chips[1].rows.tolist(), chips[2].rows.tolist()]
+        assert sorted(level_1[0] + level_1[1]) == [0, 1, 2, 3, 4]
+        assert not any({3, 4} <= set(rows) for rows in level_1)
+        assert [(c.height, c.width, c.factor) for c in chips[:3]] == [
+            (512, 512, 3.0),
+            (512, 512, 1.667),
+            (512, 512, 1.667),
+        ]
+        coarsest = chips[3]
+        assert coarsest.rect == (0, 0, 638.75, 478.75)
+        assert (coarsest.factor, coarsest.height, coarsest.width) == (0.8, 384, 512)
+        assert coarsest.rows.tolist() == [5] and coarsest.rows.dtype == np.int32
+
+
+def test_golden_negative_mining(any_cover, ref):
+    generator = np.random.default_rng(0)
+    corners = generator.integers(0, 120, (40, 2))
+    record = ref.record([GOLDEN_GT[3]], np.concatenate([corners, corners + 20], axis=1))
+    epoch = epoch_of([record], COCO_NEGATIVES)
+    kinds = [(chip.kind, chip.level) for chip in epoch.chips[0]]
+    assert kinds == [(POSITIVE, 1), (NEGATIVE, 0), (NEGATIVE, 1)]
+    assert [len(chip.rows) for chip in epoch.chips[0]] == [1, 40, 40]
+    assert epoch.stats.negative_candidates == 2
+    assert [level.negative for level in epoch.stats.levels] == [1, 1, 0]
+    assert [chip.kind for chip in epoch_of([record]).chips[0]] == [POSITIVE]
+
+
+def test_limits_of_false_alarms_per_level(any_cover, ref):
+    # Identical small boxes: candidates of level 0 and 1, in one chip of each level.
+    for count, expected in [(10, []), (11, [1]), (25, [1]), (26, [0, 1])]:
+        record = ref.record([], [[10, 10, 30, 30]] * count)
+        chips = epoch_of([record], COCO_NEGATIVES).chips[0]
+        assert [chip.level for chip in chips] == expected
+    single = ChipSettings([512.0], [(-1, -1)], use_neg_chips=True)
+    for count, expected in [(25, 0), (26, 1)]:
+        record = ref.record([], [[10, 10, 30, 30]] * count)
+        assert len(epoch_of([record], single).chips[0]) == expected
+
+
+def test_equals_the_reference_record_by_record(any_cover, ref):
+    """Rules 4.3 to 4.8 for the chips that the cover has chosen."""
+    records = random_records(ref, 25, proposals=60)
+    settings = dataclasses.replace(COCO_NEGATIVES, max_neg_chips=100)
+    epoch = epoch_of(records, settings, seed=3)
+    for record, chips in zip(records, epoch.chips):
+        factors = level_factors(record.width, record.height, settings.scales)
+        for level, (factor, value_range) in enumerate(zip(factors, RANGES)):
+            last = level == 2
+            rules = (record, factor, epoch.stride, 512)
+            positive = [c for c in chips if c.level == level and c.kind == POSITIVE]
+            negative = [c for c in chips if c.level == level and c.kind == NEGATIVE]
+            wanted = ref.wanted(*rules, level, last, value_range)
+            check_cover(record, wanted, positive, factor)
+            eligible = ref.eligible(*rules, last, value_range)
+            rects = [chip.rect for chip in positive]
+            expected = ref.rows(record, rects, eligible, last, value_range, True)
+            assert [chip.rows.tolist() for chip in positive] == expected
+            covered = {row for rows in expected for row in rows}
+            rest = [row for row in eligible if row not in covered]
+            limit = 25 if level == 0 else 10
+            for chip in negative:
+                assert len(chip.rows) > limit and set(chip.rows.tolist()) <= set(rest)
+            for chip in positive + negative:
+                size = (int(record.height * factor), int(record.width * factor))
+                assert (chip.height, chip.width) == (size if last else (512, 512))
+                assert chip.factor == factor
+
+
+def check_cover(record, wanted, chips, factor):
+    """Every wanted box that can be inside a chip is inside one; no chip is useless."""
+    if not wanted:
+        assert not chips
+        return
+    boxes = record.boxes[wanted] * np.float32(factor)
+    rects = np.array([chip.rect for chip in chips]).reshape(-1, 4) * factor
+    inside = (
+        (rects[:, None, :2] <= boxes[None, :, :2] + 1e-3).all(axis=2)
+        & (rects[:, None, 2:] >= boxes[None, :, 2:] - 1e-3).all(axis=2)
+    )  # fmt: skip
+    assert inside.any(axis=1).all()
+
+
+def test_every_chip_is_trained_once_and_the_rest_is_padding(any_cover, ref):
+    epoch = epoch_of(random_records(ref, 20), batch_size=16)
+    pairs = [tuple(pair) for pair in epoch.samples.tolist()]
+    every = [(r, c) for r, chips in enumerate(epoch.chips) for c in range(len(chips))]
+    assert set(pairs) == set(every)
+    assert len(pairs) % 16 == 0 and 0 <= len(pairs) - len(every) < 16
+    assert epoch.samples.dtype == np.int32
+    assert pairs != sorted(pairs)
+    assert epoch.stats.chips == len(every) and epoch.stats.samples == len(pairs)
+
+
+def test_padding_is_drawn_from_all_records(any_cover, ref):
+    records = [ref.record([[10, 10, 40, 40]], image_id=i) for i in range(40)]
+    chips = epoch_of(records, batch_size=1).stats.chips
+    extra = set()
+    for epoch in range(12):
+        samples = epoch_of(records, epoch=epoch, batch_size=chips + 3).samples
+        assert len(samples) == chips + 3
+        counts = np.bincount(samples[:, 0])
+        extra |= set(np.flatnonzero(counts > counts.min()).tolist())
+    assert max(extra) > 20
+
+
+def test_more_padding_than_chips(any_cover, ref):
+    assert len(epoch_of([ref.record([[10, 10, 40, 40]])], batch_size=64).samples) == 64
+
+
+def test_same_seed_same_epoch_and_other_seeds_differ(any_cover, ref):
+    records = random_records(ref, 15)
+    first, again = (epoch_of(records, seed=5, epoch=2) for _ in range(2))
+    np.testing.assert_array_equal(first.samples, again.samples)
+    assert list(map(describe, first.chips)) == list(map(describe, again.chips))
+    for other in (epoch_of(records, seed=6, epoch=2), epoch_of(records, seed=5, epoch=3)):
+        assert list(map(describe, other.chips)) != list(map(describe, first.chips))
+
+
+def test_chips_of_a_record_depend_on_no_other_record(any_cover, ref, monkeypatch):
+    records = random_records(ref, 12, proposals=40)
+    together = epoch_of(records, COCO_NEGATIVES, seed=9)
+    alone = [epoch_of([record], COCO_NEGATIVES, seed=9).chips[0] for record in records]
+    assert list(map(describe, together.chips)) == list(map(describe, alone))
+    monkeypatch.setattr(sampler.record_blocks, "__defaults__", (50,))
+    blocks = epoch_of(records, COCO_NEGATIVES, seed=9)
+    assert list(map(describe, blocks.chips)) == list(map(describe, alone))
+    assert blocks.stats == together.stats
+
+
+def test_at_most_two_negatives_drawn_without_bias(any_cover, ref):
+    corners = [[20, 20], [1000, 20], [20, 1000], [1000, 1000]]
+    boxes = [[x, y, x + 20, y + 20] for x, y in corners for _ in range(30)]
+    settings = dataclasses.replace(COCO_NEGATIVES, valid_ranges=[(-1, 80), (32, 150), (1e4, -1)])
+    record = ref.record([], boxes, (1400, 1400))
+    drawn = []
+    for seed in range(60):
+        chips = epoch_of([record], settings, seed=seed).chips[0]
+        assert len(chips) == 2 and all(chip.kind == NEGATIVE for chip in chips)
+        assert describe(chips)[0] != describe(chips)[1]
+        drawn += [(chip.level, tuple(chip.rows.tolist())) for chip in chips]
+    assert len(set(drawn)) == 8
+    assert all(4 <= drawn.count(kind) <= 30 for kind in set(drawn))
+
+
+@pytest.mark.parametrize("epochs", [range(200)])
+def test_stride_is_one_of_four(epochs):
+    strides = [sampler.draw_stride(512, 0, epoch) for epoch in epochs]
+    assert set(strides) == {56, 57, 58, 59}
+    assert {sampler.draw_stride(256, 0, epoch) for epoch in epochs} == {28, 29, 30, 31}
+
+
+def test_statistics_count_what_is_there(any_cover, ref):
+    records = random_records(ref, 20, proposals=40)
+    epoch = epoch_of(records, COCO_NEGATIVES)
+    stats = epoch.stats
+    every = [chip for chips in epoch.chips for chip in chips]
+    for level, counts in enumerate(stats.levels):
+        kinds = [chip.kind for chip in every if chip.level == level]
+        assert (counts.positive, counts.negative) == (kinds.count(POSITIVE), kinds.count(NEGATIVE))
+    covered = {
+        (index, row)
+        for index, (record, chips) in enumerate(zip(records, epoch.chips))
+        for chip in chips
+        if chip.kind == POSITIVE
+        for row in chip.rows.tolist()
+        if record.is_gt[row]
+    }
+    assert stats.gt == sum(record.num_gt for record in records)
+    assert stats.gt_covered == len(covered)
+    assert stats.gt == stats.gt_covered + stats.gt_no_level + stats.gt_no_chip
+    assert all(isinstance(line, str) for line in stats.lines())
+
+
+def test_no_records_and_no_chips(any_cover, ref):
+    for records in ([], [ref.record([])]):
+        epoch = epoch_of(records)
+        assert epoch.samples.shape == (0, 2)
+        assert epoch.chips == [[] for _ in records]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"valid_ranges": RANGES[:2]},
+        {"valid_ranges": [(-1, -1), (32, 150), (120, -1)]},
+        {"scales": (3.0, (800, 1280), 512.0)},
+        {"chip_size": 0},
+        {"max_neg_chips": -1},
+    ],
+)
+def test_impossible_settings_are_config_errors(change):
+    with pytest.raises(ConfigError):
+        dataclasses.replace(COCO, **change)
+
+
+def test_lattice_counts(ref):
+    sizes = [(1920, 1440), (2000, 1400), (1067, 800)]
+    counts = [[len(ref.lattice(*size, 512, d)) for d in (56, 57, 58, 59)] for size in sizes]
+    assert counts == [[488, 470, 444, 427], [478, 478, 461, 461], [79, 79, 68, 68]]
+    assert [len(ref.lattice(*size, 512, 57)) for size in [(700, 512), (513, 400), (512, 512)]] == [
+        7,
+        4,
+        3,
+    ]

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sniper.data import load_dataset
+from sniper.data.coco import image_candidates, image_folder, load_coco
+from sniper.data.coco_parse import convert_boxes
+from sniper.errors import ConfigError, DataError
+
+
+def slow_conversion(box, width, height):
+    """The rule of the 2018 framework, a number at a time."""
+    x, y, w, h = box
+    x1, y1 = max(0.0, x), max(0.0, y)
+    x2 = min(width - 1, x1 + max(0.0, w - 1))
+    y2 = min(height - 1, y1 + max(0.0, h - 1))
+    return [int(x1), int(y1), int(x2), int(y2)], x2 >= x1 and y2 >= y1
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.tuples(*[st.floats(-50, 900)] * 2, *[st.floats(-5, 900)] * 2),
+            st.integers(1, 800),
+            st.integers(1, 800),
+        ),
+        max_size=8,
+    )
+)
+def test_boxes_are_converted_as_in_2018(cases):
+    xywh = np.array([case[0] for case in cases], np.float64).reshape(-1, 4)
+    widths = np.array([case[1] for case in cases], np.int64)
+    heights = np.array([case[2] for case in cases], np.int64)
+    boxes, inside = convert_boxes(xywh, widths, heights)
+    assert boxes.dtype == np.float32
+    for (box, width, height), ours, kept in zip(cases, boxes, inside):
+        expected, expected_kept = slow_conversion(box, width, height)
+        assert kept == expected_kept
+        if kept:
+            assert ours.tolist() == expected
+
+
+def test_real_coco_images(coco_mini):
+    dataset = load_coco(coco_mini, "train2017", with_masks=True)
+    content = json.loads((coco_mini / "annotations/instances_train2017.json").read_text())
+    assert dataset.name == "COCO_train2017" and dataset.has_annotations
+    assert [r.image_id for r in dataset.records] == [image["id"] for image in content["images"]]
+    objects = sum(len(r.boxes) for r in dataset.records)
+    crowds = sum(len(r.crowd_boxes) for r in dataset.records)
+    assert (len(dataset.records), objects + crowds, crowds) == (100, 746, 6)
+    assert dataset.class_names[:3] == ("__background__", "person", "bicycle")
+    assert (len(dataset.class_names), dataset.category_ids[-1]) == (81, 90)
+    first = dataset.records[0]
+    own = [a for a in content["annotations"] if a["image_id"] == first.image_id]
+    expected = [slow_conversion(a["bbox"], first.width, first.height)[0] for a in own]
+    np.testing.assert_array_equal(first.boxes, expected)
+    assert [dataset.category_ids[c] for c in first.classes] == [a["category_id"] for a in own]
+    for polygons, annotation in zip(first.polygons, own):
+        for ours, theirs in zip(polygons, annotation["segmentation"]):
+            np.testing.assert_array_equal(ours, np.array(theirs, np.float32))
+
+
+def test_real_set_without_annotations(coco_mini):
+    dataset = load_coco(coco_mini, "test-dev2017")
+    assert not dataset.has_annotations
+    assert len(dataset.records) == 56 and not any(len(r.boxes) for r in dataset.records)
+    assert "images/test2017/" in dataset.records[0].image_path.replace("\\", "/")
+
+
+def test_any_names_ids_and_missing_keys(small_set):
+    dataset = load_coco(small_set.root, small_set.image_set)
+    assert dataset.class_names == ("__background__", "kite", "ant", "bee")
+    assert dataset.category_ids == (0, 900, 4, 33)
+    assert [r.image_id for r in dataset.records] == [70, 3, 11, 2, 5]
+    street, second, _, empty, deep = dataset.records
+    assert street.image_path.endswith("street north.png")
+    np.testing.assert_array_equal(street.boxes, [[5, 6, 11, 13], [0, 10, 19, 39]])
+    np.testing.assert_array_equal(street.classes, [1, 3])
+    np.testing.assert_array_equal(street.crowd_boxes, [[0, 0, 8, 8]])
+    np.testing.assert_array_equal(second.boxes, [[1, 2, 11, 21]])
+    assert empty.boxes.shape == (0, 4) and empty.boxes.dtype == np.float32
+    np.testing.assert_array_equal(deep.boxes, [[3, 3, 6, 6]])
+    assert street.polygons is None
+
+
+def test_five_image_set_through_the_registry(small_set):
+    dataset = load_dataset("COCO", small_set.root, small_set.image_set)
+    assert len(dataset.records) == 5
+    with pytest.raises(ConfigError, match="did you mean 'coco'"):
+        load_dataset("cocoo", small_set.root, small_set.image_set)
+
+
+def test_objects_without_area_or_inside_are_dropped(small_set):
+    small_set.content["annotations"] = [
+        {"id": 1, "image_id": 2, "category_id": 4, "bbox": [1, 1, 5, 5], "area": 0},
+        {"id": 2, "image_id": 2, "category_id": 4, "bbox": [20, 1, 5, 5]},
+        {"id": 3, "image_id": 2, "category_id": 4, "bbox": [1, 1, 0, 5]},
+        {"id": 4, "image_id": 2, "category_id": 4, "bbox": [19.5, 1, 5, 5]},
+        {"id": 5, "image_id": 2, "category_id": 4, "bbox": [18.5, 1, 0.4, 5]},
+    ]
+    small_set.write()
+    records = load_coco(small_set.root, small_set.image_set).records
+    np.testing.assert_array_equal(records[3].boxes, [[18, 1, 18, 5]])
+
+
+def test_polygons_belong_to_kept_objects_only(small_set):
+    triangle, square = [0, 0, 4, 0, 4, 4], [5, 5, 9, 5, 9, 9, 5, 9]
+    small_set.content["annotations"] = [
+        {"id": 1, "image_id": 70, "category_id": 4, "bbox": [0, 0, 0, 0], "segmentation": [square]},
+        {
+            "id": 2,
+            "image_id": 70,
+            "category_id": 4,
+            "bbox": [0, 0, 9, 9],
+            "segmentation": [triangle, [1, 1, 2, 2], square],
+        },
+        {
+            "id": 3,
+            "image_id": 70,
+            "category_id": 4,
+            "bbox": [1, 1, 5, 5],
+            "segmentation": {"counts": [1, 2], "size": [3, 1]},
+        },
+        {"id": 4, "image_id": 3, "category_id": 4, "bbox": [1, 1, 5, 5], "segmentation": [square]},
+        {"id": 5, "image_id": 11, "category_id": 4, "bbox": [1, 1, 5, 5]},
+    ]
+    small_set.write()
+    first, second, third, empty, _ = load_coco(
+        small_set.root, small_set.image_set, with_masks=True
+    ).records
+    assert [[p.tolist() for p in of_object] for of_object in first.polygons] == [
+        [triangle, square],
+        [],
+    ]
+    assert [p.tolist() for p in second.polygons[0]] == [square]
+    assert third.polygons == ((),) and empty.polygons == ()
+
+
+@pytest.mark.parametrize(
+    ("image_set", "folder"),
+    [
+        ("train2017", "train2017"),
+        ("minival2014", "val2014"),
+        ("sminival2014", "val2014"),
+        ("valminusminival2014", "val2014"),
+        ("test-dev2015", "test2015"),
+        ("test-dev2017", "test2017"),
+        ("mytest", "mytest"),
+    ],
+)
+def test_image_folders(image_set, folder):
+    assert image_folder(image_set) == folder
+
+
+def test_layouts_are_found_and_the_2018_one_first(small_set):
+    legacy, modern, flat = (
+        Path(path)
+        for path in image_candidates(small_set.root, small_set.image_set, 70, "street north.png")
+    )
+    assert legacy.name == "COCO_herbst_24_000000000070.jpg"
+    flat.parent.mkdir()
+    modern.rename(flat)
+    records = load_coco(small_set.root, small_set.image_set).records
+    assert [records[0].image_path, records[1].image_path] == [
+        str(flat),
+        str(modern.with_name("a.b-c.png")),
+    ]
+    legacy.write_bytes(flat.read_bytes())
+    assert load_coco(small_set.root, small_set.image_set).records[0].image_path == str(legacy)
+
+
+def test_image_info_file_serves_where_there_are_no_instances(small_set):
+    del small_set.content["annotations"]
+    small_set.write()
+    small_set.path.rename(small_set.path.with_name("image_info_herbst_24.json"))
+    dataset = load_coco(small_set.root, small_set.image_set, with_masks=True)
+    assert not dataset.has_annotations and len(dataset.records) == 5
+
+
+def test_annotations_of_unlisted_images_are_skipped_with_a_warning(small_set, caplog):
+    small_set.content["annotations"][0]["image_id"] = 12345
+    small_set.write()
+    records = load_coco(small_set.root, small_set.image_set).records
+    assert len(records[1].boxes) == 0
+    assert "1 annotations belong to images that it does not list" in caplog.text
+
+
+def _set(*path_and_value):
+    *path, last, value = path_and_value
+
+    def change(content):
+        for step in path:
+            content = content[step]
+        content[last] = value
+
+    return change
+
+
+def _remove(*path, last):
+    def change(content):
+        for step in path:
+            content = content[step]
+        del content[last]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_remove(last="images"), "no list `images`"),
+        (_remove(last="categories"), "no list `categories`"),
+        (_set("annotations", {}), "`annotations` is no list"),
+        (_set("images", []), "has no images"),
+        (_set("categories", []), "has no categories"),
+        (_remove("annotations", 1, last="bbox"), "annotation 1 .*it has no 'bbox'"),
+        (_remove("annotations", 1, last="image_id"), "annotation 1 .*it has no 'image_id'"),
+        (_set("annotations", 1, "category_id", 6), "annotation 1 .*category_id 6 is not in"),
+        (_set("annotations", 1, "bbox", [1, 2, 3]), "annotation 1 .*3 numbers instead of 4"),
+        (_set("annotations", 1, "bbox", [1, 2, 3, "x"]), "annotation 1 .*could not convert"),
+        (_set("annotations", 1, "bbox", [1, 2, 3, float("nan")]), "annotation 1 .*not finite"),
+        (_set("annotations", 1, "bbox", None), "annotation 1 .*broken"),
+        (_set("annotations", 1, []), r"annotation number 2 \(no id\) .*broken"),
+        (_set("annotations", 1, "segmentation", [[1, 2, 3]]), "annotation 1 .*x, y pairs"),
+        (_set("annotations", 1, "segmentation", [1, 2, 3, 4]), "annotation 1 .*x, y pairs"),
+        (_remove("images", 2, last="height"), "image 11 .*it has no 'height'"),
+        (_set("images", 2, "height", 0), "image 11 .*its size is 64x0"),
+        (_set("images", 2, "width", "64"), "image 11 .*width is '64', not an integer"),
+        (_set("images", 2, "id", 70), "image 70 .*used twice"),
+        (_set("images", 2, "file_name", 4), "image 11 .*not a string"),
+        (_set("categories", 1, "name", "kite"), "category number 2 .*'kite'.*used twice"),
+        (_set("categories", 1, "id", 900), "category number 2 .*900 is used twice"),
+        (_set("categories", 1, "name", None), "category number 2 .*not a string"),
+        (_set("categories", 1, "name", "__background__"), "category number 2 .*used twice"),
+    ],
+)
+def test_broken_entries_are_named(small_set, change, message):
+    change(small_set.content)
+    small_set.write()
+    with pytest.raises(DataError, match=message) as error:
+        load_coco(small_set.root, small_set.image_set, with_masks=True)
+    assert str(small_set.path) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ['{"images": [', "", "[1, 2]", b"\xff\xfe\x00"])
+def test_broken_files_are_refused(small_set, text):
+    small_set.path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match="valid JSON|COCO format") as error:
+        load_coco(small_set.root, small_set.image_set)
+    assert str(small_set.path) in str(error.value)
+
+
+def test_missing_annotation_file_names_both_candidates(tmp_path):
+    with pytest.raises(DataError, match=r"instances_x\.json or .*image_info_x\.json"):
+        load_coco(tmp_path, "x")
+
+
+@pytest.mark.parametrize("name", ["", "../etc", "a/b", "train2014+val2014"])
+def test_set_names_cannot_leave_the_folder(tmp_path, name):
+    with pytest.raises(DataError, match="a set's name"):
+        load_coco(tmp_path, name)
+
+
+def test_missing_images_are_counted_and_the_first_five_named(small_set):
+    small_set.content["images"] += [
+        {"id": 100 + i, "file_name": f"lost{i}.png", "width": 5, "height": 5} for i in range(7)
+    ]
+    small_set.write()
+    with pytest.raises(DataError, match="7 of 12 images of COCO_herbst_24 are missing") as error:
+        load_coco(small_set.root, small_set.image_set)
+    message = str(error.value)
+    assert "lost4.png, ..." in message and "lost5.png" not in message
+    assert "COCO_herbst_24_000000000100.jpg" in message

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+import sniper.data.coco as coco_module
+from sniper.data.coco import load_coco
+
+
+@pytest.fixture
+def load(small_set, tmp_path, caplog):
+    """Loads the small set with a cache; gives records and what the log said about the cache."""
+
+    def loader(**options):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            dataset = load_coco(
+                small_set.root, small_set.image_set, cache_dir=tmp_path / "cache", **options
+            )
+        said = [m for m in caplog.messages if "cache" in m]
+        assert len(said) == 1
+        return dataset, said[0]
+
+    return loader
+
+
+def same(a, b):
+    assert a.class_names == b.class_names and a.category_ids == b.category_ids
+    assert a.has_annotations == b.has_annotations
+    for x, y in zip(a.records, b.records):
+        np.testing.assert_array_equal(x.boxes, y.boxes)
+        np.testing.assert_array_equal(x.classes, y.classes)
+        np.testing.assert_array_equal(x.crowd_boxes, y.crowd_boxes)
+        assert (x.image_path, x.image_id, x.width) == (y.image_path, y.image_id, y.width)
+        assert x.boxes.dtype == y.boxes.dtype and x.classes.dtype == y.classes.dtype
+        assert (x.polygons is None) == (y.polygons is None)
+        for ours, theirs in zip(x.polygons or (), y.polygons or ()):
+            assert [p.tolist() for p in ours] == [p.tolist() for p in theirs]
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_second_load_comes_from_the_cache_and_is_the_same(load, with_masks, monkeypatch, small_set):
+    small_set.content["annotations"][1]["segmentation"] = [[1, 1, 5, 1, 5, 5], [2, 2, 3, 2, 3, 3]]
+    small_set.write()
+    fresh, said = load(with_masks=with_masks)
+    assert said.startswith("cache rebuilt because there was none")
+
+    def must_not_parse(*args, **kwargs):
+        raise AssertionError("the annotation file was parsed again")
+
+    monkeypatch.setattr(coco_module, "parse_coco", must_not_parse)
+    again, said = load(with_masks=with_masks)
+    assert said.startswith("annotations from the cache")
+    same(fresh, again)
+
+
+def test_changed_annotations_rebuild(load, small_set):
+    load()
+    small_set.content["annotations"].pop(1)
+    small_set.write()
+    dataset, said = load()
+    assert said.startswith("cache rebuilt because annotation file changed")
+    assert len(dataset.records[0].boxes) == 1
+
+
+def test_changed_masks_switch_rebuilds(load):
+    load()
+    dataset, said = load(with_masks=True)
+    assert said.startswith("cache rebuilt because masks switch changed")
+    assert dataset.records[0].polygons == ((), ())
+
+
+def test_changed_format_rebuilds(load, monkeypatch):
+    load()
+    monkeypatch.setattr(coco_module, "CACHE_FORMAT", coco_module.CACHE_FORMAT + 1)
+    assert load()[1].startswith("cache rebuilt because format version changed")
+
+
+def _cut(content):
+    return content[: len(content) // 2]
+
+
+def _flip_a_byte(content):
+    # The class names are stored as UTF-32: "kite" becomes "jite".
+    position = content.index("kite".encode("utf-32-le"))
+    return content[:position] + b"j" + content[position + 1 :]
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip_a_byte, lambda content: b"", lambda content: b"x"])
+def test_broken_cache_is_rebuilt(load, tmp_path, damage):
+    fresh, _ = load()
+    (path,) = (tmp_path / "cache").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    again, said = load()
+    assert said.startswith("cache rebuilt because the old one could not be read")
+    same(fresh, again)
+    assert load()[1].startswith("annotations from the cache")
+
+
+def test_foreign_npz_is_rebuilt_and_pickles_are_not_read(load, tmp_path):
+    load()
+    (path,) = (tmp_path / "cache").iterdir()
+    np.savez(path, cache_key=np.array([{"a": 1}], dtype=object))
+    assert "could not be read" in load()[1]
+
+
+def test_unwritable_cache_is_no_error(small_set, tmp_path, caplog):
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder")
+    dataset = load_coco(small_set.root, small_set.image_set, cache_dir=blocker / "cache")
+    assert len(dataset.records) == 5
+    assert "going on without a cache" in caplog.text
+
+
+def test_moved_images_are_found_though_annotations_are_cached(load, small_set):
+    load()
+    legacy = small_set.image_path("COCO_herbst_24_000000000070.jpg")
+    small_set.image_path("street north.png").rename(legacy)
+    assert load()[0].records[0].image_path == str(legacy)

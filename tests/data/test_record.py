@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sniper.data import (
+    Record,
+    append_flipped,
+    filter_trainable,
+    flip_record,
+    with_proposals,
+)
+from sniper.errors import DataError
+
+
+def make_record(boxes, *, width=100, polygons=None, num_proposals=0, **changes):
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    num_gt = len(boxes) - num_proposals
+    fields = {
+        "image_path": "img.jpg",
+        "image_id": 7,
+        "width": width,
+        "height": 80,
+        "flipped": False,
+        "boxes": boxes,
+        "classes": np.where(np.arange(len(boxes)) < num_gt, 3, 0).astype(np.int32),
+        "is_gt": np.arange(len(boxes)) < num_gt,
+        "polygons": polygons,
+        "crowd_boxes": np.array([[1, 2, 3, 4]], np.float32),
+    }
+    return Record(**{**fields, **changes})
+
+
+@st.composite
+def records(draw):
+    width = draw(st.integers(2, 500))
+    count = draw(st.integers(0, 6))
+    boxes, polygons = [], []
+    for _ in range(count):
+        x = sorted(draw(st.lists(st.integers(0, width - 1), min_size=2, max_size=2)))
+        boxes.append([x[0], 3, x[1], 9])
+        polygons.append((np.array([x[0], 3, x[1], 3, x[1], 9], np.float32),))
+    return make_record(boxes, width=width, polygons=tuple(polygons))
+
+
+@given(records())
+def test_flipping_twice_gives_the_record_back(record):
+    once = flip_record(record)
+    twice = flip_record(once)
+    assert once.flipped and not twice.flipped
+    np.testing.assert_array_equal(twice.boxes, record.boxes)
+    np.testing.assert_array_equal(twice.crowd_boxes, record.crowd_boxes)
+    for ours, theirs in zip(twice.polygons, record.polygons):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+
+
+@given(records())
+def test_flipped_polygons_stay_in_their_boxes(record):
+    flipped = flip_record(record)
+    for box, (polygon,) in zip(flipped.boxes, flipped.polygons):
+        assert (polygon[0::2].min(), polygon[0::2].max()) == (box[0], box[2])
+
+
+def test_flip_by_hand():
+    polygon = np.array([10, 5, 30, 5, 30, 20], np.float32)
+    flipped = flip_record(make_record([[10, 5, 30, 20]], polygons=((polygon,),)))
+    np.testing.assert_array_equal(flipped.boxes, [[69, 5, 89, 20]])
+    np.testing.assert_array_equal(flipped.crowd_boxes, [[96, 2, 98, 4]])
+    np.testing.assert_array_equal(flipped.polygons[0][0], [89, 5, 69, 5, 69, 20])
+    np.testing.assert_array_equal(polygon, [10, 5, 30, 5, 30, 20])
+
+
+def test_append_flipped_puts_all_originals_first():
+    originals = [make_record([[1, 1, 5, 5]], image_id=i) for i in (4, 2)]
+    both = append_flipped(originals)
+    assert [(r.image_id, r.flipped) for r in both] == [
+        (4, False),
+        (2, False),
+        (4, True),
+        (2, True),
+    ]
+
+
+def test_proposals_follow_the_ground_truth_and_replace_older_ones():
+    record = make_record([[1, 1, 5, 5], [2, 2, 8, 8]])
+    first = with_proposals(record, np.array([[0, 0, 9, 9]], np.float32))
+    second = with_proposals(first, np.array([[3, 3, 4, 4], [5, 5, 6, 6]], np.float64))
+    assert second.boxes.dtype == np.float32
+    np.testing.assert_array_equal(
+        second.boxes, [[1, 1, 5, 5], [2, 2, 8, 8], [3, 3, 4, 4], [5, 5, 6, 6]]
+    )
+    np.testing.assert_array_equal(second.classes, [3, 3, 0, 0])
+    np.testing.assert_array_equal(second.is_gt, [True, True, False, False])
+    np.testing.assert_array_equal(second.gt_boxes, record.boxes)
+    np.testing.assert_array_equal(second.gt_classes, [3, 3])
+
+
+def test_images_without_objects_are_dropped_even_with_proposals():
+    empty = make_record(np.zeros((0, 4)))
+    only_proposals = with_proposals(empty, np.array([[0, 0, 9, 9]], np.float32))
+    full = make_record([[1, 1, 5, 5]])
+    assert filter_trainable([empty, full, only_proposals]) == [full]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"width": 0}, "its size is 0x80"),
+        ({"boxes": np.zeros((1, 4))}, "boxes is float64"),
+        ({"boxes": np.zeros((1, 5), np.float32)}, "not float32"),
+        ({"boxes": np.array([[0, 0, np.nan, 1]], np.float32)}, "not finite"),
+        ({"boxes": np.array([[5, 0, 4, 1]], np.float32)}, "ends before it starts"),
+        ({"classes": np.array([0], np.int32)}, "classes must be"),
+        ({"classes": np.array([1], np.int64)}, "classes is int64"),
+        ({"is_gt": np.array([False])}, "classes must be"),
+        ({"is_gt": np.array([True, True])}, "is_gt is bool"),
+        ({"polygons": ()}, "1 ground truth boxes, but 0 polygon lists"),
+        ({"crowd_boxes": np.zeros((2, 3), np.float32)}, "crowd_boxes is float32"),
+    ],
+)
+def test_broken_records_are_refused(changes, problem):
+    with pytest.raises(DataError, match=problem) as error:
+        dataclasses.replace(make_record([[1, 1, 5, 5]]), **changes)
+    assert "img.jpg" in str(error.value) and "image 7" in str(error.value)
+
+
+def test_proposals_before_ground_truth_are_refused():
+    record = make_record([[1, 1, 5, 5], [2, 2, 8, 8]], num_proposals=1)
+    with pytest.raises(DataError, match="proposals stand before"):
+        dataclasses.replace(record, is_gt=np.array([False, True]))

@@ -1,0 +1,84 @@
+"""Metrics against loops over single entries."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sniper.engine.metrics import LOG_EPSILON, Metrics, batch_metrics
+
+
+def _batch(rng, all_ignored=False):
+    prob = rng.dirichlet([1, 1], size=(2, 6, 4)).transpose(0, 3, 1, 2).astype(np.float32)
+    roi_prob = rng.dirichlet([1, 1, 1], size=(2, 5)).astype(np.float32)
+    outputs = {
+        "rpn_cls_prob": prob,
+        "rpn_bbox_loss": rng.random((2, 8, 2, 4), np.float32),
+        "cls_prob_reshape": roi_prob,
+        "bbox_loss_reshape": rng.random((2, 5, 4), np.float32),
+        "roi_label": rng.integers(-1, 3, (10, 1)).astype(np.float32),
+    }
+    label = rng.integers(-1, 2, (2, 24)).astype(np.float32)
+    return outputs, {"label": np.full_like(label, -1) if all_ignored else label}
+
+
+def test_values_equal_a_slow_count():
+    outputs, labels = _batch(np.random.default_rng(0))
+    values = Metrics().update(outputs, labels)
+    prob = outputs["rpn_cls_prob"].reshape(2, 2, 24)
+    hits = losses = count = 0
+    for n, k in np.ndindex(2, 24):
+        label = int(labels["label"][n, k])
+        if label != -1:
+            hits += prob[n, :, k].argmax() == label
+            losses -= math.log(prob[n, label, k] + LOG_EPSILON)
+            count += 1
+    assert values["RPNAcc"] == pytest.approx(hits / count)
+    assert values["RPNLogLoss"] == pytest.approx(losses / count)
+    assert values["RPNL1Loss"] == pytest.approx(outputs["rpn_bbox_loss"].sum() / count, rel=1e-5)
+    roi_label = outputs["roi_label"].ravel().astype(int)
+    kept = roi_label != -1
+    picked = outputs["cls_prob_reshape"].reshape(10, 3)
+    assert values["RCNNAcc"] == pytest.approx(
+        (picked.argmax(1) == roi_label)[kept].sum() / kept.sum()
+    )
+    assert list(values) == [
+        "RPNAcc",
+        "RPNLogLoss",
+        "RPNL1Loss",
+        "RCNNAcc",
+        "RCNNLogLoss",
+        "RCNNL1LossCRCNN",
+    ]
+
+
+def test_rpn_only_outputs_give_the_rpn_metrics():
+    outputs, labels = _batch(np.random.default_rng(1))
+    rpn = {name: outputs[name] for name in ("rpn_cls_prob", "rpn_bbox_loss")}
+    assert list(batch_metrics(rpn, labels)) == ["RPNAcc", "RPNLogLoss", "RPNL1Loss"]
+
+
+def test_nothing_counted_is_zero_and_never_nan():
+    metrics = Metrics()
+    metrics.update(*_batch(np.random.default_rng(2), all_ignored=True))
+    assert metrics.read_window()["RPNAcc"] == 0
+    assert metrics.read_window() == {}
+
+
+def test_window_and_epoch_are_separate_averages():
+    metrics, rng = Metrics(), np.random.default_rng(3)
+    batches = [_batch(rng) for _ in range(3)]
+    for batch in batches[:2]:
+        metrics.update(*batch)
+    metrics.read_window()
+    last = metrics.update(*batches[2])
+    assert metrics.read_window() == pytest.approx(last)
+    sums = [batch_metrics(*batch)["RPNLogLoss"] for batch in batches]
+    expected = sum(n for n, _ in sums) / sum(d for _, d in sums)
+    assert metrics.read_epoch()["RPNLogLoss"] == pytest.approx(expected)
+
+
+def test_nan_is_passed_on():
+    outputs, labels = _batch(np.random.default_rng(4))
+    outputs["bbox_loss_reshape"][0, 0, 0] = np.nan
+    assert math.isnan(Metrics().update(outputs, labels)["RCNNL1LossCRCNN"])

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+
+from sniper.data.dataset import Dataset
+from sniper.evaluation import CocoReport, reason_not_evaluated, write_report
+
+NAN = float("nan")
+
+
+def make_report(per_class):
+    numbers = {
+        "ap": 0.1234,
+        "ap50": 1.0,
+        "ap75": 0.0,
+        "ap_small": NAN,
+        "ap_medium": 0.5,
+        "ap_large": 0.999,
+        **{f"ar_{kind}": 0.25 for kind in ("1", "10", "100", "small", "medium", "large")},
+    }
+    return CocoReport(dataset="COCO_x", num_images=3, per_class=per_class, **numbers)
+
+
+def make_dataset(has_annotations):
+    return Dataset(
+        name="COCO_x",
+        image_set="x",
+        class_names=("__background__", "cat"),
+        category_ids=(0, 1),
+        records=(),
+        annotation_path="x.json",
+        has_annotations=has_annotations,
+    )
+
+
+def test_table_is_aligned_and_in_percent():
+    names = ["a", "a long name", "b", "c", "d"]
+    lines = make_report(dict.fromkeys(names, 0.5) | {"c": NAN}).table().splitlines()
+    assert lines[0] == "COCO_x: 3 images, box AP in percent"
+    assert lines[1].split() == ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR"]
+    assert lines[2].split() == ["12.3", "100.0", "0.0", "-", "50.0", "99.9", "25.0"]
+    assert len(lines[1]) == len(lines[2])
+    assert len({line.index("|") for line in lines[4:]}) == 1
+    shown = "|".join(lines[4:]).split("|")
+    assert sorted(cell.strip().rsplit(None, 1)[0] for cell in shown) == sorted(names)
+    assert [cell.split()[-1] for cell in shown if cell.strip().startswith("c")] == ["-"]
+
+
+def test_dict_is_strict_json_and_complete():
+    content = make_report({"cat": 0.5, "dog": NAN}).as_dict()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["ap"] == 0.1234 and content["ap_small"] is None
+    assert content["per_class"] == {"cat": 0.5, "dog": None}
+    assert {"dataset", "num_images", "ar_100", "ap75"} <= set(content)
+
+
+def test_numbers_or_the_reason_are_saved(tmp_path):
+    path = tmp_path / "out" / "report.json"
+    report = make_report({"cat": 0.5})
+    write_report(path, make_dataset(True), report)
+    assert json.loads(path.read_text()) == report.as_dict()
+    write_report(path, make_dataset(False), None)
+    assert json.loads(path.read_text()) == {
+        "dataset": "COCO_x",
+        "not_evaluated": "COCO_x is not evaluated: x.json has no annotations",
+    }
+
+
+def test_reason():
+    assert reason_not_evaluated(make_dataset(True)) is None
+    assert "no annotations" in reason_not_evaluated(make_dataset(False))

@@ -1,0 +1,80 @@
+"""Messages, atomic writes, and what `import sniper` does to a process."""
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from sniper.errors import ConfigError, DataError, TrainingError
+from sniper.files import atomic_write, atomic_write_text
+
+
+def test_message_has_every_part():
+    error = DataError("broken", where="a.jpg", got=3, expected=4, fix="mend it")
+    for part in ("broken", "where: a.jpg", "got: 3", "expected: 4", "fix: mend it"):
+        assert part in str(error)
+
+
+def test_errors_cross_process_borders():
+    error = pickle.loads(pickle.dumps(ConfigError("wrong key", where="x.yml", got=1)))
+    assert isinstance(error, ConfigError)
+    assert "where: x.yml" in str(error)
+
+
+def test_exit_codes():
+    assert (TrainingError.exit_code, ConfigError.exit_code, DataError.exit_code) == (1, 2, 3)
+
+
+def test_full_disk_keeps_the_old_file(tmp_path):
+    target = tmp_path / "model.params"
+    atomic_write_text(target, "old")
+
+    def full_disk(path):
+        path.write_text("half of the n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(TrainingError, match="No space left") as caught:
+        atomic_write(target, full_disk)
+    assert "model.params" in str(caught.value)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.params"]
+
+
+def test_any_failure_leaves_no_temporary_file(tmp_path):
+    def broken(path):
+        path.write_text("half")
+        raise ValueError("bug")
+
+    with pytest.raises(ValueError, match="bug"):
+        atomic_write(tmp_path / "x.json", broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _run(code, **environment):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP", "MXNET"))}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout.split()
+
+
+def test_import_prepares_the_process_without_mxnet():
+    code = (
+        "import sniper, sys, os, numpy as np;"
+        "print('mxnet' in sys.modules, np.bool is bool,"
+        "os.environ['MXNET_EXEC_INPLACE_GRAD_SUM_CAP'], os.environ['OMP_NUM_THREADS'])"
+    )
+    cores = str(len(os.sched_getaffinity(0)))
+    assert _run(code) == ["False", "True", "1000", cores]
+
+
+def test_import_keeps_what_the_user_set():
+    code = "import sniper, os; print(os.environ['OMP_NUM_THREADS'])"
+    assert _run(code, OMP_NUM_THREADS="1") == ["1"]

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from sniper.data.record import Record, with_proposals
+from sniper.targets.gt import boxes_in_chip, gt_in_chip, pack_gt
+
+NO_ROWS = np.zeros(0, np.int32)
+
+
+def make_record(boxes, classes=None):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    classes = np.arange(1, len(boxes) + 1) if classes is None else classes
+    return Record(
+        image_path="a.jpg",
+        image_id=1,
+        width=640,
+        height=480,
+        flipped=False,
+        boxes=boxes,
+        classes=np.array(classes, np.int32),
+        is_gt=np.ones(len(boxes), bool),
+    )
+
+
+BOXES = [
+    [120, 80, 150, 100],
+    [140, 90, 200, 170],
+    [110, 70, 114, 74],
+    [300, 200, 400, 300],
+    [90, 55, 130, 95],
+]
+
+
+def test_golden_positive_chip():
+    gt = gt_in_chip(make_record(BOXES), (100, 60, 270.3, 230.3), 3.0, np.array([0, 1, 2]), 512)
+    packed, surplus = pack_gt(gt, 100)
+    assert packed.shape == (100, 5) and packed.dtype == np.float32 and surplus == 0
+    assert packed[:4].tolist() == [
+        [60, 60, 150, 120, 1],
+        [120, 90, 300, 330, 2],
+        [30, 30, 42, 42, 3],
+        [0, 0, 90, 105, 5],
+    ]
+    assert (packed[4:] == -1).all()
+    assert gt.valid.tolist() == [True, True, True, False]
+    assert gt.rows.tolist() == [0, 1, 2, 4]
+
+
+def test_golden_negative_chip():
+    gt = gt_in_chip(make_record(BOXES), (300, 200, 470.3, 370.3), 3.0, NO_ROWS, 512)
+    assert pack_gt(gt, 100)[0][:2].tolist() == [[0, 0, 300, 300, 4], [-1] * 5]
+    assert not gt.valid.any()
+
+
+def test_halves_round_to_even_and_both_axes_are_clipped_to_the_chip():
+    boxes = boxes_in_chip(np.array([[1.5, 2.5, 700, 700]], np.float32), (0, 0, 9, 9), 1.0, 512)
+    assert boxes.tolist() == [[2, 2, 511, 511]] and boxes.dtype == np.float32
+
+
+def test_boxes_are_dropped_below_ten_pixels_with_plus_one_widths():
+    record = make_record([[0, 0, 9, 9], [0, 0, 8, 9], [0, 0, 9, 8], [50, 50, 59, 60]])
+    gt = gt_in_chip(record, (0, 0, 511, 511), 1.0, np.array([0, 1, 2]), 512)
+    assert gt.rows.tolist() == [0, 3]
+    assert gt.valid.tolist() == [True, False]
+
+
+def test_a_box_equal_to_a_valid_one_is_valid_too():
+    record = make_record([[0, 0, 30, 30], [0.2, 0, 30, 30.3], [0, 0, 31, 30]])
+    gt = gt_in_chip(record, (0, 0, 511, 511), 1.0, np.array([0]), 512)
+    assert gt.valid.tolist() == [True, True, False]
+
+
+def test_proposals_are_left_out():
+    record = with_proposals(make_record([[0, 0, 30, 30]]), np.array([[0, 0, 99, 99]], np.float32))
+    gt = gt_in_chip(record, (0, 0, 511, 511), 1.0, np.array([1]), 512)
+    assert gt.rows.tolist() == [0] and not gt.valid.any()
+
+
+def test_no_ground_truth_gives_empty_arrays():
+    gt = gt_in_chip(make_record([]), (0, 0, 511, 511), 1.0, NO_ROWS, 512)
+    assert gt.boxes.shape == (0, 4) and gt.classes.shape == gt.valid.shape == gt.rows.shape == (0,)
+    assert (pack_gt(gt, 5)[0] == -1).all()
+
+
+@pytest.mark.parametrize("valid_rows", [[], [108, 109], list(range(110))])
+def test_surplus_keeps_valid_boxes_first_then_record_order(valid_rows):
+    boxes = [[4 * i, 0, 4 * i + 27, 27] for i in range(110)]
+    gt = gt_in_chip(make_record(boxes), (0, 0, 511, 511), 1.0, np.array(valid_rows, int), 512)
+    packed, surplus = pack_gt(gt, 100)
+    assert surplus == 10
+    wanted = ([*valid_rows, *(i for i in range(110) if i not in valid_rows)])[:100]
+    assert packed[:, 4].tolist() == [i + 1.0 for i in sorted(wanted)]
+    assert (packed[:, 4] > 0).all()

@@ -5,6 +5,7 @@ import pytest
 
 from sniper.chips import sampler
 from sniper.chips.chip import NEGATIVE, POSITIVE
+from sniper.chips.cover import Level
 from sniper.chips.pyramid import level_factors
 from sniper.chips.sampler import ChipSettings, make_epoch
 from sniper.errors import ConfigError
@@ -249,6 +250,29 @@ def test_no_records_and_no_chips(any_cover, ref):
 def test_impossible_settings_are_config_errors(change):
     with pytest.raises(ConfigError):
         dataclasses.replace(COCO, **change)
+
+
+def test_golden_size_limits():
+    for stride, expected in [
+        (56, (151.667, 272.945)),
+        (57, (151.333, 272.346)),
+        (58, (151.0, 271.746)),
+        (59, (150.667, 271.146)),
+    ]:
+        level = Level(0, False, -1, 80, np.array([3.0, 1.667]), 512, stride)
+        assert level.size_limits == pytest.approx(expected, abs=6e-4)
+
+
+def test_the_upper_end_of_the_range_is_for_positive_chips_only(any_cover, ref):
+    # The truncated size (22 x 10) is below 15; the part inside the chip (22.5 x 10) is just 15.
+    box = [0, 0, 22.5, 10]
+    settings = ChipSettings([3.0, 512.0], [(-1, 15), (1e4, -1)], use_neg_chips=True)
+    chips = epoch_of([ref.record([box])], settings).chips[0]
+    assert [chip.rows.tolist() for chip in chips] == [[0]]
+    assert epoch_of([ref.record([], [box] * 40)], settings).chips[0] == []
+    smaller = [0, 0, 22.25, 10]
+    (chip,) = epoch_of([ref.record([], [smaller] * 40)], settings).chips[0]
+    assert len(chip.rows) == 40
 
 
 def test_lattice_counts(ref):

@@ -101,6 +101,13 @@ def test_a_worker_that_dies_idle_is_noticed():
             run(pool, [1, 2])
 
 
+def test_workers_leave_ctrl_c_to_their_parent():
+    with pool_of() as pool:
+        for pid in pids(pool):
+            os.kill(pid, signal.SIGINT)
+        assert run(pool, [1, 2, 3, 4])[1] == [f"note {i}" for i in range(1, 5)]
+
+
 def test_a_stalled_worker_times_out(all_gone):
     pool = pool_of(stall_timeout_s=0.5)
     workers = pids(pool)

@@ -2,11 +2,12 @@
 
 import gzip
 import json
+import math
 
-import mxnet as mx
 import pytest
 
 from sniper.errors import ConfigError
+from sniper.models.blocks import CHANNEL_MULTIPLE, scale_channels
 from sniper.models.detector import (
     DetectorSpec,
     ProposalSettings,
@@ -143,7 +144,7 @@ def test_parameter_counts_are_those_of_2018():
         symbol, inputs = build(key)
         shapes, _, _ = symbol.infer_shape(**inputs)
         names = zip(symbol.list_arguments(), shapes)
-        return sum(int(mx.nd.array(s).prod().asscalar()) for n, s in names if n not in inputs) / 1e6
+        return sum(math.prod(shape) for name, shape in names if name not in inputs) / 1e6
 
     assert millions("resnet_mx_101_e2e/train") == pytest.approx(73.70, abs=0.01)
     assert millions("resnet_mx_50_e2e/train") == pytest.approx(54.71, abs=0.01)
@@ -168,6 +169,19 @@ def test_outputs_of_mobilenet_without_roi_head():
     assert train.list_outputs() == ["rpn_cls_prob_output", "rpn_bbox_loss_output"]
     test = build_detector(spec, train=False, rpn_only=True)
     assert test.list_outputs() == ["rois_output", "rois_score_output", "im_ids"]
+
+
+def test_mobilenet_at_stride_16_has_the_same_weights():
+    shapes = []
+    for stride in (32, 16):
+        spec = make_spec("mobilenetv2_e2e", feature_stride=stride)
+        symbol = build_detector(spec, train=False)
+        inputs = inference_input_shapes(1, 256, 256)
+        arg, out, _ = symbol.infer_shape(**inputs)
+        shapes.append(dict(zip(symbol.list_arguments(), arg)))
+        rois = dict(zip(symbol.list_outputs(), out))["rois_output"]
+        assert rois == (300, 5)
+    assert shapes[0] == shapes[1]
 
 
 def gradient_scales(symbol, **values):
@@ -224,7 +238,7 @@ def test_small_resnet_has_trainable_norms_and_no_deformable_layer():
     assert "stage4_unit2_conv2_weight" in arguments
 
 
-def test_width_scales_channels_to_multiples_of_eight():
+def test_width_scales_channels_to_whole_blocks():
     spec = make_spec("resnet_mx_18_e2e", width=0.5, roi_channels=64, fc_channels=128)
     graph = build_detector(spec, train=True)
     shapes, _, _ = graph.infer_shape(**train_input_shapes(spec, 512))
@@ -239,7 +253,14 @@ def test_width_scales_channels_to_multiples_of_eight():
     shapes, _, _ = graph.infer_shape(**train_input_shapes(spec, 512, rpn_only=True))
     weights = dict(zip(graph.list_arguments(), shapes))
     assert weights["first-3x3-conv-conv2d_weight"][0] == 16
-    assert all(s[0] % 8 == 0 for n, s in weights.items() if n.endswith("conv2d_weight"))
+    unit = CHANNEL_MULTIPLE
+    assert all(s[0] % unit == 0 for n, s in weights.items() if n.endswith("conv2d_weight"))
+    assert scale_channels(24, 1.0) == 24
+    for channels in (16, 24, 320):
+        for width in (0.3, 0.5, 0.75, 1.4):
+            scaled = scale_channels(channels, width)
+            assert scaled % unit == 0 and scaled >= 0.9 * channels * width
+            assert abs(scaled - channels * width) <= unit
 
 
 @pytest.mark.parametrize(
@@ -247,6 +268,7 @@ def test_width_scales_channels_to_multiples_of_eight():
     [
         ("resnet_mx_101_e2e_mask", {}, "resnet_mx_50_e2e"),
         ("resnet_mx_50_e2e", {"feature_stride": 32}, "RPN_FEAT_STRIDE"),
+        ("mobilenetv2_e2e", {"feature_stride": 8}, "RPN_FEAT_STRIDE"),
         ("resnet_mx_50_e2e", {"padding": "tf_same"}, "PADDING"),
         ("resnet_mx_50_e2e", {"width": 0.5}, "WIDTH"),
         ("resnet_mx_18_e2e", {"activation": "relu"}, "ACTIVATION"),

@@ -312,6 +312,24 @@ def _padded_reference(symbol):
     return built[-1]
 
 
+@pytest.mark.parametrize(("padding", "first"), [("symmetric", 0), ("tf_same", 1)])
+def test_stride_16_gives_the_features_of_stride_32_and_those_between(padding, first):
+    data = np.random.default_rng(0).normal(0, 50, (1, 3, 128, 96)).astype(np.float32)
+    maps = {}
+    for stride in (32, 16):
+        options = MobileNetOptions(
+            NormSettings(frozen=True), 0.25, padding=padding, stride=stride, train=False
+        )
+        symbol = mobilenetv2_features(mx.sym.Variable("data"), options)
+        executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=data.shape)
+        values, statistics, _ = initialise(symbol, {"data": data.shape}, None, seed=2)
+        executor.copy_params_from(values, statistics)
+        maps[stride] = executor.forward(data=data)[0].asnumpy()
+    assert maps[16].shape[2:] == (8, 6) and maps[32].shape[2:] == (4, 3)
+    every_second = maps[16][:, :, first::2, first::2]
+    np.testing.assert_allclose(every_second, maps[32], rtol=1e-3, atol=1e-3 * maps[32].max())
+
+
 def test_relu_variant_has_no_upper_limit():
     data = np.random.default_rng(0).normal(0, 500, (1, 3, 64, 64)).astype(np.float32)
     highest = {}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sniper
 from sniper import boxes as box_math
 from sniper.errors import OpsError
 from sniper.native import _native
@@ -281,3 +287,35 @@ def test_wrong_arguments_are_refused(change, word):
             _native.soft_nms(change["dets"], 0.55)
         with pytest.raises(OpsError, match=word):
             _native.hard_nms(change["dets"], 0.5)
+
+
+THREADS_SCRIPT = """
+import hashlib
+import numpy as np
+from sniper.native import _native
+rng = np.random.default_rng(0)
+corners = rng.uniform(0, 200, (5000, 2))
+dets = np.hstack([corners, corners + rng.uniform(5, 90, (5000, 2)), rng.uniform(0, 1, (5000, 1))])
+index = [rng.integers(0, n, 5000).astype(np.int32) for n in (2, 10, 5)]
+ranges = np.float32([[-1, 60], [30, -1]])
+out = _native.multi_scale_nms(dets.astype(np.float32), *index, ranges, 0.55, -1.0, max_per_image=99)
+print(hashlib.sha256(b"".join(part.tobytes() for part in out)).hexdigest())
+"""
+
+
+def test_result_does_not_depend_on_the_number_of_threads():
+    library = str(Path(sniper.__file__).parents[1])
+    digests = set()
+    for threads in ("1", "2", "5"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": library}
+        done = subprocess.run(
+            [sys.executable, "-c", THREADS_SCRIPT],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        digests.add(done.stdout.strip())
+    assert len(digests) == 1
+    assert len(digests.pop()) == 64

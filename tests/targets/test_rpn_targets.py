@@ -158,6 +158,15 @@ def test_a_box_outside_all_anchors_makes_no_anchor_positive():
     assert counts(label) == [0, 13388, 21504 - 13388]
 
 
+def test_an_anchor_between_two_equal_boxes_is_moved_to_the_first():
+    left, right = np.array([[148, 152, 179, 183], [156, 152, 187, 183]], np.float32)
+    for first, second, dx in [(left, right, -4 / 32), (right, left, 4 / 32)]:
+        pair = np.stack([first, second])
+        label, target, _ = RpnTargets(BASE, 16, 512, batch_size=10**6)(pair, pair[:0], rng())
+        assert label.reshape(21, 32, 32)[7, 10, 10] == 1
+        assert target[4 * 7, 10, 10] == pytest.approx(dx)
+
+
 def test_same_generator_same_sample():
     first, second = (golden_targets(256, (100, 60), [0, 1, 2])[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)

@@ -32,6 +32,14 @@ class Level:
     chip_size: int
     stride: int
 
+    @property
+    def size_limits(self) -> np.ndarray:
+        """Longer sides of boxes must be below this, (R,) float64 image px.
+
+        Neighbouring candidates are `stride` px apart: a longer box may fit into none of them.
+        """
+        return (self.chip_size - self.stride - 1) / self.factors
+
 
 @dataclass(frozen=True, eq=False)
 class ChipSet:
@@ -56,9 +64,7 @@ def eligible(table: BoxTable, level: Level) -> np.ndarray:
     """
     if level.coarsest:
         return table.side >= level.low
-    # Between two neighbouring candidates lie `stride` px: a longer box may fit into none.
-    longest = (level.chip_size - level.stride - 1) / level.factors
-    fits = np.maximum(table.width, table.height) < longest[table.record]
+    fits = np.maximum(table.width, table.height) < level.size_limits[table.record]
     return (table.side < level.high) & fits & (table.width >= 2) & (table.height >= 2)
 
 
@@ -69,8 +75,7 @@ def needs_chip(table: BoxTable, level: Level) -> np.ndarray:
     """
     if level.coarsest or level.index == 0:
         return table.is_gt & eligible(table, level)
-    longest = (level.chip_size - level.stride - 1) / level.factors
-    fits = np.maximum(table.width, table.height) < longest[table.record]
+    fits = np.maximum(table.width, table.height) < level.size_limits[table.record]
     in_range = (table.side >= level.low) & (table.side < level.high)
     return table.is_gt & in_range & fits
 

@@ -231,7 +231,8 @@ class _Run:
     def _run_epoch(self, epoch: int, progress: _Progress, display: int) -> None:
         started = time.monotonic()
         batches = self.loader.batches_per_epoch
-        logger.info("epoch %d: %s", epoch, self.loader.epoch_stats)
+        for text in self.loader.epoch_stats.chips.lines():
+            logger.info("Epoch[%d] %s", epoch, text)
         for batch in self.loader:
             self._step(batch, epoch)
             progress.updates += 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import mxnet as mx
 
-# oneDNN computes in blocks of 16 channels: other counts fall back to much slower kernels in training.
+# oneDNN computes in blocks of 16 channels; other counts train on much slower kernels.
 CHANNEL_MULTIPLE = 16
 
 
@@ -56,8 +56,6 @@ def scale_channels(channels: int, width: float) -> int:
     """
     if width == 1:
         return channels
-    exact = channels * width
-    rounded = max(
-        CHANNEL_MULTIPLE, int(exact + CHANNEL_MULTIPLE / 2) // CHANNEL_MULTIPLE * CHANNEL_MULTIPLE
-    )
+    exact, unit = channels * width, CHANNEL_MULTIPLE
+    rounded = max(unit, int(exact + unit / 2) // unit * unit)
     return rounded + unit if rounded < 0.9 * exact else rounded

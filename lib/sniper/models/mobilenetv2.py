@@ -63,7 +63,10 @@ class MobileNetOptions:
 
 
 def mobilenetv2_features(data: mx.sym.Symbol, options: MobileNetOptions) -> mx.sym.Symbol:
-    """(N, 3, H, W) float32 RGB minus the pixel means -> (N, 1280 * width, ~H/stride, ~W/stride) float32."""
+    """Feature map (N, 1280 * width, ~H/stride, ~W/stride) float32 of an image batch.
+
+    `data` is (N, 3, H, W) float32, RGB minus the pixel means.
+    """
     channels = scale_channels(STEM_CHANNELS, options.width)
     body = _conv_block(data, "first-3x3-conv", channels, options, kernel=3, stride=2)
     body = cast(body, "float16", enabled=options.fp16, name="cast_fp16")

@@ -26,6 +26,7 @@ __all__ = [
     "initialise",
     "read_params",
     "with_test_params",
+    "write_arrays",
     "write_params",
 ]
 
@@ -96,6 +97,17 @@ def write_params(
     """
     arrays = {f"arg:{name}": value for name, value in arg.items()}
     arrays.update({f"aux:{name}": value for name, value in aux.items()})
+    write_arrays(path, arrays)
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, mx.nd.NDArray]) -> None:
+    """Writes what `mx.nd.load` reads, atomically: the same bytes as `mx.nd.save`.
+
+    `mx.nd.save` itself says nothing when the disk is full and leaves a truncated file.
+
+    Raises:
+        TrainingError: the disk is full or the folder is not writable.
+    """
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
@@ -105,7 +117,6 @@ def write_params(
 
 
 def _save(file: BinaryIO, arrays: Mapping[str, mx.nd.NDArray]) -> None:
-    """Same bytes as `mx.nd.save`, which misses a disk that fills up at its last flush."""
     file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays)))
     for array in arrays.values():
         file.write(array.as_in_context(mx.cpu()).__getstate__()["handle"])

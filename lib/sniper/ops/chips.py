@@ -33,7 +33,7 @@ def chip_generator(
         factor: scale factor of the level.
         stride: step of the candidate chips, scaled px.
         chip_size: side of a chip, scaled px.
-        seed: integer, taken modulo 2^64; decides between chips that contain equally many boxes.
+        seed: 64-bit integer; decides between chips that contain equally many boxes.
         max_chips: rows of the result; further chips are dropped.
         name: names the symbol's outputs `<name>_output` and `<name>_count_output`.
 
@@ -47,14 +47,15 @@ def chip_generator(
     op = "chip_generator"
     front = frontend(op, boxes=boxes)
     require_tensor(op, "boxes", boxes, (None, 4))
+    bits = integer(op, "seed", seed, -(2**63), 2**64 - 1) & (2**64 - 1)
     attributes = {
         "width": integer(op, "width", width, 1, MAX_SIDE_PX),
         "height": integer(op, "height", height, 1, MAX_SIDE_PX),
         "factor": number(op, "factor", factor, 1e-6, 1e6),
         "chip_size": integer(op, "chip_size", chip_size, 1, MAX_SIDE_PX),
         "stride": integer(op, "stride", stride, 1, MAX_SIDE_PX),
-        "seed": seed & 0xFFFFFFFF,
-        "seed_high": (seed >> 32) & 0xFFFFFFFF,
+        "seed": bits & 0xFFFFFFFF,
+        "seed_high": bits >> 32,
         "max_chips": integer(op, "max_chips", max_chips, 1, MAX_SIDE_PX),
     }
     load_library()

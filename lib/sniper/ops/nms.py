@@ -36,7 +36,7 @@ def multi_scale_nms(
         sigma: of soft-NMS, exp(-overlap^2 / sigma).
         nms_threshold: IoU of hard NMS, at most 1; <= 0 selects soft-NMS.
         min_score: soft-NMS drops rows whose decayed score is lower.
-        max_per_image: keeps the scores >= the max_per_image-th largest of an image; <= 0: all.
+        max_per_image: keeps the scores >= the max_per_image-th largest of an image; -1 or 0: all.
         name: names the symbol's outputs `<name>_output`, `<name>_classes_output`,
             `<name>_images_output` and `<name>_count_output`.
 
@@ -59,7 +59,7 @@ def multi_scale_nms(
         "sigma": number(op, "sigma", sigma, 1e-6, 1e6),
         "nms_threshold": number(op, "nms_threshold", nms_threshold, -1e6, 1),
         "min_score": number(op, "min_score", min_score, -1e30, 1e30),
-        "max_per_image": integer(op, "max_per_image", max(max_per_image, -1), -1, MAX_DETECTIONS),
+        "max_per_image": integer(op, "max_per_image", max_per_image, -1, MAX_DETECTIONS),
     }
     load_library()
     inputs = [front.BlockGrad(tensor) for tensor in (dets, *columns.values(), valid_ranges)]

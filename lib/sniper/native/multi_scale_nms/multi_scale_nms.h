@@ -22,8 +22,8 @@ SNIPER_HOST_DEVICE bool in_valid_range(const Box& box, float low, float high) {
   return (!(low > 0.0f) || area > low * low) && (!(high > 0.0f) || area <= high * high);
 }
 
-// exp(-x) for x >= 0, 0 beyond the range of float32. Range reduction and polynomial of Cephes, to
-// about 2 ulp, spelled out so that every build and every vector width gives the same bits.
+// exp(-min(x, 87)) for x >= 0; exactly 1 for 0. Range reduction and polynomial of Cephes, to about
+// 2 ulp, spelled out so that every build and every vector width gives the same bits.
 SNIPER_HOST_DEVICE float exp_of_minus(float x) {
   const float y = x < 87.0f ? -x : -87.0f;
   const int32_t n = static_cast<int32_t>(y * 1.44269504f - 0.5f);
@@ -39,7 +39,7 @@ SNIPER_HOST_DEVICE float exp_of_minus(float x) {
   const int32_t bits = (n + 127) << 23;
   float power;
   memcpy(&power, &bits, sizeof(power));
-  return x < 87.0f ? p * power : 0.0f;
+  return p * power;
 }
 
 // What overlap with a selected box leaves of a score.

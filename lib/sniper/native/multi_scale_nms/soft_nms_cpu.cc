@@ -44,8 +44,12 @@ int64_t best_row(const float* scores, int64_t first, int64_t count) {
   float best = lanes[0];
   for (int64_t l = 1; l < kBlock; ++l) best = lanes[l] > best ? lanes[l] : best;
   for (; i < count; ++i) best = scores[i] > best ? scores[i] : best;
-  for (i = first; scores[i] != best; ++i) {
+  for (i = first; i + kBlock <= count; i += kBlock) {
+    int32_t found = 0;
+    for (int64_t l = 0; l < kBlock; ++l) found |= static_cast<int32_t>(scores[i + l] == best);
+    if (found) break;
   }
+  while (scores[i] != best) ++i;
   return i;
 }
 
@@ -76,17 +80,19 @@ bool decay_rows(const Rows* rows, int64_t chosen, int64_t begin, int64_t end, fl
       const float width = right - left + 1.0f;
       const float height = bottom - top + 1.0f;
       const float inter = (width > 0.0f ? width : 0.0f) * (height > 0.0f ? height : 0.0f);
-      overlap[i] = inter / (chosen_area + area[row] - inter);
-      hits |= static_cast<int32_t>(overlap[i] > 0.0f);
+      const float ratio = inter / (chosen_area + area[row] - inter);
+      overlap[i] = ratio > 0.0f ? ratio : 0.0f;  // 0 for NaN, which an empty union gives
+      hits |= static_cast<int32_t>(ratio > 0.0f);
     }
     for (int64_t i = 0; i < kBlock; ++i) fallen[base + i] = 0;
     if (hits == 0) continue;
     for (int64_t i = 0; i < kBlock; ++i) {
       const int64_t row = base + i;
-      const bool hit = overlap[i] > 0.0f;
+      // Without overlap the weight is exactly 1: no branch, so that the loop becomes SIMD.
       const float decayed = score[row] * soft_weight(overlap[i], inverse_sigma);
-      const int32_t falls = static_cast<int32_t>(hit) & static_cast<int32_t>(decayed < min_score);
-      score[row] = hit ? decayed : score[row];
+      const int32_t falls = static_cast<int32_t>(overlap[i] > 0.0f) &
+                            static_cast<int32_t>(decayed < min_score);
+      score[row] = decayed;
       fallen[row] = falls;
       any_fallen |= falls;
     }

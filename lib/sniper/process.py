@@ -12,15 +12,21 @@ import os
 
 import numpy as np
 
+GRAD_SUM_CAP = "MXNET_EXEC_INPLACE_GRAD_SUM_CAP"
+SAFE_GRAD_SUM_CAP = 1000
+
 _ALIASES = {"bool": bool, "object": object, "int": int, "float": float, "complex": complex}
 
 
 def prepare_process() -> None:
-    """Sets the aliases and the environment; keeps every variable that the user has set."""
+    """Sets the aliases and the environment; keeps what the user has set, where that is safe."""
     for name, builtin in _ALIASES.items():
         if name not in np.__dict__:
             setattr(np, name, builtin)
-    os.environ.setdefault("MXNET_EXEC_INPLACE_GRAD_SUM_CAP", "1000")
+    # The one variable that a lower value of the user's would turn into silently wrong gradients.
+    cap = os.environ.get(GRAD_SUM_CAP, "")
+    if not cap.isdigit() or int(cap) < SAFE_GRAD_SUM_CAP:
+        os.environ[GRAD_SUM_CAP] = str(SAFE_GRAD_SUM_CAP)
     os.environ.setdefault("MXNET_CUDNN_AUTOTUNE_DEFAULT", "0")
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
 

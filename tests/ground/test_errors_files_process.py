@@ -78,3 +78,9 @@ def test_import_prepares_the_process_without_mxnet():
 def test_import_keeps_what_the_user_set():
     code = "import sniper, os; print(os.environ['OMP_NUM_THREADS'])"
     assert _run(code, OMP_NUM_THREADS="1") == ["1"]
+
+
+@pytest.mark.parametrize(("cap", "kept"), [("8", "1000"), ("x", "1000"), ("5000", "5000")])
+def test_a_gradient_sum_cap_that_gives_wrong_gradients_is_raised(cap, kept):
+    name = "MXNET_EXEC_INPLACE_GRAD_SUM_CAP"
+    assert _run(f"import sniper, os; print(os.environ['{name}'])", **{name: cap}) == [kept]

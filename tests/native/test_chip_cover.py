@@ -145,7 +145,11 @@ def test_properties_of_a_cover(seed, count, stride):
     assert len(chips) <= count
     scaled = scaled_boxes(boxes, factor, width, height)
     coverable = (box_math.iob(lattice, scaled) == 1).any(0)
-    covered = (box_math.iob(np.round(chips), scaled) == 1).any(0) if len(chips) else np.zeros_like(coverable)
+    covered = (
+        (box_math.iob(np.round(chips), scaled) == 1).any(0)
+        if len(chips)
+        else np.zeros_like(coverable)
+    )
     np.testing.assert_array_equal(covered, coverable)
 
 

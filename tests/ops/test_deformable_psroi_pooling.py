@@ -75,9 +75,10 @@ def test_equals_the_stock_operator(seed):
         np.testing.assert_allclose(grads[k] / scale, expected_grads[k] / scale, atol=1e-5)
 
 
-def test_more_rois_than_one_chunk_equal_the_stock_operator():
+@pytest.mark.parametrize("classes", [1, 40])
+def test_more_rois_than_one_chunk_equal_the_stock_operator(classes):
     rng = np.random.default_rng(3)
-    arrays, attributes = random_case(rng)
+    arrays, attributes = random_case(rng, classes)
     arrays[1] = np.tile(arrays[1], (1300 // len(arrays[1]) + 1, 1))
     arrays[2] = rng.standard_normal((len(arrays[1]), *arrays[2].shape[1:])).astype(np.float32)
     expected, expected_grads = run(stock, arrays, attributes)

@@ -17,8 +17,8 @@ from pathlib import Path
 import mxnet as mx
 
 from sniper.errors import TrainingError
-from sniper.files import atomic_write, atomic_write_text
-from sniper.models.weights import read_params, with_test_params, write_params
+from sniper.files import atomic_write_text
+from sniper.models.weights import read_params, with_test_params, write_arrays, write_params
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,7 @@ class CheckpointFolder:
         atomic_write_text(symbol_path, module.symbol.tojson())
         params_path = self.path(state.epoch, ".params")
         write_params(params_path, with_test_params(arg), aux)
-        momenta = _optimizer_arrays(module)
-        atomic_write(self.path(state.epoch, ".states"), lambda path: _save_arrays(path, momenta))
+        write_arrays(self.path(state.epoch, ".states"), _optimizer_arrays(module))
         atomic_write_text(
             self.path(state.epoch, ".json"), json.dumps(dataclasses.asdict(state), indent=2)
         )
@@ -121,13 +120,6 @@ class CheckpointFolder:
             # The state goes first, so that a half-removed checkpoint is never resumed from.
             for suffix in (".json", ".states", ".params"):
                 self.path(old, suffix).unlink(missing_ok=True)
-
-
-def _save_arrays(path: Path, arrays: dict[str, mx.nd.NDArray]) -> None:
-    try:
-        mx.nd.save(str(path), arrays)
-    except mx.MXNetError as error:  # MXNet reports a full disk in its own way
-        raise OSError(str(error).splitlines()[0]) from error
 
 
 def _updater(module: mx.mod.Module) -> tuple[mx.optimizer.Updater, list[str] | None]:

@@ -69,6 +69,7 @@ class PyramidDetector:
             crops,
             level.scale,
             batch_size=forward.batch_size,
+            batch_multiple=len(forward.devices),
             pixel_means=self._pixel_means,
             num_threads=self._num_threads,
         ) as loader:

@@ -27,7 +27,7 @@ Rect = Sequence[float]
 
 @dataclass(frozen=True, eq=False)
 class TestBatch:
-    """Windows of similar size.
+    """Windows of one tensor size.
 
     Attributes:
         data: (B, 3, h, w) float32 RGB minus the means, zero padded; h and w multiples of 32.
@@ -54,14 +54,17 @@ class _Window:
     factor: float
 
     @property
-    def size_hw(self) -> tuple[float, float]:
-        """Height and width in network px, not rounded."""
+    def tensor_hw(self) -> tuple[int, int]:
+        """Height and width in network px, rounded up to whole blocks."""
         x1, y1, x2, y2 = self.rect
-        return (y2 - y1) * self.factor, (x2 - x1) * self.factor
+        return _round_up((y2 - y1) * self.factor), _round_up((x2 - x1) * self.factor)
 
 
 class TestLoader:
-    """Batches of all windows, large ones first, landscape and portrait apart.
+    """Batches of all windows, large ones first; a batch holds windows of one tensor size only.
+
+    2018 padded every image to the largest of its batch. The padding reaches into the features, so
+    the result of an image depended on its neighbours; here it does not.
 
     Iterate over it, any number of times; use it as a context manager, or call `close`. The order
     of the batches has no meaning for the results: see `image_index`.
@@ -71,7 +74,8 @@ class TestLoader:
         crops: per record its windows, image px, end exclusive: `[(0, 0, width, height)]` for the
             whole image, `[]` to leave the image out.
         scale: (short side, longest long side) in px; the factor is that of the whole image.
-        batch_size: windows of a batch.
+        batch_size: most windows of a batch, a multiple of `batch_multiple`.
+        batch_multiple: every batch has a multiple of it (the number of devices).
         pixel_means: three means, BGR.
         num_threads: threads that decode images, at least one.
         prefetch: batches that are made ahead.
@@ -90,6 +94,7 @@ class TestLoader:
         scale: Sequence[float],
         *,
         batch_size: int,
+        batch_multiple: int = 1,
         pixel_means: Sequence[float],
         num_threads: int = 2,
         prefetch: int = 2,
@@ -100,6 +105,11 @@ class TestLoader:
                 "batch size, threads, prefetch and timeout must be positive",
                 got=f"{batch_size}, {num_threads}, {prefetch}, {timeout_s}",
             )
+        if batch_size % batch_multiple:
+            raise ConfigError(
+                "the batch must divide evenly among the devices",
+                got=f"batch size {batch_size}, {batch_multiple} devices",
+            )
         if len(records) != len(crops):
             raise ConfigError(
                 "every image needs a list of windows",
@@ -109,7 +119,7 @@ class TestLoader:
         self.pixel_means = pixel_means
         self.prefetch = prefetch
         self.timeout_s = timeout_s
-        self._batches = _batches(_windows(records, crops, scale), batch_size)
+        self._batches = _batches(_windows(records, crops, scale), batch_size, batch_multiple)
         self._images = ImageCache(max_images=4)
         self._threads = DaemonThreads(num_threads, "sniper-test-loader")
         self._finalizer = weakref.finalize(self, self._threads.close)
@@ -153,7 +163,7 @@ class TestLoader:
     ) -> tuple[TestBatch, list[Future[None]]]:
         """An empty batch, and the jobs that fill it."""
         self._check_open()
-        height, width = (_round_up(max(sides)) for sides in zip(*(w.size_hw for w in windows)))
+        height, width = windows[0].tensor_hw
         count = len(windows)
         batch = TestBatch(
             data=np.zeros((count, 3, height, width), np.float32),
@@ -207,18 +217,22 @@ def _windows(
         for i, (record, rects) in enumerate(zip(records, crops))
         for j, rect in enumerate(rects)
     ]
-    return sorted(windows, key=lambda window: -window.size_hw[0] * window.size_hw[1])
+    return sorted(windows, key=lambda window: -window.tensor_hw[0] * window.tensor_hw[1])
 
 
-def _batches(windows: Sequence[_Window], batch_size: int) -> list[tuple[list[_Window], list[bool]]]:
-    """Full batches of windows, landscape ones first, with a mark on what only fills them."""
-    landscape = [window for window in windows if window.size_hw[1] >= window.size_hw[0]]
-    portrait = [window for window in windows if window.size_hw[1] < window.size_hw[0]]
+def _batches(
+    windows: Sequence[_Window], batch_size: int, multiple: int
+) -> list[tuple[list[_Window], list[bool]]]:
+    """Batches of windows of one tensor size, with a mark on what only fills them."""
+    groups: dict[tuple[int, int], list[_Window]] = {}
+    for window in windows:
+        groups.setdefault(window.tensor_hw, []).append(window)
     batches = []
-    for group in (landscape, portrait):
+    for group in groups.values():
         for start in range(0, len(group), batch_size):
-            # Cyclic: also less than a batch of windows fills one (H-37).
-            places = range(start, start + batch_size)
+            count = min(batch_size, len(group) - start)
+            # Cyclic: one window alone can fill the devices' share (H-37).
+            places = range(start, start + -(-count // multiple) * multiple)
             batches.append(
                 (
                     [group[place % len(group)] for place in places],

@@ -80,8 +80,8 @@ SNIPER_HOST_DEVICE uint64_t splitmix64(uint64_t* state) {
   return z ^ (z >> 31);
 }
 
-// Fisher-Yates from the back: element i changes places with element (upper 32 bits * (i + 1)) >> 32.
-// order[position] = candidate.
+// Fisher-Yates from the back: element i changes places with element (upper 32 bits * (i + 1))
+// >> 32. order[position] = candidate.
 SNIPER_HOST_DEVICE void chip_permutation(int64_t count, uint64_t seed, int32_t* order) {
   for (int64_t i = 0; i < count; ++i) order[i] = static_cast<int32_t>(i);
   for (int64_t i = count - 1; i > 0; --i) {

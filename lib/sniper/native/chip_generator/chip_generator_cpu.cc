@@ -5,14 +5,14 @@
 // single containment test. Every box is added once and taken once; a selection costs one pass over
 // the counts.
 
-#include "chip_generator/chip_generator.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
 #include <stdexcept>
 #include <string>
+
+#include "chip_generator/chip_generator.h"
 
 namespace sniper {
 namespace {
@@ -78,8 +78,8 @@ std::vector<CoveredBox> locate_boxes(const ChipRequest& request, const ChipLatti
     const float* row = boxes_im + n * 4;
     const Box scaled = {row[0] * factor, row[1] * factor, row[2] * factor, row[3] * factor};
     if (!is_finite(scaled)) continue;
-    const Box box = clip_box(scaled, static_cast<float>(lattice.height),
-                             static_cast<float>(lattice.width));
+    const Box box =
+        clip_box(scaled, static_cast<float>(lattice.height), static_cast<float>(lattice.width));
     if (!(box.x2 - box.x1 > -1.0f && box.y2 - box.y1 > -1.0f)) continue;
     located.push_back(locate(lattice, box));
   }

@@ -40,7 +40,8 @@ Settings read_attrs(const RawAttrs& raw) {
   settings.request.stride = attrs.get_int("stride", 0, 1, kMaxSide);
   // Attributes are read as doubles, which do not hold 64 bits.
   const uint64_t high = static_cast<uint64_t>(attrs.get_int("seed_high", 0, 0, kUint32Max));
-  settings.request.seed = high << 32 | static_cast<uint64_t>(attrs.get_int("seed", 0, 0, kUint32Max));
+  settings.request.seed =
+      high << 32 | static_cast<uint64_t>(attrs.get_int("seed", 0, 0, kUint32Max));
   settings.max_chips = attrs.get_int("max_chips", 100, 1, kMaxSide);
   return settings;
 }

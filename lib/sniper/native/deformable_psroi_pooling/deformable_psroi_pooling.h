@@ -69,7 +69,7 @@ SNIPER_HOST_DEVICE int psroi_group(int bin, const PsRoiShape& shape) {
 
 // Adds one pixel to a list of taps. Samples ascend, so a pixel met before is one of the last two.
 SNIPER_HOST_DEVICE int psroi_add_tap(PsRoiTap* taps, int count, int32_t index, float weight,
-                                            float slope) {
+                                     float slope) {
   for (int back = 1; back <= 2 && back <= count; ++back) {
     if (taps[count - back].index == index) {
       taps[count - back].weight += weight;
@@ -87,7 +87,7 @@ SNIPER_HOST_DEVICE int psroi_add_tap(PsRoiTap* taps, int count, int32_t index, f
 // `taps` has room for 2 * samples. Samples outside (-1/2, size - 1/2), NaN included, are skipped;
 // the others are clamped to the map. Writes the number of samples that count, returns the taps'.
 SNIPER_HOST_DEVICE int psroi_axis(float start, float bin_size, int samples, int64_t size,
-                                         PsRoiTap* taps, int* valid_samples) {
+                                  PsRoiTap* taps, int* valid_samples) {
   const float step = bin_size / samples;
   const float last = static_cast<float>(size) - 1.0f;
   int count = 0, valid = 0;
@@ -118,8 +118,7 @@ void psroi_forward_cpu(const PsRoiShape& shape, const float* data, const float* 
 // Overwrites `data_grad` and, when `trans` is not null, `trans_grad`. The result does not depend
 // on the number of threads.
 void psroi_backward_cpu(const PsRoiShape& shape, const float* output_grad, const float* data,
-                        const float* rois, const float* trans, float* data_grad,
-                        float* trans_grad);
+                        const float* rois, const float* trans, float* data_grad, float* trans_grad);
 
 }  // namespace sniper
 

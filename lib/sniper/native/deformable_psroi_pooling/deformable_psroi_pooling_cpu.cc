@@ -14,22 +14,16 @@
 
 #include "common/parallel.h"
 #include "deformable_psroi_pooling/deformable_psroi_pooling.h"
+#include "deformable_psroi_pooling/psroi_block.h"
 
 namespace sniper {
 namespace {
 
-// 16 floats: one AVX-512 register, two AVX2 or four SSE registers. The types are unaligned.
-constexpr int kVector = 16;
-typedef float Vector __attribute__((vector_size(kVector * 4), aligned(4), may_alias));
-
-constexpr int kWideLanes = 64;
-constexpr int kNarrowLanes = 16;
-// RoIs whose taps are held in memory at a time.
-constexpr int64_t kRoiChunk = 512;
+// RoIs whose taps are held in memory at a time, and a limit to that memory (12 MiB).
+constexpr int64_t kMaxChunk = 512;
+constexpr int64_t kMaxTaps = 1 << 20;
 // RoIs that one task of the forward pass pools.
 constexpr int64_t kRoisPerTask = 16;
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 // Memory of one array that is kept for the next call of the same thread, because fresh pages cost
 // more than the pooling. 64-byte aligned: an AVX-512 load must not cross two cache lines.
@@ -58,13 +52,6 @@ struct Workspace {
 
 thread_local Workspace workspace;
 
-// What a bin needs besides its taps.
-struct Bin {
-  int32_t taps_x, taps_y;  // numbers of taps
-  int32_t group;           // gh * group + gw
-  float inverse_count;     // 1 / samples that count, 0 when there are none
-};
-
 // How the channels are cut into blocks, and the geometry of one chunk of RoIs.
 struct Plan {
   PsRoiShape shape;
@@ -72,9 +59,10 @@ struct Plan {
   int64_t blocks;         // of one class
   int64_t plane;          // height * width * lanes
   int64_t taps_per_axis;  // 2 * samples
-  int64_t first, rois;    // the chunk
+  int64_t chunk;          // RoIs whose geometry fits into memory
+  int64_t first, rois;    // of the chunk at hand
   PsRoiFrame* frames;     // [roi]
-  Bin* bins;              // [roi][class][bin]
+  PsRoiBin* bins;         // [roi][class][bin]
   PsRoiTap* taps;         // [roi][class][bin][x, y][taps_per_axis]
 
   int64_t groups() const { return static_cast<int64_t>(shape.group) * shape.group; }
@@ -92,14 +80,16 @@ struct Plan {
 Plan make_plan(const PsRoiShape& shape) {
   Plan plan{};
   plan.shape = shape;
-  plan.lanes = shape.class_channels() > kNarrowLanes ? kWideLanes : kNarrowLanes;
+  plan.lanes = shape.class_channels() > kPsRoiNarrowLanes ? kPsRoiWideLanes : kPsRoiNarrowLanes;
   plan.blocks = (shape.class_channels() + plan.lanes - 1) / plan.lanes;
   plan.plane = shape.height * shape.width * plan.lanes;
   plan.taps_per_axis = 2 * static_cast<int64_t>(shape.samples);
-  const int64_t rois = std::min(shape.rois, kRoiChunk);
-  const int64_t bins = rois * shape.classes * shape.bins();
-  plan.frames = workspace.frames.take<PsRoiFrame>(rois);
-  plan.bins = workspace.bins.take<Bin>(bins);
+  const int64_t taps_per_roi = shape.classes * shape.bins() * 2 * plan.taps_per_axis;
+  const int64_t fitting = std::max<int64_t>(1, kMaxTaps / taps_per_roi);
+  plan.chunk = std::min(shape.rois, std::min(kMaxChunk, fitting));
+  const int64_t bins = plan.chunk * shape.classes * shape.bins();
+  plan.frames = workspace.frames.take<PsRoiFrame>(plan.chunk);
+  plan.bins = workspace.bins.take<PsRoiBin>(bins);
   plan.taps = workspace.taps.take<PsRoiTap>(bins * 2 * plan.taps_per_axis);
   return plan;
 }
@@ -129,7 +119,7 @@ void locate_roi(const Plan& plan, const float* rois, const float* trans, int64_t
           y += field[part_plane + cell] * shape.trans_std * frame.height;
         }
         PsRoiTap* taps = plan.taps + index * 2 * plan.taps_per_axis;
-        Bin& bin = plan.bins[index];
+        PsRoiBin& bin = plan.bins[index];
         int valid_x = 0, valid_y = 0;
         bin.taps_x = psroi_axis(x, bin_width, shape.samples, shape.width, taps, &valid_x);
         bin.taps_y = psroi_axis(y, bin_height, shape.samples, shape.height,
@@ -144,14 +134,14 @@ void locate_roi(const Plan& plan, const float* rois, const float* trans, int64_t
 
 void locate_chunk(Plan* plan, const float* rois, const float* trans, int64_t first) {
   plan->first = first;
-  plan->rois = std::min(kRoiChunk, plan->shape.rois - first);
+  plan->rois = std::min(plan->chunk, plan->shape.rois - first);
 #pragma omp parallel for num_threads(thread_count(plan->rois))
   for (int64_t r = 0; r < plan->rois; ++r) locate_roi(*plan, rois, trans, r);
 }
 
 // dst[column][row] = src[row][column] for `rows` <= lanes; the other lanes are set to zero.
-ALWAYS_INLINE void pack_rows(const float* src, int64_t row_stride, int rows, int64_t columns,
-                                    int lanes, float* dst) {
+void pack_rows(const float* src, int64_t row_stride, int rows, int64_t columns, int lanes,
+               float* dst) {
   constexpr int64_t kColumns = 16;
   for (int64_t begin = 0; begin < columns; begin += kColumns) {
     const int64_t end = std::min(begin + kColumns, columns);
@@ -165,8 +155,8 @@ ALWAYS_INLINE void pack_rows(const float* src, int64_t row_stride, int rows, int
 }
 
 // Inverse of pack_rows: src[row][column] = dst[column][row].
-ALWAYS_INLINE void unpack_rows(const float* packed, int64_t columns, int lanes, int rows,
-                                      int64_t row_stride, float* dst) {
+void unpack_rows(const float* packed, int64_t columns, int lanes, int rows, int64_t row_stride,
+                 float* dst) {
   for (int row = 0; row < rows; ++row) {
     float* out = dst + row * row_stride;
     const float* in = packed + row;
@@ -217,111 +207,15 @@ void unpack_map(const Plan& plan, const float* packed, float* data) {
   }
 }
 
-// What the inner kernels need of one RoI, class and block.
-struct Roi {
-  const Bin* bins;
-  const PsRoiTap* taps;
-  int64_t bin_count, taps_per_axis, plane, width;
-};
-
-template <int kVectors>
-ALWAYS_INLINE void pool_bins(const Roi& roi, const float* map, float* tile) {
-  constexpr int kLanes = kVectors * kVector;
-  for (int64_t b = 0; b < roi.bin_count; ++b) {
-    const Bin& bin = roi.bins[b];
-    const PsRoiTap* xs = roi.taps + b * 2 * roi.taps_per_axis;
-    const PsRoiTap* ys = xs + roi.taps_per_axis;
-    const float* plane = map + bin.group * roi.plane;
-    Vector sum[kVectors] = {};
-    for (int i = 0; i < bin.taps_y; ++i) {
-      const float* line = plane + ys[i].index * roi.width * kLanes;
-      for (int j = 0; j < bin.taps_x; ++j) {
-        const float weight = ys[i].weight * xs[j].weight;
-        const float* pixel = line + static_cast<int64_t>(xs[j].index) * kLanes;
-        for (int v = 0; v < kVectors; ++v) {
-          sum[v] += weight * *reinterpret_cast<const Vector*>(pixel + v * kVector);
-        }
-      }
-    }
-    for (int v = 0; v < kVectors; ++v) {
-      *reinterpret_cast<Vector*>(tile + b * kLanes + v * kVector) = sum[v] * bin.inverse_count;
-    }
-  }
-}
-
-// Sum of the products in a fixed order.
-template <int kVectors>
-ALWAYS_INLINE float dot(const Vector* a, const Vector* b) {
-  Vector sum = a[0] * b[0];
-  for (int v = 1; v < kVectors; ++v) sum += a[v] * b[v];
-  float total = 0.0f;
-  for (int lane = 0; lane < kVector; ++lane) total += sum[lane];
-  return total;
-}
-
-// Adds the bins' gradients (`tile`, [bin][lane]) to `map_grad`; when `shift_grad` is not null,
-// writes d/dx and d/dy of each bin, summed over the block's channels.
-template <int kVectors>
-ALWAYS_INLINE void spread_bins(const Roi& roi, const float* tile, const float* map,
-                                      float* map_grad, float* shift_grad) {
-  constexpr int kLanes = kVectors * kVector;
-  for (int64_t b = 0; b < roi.bin_count; ++b) {
-    const Bin& bin = roi.bins[b];
-    const PsRoiTap* xs = roi.taps + b * 2 * roi.taps_per_axis;
-    const PsRoiTap* ys = xs + roi.taps_per_axis;
-    const int64_t plane = bin.group * roi.plane;
-    Vector grad[kVectors], along_x[kVectors] = {}, along_y[kVectors] = {};
-    for (int v = 0; v < kVectors; ++v) {
-      grad[v] = *reinterpret_cast<const Vector*>(tile + b * kLanes + v * kVector) *
-                bin.inverse_count;
-    }
-    for (int i = 0; i < bin.taps_y; ++i) {
-      for (int j = 0; j < bin.taps_x; ++j) {
-        const int64_t pixel = plane + (ys[i].index * roi.width + xs[j].index) * kLanes;
-        const float weight = ys[i].weight * xs[j].weight;
-        for (int v = 0; v < kVectors; ++v) {
-          *reinterpret_cast<Vector*>(map_grad + pixel + v * kVector) += weight * grad[v];
-        }
-        if (!shift_grad) continue;
-        const float slope_x = ys[i].weight * xs[j].slope;
-        const float slope_y = ys[i].slope * xs[j].weight;
-        for (int v = 0; v < kVectors; ++v) {
-          const Vector value = *reinterpret_cast<const Vector*>(map + pixel + v * kVector);
-          along_x[v] += slope_x * value;
-          along_y[v] += slope_y * value;
-        }
-      }
-    }
-    if (!shift_grad) continue;
-    shift_grad[b * 2] = dot<kVectors>(along_x, grad);
-    shift_grad[b * 2 + 1] = dot<kVectors>(along_y, grad);
-  }
-}
-
-SNIPER_TARGET_CLONES void pool_wide(const Roi& roi, const float* map, float* tile) {
-  pool_bins<kWideLanes / kVector>(roi, map, tile);
-}
-
-SNIPER_TARGET_CLONES void pool_narrow(const Roi& roi, const float* map, float* tile) {
-  pool_bins<kNarrowLanes / kVector>(roi, map, tile);
-}
-
-SNIPER_TARGET_CLONES void spread_wide(const Roi& roi, const float* tile, const float* map,
-                               float* map_grad, float* shift_grad) {
-  spread_bins<kWideLanes / kVector>(roi, tile, map, map_grad, shift_grad);
-}
-
-SNIPER_TARGET_CLONES void spread_narrow(const Roi& roi, const float* tile, const float* map,
-                                 float* map_grad, float* shift_grad) {
-  spread_bins<kNarrowLanes / kVector>(roi, tile, map, map_grad, shift_grad);
-}
-
-Roi roi_of(const Plan& plan, int64_t r, int64_t cls) {
+PsRoiBins roi_of(const Plan& plan, int64_t r, int64_t cls) {
   const int64_t bins = plan.shape.bins();
   const int64_t first = (r * plan.shape.classes + cls) * bins;
-  return {plan.bins + first, plan.taps + first * 2 * plan.taps_per_axis,
-          bins,              plan.taps_per_axis,
-          plan.plane,        plan.shape.width};
+  return {plan.bins + first,
+          plan.taps + first * 2 * plan.taps_per_axis,
+          bins,
+          plan.taps_per_axis,
+          plan.plane,
+          plan.shape.width};
 }
 
 // Offset of the output of RoI `r` of the chunk at the first channel of a block.
@@ -340,7 +234,8 @@ void pool_block(const Plan& plan, const float* packed, int64_t r, int64_t cls, i
     return;
   }
   const float* map = packed + plan.block_offset(plan.frames[r].image, cls, block);
-  (plan.lanes == kWideLanes ? pool_wide : pool_narrow)(roi_of(plan, r, cls), map, tile);
+  (plan.lanes == kPsRoiWideLanes ? psroi_pool_wide : psroi_pool_narrow)(roi_of(plan, r, cls), map,
+                                                                        tile);
   unpack_rows(tile, bins, plan.lanes, rows, bins, out);
 }
 
@@ -358,7 +253,7 @@ void spread_block(const Plan& plan, int64_t image, int64_t cls, int64_t block,
     if (shift_grad) {
       shifts = shift_grad + ((r * plan.shape.classes + cls) * plan.blocks + block) * bins * 2;
     }
-    (plan.lanes == kWideLanes ? spread_wide : spread_narrow)(
+    (plan.lanes == kPsRoiWideLanes ? psroi_spread_wide : psroi_spread_narrow)(
         roi_of(plan, r, cls), tile, packed + offset, packed_grad + offset, shifts);
   }
 }
@@ -378,8 +273,7 @@ void collect_trans_grad(const Plan& plan, int64_t r, const float* shift_grad, fl
                            psroi_part(b % shape.pooled, shape);
       for (int64_t block = 0; block < plan.blocks; ++block) {
         const float* shift =
-            shift_grad +
-            (((r * shape.classes + cls) * plan.blocks + block) * shape.bins() + b) * 2;
+            shift_grad + (((r * shape.classes + cls) * plan.blocks + block) * shape.bins() + b) * 2;
         field[cell] += shift[0] * shape.trans_std * frame.width;
         field[part_plane + cell] += shift[1] * shape.trans_std * frame.height;
       }
@@ -396,7 +290,7 @@ void psroi_forward_cpu(const PsRoiShape& shape, const float* data, const float* 
   float* packed = workspace.map.take<float>(plan.map_floats());
   float* tiles = workspace.tiles.take<float>(threads * plan.tile_floats());
   pack_map(plan, data, packed);
-  for (int64_t first = 0; first < shape.rois; first += kRoiChunk) {
+  for (int64_t first = 0; first < shape.rois; first += plan.chunk) {
     locate_chunk(&plan, rois, trans, first);
     const int64_t parts = (plan.rois + kRoisPerTask - 1) / kRoisPerTask;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
@@ -419,12 +313,12 @@ void psroi_backward_cpu(const PsRoiShape& shape, const float* output_grad, const
   const int threads = thread_count(tasks);
   float* packed = workspace.map.take<float>(trans ? plan.map_floats() : 0);
   float* packed_grad = workspace.map_grad.take<float>(plan.map_floats());
-  float* shift_grad = workspace.shifts.take<float>(
-      std::min(shape.rois, kRoiChunk) * plan.all_blocks() * shape.bins() * 2);
+  float* shift_grad =
+      workspace.shifts.take<float>(plan.chunk * plan.all_blocks() * shape.bins() * 2);
   float* tiles = workspace.tiles.take<float>(threads * plan.tile_floats());
   if (trans) pack_map(plan, data, packed);
   std::fill(packed_grad, packed_grad + plan.map_floats(), 0.0f);
-  for (int64_t first = 0; first < shape.rois; first += kRoiChunk) {
+  for (int64_t first = 0; first < shape.rois; first += plan.chunk) {
     locate_chunk(&plan, rois, trans, first);
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t task = 0; task < tasks; ++task) {

@@ -74,8 +74,10 @@ void check_trans(const sniper::PsRoiShape& shape, const Shape& trans, unsigned i
                             trans[3] == part && shape.output_dim % (trans[1] / 2) == 0,
                         kName, "trans", trans,
                         "(" + std::to_string(rois) + ", 2 * classes, " + std::to_string(part) +
-                            ", " + std::to_string(part) + ") with a number of classes that divides "
-                            "output_dim = " + std::to_string(shape.output_dim));
+                            ", " + std::to_string(part) +
+                            ") with a number of classes that divides "
+                            "output_dim = " +
+                            std::to_string(shape.output_dim));
 }
 
 MXReturnValue infer_shape(const RawAttrs& raw, std::vector<Shape>* in, std::vector<Shape>* out) {
@@ -85,9 +87,9 @@ MXReturnValue infer_shape(const RawAttrs& raw, std::vector<Shape>* in, std::vect
     const Shape& data = in->at(0);
     const Shape& rois = in->at(1);
     sniper::require_rank(kName, "data", data, 4);
-    sniper::require_shape(static_cast<int64_t>(data[1]) == shape.channels(), kName, "data", data,
-                          std::to_string(shape.channels()) +
-                              " channels (output_dim x group_size x group_size)");
+    sniper::require_shape(
+        static_cast<int64_t>(data[1]) == shape.channels(), kName, "data", data,
+        std::to_string(shape.channels()) + " channels (output_dim x group_size x group_size)");
     sniper::require_rank(kName, "rois", rois, 2);
     sniper::require_shape(rois[1] == 5, kName, "rois", rois, "(R, 5)");
     if (settings.with_trans) check_trans(shape, in->at(2), rois[0]);
@@ -104,8 +106,7 @@ MXReturnValue forward(const RawAttrs& raw, std::vector<MXTensor>* inputs,
     const sniper::PsRoiShape shape = shape_of(settings, inputs->at(0).shape, inputs->at(1).shape,
                                               trans ? &trans->shape : nullptr);
     sniper::psroi_forward_cpu(shape, inputs->at(0).data<float>(), inputs->at(1).data<float>(),
-                              trans ? trans->data<float>() : nullptr,
-                              outputs->at(0).data<float>());
+                              trans ? trans->data<float>() : nullptr, outputs->at(0).data<float>());
   });
 }
 

@@ -22,13 +22,18 @@ SNIPER_HOST_DEVICE bool in_valid_range(const Box& box, float low, float high) {
   return (!(low > 0.0f) || area > low * low) && (!(high > 0.0f) || area <= high * high);
 }
 
-// exp(-min(x, 87)) for x >= 0; exactly 1 for 0. Range reduction and polynomial of Cephes, to about
-// 2 ulp, spelled out so that every build and every vector width gives the same bits.
+// Overlap with a selected box multiplies a score by exp(-overlap^2 / sigma), in two steps: the
+// exponent, capped so that the power stays a normal number ...
+SNIPER_HOST_DEVICE float soft_exponent(float overlap, float inverse_sigma) {
+  return smaller(overlap * overlap * inverse_sigma, 87.0f);
+}
+
+// ... and exp(-x) for x from 0 to 87, exactly 1 for 0. Range reduction and polynomial of Cephes, to
+// about 2 ulp, spelled out so that every build and every vector width gives the same bits.
 SNIPER_HOST_DEVICE float exp_of_minus(float x) {
-  const float y = x < 87.0f ? -x : -87.0f;
-  const int32_t n = static_cast<int32_t>(y * 1.44269504f - 0.5f);
+  const int32_t n = static_cast<int32_t>(-x * 1.44269504f - 0.5f);
   const float whole = static_cast<float>(n);
-  const float r = y - whole * 0.693359375f + whole * 2.12194440e-4f;
+  const float r = -x - whole * 0.693359375f + whole * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
@@ -42,11 +47,6 @@ SNIPER_HOST_DEVICE float exp_of_minus(float x) {
   return p * power;
 }
 
-// What overlap with a selected box leaves of a score.
-SNIPER_HOST_DEVICE float soft_weight(float overlap, float inverse_sigma) {
-  return exp_of_minus(overlap * overlap * inverse_sigma);
-}
-
 struct NmsSettings {
   float sigma;          // of soft-NMS; used when nms_threshold <= 0
   float nms_threshold;  // of hard NMS; used when > 0
@@ -54,10 +54,10 @@ struct NmsSettings {
 };
 
 struct NmsRequest {
-  const float* dets;         // (count, 5), image px
-  const int32_t* levels;     // (count,) rows of valid_ranges
-  const int32_t* classes;    // (count,)
-  const int32_t* images;     // (count,)
+  const float* dets;       // (count, 5), image px
+  const int32_t* levels;   // (count,) rows of valid_ranges
+  const int32_t* classes;  // (count,)
+  const int32_t* images;   // (count,)
   int64_t count;
   const float* valid_ranges;  // (num_levels, 2)
   int64_t num_levels;

@@ -1,7 +1,5 @@
 // Grouping of detections by image and class, one thread per group, and the limit per image.
 
-#include "multi_scale_nms/multi_scale_nms.h"
-
 #include <algorithm>
 #include <cstddef>
 #include <functional>
@@ -12,6 +10,7 @@
 
 #include "common/nms.h"
 #include "common/parallel.h"
+#include "multi_scale_nms/multi_scale_nms.h"
 
 namespace sniper {
 namespace {

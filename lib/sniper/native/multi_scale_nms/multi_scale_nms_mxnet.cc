@@ -24,8 +24,7 @@ struct Settings {
 };
 
 Settings read_attrs(const RawAttrs& raw) {
-  const sniper::Attrs attrs(kName, raw,
-                            {"sigma", "nms_threshold", "min_score", "max_per_image"});
+  const sniper::Attrs attrs(kName, raw, {"sigma", "nms_threshold", "min_score", "max_per_image"});
   Settings settings;
   settings.nms.sigma = attrs.get_float("sigma", 0.55f, 1e-6f, 1e6f);
   settings.nms.nms_threshold = attrs.get_float("nms_threshold", -1.0f, -1e6f, 1.0f);
@@ -71,8 +70,8 @@ MXReturnValue infer_shape(const RawAttrs&, std::vector<Shape>* in, std::vector<S
 }
 
 int32_t to_index(const char* name, float value) {
-  if (!(value >= 0.0f && value <= kMaxIndex && value == static_cast<float>(
-                                                            static_cast<int32_t>(value)))) {
+  if (!(value >= 0.0f && value <= kMaxIndex &&
+        value == static_cast<float>(static_cast<int32_t>(value)))) {
     throw std::runtime_error(std::string(kName) + ": input '" + name + "' holds " +
                              std::to_string(value) + ", expected integers from 0 to 16777216.");
   }

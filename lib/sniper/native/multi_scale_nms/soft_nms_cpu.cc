@@ -30,23 +30,27 @@ void swap_rows(const Rows& rows, int64_t a, int64_t b) {
   for (int k = 0; k < kColumns; ++k) std::swap(rows.column(k)[a], rows.column(k)[b]);
 }
 
+// Sixteen scores, wherever they lie. Spelled as a vector because compilers keep an array of maxima
+// as sixteen single numbers.
+typedef float Vector __attribute__((vector_size(kBlock * 4), aligned(4), may_alias));
+
 // Largest score from row `first` on, first one on ties.
 SNIPER_TARGET_CLONES
 int64_t best_row(const float* scores, int64_t first, int64_t count) {
-  float lanes[kBlock];
-  for (int64_t l = 0; l < kBlock; ++l) lanes[l] = scores[first];
+  float best = scores[first];
+  Vector most = Vector{} + best;
   int64_t i = first;
   for (; i + kBlock <= count; i += kBlock) {
-    for (int64_t l = 0; l < kBlock; ++l) {
-      lanes[l] = scores[i + l] > lanes[l] ? scores[i + l] : lanes[l];
-    }
+    const Vector block = *reinterpret_cast<const Vector*>(scores + i);
+    most = block > most ? block : most;
   }
-  float best = lanes[0];
-  for (int64_t l = 1; l < kBlock; ++l) best = lanes[l] > best ? lanes[l] : best;
+  for (int64_t lane = 0; lane < kBlock; ++lane) best = most[lane] > best ? most[lane] : best;
   for (; i < count; ++i) best = scores[i] > best ? scores[i] : best;
   for (i = first; i + kBlock <= count; i += kBlock) {
     int32_t found = 0;
-    for (int64_t l = 0; l < kBlock; ++l) found |= static_cast<int32_t>(scores[i + l] == best);
+    for (int64_t lane = 0; lane < kBlock; ++lane) {
+      found |= static_cast<int32_t>(scores[i + lane] == best);
+    }
     if (found) break;
   }
   while (scores[i] != best) ++i;
@@ -69,7 +73,7 @@ bool decay_rows(const Rows* rows, int64_t chosen, int64_t begin, int64_t end, fl
   const float chosen_area = area[chosen];
   int32_t any_fallen = 0;
   for (int64_t base = begin; base < end; base += kBlock) {
-    float overlap[kBlock];
+    float overlap[kBlock], exponent[kBlock];
     int32_t hits = 0;
     for (int64_t i = 0; i < kBlock; ++i) {
       const int64_t row = base + i;
@@ -86,12 +90,14 @@ bool decay_rows(const Rows* rows, int64_t chosen, int64_t begin, int64_t end, fl
     }
     for (int64_t i = 0; i < kBlock; ++i) fallen[base + i] = 0;
     if (hits == 0) continue;
+    // A loop of its own: together with the next one it would not become SIMD.
+    for (int64_t i = 0; i < kBlock; ++i) exponent[i] = soft_exponent(overlap[i], inverse_sigma);
     for (int64_t i = 0; i < kBlock; ++i) {
       const int64_t row = base + i;
       // Without overlap the weight is exactly 1: no branch, so that the loop becomes SIMD.
-      const float decayed = score[row] * soft_weight(overlap[i], inverse_sigma);
-      const int32_t falls = static_cast<int32_t>(overlap[i] > 0.0f) &
-                            static_cast<int32_t>(decayed < min_score);
+      const float decayed = score[row] * exp_of_minus(exponent[i]);
+      const int32_t falls =
+          static_cast<int32_t>(overlap[i] > 0.0f) & static_cast<int32_t>(decayed < min_score);
       score[row] = decayed;
       fallen[row] = falls;
       any_fallen |= falls;

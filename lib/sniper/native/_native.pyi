@@ -1,0 +1,68 @@
+"""Types of the compiled kernels; the docstrings are in the `.pxi` files."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+def operator_anchors(
+    stride: float, scales: Iterable[float], ratios: Iterable[float]
+) -> Float32: ...
+def multi_proposal(
+    cls_prob: Float32,
+    bbox_pred: Float32,
+    im_info: Float32,
+    *,
+    scales: Iterable[float],
+    ratios: Iterable[float],
+    feature_stride: float,
+    pre_nms_top_n: int = 12000,
+    post_nms_top_n: int = 300,
+    nms_thresh: float = 0.7,
+    min_size: float = 3,
+) -> tuple[Float32, Float32]: ...
+def multi_proposal_target(
+    cls_prob: Float32,
+    bbox_pred: Float32,
+    im_info: Float32,
+    gt_boxes: Float32,
+    valid_ranges: Float32,
+    *,
+    scales: Iterable[float],
+    ratios: Iterable[float],
+    feature_stride: float,
+    pre_nms_top_n: int = -1,
+    post_nms_top_n: int = 300,
+    nms_thresh: float = 0.7,
+    min_size: float = 3,
+    legacy_gt_centre: bool = True,
+) -> tuple[Float32, Float32, Float32, Float32]: ...
+def chip_lattice(width: int, height: int, chip_size: int, stride: int) -> Float32: ...
+def chip_permutation(count: int, seed: int) -> Int32: ...
+def chip_cover(
+    boxes_im: Float32,
+    factor: float,
+    width_im: int,
+    height_im: int,
+    chip_size: int,
+    stride: int,
+    seed: int,
+) -> Float64: ...
+def soft_nms(dets: Float32, sigma: float, min_score: float = 0.001) -> Float32: ...
+def hard_nms(dets: Float32, threshold: float) -> Int64: ...
+def multi_scale_nms(
+    dets: Float32,
+    levels: Int32,
+    classes: Int32,
+    images: Int32,
+    valid_ranges: Float32,
+    sigma: float,
+    nms_threshold: float,
+    min_score: float = 0.001,
+    max_per_image: int = -1,
+) -> tuple[Float32, Int32, Int32]: ...

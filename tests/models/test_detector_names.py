@@ -184,6 +184,30 @@ def test_mobilenet_at_stride_16_has_the_same_weights():
     assert shapes[0] == shapes[1]
 
 
+def test_dilation_is_an_option_at_stride_16_only():
+    def dilated(**values):
+        symbol = build_detector(make_spec("mobilenetv2_e2e", **values), train=True)
+        found = [n for n, a in symbol.attr_dict().items() if a.get("dilate") == "(2, 2)"]
+        return sorted(name for name in found if name.endswith("-conv2d"))
+
+    assert dilated(feature_stride=16) == [
+        "seq-5-block1-depthwise-conv2d",
+        "seq-5-block2-depthwise-conv2d",
+        "seq-6-block0-depthwise-conv2d",
+    ]
+    assert dilated(feature_stride=16, dilate=False) == []
+    assert dilated(feature_stride=32) == []
+
+
+@pytest.mark.parametrize("symbol", ["mobilenetv2_e2e", "resnet_mx_18_e2e"])
+def test_rpn_channels_can_be_chosen(symbol):
+    for asked, expected in ((0, 256), (48, 48)):
+        network = build_detector(make_spec(symbol, rpn_channels=asked), train=False)
+        shapes, _, _ = network.infer_shape(**inference_input_shapes(1, 64, 64))
+        names = dict(zip(network.list_arguments(), shapes))
+        assert names["rpn_conv_3x3_weight"][0] == expected
+
+
 def gradient_scales(symbol, **values):
     graph = build_detector(make_spec(symbol, **values), train=True)
     attributes = graph.attr_dict()

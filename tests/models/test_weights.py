@@ -223,3 +223,25 @@ def test_fixed_names_match_anywhere_once_and_only_parameters(network):
     layers = ("rpn_bbox_pred", "bbox_pred")
     expected = [f"{layer}_{kind}" for layer in layers for kind in ("weight", "bias")]
     assert fixed_names(symbol, ["bbox_"]) == expected
+
+
+def test_start_from_scratch_keeps_the_gradient_alive(network):
+    legacy, _, _ = initialise(*network, None, seed=1)
+    scratch, _, _ = initialise(*network, None, seed=1, init="scratch")
+    for name in ("rpn_conv_3x3_weight", "conv_new_1_weight", "fc_new_1_weight", "fc_new_2_weight"):
+        fan_in = np.prod(legacy[name].shape[1:])
+        assert scratch[name].asnumpy().std() == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
+        assert legacy[name].asnumpy().std() == pytest.approx(0.01, rel=0.1)
+    changed = {n for n in legacy if not np.array_equal(legacy[n].asnumpy(), scratch[n].asnumpy())}
+    residual = {n for n in changed if n.endswith("_gamma")}
+    assert len(residual) == 10, "the blocks of MobileNetV2 that have a shortcut"
+    for name in residual:
+        assert not scratch[name].asnumpy().any()
+    assert len(changed) == len(residual) + 4, "the layers that predict still start at N(0, 0.01)"
+
+
+def test_start_from_scratch_does_not_touch_loaded_tensors(network):
+    arg, aux, _ = initialise(*network, None, seed=1)
+    kept, _, _ = initialise(*network, (arg, aux), seed=1, init="scratch")
+    name = "seq-3-block1-linear-batchnorm_gamma"
+    np.testing.assert_array_equal(kept[name].asnumpy(), arg[name].asnumpy())

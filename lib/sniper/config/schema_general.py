@@ -105,6 +105,26 @@ NETWORK_KEYS = (
     Key(
         "network.ACTIVATION", Text(("relu6", "relu")), "relu6", "Activation of MobileNetV2 blocks."
     ),
+    Key(
+        "network.DILATE",
+        Bool(),
+        True,
+        "MobileNetV2 at stride 16: dilate the blocks behind the removed stride, so that pretrained "
+        "filters see the image at their scale; false is faster and right from scratch.",
+    ),
+    Key(
+        "network.INIT",
+        Text(choices=("legacy", "scratch")),
+        "legacy",
+        "Starting values of what is not pretrained. legacy: heads at N(0, 0.01) as in 2018; "
+        "scratch: hidden head layers after He et al., MobileNetV2's residual blocks as identities.",
+    ),
+    Key(
+        "network.RPN_CHANNELS",
+        Int(minimum=0),
+        0,
+        "Channels of the proposal network's 3x3 layer; 0: 512, or 256 for the small networks.",
+    ),
     Key("network.ROI_CHANNELS", Int(minimum=1), 256, "Channels of the map that RoIs pool from."),
     Key(
         "network.FC_CHANNELS",

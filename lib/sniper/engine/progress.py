@@ -68,11 +68,13 @@ class ProgressClock:
 
         Args:
             samples_per_step: chips (or images) in a step.
-            waited_s: seconds spent waiting for data since the run began.
+            waited_s: seconds spent waiting for data in this epoch.
         """
         now = time.monotonic()
         elapsed = max(now - self._window_start, 1e-9)
         speed = self._window_steps * samples_per_step / elapsed
+        if waited_s < self._window_wait:  # the loader counts anew in every epoch
+            self._window_wait = 0.0
         wait = 100 * (waited_s - self._window_wait) / elapsed
         remaining = (self._total_steps - self._steps) * (now - self._start) / max(self._steps, 1)
         self._window_start, self._window_steps, self._window_wait = now, 0, waited_s

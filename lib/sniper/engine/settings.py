@@ -81,6 +81,8 @@ def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) 
         padding=network.PADDING,
         width=network.WIDTH,
         activation=network.ACTIVATION,
+        dilate=network.DILATE,
+        rpn_channels=network.RPN_CHANNELS,
         roi_channels=network.ROI_CHANNELS,
         fc_channels=network.FC_CHANNELS,
         proposal=ProposalSettings(**proposal),

@@ -184,7 +184,7 @@ class _Run:
         if cfg.network.pretrained:
             path = f"{cfg.network.pretrained}-{cfg.network.pretrained_epoch:04d}.params"
             pretrained = read_params(path)
-        arg, aux, report = initialise(symbol, shapes, pretrained, cfg.seed)
+        arg, aux, report = initialise(symbol, shapes, pretrained, cfg.seed, init=cfg.network.INIT)
         logger.info("%s", report)
         return arg, aux
 

@@ -51,7 +51,7 @@ def build_detector(spec: DetectorSpec, *, train: bool, rpn_only: bool = False) -
         rpn_only: without the RoI head.
     """
     features = build_features(mx.sym.Variable("data"), spec, train=train)
-    rpn = heads.rpn_head(features, spec.num_anchors, spec.traits.rpn_channels)
+    rpn = heads.rpn_head(features, spec.num_anchors, spec.rpn_channels or spec.traits.rpn_channels)
     make_graph = _train_graph if train else _test_graph
     return make_graph(spec, features, rpn, rpn_only)
 
@@ -68,6 +68,7 @@ def build_features(data: mx.sym.Symbol, spec: DetectorSpec, *, train: bool) -> m
         activation=spec.activation,
         padding=spec.padding,
         stride=spec.feature_stride,
+        dilate=spec.dilate,
         fp16=spec.fp16,
         train=train,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ HEAD_LAYERS = (
     "cls_score",
     "bbox_pred",
 )
+# Behind these come others: from scratch N(0, 0.01) here shrinks the gradient of everything below.
+HIDDEN_HEAD_LAYERS = ("rpn_conv_3x3", "conv_new_1", "fc_new_1", "fc_new_2")
+# The last scale of a residual branch. At 0 the block begins as the identity, so that a deep network
+# learns like a shallow one at first (Goyal et al., 2017, section 5.1).
+RESIDUAL_SCALE = re.compile(r"seq-\d+-block[1-9]\d*-linear-batchnorm_gamma")
 # Offsets of deformable layers start at zero, so that these begin as ordinary layers.
 OFFSET_SUFFIX = "_offset"
 NAMES_SHOWN = 8
@@ -70,6 +76,7 @@ def initialise(
     *,
     allow_missing: bool = False,
     reset_heads: bool = False,
+    init: str = "legacy",
 ) -> tuple[Arrays, Arrays, LoadReport]:
     """Float32 starting values of all parameters and auxiliary states.
 
@@ -84,13 +91,15 @@ def initialise(
         seed: of the random streams.
         allow_missing: initialise backbone tensors that the file lacks instead of failing.
         reset_heads: never load RPN and RoI layers (2018 always overwrote them).
+        init: "legacy" (2018), or "scratch": the heads' hidden layers start like the backbone, and
+            the residual blocks of MobileNetV2 as identities.
 
     Raises:
         ConfigError: the shapes do not fit the network.
         DataError: the pretrained file lacks backbone tensors.
     """
     wanted_arg, wanted_aux = _shapes(symbol, input_shapes)
-    loader = _Loader(seed, reset_heads)
+    loader = _Loader(seed, reset_heads, init)
     source_arg, source_aux = pretrained or ({}, {})
     arg = loader.fill(wanted_arg, source_arg)
     aux = loader.fill(wanted_aux, source_aux)
@@ -115,8 +124,9 @@ def initialise(
 class _Loader:
     """Fills groups of tensors and keeps the account."""
 
-    def __init__(self, seed: int, reset_heads: bool) -> None:
+    def __init__(self, seed: int, reset_heads: bool, init: str) -> None:
         self.seed = seed
+        self.init = init
         self.reset_heads = reset_heads
         self.loaded = 0
         self.missing: list[str] = []
@@ -140,7 +150,8 @@ class _Loader:
         elif not is_head(name):
             self.missing.append(name)
         self.initialised.append(name)
-        return mx.nd.array(initial_value(name, shape, self.seed), dtype="float32")
+        value = initial_value(name, shape, self.seed, self.init)
+        return mx.nd.array(value, dtype="float32")
 
 
 def is_head(name: str) -> bool:
@@ -154,16 +165,19 @@ def is_parameter(name: str) -> bool:
     return name.endswith(("_weight", "_bias", "_gamma", "_beta")) and name != "bbox_weight"
 
 
-def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Starting value of one tensor, float32; depends on the name, the shape and the seed only."""
+def initial_value(name: str, shape: tuple[int, ...], seed: int, init: str = "legacy") -> np.ndarray:
+    """Starting value of one tensor, float32; depends on these arguments only."""
     layer, _, kind = name.rpartition("_")
     if name.endswith("_moving_mean") or kind in ("bias", "beta"):
+        return np.zeros(shape, np.float32)
+    if init == "scratch" and RESIDUAL_SCALE.fullmatch(name):
         return np.zeros(shape, np.float32)
     if name.endswith("_moving_var") or kind == "gamma":
         return np.ones(shape, np.float32)
     if layer.endswith("offset"):
         return np.zeros(shape, np.float32)
-    std = HEAD_STD if layer in HEAD_LAYERS else np.sqrt(2.0 / np.prod(shape[1:]))
+    small = layer in HEAD_LAYERS and not (init == "scratch" and layer in HIDDEN_HEAD_LAYERS)
+    std = HEAD_STD if small else np.sqrt(2.0 / np.prod(shape[1:]))
     generator = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
     return (std * generator.standard_normal(shape)).astype(np.float32)
 

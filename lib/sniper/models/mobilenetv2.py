@@ -33,8 +33,8 @@ SEQUENCES = (
     Sequence(6, 160, 3, 2),
     Sequence(6, 320, 1, 1),
 )
-# At stride 16 this sequence keeps the resolution; what follows dilates its 3x3 kernels, so that
-# pretrained weights still see the image at the scale that they were trained for.
+# At stride 16 this sequence keeps the resolution; what follows may dilate its 3x3 kernels, so
+# that pretrained weights still see the image at the scale that they were trained for.
 LAST_STRIDED_SEQUENCE = 5
 
 
@@ -49,6 +49,7 @@ class MobileNetOptions:
         activation: "relu6" or "relu".
         padding: "symmetric" (2018: one pixel on each side) or "tf_same", see `_conv_block`.
         stride: px per cell of the feature map, 32 or 16.
+        dilate: at stride 16, dilate the blocks behind the removed stride.
         fp16: everything after the first convolution block is float16.
         train: the graph will be trained; False lets the inference graph fuse better.
     """
@@ -58,6 +59,7 @@ class MobileNetOptions:
     activation: str = "relu6"
     padding: str = "symmetric"
     stride: int = 32
+    dilate: bool = True
     fp16: bool = False
     train: bool = True
 
@@ -72,16 +74,16 @@ def mobilenetv2_features(data: mx.sym.Symbol, options: MobileNetOptions) -> mx.s
     body = cast(body, "float16", enabled=options.fp16, name="cast_fp16")
     dilation = 1
     for index, sequence in enumerate(SEQUENCES):
-        dilated = options.stride == 16 and index == LAST_STRIDED_SEQUENCE
+        keeps_size = options.stride == 16 and index == LAST_STRIDED_SEQUENCE
         out_channels = scale_channels(sequence.channels, options.width)
         for repeat in range(sequence.repeats):
-            stride = sequence.stride if repeat == 0 and not dilated else 1
+            stride = sequence.stride if repeat == 0 and not keeps_size else 1
             name = f"seq-{index}-block{repeat}"
             expanded = channels * sequence.expansion
             block = _inverted_residual(
                 body, name, expanded, out_channels, stride, dilation, options
             )
-            dilation = 2 if dilated else dilation
+            dilation = 2 if keeps_size and options.dilate else dilation
             if repeat > 0:
                 block = mx.sym.elemwise_add(body, block, name=f"{name}-shortcut")
             body, channels = block, out_channels

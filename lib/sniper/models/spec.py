@@ -73,6 +73,8 @@ class DetectorSpec:
         padding: "symmetric" or "tf_same" (MobileNetV2 only).
         width: channel multiplier (MobileNetV2 and ResNet-18 only).
         activation: "relu6" or "relu" (MobileNetV2 only).
+        dilate: at stride 16 the blocks behind the removed stride are dilated (MobileNetV2 only).
+        rpn_channels: channels of the RPN's 3x3 layer; 0 is the network's own.
         roi_channels: channels of the RoI feature map.
         fc_channels: width of the RoI head's layers; 0 is the network's own.
         proposal: settings of the proposal operator.
@@ -97,6 +99,8 @@ class DetectorSpec:
     padding: str = "symmetric"
     width: float = 1.0
     activation: str = "relu6"
+    dilate: bool = True
+    rpn_channels: int = 0
     roi_channels: int = 256
     fc_channels: int = 0
     proposal: ProposalSettings = field(default_factory=ProposalSettings)

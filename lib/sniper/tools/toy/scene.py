@@ -29,6 +29,7 @@ _IMAGE_SIZES = (
 )  # fmt: skip
 _PLACES_TRIED = 16
 _MOST_OF_IMAGE = 0.75  # the boxes' areas may sum up to this share of the image
+TYPICAL_COLOUR_SHARE = 0.9  # objects that have the hue of their class
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class SceneSettings:
     """
 
     classes: int = len(CLASSES)
-    min_objects: int = 4
-    max_objects: int = 8
+    min_objects: int = 7
+    max_objects: int = 14
     min_size_px: float = 12.0
     max_size_px: float = 400.0
     long_side_px: int = 640
@@ -170,7 +171,7 @@ def _add(rng: np.random.Generator, canvas: Canvas, plan: _Plan) -> int | None:
         for _ in range(_PLACES_TRIED):
             x, y = _place(rng, alpha.shape, width, height)
             if canvas.fits(alpha, x, y, least):
-                return _paint(rng, canvas, alpha, x, y, size, least)
+                return _paint(rng, canvas, alpha, x, y, size, least, _hue(rng, plan))
         size = max(size * 0.6, 12.0)
     return None
 
@@ -190,6 +191,12 @@ def _contrast_floor(size_px: float) -> float:
     return 42 - 20 * t
 
 
+def _hue(rng: np.random.Generator, plan: _Plan) -> float | None:
+    """The class's own hue for most objects, as things of a kind have in nature; else any."""
+    typical = rng.random() < TYPICAL_COLOUR_SHARE
+    return CLASSES[plan.class_index].hue_deg if typical and plan.class_index is not None else None
+
+
 def _paint(
     rng: np.random.Generator,
     canvas: Canvas,
@@ -198,12 +205,13 @@ def _paint(
     y: int,
     size_px: float,
     least_visible: float,
+    hue_deg: float | None,
 ) -> int:
     h, w = alpha.shape
     around, unrest = canvas.surroundings(alpha, x, y)
     floor = _contrast_floor(size_px) + min(0.4 * unrest, 15.0)
-    colour = contrasting_colour(rng, around, floor)
-    second = random_colours(rng, 1)[0]
+    colour = contrasting_colour(rng, around, floor, hue_deg)
+    second = random_colours(rng, 1, hue_deg=hue_deg)[0]
     if contrast(second[None], around)[0] < floor / 2 or size_px < 28:
         second = colour + (second - colour) * np.float32(0.25)
     colours = fill(rng, h, w, size_px, colour, second)

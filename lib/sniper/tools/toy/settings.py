@@ -9,7 +9,7 @@ from sniper.tools.toy.scene import SceneSettings
 from sniper.tools.toy.shapes import CLASSES
 
 # Part of every stamp: raise it when a change of the generator changes its pictures.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ToySettings:
         scene: what the pictures hold.
     """
 
-    train: int = 240
+    train: int = 1000
     val: int = 80
     test: int = 40
     test_dev: int = 40

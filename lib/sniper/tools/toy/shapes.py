@@ -20,12 +20,16 @@ _CURVE_POINTS = 48
 
 @dataclass(frozen=True)
 class ToyClass:
-    """One object class: its name, COCO category id, outline and how far it may be turned."""
+    """One object class: its name, COCO category id, outline, how far it may be turned, and the hue
+
+    that most of its objects have.
+    """
 
     name: str
     category_id: int
     outline: OutlineMaker
     max_rotation_deg: float
+    hue_deg: float
 
 
 def _arc(radius: float, start: float, stop: float, n: int, closed: bool = False) -> np.ndarray:
@@ -117,16 +121,16 @@ def _drop(rng: np.random.Generator) -> Outline:
 
 # Ids are not contiguous on purpose: a data set with ids 1..N hides mistakes in the id mapping.
 CLASSES: tuple[ToyClass, ...] = (
-    ToyClass("ring", 3, _ring, 180),
-    ToyClass("triangle", 7, _triangle, 40),
-    ToyClass("star", 8, _star, 180),
-    ToyClass("cross", 12, _cross, 180),
-    ToyClass("crescent", 15, _crescent, 180),
-    ToyClass("heart", 21, _heart, 40),
-    ToyClass("arrow", 22, _arrow, 180),
-    ToyClass("hexagon", 34, _hexagon, 180),
-    ToyClass("bolt", 40, _bolt, 40),
-    ToyClass("drop", 57, _drop, 40),
+    ToyClass("ring", 3, _ring, 180, 200),
+    ToyClass("triangle", 7, _triangle, 40, 120),
+    ToyClass("star", 8, _star, 40, 50),
+    ToyClass("cross", 12, _cross, 30, 0),
+    ToyClass("crescent", 15, _crescent, 40, 265),
+    ToyClass("heart", 21, _heart, 40, 330),
+    ToyClass("arrow", 22, _arrow, 40, 30),
+    ToyClass("hexagon", 34, _hexagon, 180, 160),
+    ToyClass("bolt", 40, _bolt, 40, 235),
+    ToyClass("drop", 57, _drop, 40, 90),
 )
 
 

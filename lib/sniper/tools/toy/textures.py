@@ -15,11 +15,28 @@ import numpy as np
 Field = Callable[[np.random.Generator, int, int, float], np.ndarray]
 
 
-def random_colours(rng: np.random.Generator, n: int, muted: bool = False) -> np.ndarray:
-    """Draws n colours, float32 (n, 3) BGR; `muted` ones are greyer, as backgrounds are."""
-    hue = rng.uniform(0, 360, n)
+HUE_SPREAD_DEG = 15.0
+
+
+def random_colours(
+    rng: np.random.Generator, n: int, muted: bool = False, hue_deg: float | None = None
+) -> np.ndarray:
+    """Draws n colours, float32 (n, 3) BGR.
+
+    Args:
+        rng: decides everything.
+        n: number of colours.
+        muted: greyer ones, as backgrounds are.
+        hue_deg: colours near this hue; None takes all hues.
+    """
+    if hue_deg is None:
+        hue = rng.uniform(0, 360, n)
+    else:
+        hue = (hue_deg + rng.uniform(-HUE_SPREAD_DEG, HUE_SPREAD_DEG, n)) % 360
     saturation = rng.uniform(0.0, 0.65, n) if muted else rng.uniform(0.25, 1.0, n) ** 0.7
-    value = rng.uniform(0.25, 0.9, n) if muted else rng.uniform(0.12, 1.0, n)
+    # A hue can only be told where there is some light.
+    darkest = 0.12 if hue_deg is None else 0.35
+    value = rng.uniform(0.25, 0.9, n) if muted else rng.uniform(darkest, 1.0, n)
     hsv = np.stack([hue, saturation, value], axis=1).astype(np.float32)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2BGR)[0] * 255
 
@@ -38,9 +55,11 @@ def contrast(colours: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.abs(delta[:, 0]) + np.hypot(delta[:, 1], delta[:, 2]) / 3
 
 
-def contrasting_colour(rng: np.random.Generator, reference: np.ndarray, floor: float) -> np.ndarray:
+def contrasting_colour(
+    rng: np.random.Generator, reference: np.ndarray, floor: float, hue_deg: float | None = None
+) -> np.ndarray:
     """Draws a colour (3,) with at least the given contrast, or the nearest to it that exists."""
-    candidates = random_colours(rng, 24)
+    candidates = random_colours(rng, 24, hue_deg=hue_deg)
     strength = contrast(candidates, reference)
     good = np.flatnonzero(strength >= floor)
     if len(good):

@@ -149,7 +149,7 @@ setup(
         "opencv-python-headless>=4.5,<4.12",  # 4.12 asks for NumPy 2
         "pycocotools>=2.0.6",
         "pyyaml>=5.4",
-        "easydict>=1.9",
+        "easydict>=1.10",
         "matplotlib>=3.5",
         "tqdm>=4.60",
         "setuptools; python_version >= '3.12'",  # MXNet imports distutils

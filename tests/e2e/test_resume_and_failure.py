@@ -140,6 +140,17 @@ def test_wrong_class_count_is_explained(tiny, capsys):
     assert "dataset.NUM_CLASSES 4" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("key", ["lr", "end_epoch"])
+def test_settings_that_train_nothing_are_refused(tiny, capsys, key):
+    assert tiny.run_train("nothing", overrides=(f"TRAIN.{key}", "0")) == 2
+    assert f"TRAIN.{key}" in capsys.readouterr().err
+
+
+def test_focus_pixels_are_refused_not_skipped(tiny, capsys):
+    assert tiny.run_train("focus", overrides=("TRAIN.AUTO_FOCUS", "True")) == 2
+    assert "AUTO_FOCUS" in capsys.readouterr().err
+
+
 def test_missing_proposals_are_explained(tiny, capsys):
     overrides = ("TRAIN.USE_NEG_CHIPS", "True", "proposal_path", str(tiny.root / "nowhere"))
     assert tiny.run_train("proposals", overrides=overrides) == 3

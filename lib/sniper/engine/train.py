@@ -63,7 +63,7 @@ def train(
     """
     folder = model_folder(cfg)
     start_logging(folder / f"{cfg.name}_{time.strftime('%Y-%m-%d-%H-%M')}.log")
-    _refuse_unbuilt(cfg)
+    _check_trainable(cfg)
     devices = contexts(cfg.gpus)
     records, class_names = training_records(cfg)
     save_config(cfg, folder / "config.yml")
@@ -79,8 +79,17 @@ def train(
     return folder
 
 
-def _refuse_unbuilt(cfg: EasyDict) -> None:
-    """Masks and FocusPixels are not trained by this version: better to say so than to skip."""
+def _check_trainable(cfg: EasyDict) -> None:
+    """Refuses what a test-only configuration may leave out, and what this version cannot train."""
+    for key in ("lr", "end_epoch"):
+        if not cfg.TRAIN[key] > 0:
+            raise ConfigError(
+                f"TRAIN.{key} must be positive to train",
+                where=cfg.name,
+                got=cfg.TRAIN[key],
+                fix=f"set it in the recipe, or with --set TRAIN.{key} VALUE",
+            )
+    # Masks and FocusPixels are not trained yet: better to say so than to skip them.
     if cfg.TRAIN.ONLY_PROPOSAL:
         return
     for key in ("WITH_MASK", "AUTO_FOCUS"):

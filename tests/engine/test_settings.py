@@ -1,0 +1,71 @@
+"""From the configuration to plain values; device lists; shipped recipes."""
+
+import mxnet as mx
+import pytest
+
+from sniper.config import load_config, recipe_names
+from sniper.engine import settings
+from sniper.errors import ConfigError
+
+
+@pytest.mark.parametrize(("gpus", "count"), [("", 1), ("cpu", 1), ("cpu,cpu", 2), ("cpu, cpu", 2)])
+def test_cpu_contexts(gpus, count):
+    assert settings.contexts(gpus) == [mx.cpu(i) for i in range(count)]
+
+
+def test_gpus_that_are_not_there_are_refused():
+    with pytest.raises(ConfigError, match="--set gpus cpu"):
+        settings.contexts("0,63")
+
+
+@pytest.mark.parametrize("gpus", ["cpu,0", "first", "-1"])
+def test_what_is_no_device_is_refused(gpus):
+    with pytest.raises(ConfigError, match="ordinals"):
+        settings.contexts(gpus)
+
+
+def test_fp16_is_off_on_the_cpu():
+    cfg = load_config("sniper_res101_e2e")
+    assert cfg.TRAIN.fp16
+    assert not settings.fp16_in_force(cfg, [mx.cpu()])
+    assert settings.fp16_in_force(cfg, [mx.gpu(0)])
+    spec = settings.detector_spec(cfg, train=True, batch_images=16, fp16=True)
+    assert spec.loss_scale == 100
+    spec = settings.detector_spec(cfg, train=True, batch_images=16, fp16=False)
+    assert spec.loss_scale == 1
+
+
+def test_model_folder_has_the_layout_of_2018():
+    cfg = load_config("sniper_res101_e2e")
+    folder = settings.model_folder(cfg)
+    assert folder.parts[-3:] == ("sniper_res101_bn", "sniper_res101_e2e", "train2014_val2014")
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_recipe_describes_a_network_and_its_batches(recipe):
+    cfg = load_config(recipe)
+    if cfg.symbol.endswith("_mask"):
+        with pytest.raises(ConfigError, match="not available"):
+            settings.detector_spec(cfg, train=True, batch_images=1, fp16=False)
+        return
+    for train in (True, False):
+        spec = settings.detector_spec(cfg, train=train, batch_images=1, fp16=False)
+        assert spec.num_anchors == cfg.network.NUM_ANCHORS
+    batches = settings.batch_settings(cfg)
+    assert len(batches.base_anchors) == cfg.network.NUM_ANCHORS
+    assert len(settings.chip_settings(cfg).scales) == len(batches.valid_ranges)
+
+
+def test_negative_chips_are_off_for_the_proposal_network():
+    cfg = load_config("sniper_res101_e2e", ["TRAIN.ONLY_PROPOSAL", "True"])
+    assert not settings.chip_settings(cfg).use_neg_chips
+    assert settings.batch_settings(cfg).only_proposal
+
+
+def test_workers_are_never_more_than_the_cores(monkeypatch):
+    monkeypatch.setattr(settings, "usable_cores", lambda: 2)
+    counts = []
+    for wanted in ("64", "1", "0", "-1"):
+        cfg = load_config("sniper_res101_e2e", ["TRAIN.NUM_PROCESS", wanted])
+        counts.append(settings.worker_count(cfg))
+    assert counts == [2, 1, 0, 2]

@@ -33,7 +33,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_MXNET = ["boxes", "config", "data", "targets", "chips", "evaluation", "loader"]
 # Only orchestrators see the configuration; everything below gets plain values.
 WITHOUT_CONFIG = [
-    "data", "targets", "ops", "chips", "models", "evaluation", "loader", "vis",
+    "data", "targets", "ops", "chips", "models", "evaluation", "loader", "vis", "inference",
 ]  # fmt: skip
 
 

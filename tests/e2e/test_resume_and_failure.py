@@ -117,8 +117,15 @@ def test_non_finite_loss_stops_and_saves_the_batch(tiny, capsys):
         assert batch["data"].shape == (4, 3, 128, 128)
 
 
+def test_resuming_a_finished_run_changes_nothing(tiny, trained):
+    before = {path.name: path.stat().st_mtime_ns for path in trained.glob("SNIPER-*")}
+    tiny.train("output", "--resume")
+    assert {path.name: path.stat().st_mtime_ns for path in trained.glob("SNIPER-*")} == before
+
+
 def test_resume_with_another_batch_size_is_refused(tiny, trained, capsys):
-    assert tiny.run_train("output", "--resume", overrides=("TRAIN.BATCH_IMAGES", "2")) == 2
+    overrides = ("TRAIN.BATCH_IMAGES", "2", "TRAIN.end_epoch", "3")
+    assert tiny.run_train("output", "--resume", overrides=overrides) == 2
     assert "batch_size" in capsys.readouterr().err
 
 

@@ -72,6 +72,9 @@ def train(
     state = checkpoints.newest() if resume else None
     if resume and state is None:
         logger.info("no checkpoint in %s yet: starting from the beginning", folder)
+    if state and state.epoch >= cfg.TRAIN.end_epoch:
+        logger.info("all %d epochs are done already: weights in %s", state.epoch, folder)
+        return folder
     with _loader(cfg, records, len(devices)) as loader:
         run = _Run(cfg, devices, loader, checkpoints, state)
         run.fit(display)

@@ -4,18 +4,18 @@
 find_python() {
   local candidate
   for candidate in ${PYTHON:-python3.11 python3.10 python3.12 python3.9 python3}; do
-    if "$candidate" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 13))' 2>/dev/null; then
+    if "$candidate" -c 'import ensurepip, venv, sys; sys.exit(not (3, 9) <= sys.version_info < (3, 13))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
   done
-  echo "No Python 3.9 to 3.12 was found (MXNet's last wheel runs on no other). Install one, or name it: PYTHON=/path/to/python3.11 bash $0" >&2
+  echo "No Python 3.9 to 3.12 with the venv module was found (MXNet's last wheel runs on no other). Install one (Debian, Ubuntu: apt-get install python3 python3-venv), or name it: PYTHON=/path/to/python3.11 bash $0" >&2
   exit 1
 }
 
 # Everything that an installed environment depends on; a change of it means a new installation.
 environment_key() {
-  { cat requirements.txt requirements-dev.txt setup.py pyproject.toml
+  { cat requirements*.txt setup.py pyproject.toml
     find lib/sniper/native -type f \( -name '*.cc' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxi' \) -print0 |
       sort -z | xargs -0 cat
     pwd
@@ -27,7 +27,7 @@ ensure_environment() {
   local stamp=.venv/sniper-environment key
   key=$(environment_key)
   if [ ! -x .venv/bin/python ]; then
-    "$(find_python)" -m venv .venv || { rm -rf .venv; echo "python -m venv failed (Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+    "$(find_python)" -m venv .venv || { rm -rf .venv; exit 1; }
   fi
   if [ "$(cat $stamp 2>/dev/null)" != "$key" ]; then
     echo "== installing the requirements and building the operators (.venv)"

@@ -23,6 +23,7 @@ _DEMO_BYTES = 150_000
 _DESCRIPTION = """\
 Makes a detection data set of drawn shapes in the COCO layout, with objects from 12 to 400 px:
 OUT/annotations/instances_{train,val,test}.json, image_info_test-dev2026.json and OUT/images/.
+Nine tenths of a class's objects have its typical colour, the others and the distractors any colour.
 The same settings give the same files; a folder that already holds them is reused.
 """
 
@@ -67,9 +68,10 @@ def _parser() -> argparse.ArgumentParser:
         "--classes", type=int, default=scene.classes, metavar="N",
         help="use the first N of: " + ", ".join(c.name for c in CLASSES),
     )  # fmt: skip
+    objects = (scene.min_objects, scene.max_objects)
     parser.add_argument(
-        "--objects", type=int, nargs=2, default=(scene.min_objects, scene.max_objects),
-        metavar=("MIN", "MAX"), help="objects aimed at per image (default 4 8)",
+        "--objects", type=int, nargs=2, default=objects, metavar=("MIN", "MAX"),
+        help="objects aimed at per image (default {} {})".format(*objects),
     )  # fmt: skip
     parser.add_argument(
         "--sizes", type=float, nargs=2, default=(scene.min_size_px, scene.max_size_px),

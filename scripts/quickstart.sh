@@ -23,7 +23,7 @@ say "drawing the demo picture"
 python demo.py --cfg "$recipe" --im_path data/demo/demo.jpg
 say "done"
 cat <<EOF
-Weights, log, resolved configuration: output/$recipe/$recipe/
+Weights, log, resolved configuration: output/$recipe/$recipe/train/
 COCO results and report:              output/$recipe/results/
 Picture with detections:              data/demo/demo_detections.jpg
 Next: .venv/bin/python demo.py --im_path YOUR.jpg   or   the README, "Your own data".

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.tools import make_toy_data as tool
+from sniper.tools.toy import scene
 from sniper.tools.toy.scene import SceneSettings
 from sniper.tools.toy.settings import ToySettings
 from sniper.tools.toy.shapes import CLASSES
@@ -104,7 +105,18 @@ def test_small_medium_and_large_objects_are_all_common(coco: COCO) -> None:
     assert min(shares) >= 0.15
     sides = [np.sqrt(a["bbox"][2] * a["bbox"][3]) for a in coco.dataset["annotations"]]
     assert 10 <= min(sides) < 15 and 300 < max(sides) <= 410
-    assert 4 <= len(areas) / 60 <= 8
+    assert 7 <= len(areas) / 60 <= 14
+
+
+def test_most_objects_have_the_colour_of_their_class_and_some_have_not() -> None:
+    rng = np.random.default_rng(0)
+    typical = 0
+    for index in range(400):
+        plan = scene._Plan(index % 10, 50.0)
+        hue = scene._hue(rng, plan)
+        typical += hue == scene.CLASSES[plan.class_index].hue_deg
+        assert scene._hue(rng, scene._Plan(None, 50.0)) is None, "distractors have any colour"
+    assert 0.85 <= typical / 400 <= 0.95
 
 
 def test_boxes_lie_inside_their_images(coco: COCO) -> None:

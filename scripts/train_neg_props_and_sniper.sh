@@ -37,12 +37,17 @@ done
 rpn=(TRAIN.ONLY_PROPOSAL True TRAIN.USE_NEG_CHIPS False TRAIN.end_epoch "$epochs" output_path "$train")
 echo "== 1/3 training the proposal network"
 python main_train.py --cfg "$cfg" --resume --set "${rpn[@]}"
-sets=$(python -c 'import sys; from sniper.config import load_config
-print(load_config(sys.argv[1]).dataset.image_set)' "$cfg")
+value() { python -c 'import sys; from sniper.config import load_config
+cfg = load_config(sys.argv[1])
+print(cfg.dataset.image_set, cfg.output_path.rstrip("/"))' "$cfg"; }
+read -r sets output <<<"$(value)"
 for set in ${sets//+/ }; do
   echo "== 2/3 extracting proposals of $set"
   python main_test.py --cfg "$cfg" --set "${rpn[@]}" TEST.TEST_EPOCH "$epochs" TEST.EXTRACT_PROPOSALS True \
     dataset.test_image_set "$set" TEST.PROPOSAL_SAVE_PATH "$save"
 done
 echo "== 3/3 training the detector with negative chips"
-exec python main_train.py --cfg "$cfg" --resume --set TRAIN.USE_NEG_CHIPS True proposal_path "$save"
+# A folder of its own: a detector that was trained without negative chips stays as it is.
+python main_train.py --cfg "$cfg" --resume --set TRAIN.USE_NEG_CHIPS True proposal_path "$save" \
+  output_path "${output}_neg"
+echo "== done; test it with: python main_test.py --cfg $cfg --set output_path ${output}_neg"

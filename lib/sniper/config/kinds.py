@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,20 +19,20 @@ import yaml
 _BOOL_TEXT = {"true": True, "false": False}
 
 
-class Kind:
+class Kind(ABC):
     """A declared type. `coerce` returns the value in that type or raises ValueError.
 
     The text of the ValueError says why the value does not fit, or is empty when "expected
     `describe()`" already says it all.
     """
 
+    @abstractmethod
     def describe(self) -> str:
         """The type in words, for messages and for the documented schema."""
-        raise NotImplementedError
 
+    @abstractmethod
     def coerce(self, value: Any) -> Any:
         """Turns a parsed value into this type."""
-        raise NotImplementedError
 
     def coerce_text(self, text: str) -> Any:
         """Turns the text of a `--set` pair into this type."""

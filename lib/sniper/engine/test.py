@@ -46,6 +46,7 @@ def test(
     dataset = open_dataset(cfg, cfg.dataset.test_image_set)
     logger.info("%s: %d images, weights of %s", dataset.name, len(dataset.records), folder)
     devices = contexts(cfg.gpus)
+    _say_what_is_not_in_force(cfg)
     rpn_only = bool(cfg.TEST.EXTRACT_PROPOSALS)
     model = load_model(cfg, devices, weights_path(cfg, save_prefix), dataset.class_names)
     detector = pyramid_detector(cfg, model, devices, rpn_only=rpn_only)
@@ -60,6 +61,14 @@ def test(
     if visualise:
         _draw(cfg, dataset, detections)
     return _evaluate(cfg, dataset, detections)
+
+
+def _say_what_is_not_in_force(cfg: EasyDict) -> None:
+    """Keys of 2018 that this version reads but does not act on: no silence about them."""
+    if cfg.TEST.AUTO_FOCUS:
+        logger.info("TEST.AUTO_FOCUS is not in force: every level sees whole images")
+    if cfg.TEST.CONCURRENT_JOBS > 1:
+        logger.info("TEST.CONCURRENT_JOBS %d runs as one job", cfg.TEST.CONCURRENT_JOBS)
 
 
 def weights_path(cfg: EasyDict, save_prefix: str) -> Path:

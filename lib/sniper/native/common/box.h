@@ -5,6 +5,7 @@
 #include <cfloat>
 #include <cmath>
 
+#include "common/exp.h"
 #include "common/macros.h"
 
 namespace sniper {
@@ -46,8 +47,8 @@ SNIPER_HOST_DEVICE Box decode_box(const Box& anchor, float dx, float dy, float d
   const float height = anchor.y2 - anchor.y1 + 1.0f;
   const float centre_x = dx * width + (anchor.x1 + 0.5f * (width - 1.0f));
   const float centre_y = dy * height + (anchor.y1 + 0.5f * (height - 1.0f));
-  const float half_width = 0.5f * (expf(dw) * width - 1.0f);
-  const float half_height = 0.5f * (expf(dh) * height - 1.0f);
+  const float half_width = 0.5f * (portable_exp(dw) * width - 1.0f);
+  const float half_height = 0.5f * (portable_exp(dh) * height - 1.0f);
   return {centre_x - half_width, centre_y - half_height, centre_x + half_width,
           centre_y + half_height};
 }

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "common/parallel.h"
+#include "common/select_proposals.h"
 #include "multi_proposal/multi_proposal.h"
 
 namespace sniper {

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "common/parallel.h"
+#include "common/select_proposals.h"
 #include "multi_proposal_target/multi_proposal_target.h"
 
 namespace sniper {

@@ -22,29 +22,10 @@ SNIPER_HOST_DEVICE bool in_valid_range(const Box& box, float low, float high) {
   return (!(low > 0.0f) || area > low * low) && (!(high > 0.0f) || area <= high * high);
 }
 
-// Overlap with a selected box multiplies a score by exp(-overlap^2 / sigma), in two steps: the
-// exponent, capped so that the power stays a normal number ...
+// Overlap with a selected box multiplies a score by exp(-overlap^2 / sigma); this is the positive
+// exponent, capped so that the power stays a normal number.
 SNIPER_HOST_DEVICE float soft_exponent(float overlap, float inverse_sigma) {
   return smaller(overlap * overlap * inverse_sigma, 87.0f);
-}
-
-// ... and exp(-x) for x from 0 to 87, exactly 1 for 0. Range reduction and polynomial of Cephes, to
-// about 2 ulp, spelled out so that every build and every vector width gives the same bits.
-SNIPER_HOST_DEVICE float exp_of_minus(float x) {
-  const int32_t n = static_cast<int32_t>(-x * 1.44269504f - 0.5f);
-  const float whole = static_cast<float>(n);
-  const float r = -x - whole * 0.693359375f + whole * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const int32_t bits = (n + 127) << 23;
-  float power;
-  memcpy(&power, &bits, sizeof(power));
-  return p * power;
 }
 
 struct NmsSettings {

@@ -4,6 +4,7 @@
 #include <cfloat>
 #include <cstddef>
 
+#include "common/exp.h"
 #include "multi_scale_nms/multi_scale_nms.h"
 
 namespace sniper {
@@ -95,7 +96,7 @@ bool decay_rows(const Rows* rows, int64_t chosen, int64_t begin, int64_t end, fl
     for (int64_t i = 0; i < kBlock; ++i) {
       const int64_t row = base + i;
       // Without overlap the weight is exactly 1: no branch, so that the loop becomes SIMD.
-      const float decayed = score[row] * exp_of_minus(exponent[i]);
+      const float decayed = score[row] * portable_exp(-exponent[i]);
       const int32_t falls =
           static_cast<int32_t>(overlap[i] > 0.0f) & static_cast<int32_t>(decayed < min_score);
       score[row] = decayed;

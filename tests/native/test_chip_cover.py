@@ -221,7 +221,7 @@ def test_level_of_less_than_one_pixel_has_no_chip():
         ({"chip_size": -1}, "chip size"),
         ({"width_im": 0}, "width"),
         ({"height_im": 2**40}, "height"),
-        ({"width_im": 2**70}, "too large"),
+        ({"width_im": 2**70}, "width_im"),
         ({"factor": 1000.0, "stride": 1}, "candidate"),
     ],
 )

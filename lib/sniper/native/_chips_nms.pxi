@@ -1,8 +1,6 @@
 # Chip generation and non-maximum suppression.
 from libc.stdint cimport int32_t, uint64_t
 
-from sniper.errors import OpsError
-
 
 cdef extern from "chip_generator/chip_generator.h" namespace "sniper" nogil:
     cdef struct ChipLattice:
@@ -35,7 +33,7 @@ cdef extern from "multi_scale_nms/multi_scale_nms.h" namespace "sniper" nogil:
         NmsSettings settings
         int64_t max_per_image
     int64_t soft_nms_cpu(float*, int64_t, float, float) except +
-    vector[int64_t] hard_nms_cpu(const float*, int64_t, float) except +
+    vector[int64_t] hard_nms_cpu(const float*, int64_t, float, int64_t) except +
     int64_t multi_scale_nms_cpu(const NmsRequest&, float*, int32_t*, int32_t*) except +
 
 
@@ -57,16 +55,30 @@ def _matrix(name, array, dtype, columns):
     return np.ascontiguousarray(array)
 
 
-def _require_positive(name, value):
-    if not (value > 0 and np.isfinite(value)):
-        raise OpsError(f"`{name}` is out of range.", got=value, expected="a finite number above 0")
+_MAX_SIDE = 1 << 24  # px
+_MAX_COUNT = 2**62
+_FAILURES = (MemoryError, OverflowError, RuntimeError, TypeError, ValueError)
+
+
+def _chip_error(error, **numbers):
+    """The OpsError for a failed call: the kernel's sentence, or the name of a wrong number."""
+    if isinstance(error, ValueError):
+        return OpsError(str(error))
+    for name, value in numbers.items():
+        if name == "factor":
+            _number(name, value, 1e-6, 1e6)
+        else:
+            _integer(name, value, -(2**63), 2**64 - 1 if name == "seed" else _MAX_SIDE)
+    return _refused("Chip generation", error)
 
 
 cdef ChipLattice _lattice(width, height, chip_size, stride) except *:
     try:
         return make_lattice(width, height, chip_size, stride)
-    except (ValueError, OverflowError) as error:
-        raise OpsError(str(error)) from None
+    except _FAILURES as error:
+        raise _chip_error(
+            error, width=width, height=height, chip_size=chip_size, stride=stride
+        ) from None
 
 
 def chip_lattice(width, height, chip_size, stride):
@@ -96,23 +108,23 @@ def chip_lattice(width, height, chip_size, stride):
     return chips
 
 
-def chip_permutation(int64_t count, seed):
+def chip_permutation(count, seed):
     """Order in which `count` candidates compete: int32 (count,), position -> candidate.
 
-    Fisher-Yates from the back, driven by SplitMix64 with `seed` (taken modulo 2^64).
+    Fisher-Yates from the back, driven by SplitMix64 with `seed` (taken modulo 2^64). Raises
+    OpsError for a `count` outside 0 to 16777216 or a seed that is no 64-bit integer.
     """
-    if count < 0 or count > 2**31 - 1:
-        raise OpsError("`count` is out of range.", got=count, expected="0 to 2147483647")
-    order = np.empty(count, np.int32)
+    cdef int64_t size = _integer("count", count, 0, _MAX_SIDE)
+    cdef uint64_t state = _integer("seed", seed, -(2**63), 2**64 - 1) & SEED_MASK
+    order = np.empty(size, np.int32)
     cdef int32_t[::1] view = order
-    cdef uint64_t state = seed & SEED_MASK
-    if count > 0:
+    if size > 0:
         with nogil:
-            c_chip_permutation(count, state, &view[0])
+            c_chip_permutation(size, state, &view[0])
     return order
 
 
-def chip_cover(boxes_im, double factor, width_im, height_im, chip_size, stride, seed):
+def chip_cover(boxes_im, factor, width_im, height_im, chip_size, stride, seed):
     """Chips that together contain every box that fits into a candidate (greedy cover).
 
     Each step takes the candidate that contains the most boxes not contained yet; ties go to the
@@ -133,8 +145,13 @@ def chip_cover(boxes_im, double factor, width_im, height_im, chip_size, stride, 
     Raises:
         OpsError: a wrong dtype or shape, or a number out of range.
     """
-    boxes_im = _matrix("boxes_im", boxes_im, np.float32, 4)
-    cdef const float[:, ::1] boxes = boxes_im
+    cdef const float[:, ::1] boxes
+    try:
+        boxes = boxes_im
+    except (TypeError, ValueError):
+        boxes = _matrix("boxes_im", boxes_im, np.float32, 4)  # copies, or says what is wrong
+    if boxes.shape[1] != 4:
+        _matrix("boxes_im", boxes_im, np.float32, 4)
     cdef int64_t count = boxes.shape[0]
     cdef ChipRequest request
     cdef ChipLattice lattice
@@ -145,8 +162,11 @@ def chip_cover(boxes_im, double factor, width_im, height_im, chip_size, stride, 
         if count > 0:
             with nogil:
                 selected = chip_cover_cpu(request, &boxes[0, 0], count)
-    except (ValueError, OverflowError) as error:
-        raise OpsError(str(error)) from None
+    except _FAILURES as error:
+        raise _chip_error(
+            error, width_im=width_im, height_im=height_im, factor=factor, chip_size=chip_size,
+            stride=stride, seed=seed
+        ) from None
     chips = np.empty((selected.size(), 4), np.float64)
     cdef double[:, ::1] view = chips
     cdef size_t k
@@ -155,7 +175,7 @@ def chip_cover(boxes_im, double factor, width_im, height_im, chip_size, stride, 
     return chips
 
 
-def soft_nms(dets, float sigma, float min_score=0.001):
+def soft_nms(dets, sigma, min_score=0.001):
     """Gaussian soft-NMS of one class (Bodla et al. 2017; 2018 behaviour).
 
     Args:
@@ -167,40 +187,48 @@ def soft_nms(dets, float sigma, float min_score=0.001):
         float32 (k, 5) rows with decayed scores in the order of selection; `dets` is not changed.
 
     Raises:
-        OpsError: a wrong dtype or shape, or sigma is not above 0.
+        OpsError: a wrong dtype or shape, or a number out of range.
     """
-    _require_positive("sigma", sigma)
+    cdef float decay = _number("sigma", sigma, 1e-6, 1e6)
+    cdef float lowest = _number("min_score", min_score, -1e30, 1e30)
     rows = np.array(_matrix("dets", dets, np.float32, 5))
     cdef float[:, ::1] view = rows
     cdef int64_t count = view.shape[0]
-    if count > 0:
-        with nogil:
-            count = soft_nms_cpu(&view[0, 0], count, sigma, min_score)
+    try:
+        if count > 0:
+            with nogil:
+                count = soft_nms_cpu(&view[0, 0], count, decay, lowest)
+    except _FAILURES as error:
+        raise _refused("soft_nms", error) from None
     return rows[:count].copy()
 
 
-def hard_nms(dets, float threshold):
+def hard_nms(dets, threshold, max_output=-1):
     """Greedy NMS of one class: rows with IoU (+1 sides) > `threshold` are suppressed.
 
     Args:
         dets: float32 (n, 5) x1 y1 x2 y2 score, image px. Rows that are not finite are dropped.
         threshold: from 0 to 1.
+        max_output: how many rows are kept at most; -1: no limit. A limit saves most of the work.
 
     Returns:
         int64 (k,) kept rows of `dets`, best score first, ties by row.
 
     Raises:
-        OpsError: a wrong dtype or shape, or the threshold is out of range.
+        OpsError: a wrong dtype or shape, or a number out of range.
     """
-    if not 0 <= threshold <= 1:
-        raise OpsError("`threshold` is out of range.", got=threshold, expected="0 to 1")
+    cdef float most = _number("threshold", threshold, 0, 1)
+    cdef int64_t limit = _integer("max_output", max_output, -1, _MAX_COUNT)
     dets = _matrix("dets", dets, np.float32, 5)
     cdef const float[:, ::1] view = dets
     cdef int64_t count = view.shape[0]
     cdef vector[int64_t] kept
-    if count > 0:
-        with nogil:
-            kept = hard_nms_cpu(&view[0, 0], count, threshold)
+    try:
+        if count > 0:
+            with nogil:
+                kept = hard_nms_cpu(&view[0, 0], count, most, limit)
+    except _FAILURES as error:
+        raise _refused("hard_nms", error) from None
     rows = np.empty(kept.size(), np.int64)
     cdef int64_t[::1] out = rows
     cdef size_t k
@@ -209,8 +237,8 @@ def hard_nms(dets, float threshold):
     return rows
 
 
-def multi_scale_nms(dets, levels, classes, images, valid_ranges, float sigma, float nms_threshold,
-                    float min_score=0.001, int64_t max_per_image=-1):
+def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_threshold,
+                    min_score=0.001, max_per_image=-1):
     """Merges the detections of all pyramid levels, for all images and classes in one call.
 
     A row takes part when its area (sides without +1) is > low^2 if low > 0 and <= high^2 if
@@ -236,10 +264,13 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, float sigma, fl
     Raises:
         OpsError: wrong dtypes or shapes, numbers out of range, a level without a valid range.
     """
-    if nms_threshold <= 0:
-        _require_positive("sigma", sigma)
-    if not nms_threshold <= 1:
-        raise OpsError("`nms_threshold` is out of range.", got=nms_threshold, expected="at most 1")
+    cdef NmsRequest request
+    request.settings = NmsSettings(
+        _number("sigma", sigma, 1e-6, 1e6),
+        _number("nms_threshold", nms_threshold, -1e6, 1),
+        _number("min_score", min_score, -1e30, 1e30),
+    )
+    request.max_per_image = _integer("max_per_image", max_per_image, -_MAX_COUNT, _MAX_COUNT)
     dets = _matrix("dets", dets, np.float32, 5)
     columns = {"levels": levels, "classes": classes, "images": images}
     for name, column in columns.items():
@@ -259,17 +290,16 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, float sigma, fl
         return out_dets, out_classes, out_images
     cdef float[:, ::1] out_det_view = out_dets
     cdef int32_t[::1] out_class_view = out_classes, out_image_view = out_images
-    cdef NmsRequest request
     request.dets, request.count = &det_view[0, 0], count
     request.levels, request.classes = &level_view[0], &class_view[0]
     request.images = &image_view[0]
     request.valid_ranges, request.num_levels = &ranges[0, 0], ranges.shape[0]
-    request.settings = NmsSettings(sigma, nms_threshold, min_score)
-    request.max_per_image = max_per_image
     try:
         with nogil:
             count = multi_scale_nms_cpu(request, &out_det_view[0, 0], &out_class_view[0],
                                         &out_image_view[0])
     except ValueError as error:
         raise OpsError(str(error)) from None
+    except _FAILURES as error:
+        raise _refused("multi_scale_nms", error) from None
     return out_dets[:count].copy(), out_classes[:count].copy(), out_images[:count].copy()

@@ -41,7 +41,35 @@ def multi_proposal_target(
     nms_thresh: float = 0.7,
     min_size: float = 3,
     legacy_gt_centre: bool = True,
+    legacy_areas: bool = True,
+    legacy_min_size: bool = True,
 ) -> tuple[Float32, Float32, Float32, Float32]: ...
+def multi_proposal_target_mask(
+    cls_prob: Float32,
+    bbox_pred: Float32,
+    im_info: Float32,
+    gt_boxes: Float32,
+    valid_ranges: Float32,
+    *,
+    scales: Iterable[float],
+    ratios: Iterable[float],
+    feature_stride: float,
+    pre_nms_top_n: int = 6000,
+    post_nms_top_n: int = 300,
+    nms_thresh: float = 0.7,
+    min_size: float = 3,
+    max_masks: int = 50,
+    legacy_gt_centre: bool = True,
+    legacy_areas: bool = True,
+    legacy_min_size: bool = True,
+) -> tuple[Float32, Float32, Float32, Float32, Float32, Float32]: ...
+def mask_rcnn_target(
+    rois: Float32,
+    mask_polys: Float32,
+    mask_ids: Float32,
+    mask_size: int = 28,
+    ignore_label: float = -1.0,
+) -> tuple[Float32, Float32]: ...
 def chip_lattice(width: int, height: int, chip_size: int, stride: int) -> Float32: ...
 def chip_permutation(count: int, seed: int) -> Int32: ...
 def chip_cover(
@@ -54,7 +82,7 @@ def chip_cover(
     seed: int,
 ) -> Float64: ...
 def soft_nms(dets: Float32, sigma: float, min_score: float = 0.001) -> Float32: ...
-def hard_nms(dets: Float32, threshold: float) -> Int64: ...
+def hard_nms(dets: Float32, threshold: float, max_output: int = -1) -> Int64: ...
 def multi_scale_nms(
     dets: Float32,
     levels: Int32,

@@ -1,7 +1,7 @@
 # Proposal operators without MXNet: for tests, tools and hosts that have the RPN maps as arrays.
 from libcpp cimport bool as cpp_bool
 from libcpp.vector cimport vector
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 
 
 cdef extern from "common/anchors.h" namespace "sniper" nogil:
@@ -35,30 +35,78 @@ cdef extern from "multi_proposal/multi_proposal.h" namespace "sniper" nogil:
 
 
 cdef extern from "multi_proposal_target/multi_proposal_target.h" namespace "sniper" nogil:
+    cdef struct TargetRules:
+        cpp_bool legacy_gt_centre
+        cpp_bool legacy_areas
+        cpp_bool legacy_min_size
+    TargetRules multi_proposal_target_rules()
     cdef struct MultiProposalTargetParams:
         int num_images
         int max_gt
         AnchorGrid grid
         ProposalLimits limits
         float min_size
-        cpp_bool legacy_gt_centre
+        TargetRules rules
     void multi_proposal_target_cpu(const MultiProposalTargetParams&, const float*, const float*,
                                    const float*, const float*, const float*, float*, float*,
-                                   float*, float*) except +
+                                   float*, float*, int32_t*) except +
 
 
-cdef vector[float] _floats(values) except *:
+cdef extern from "multi_proposal_target_mask/multi_proposal_target_mask.h" namespace "sniper" nogil:
+    TargetRules multi_proposal_target_mask_rules()
+    cdef struct MultiProposalTargetMaskParams:
+        MultiProposalTargetParams target
+        int max_masks
+    void multi_proposal_target_mask_cpu(const MultiProposalTargetMaskParams&, const float*,
+                                        const float*, const float*, const float*, const float*,
+                                        float*, float*, float*, float*, float*, float*) except +
+
+
+_MAX_ROIS = 100000  # per image
+_MAX_ROWS = 1 << 24  # per batch
+_MAX_INDEX = 0xFFFFFFFF  # anchor indices are 32 bit wide
+
+
+cdef vector[float] _sides(name, values) except *:
     cdef vector[float] result
-    for value in values:
-        if not value > 0:
-            raise ValueError(f"scales and ratios must be greater than 0, got {value!r}")
+    for value in _numbers(name, values, 1e-6, 1e6):
         result.push_back(value)
     return result
 
 
-def operator_anchors(float stride, scales, ratios):
-    """The operators' base anchors (they round half up): float32 (A, 4), ratio-major, px."""
-    cdef vector[Box] base = make_base_anchors(stride, _floats(ratios), _floats(scales))
+cdef vector[Box] _base_anchors(feature_stride, scales, ratios) except *:
+    cdef float stride = _number("feature_stride", feature_stride, 1, 4096)
+    return make_base_anchors(stride, _sides("ratios", ratios), _sides("scales", scales))
+
+
+cdef AnchorGrid _grid(const vector[Box]& base, bbox_pred, feature_stride) except *:
+    height, width = bbox_pred.shape[2:]
+    if max(height, width, base.size() * height * width) > _MAX_INDEX // 2:
+        raise OpsError("`bbox_pred` has too large a map.", got=bbox_pred.shape)
+    return AnchorGrid(base.data(), base.size(), height, width, feature_stride)
+
+
+cdef ProposalLimits _limits(pre_nms_top_n, post_nms_top_n, nms_thresh) except *:
+    return ProposalLimits(
+        _integer("pre_nms_top_n", pre_nms_top_n, -1, _MAX_INDEX),
+        _integer("post_nms_top_n", post_nms_top_n, 1, _MAX_ROIS),
+        _number("nms_thresh", nms_thresh, 0, 1),
+    )
+
+
+def _rows(name, num_images, per_image):
+    """Rows of an output of the whole batch."""
+    if num_images * per_image > _MAX_ROWS:
+        raise _wrong(name, per_image, f"at most {_MAX_ROWS} rows in all {num_images} images")
+    return num_images * per_image
+
+
+def operator_anchors(stride, scales, ratios):
+    """The operators' base anchors (they round half up): float32 (A, 4), ratio-major, px.
+
+    Raises OpsError for numbers out of range.
+    """
+    cdef vector[Box] base = _base_anchors(stride, scales, ratios)
     boxes = np.empty((base.size(), 4), np.float32)
     cdef float[:, ::1] view = boxes
     cdef size_t i
@@ -68,78 +116,130 @@ def operator_anchors(float stride, scales, ratios):
     return boxes
 
 
-def _require_shape(name, array, shape):
-    if tuple(array.shape) != shape:
-        raise ValueError(f"{name}: got shape {tuple(array.shape)}, expected {shape}")
-
-
-def multi_proposal(cls_prob, bbox_pred, im_info, *, scales, ratios, float feature_stride,
-                   int64_t pre_nms_top_n=12000, int post_nms_top_n=300, float nms_thresh=0.7,
-                   float min_size=3):
+def multi_proposal(cls_prob, bbox_pred, im_info, *, scales, ratios, feature_stride,
+                   pre_nms_top_n=12000, post_nms_top_n=300, nms_thresh=0.7, min_size=3):
     """Test-time proposals: see `sniper.ops.multi_proposal`; float32 arrays in and out.
 
-    Raises ValueError for a wrong dtype or shape.
+    Zero images give zero rows. Raises OpsError for a wrong array or number.
     """
-    cdef vector[Box] base = make_base_anchors(feature_stride, _floats(ratios), _floats(scales))
+    cdef vector[Box] base = _base_anchors(feature_stride, scales, ratios)
+    cdef MultiProposalParams params
+    bbox_pred = _array("bbox_pred", bbox_pred, np.float32, (None, 4 * base.size(), None, None))
     n, _, h, w = bbox_pred.shape
-    if post_nms_top_n < 1:
-        raise ValueError(f"post_nms_top_n: got {post_nms_top_n}, expected 1 or more")
-    _require_shape("bbox_pred", bbox_pred, (n, 4 * base.size(), h, w))
-    _require_shape("cls_prob", cls_prob, (n, 2 * base.size(), h, w))
-    _require_shape("im_info", im_info, (n, 3))
-    rois = np.empty((n * post_nms_top_n, 5), np.float32)
-    scores = np.empty(n * post_nms_top_n, np.float32)
+    cls_prob = _array("cls_prob", cls_prob, np.float32, (n, 2 * base.size(), h, w))
+    im_info = _array("im_info", im_info, np.float32, (n, 3))
+    params.grid = _grid(base, bbox_pred, feature_stride)
+    params.limits = _limits(pre_nms_top_n, post_nms_top_n, nms_thresh)
+    params.min_size = _number("min_size", min_size, 0, 1e6)
+    rows = _rows("post_nms_top_n", n, post_nms_top_n)
     cdef const float[:, :, :, ::1] cls_view = cls_prob, bbox_view = bbox_pred
     cdef const float[:, ::1] info_view = im_info
-    cdef float[:, ::1] rois_view = rois
-    cdef float[::1] scores_view = scores
-    cdef MultiProposalParams params
-    params.num_images = n
-    params.grid = AnchorGrid(base.data(), base.size(), h, w, feature_stride)
-    params.limits = ProposalLimits(pre_nms_top_n, post_nms_top_n, nms_thresh)
-    params.min_size = min_size
-    with nogil:
-        multi_proposal_cpu(params, &cls_view[0, 0, 0, 0], &bbox_view[0, 0, 0, 0], &info_view[0, 0],
-                           &rois_view[0, 0], &scores_view[0])
+    cdef float[:, ::1] rois_view
+    cdef float[::1] scores_view
+    try:
+        params.num_images = n
+        rois, scores = np.empty((rows, 5), np.float32), np.empty(rows, np.float32)
+        rois_view, scores_view = rois, scores
+        with nogil:
+            multi_proposal_cpu(params, &cls_view[0, 0, 0, 0], &bbox_view[0, 0, 0, 0],
+                               &info_view[0, 0], &rois_view[0, 0], &scores_view[0])
+    except (MemoryError, OverflowError, RuntimeError, ValueError) as error:
+        raise _refused("multi_proposal", error) from None
     return rois, scores
 
 
+cdef class _TargetInputs:
+    """Checked inputs, parameters and outputs of the target operators."""
+
+    cdef vector[Box] base
+    cdef MultiProposalTargetParams params
+    cdef const float[:, :, :, ::1] cls_prob, bbox_pred
+    cdef const float[:, :, ::1] gt_boxes
+    cdef const float[:, ::1] im_info, valid_ranges
+    cdef float[:, ::1] rois, label, target, weight
+    cdef readonly tuple outputs
+
+    def __init__(self, cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, scales, ratios,
+                 feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size):
+        self.base = _base_anchors(feature_stride, scales, ratios)
+        anchors = self.base.size()
+        bbox_pred = _array("bbox_pred", bbox_pred, np.float32, (None, 4 * anchors, None, None))
+        n, _, h, w = bbox_pred.shape
+        self.cls_prob = _array("cls_prob", cls_prob, np.float32, (n, 2, anchors * h, w))
+        self.bbox_pred = bbox_pred
+        self.im_info = _array("im_info", im_info, np.float32, (n, 3))
+        self.gt_boxes = _array("gt_boxes", gt_boxes, np.float32, (n, None, 5))
+        self.valid_ranges = _array("valid_ranges", valid_ranges, np.float32, (n, 2))
+        self.params.grid = _grid(self.base, bbox_pred, feature_stride)
+        self.params.limits = _limits(pre_nms_top_n, post_nms_top_n, nms_thresh)
+        self.params.min_size = _number("min_size", min_size, 0, 1e6)
+        rows = _rows("post_nms_top_n", n, post_nms_top_n)
+        self.params.num_images = n
+        self.params.max_gt = self.gt_boxes.shape[1]
+        self.outputs = tuple(np.empty((rows, columns), np.float32) for columns in (5, 1, 4, 4))
+        self.rois, self.label, self.target, self.weight = self.outputs
+
+    cdef void set_rules(self, TargetRules rules, legacy_gt_centre, legacy_areas,
+                        legacy_min_size) except *:
+        rules.legacy_gt_centre = _flag("legacy_gt_centre", legacy_gt_centre)
+        rules.legacy_areas = _flag("legacy_areas", legacy_areas)
+        rules.legacy_min_size = _flag("legacy_min_size", legacy_min_size)
+        self.params.rules = rules
+
+
 def multi_proposal_target(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, *, scales, ratios,
-                          float feature_stride, int64_t pre_nms_top_n=-1, int post_nms_top_n=300,
-                          float nms_thresh=0.7, float min_size=3, bint legacy_gt_centre=True):
+                          feature_stride, pre_nms_top_n=-1, post_nms_top_n=300, nms_thresh=0.7,
+                          min_size=3, legacy_gt_centre=True, legacy_areas=True,
+                          legacy_min_size=True):
     """Proposals with targets: see `sniper.ops.multi_proposal_target`; float32 arrays in and out.
 
-    Raises ValueError for a wrong dtype or shape.
+    Zero images give zero rows. Raises OpsError for a wrong array or number.
     """
-    cdef vector[Box] base = make_base_anchors(feature_stride, _floats(ratios), _floats(scales))
-    n, _, h, w = bbox_pred.shape
-    if post_nms_top_n < 1:
-        raise ValueError(f"post_nms_top_n: got {post_nms_top_n}, expected 1 or more")
-    _require_shape("bbox_pred", bbox_pred, (n, 4 * base.size(), h, w))
-    _require_shape("cls_prob", cls_prob, (n, 2, base.size() * h, w))
-    _require_shape("im_info", im_info, (n, 3))
-    _require_shape("gt_boxes", gt_boxes, (n, gt_boxes.shape[1], 5))
-    _require_shape("valid_ranges", valid_ranges, (n, 2))
-    rows = n * post_nms_top_n
-    rois = np.empty((rows, 5), np.float32)
-    label = np.empty((rows, 1), np.float32)
-    target = np.empty((rows, 4), np.float32)
-    weight = np.empty((rows, 4), np.float32)
-    cdef const float[:, :, :, ::1] cls_view = cls_prob, bbox_view = bbox_pred
-    cdef const float[:, :, ::1] gt_view = gt_boxes
-    cdef const float[:, ::1] info_view = im_info, range_view = valid_ranges
-    cdef float[:, ::1] rois_view = rois, label_view = label
-    cdef float[:, ::1] target_view = target, weight_view = weight
-    cdef MultiProposalTargetParams params
-    params.num_images = n
-    params.max_gt = gt_boxes.shape[1]
-    params.grid = AnchorGrid(base.data(), base.size(), h, w, feature_stride)
-    params.limits = ProposalLimits(pre_nms_top_n, post_nms_top_n, nms_thresh)
-    params.min_size = min_size
-    params.legacy_gt_centre = legacy_gt_centre
-    with nogil:
-        multi_proposal_target_cpu(params, &cls_view[0, 0, 0, 0], &bbox_view[0, 0, 0, 0],
-                                  &info_view[0, 0], &gt_view[0, 0, 0], &range_view[0, 0],
-                                  &rois_view[0, 0], &label_view[0, 0], &target_view[0, 0],
-                                  &weight_view[0, 0])
-    return rois, label, target, weight
+    cdef _TargetInputs batch
+    try:
+        batch = _TargetInputs(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, scales, ratios,
+                              feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size)
+        batch.set_rules(multi_proposal_target_rules(), legacy_gt_centre, legacy_areas,
+                        legacy_min_size)
+        with nogil:
+            multi_proposal_target_cpu(batch.params, &batch.cls_prob[0, 0, 0, 0],
+                                      &batch.bbox_pred[0, 0, 0, 0], &batch.im_info[0, 0],
+                                      &batch.gt_boxes[0, 0, 0], &batch.valid_ranges[0, 0],
+                                      &batch.rois[0, 0], &batch.label[0, 0], &batch.target[0, 0],
+                                      &batch.weight[0, 0], NULL)
+    except (MemoryError, OverflowError, RuntimeError, ValueError) as error:
+        raise _refused("multi_proposal_target", error) from None
+    return batch.outputs
+
+
+def multi_proposal_target_mask(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, *, scales,
+                               ratios, feature_stride, pre_nms_top_n=6000, post_nms_top_n=300,
+                               nms_thresh=0.7, min_size=3, max_masks=50, legacy_gt_centre=True,
+                               legacy_areas=True, legacy_min_size=True):
+    """The same with rois for masks: see `sniper.ops.multi_proposal_target_mask`.
+
+    Zero images give zero rows. Raises OpsError for a wrong array or number.
+    """
+    cdef _TargetInputs batch
+    cdef MultiProposalTargetMaskParams params
+    cdef float[:, ::1] rois_view, ids_view
+    try:
+        batch = _TargetInputs(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, scales, ratios,
+                              feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size)
+        batch.set_rules(multi_proposal_target_mask_rules(), legacy_gt_centre, legacy_areas,
+                        legacy_min_size)
+        params.target = batch.params
+        params.max_masks = _integer("max_masks", max_masks, 1, _MAX_ROIS)
+        rows = _rows("max_masks", batch.params.num_images, params.max_masks)
+        mask_rois, mask_ids = np.empty((rows, 5), np.float32), np.empty((rows, 1), np.float32)
+        rois_view, ids_view = mask_rois, mask_ids
+        with nogil:
+            multi_proposal_target_mask_cpu(params, &batch.cls_prob[0, 0, 0, 0],
+                                           &batch.bbox_pred[0, 0, 0, 0], &batch.im_info[0, 0],
+                                           &batch.gt_boxes[0, 0, 0], &batch.valid_ranges[0, 0],
+                                           &batch.rois[0, 0], &batch.label[0, 0],
+                                           &batch.target[0, 0], &batch.weight[0, 0],
+                                           &rois_view[0, 0], &ids_view[0, 0])
+    except (MemoryError, OverflowError, RuntimeError, ValueError) as error:
+        raise _refused("multi_proposal_target_mask", error) from None
+    return (*batch.outputs, mask_rois, mask_ids)

@@ -6,15 +6,19 @@ tensor whether it computes or builds a graph.
 
 from sniper.ops.chips import chip_generator
 from sniper.ops.library import load_library
+from sniper.ops.masks import mask_rcnn_target
 from sniper.ops.nms import multi_scale_nms
-from sniper.ops.proposals import multi_proposal, multi_proposal_target
+from sniper.ops.proposal_targets import multi_proposal_target, multi_proposal_target_mask
+from sniper.ops.proposals import multi_proposal
 from sniper.ops.psroi import deformable_psroi_pooling
 
 __all__ = [
     "chip_generator",
     "deformable_psroi_pooling",
     "load_library",
+    "mask_rcnn_target",
     "multi_proposal",
     "multi_proposal_target",
+    "multi_proposal_target_mask",
     "multi_scale_nms",
 ]

@@ -6,6 +6,7 @@ fronts do it first because the call that is wrong is then in the traceback.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from types import ModuleType
@@ -15,6 +16,12 @@ import mxnet as mx
 import numpy as np
 
 from sniper.errors import OpsError
+
+MAX_ITEMS = 1024  # of a list argument
+MAX_TEXT = 120  # characters of a wrong value in a message
+
+# Subclasses of the classic ones that the classic operators refuse.
+NUMPY_TENSORS = (mx.np.ndarray, mx.symbol.numpy._Symbol)
 
 Tensor = Union[mx.nd.NDArray, mx.sym.Symbol]
 
@@ -28,7 +35,7 @@ def frontend(op: str, **tensors: Tensor) -> ModuleType:
     first_type, module = None, None
     for name, tensor in tensors.items():
         for tensor_type, candidate in ((mx.nd.NDArray, mx.nd), (mx.sym.Symbol, mx.sym)):
-            if not isinstance(tensor, tensor_type):
+            if not isinstance(tensor, tensor_type) or isinstance(tensor, NUMPY_TENSORS):
                 continue
             if first_type not in (None, tensor_type):
                 raise OpsError(
@@ -45,7 +52,7 @@ def frontend(op: str, **tensors: Tensor) -> ModuleType:
                 where=f"input '{name}'",
                 got=type(tensor).__name__,
                 expected="an NDArray (or a Symbol)",
-                fix="wrap a NumPy array in mx.nd.array",
+                fix="wrap a NumPy array in mx.nd.array; call as_nd_ndarray() on an mx.np array",
             )
     if module is None:
         raise OpsError(f"{op} needs at least one tensor")
@@ -53,7 +60,7 @@ def frontend(op: str, **tensors: Tensor) -> ModuleType:
 
 
 def require_tensor(op: str, name: str, tensor: Tensor, shape: tuple[Optional[int], ...]) -> None:
-    """Checks rank, dtype (float32) and known sizes of an NDArray; a Symbol has none yet.
+    """Checks storage, rank, dtype (float32) and sizes of an NDArray; a Symbol has none yet.
 
     Args:
         op: the operator's name, for the message.
@@ -74,6 +81,14 @@ def require_tensor(op: str, name: str, tensor: Tensor, shape: tuple[Optional[int
             where=f"input '{name}'",
             got=got,
             expected=f"({wanted_text})",
+        )
+    if tensor.stype != "default":
+        raise OpsError(
+            f"{op} takes dense tensors only",
+            where=f"input '{name}'",
+            got=f"{tensor.stype} storage",
+            expected="default storage",
+            fix="convert it with tostype('default')",
         )
     if tensor.dtype != np.float32:
         raise OpsError(
@@ -101,22 +116,32 @@ def number(op: str, name: str, value: Any, low: float, high: float) -> float:
 
 
 def positives(op: str, name: str, values: Iterable[float]) -> tuple[float, ...]:
-    """`values` as one or more floats greater than 0; OpsError otherwise."""
-    expected = "one or more numbers greater than 0"
+    """`values` as 1 to 1024 floats from 1e-6 to 1e6; OpsError otherwise."""
+    expected = f"1 to {MAX_ITEMS} numbers from 1e-6 to 1e6"
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise _bad(op, name, values, expected)
-    items = tuple(values)
-    if not items or not all(_is_number(item) and item > 0 for item in items):
+    items = tuple(itertools.islice(values, MAX_ITEMS + 1))
+    wrong = not all(_is_number(item) and 1e-6 <= item <= 1e6 for item in items)
+    if wrong or not 1 <= len(items) <= MAX_ITEMS:
         raise _bad(op, name, items, expected)
     return tuple(float(item) for item in items)
 
 
+def flag(op: str, name: str, value: Any) -> bool:
+    """`value` as a bool; OpsError for anything but True and False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise _bad(op, name, value, "True or False")
+    return bool(value)
+
+
 def _is_number(value: Any) -> bool:
-    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    if isinstance(value, (int, np.integer)):
+        return not isinstance(value, bool)
+    return isinstance(value, (float, np.floating)) and math.isfinite(value)
 
 
 def _bad(op: str, name: str, got: object, expected: str) -> OpsError:
-    return OpsError(
-        f"{op} got a wrong argument", where=f"'{name}'", got=repr(got), expected=expected
-    )
+    text = repr(got)
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}..."
+    return OpsError(f"{op} got a wrong argument", where=f"'{name}'", got=text, expected=expected)

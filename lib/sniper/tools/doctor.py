@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import sniper
@@ -23,6 +24,8 @@ from sniper.tools.cli import run_main
 
 MEND_PYTHON = "pip install -r requirements.txt"
 MEND_NATIVE = "bash scripts/compile.sh"
+MEND_CUDA = "bash scripts/compile.sh --cuda"
+CUDA_LIBRARY = Path(sniper.__file__).with_name("native") / "libsniper_cuda.so"
 
 # What a broken installation raises: missing files and symbols, wrong versions, wrong results.
 _FAILURES = (
@@ -111,7 +114,7 @@ def run_checks() -> Iterator[Check]:
     yield _threads()
     mxnet = modules["mxnet"]
     if mxnet is not None:
-        yield _devices(mxnet)
+        yield from _devices(mxnet)
     yield _native_functions()
     library = _operator_library()
     yield library
@@ -154,14 +157,19 @@ def _threads() -> Check:
     return Check("CPU", True, detail)
 
 
-def _devices(mxnet: ModuleType) -> Check:
+def _devices(mxnet: ModuleType) -> Iterator[Check]:
     try:
         count = mxnet.context.num_gpus()
     except _FAILURES as error:  # a CUDA wheel on a machine without a driver
-        return Check("GPUs", True, f"none ({_reason(error)}); runs use the CPU")
-    if count:
-        return Check("GPUs", True, f"MXNet sees {count}")
-    return Check("GPUs", True, "MXNet sees none; runs use the CPU (--set gpus cpu)")
+        yield Check("GPUs", True, f"none ({_reason(error)}); runs use the CPU")
+        return
+    if not count:
+        yield Check("GPUs", True, "MXNet sees none; runs use the CPU (--set gpus cpu)")
+        return
+    yield Check("GPUs", True, f"MXNet sees {count}")
+    found = CUDA_LIBRARY.is_file()
+    detail = "built" if found else f"{CUDA_LIBRARY} is missing"
+    yield Check("CUDA kernels", found, detail, MEND_CUDA)
 
 
 def _native_functions() -> Check:

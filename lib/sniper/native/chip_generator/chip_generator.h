@@ -3,6 +3,7 @@
 #ifndef SNIPER_NATIVE_CHIP_GENERATOR_H_
 #define SNIPER_NATIVE_CHIP_GENERATOR_H_
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -71,22 +72,78 @@ SNIPER_HOST_DEVICE bool contains(const Box& chip, const Box& box) {
   return chip.x1 <= box.x1 && chip.y1 <= box.y1 && chip.x2 >= box.x2 && chip.y2 >= box.y2;
 }
 
+// Closed range of lattice steps; empty when last < first.
+struct ChipSteps {
+  int32_t first, last;
+
+  SNIPER_HOST_DEVICE int32_t count() const { return last < first ? 0 : last - first + 1; }
+};
+
+// A box in scaled px and the candidates that contain it: a rectangle of lattice indices, stretches
+// of the edge chips with the same rows and columns, and some corners.
+struct CoveredBox {
+  Box box;
+  ChipSteps columns, rows;
+  bool right, bottom, corner[kChipCorners];
+};
+
+// Scales a box in image px (four floats) in float32 and clips it to the level. False for a box with
+// a corner that is not finite and for one without an area.
+SNIPER_HOST_DEVICE bool box_on_level(const ChipLattice& lattice, float factor, const float* row,
+                                     Box* box) {
+  const Box scaled = {row[0] * factor, row[1] * factor, row[2] * factor, row[3] * factor};
+  *box = clip_box(scaled, static_cast<float>(lattice.height), static_cast<float>(lattice.width));
+  return is_finite(scaled) && box->x2 - box->x1 > -1.0f && box->y2 - box->y1 > -1.0f;
+}
+
+// Steps k with k * stride <= low and k * stride + size - 1 >= high. Exact: both quotients are far
+// enough from integers in double precision.
+SNIPER_HOST_DEVICE ChipSteps steps_that_hold(float low, float high, int64_t steps,
+                                             const ChipLattice& lattice) {
+  const double stride = static_cast<double>(lattice.stride);
+  const double first = ceil((static_cast<double>(high) - (lattice.size - 1)) / stride);
+  const double last = floor(static_cast<double>(low) / stride);
+  const double end = static_cast<double>(steps - 1);
+  return {static_cast<int32_t>(first > 0.0 ? first : 0.0),
+          static_cast<int32_t>(last < end ? last : end)};
+}
+
+SNIPER_HOST_DEVICE CoveredBox find_chips(const ChipLattice& lattice, const Box& box) {
+  CoveredBox found{};
+  found.box = box;
+  found.columns = steps_that_hold(box.x1, box.x2, lattice.columns(), lattice);
+  found.rows = steps_that_hold(box.y1, box.y2, lattice.rows(), lattice);
+  found.right = box.x1 >= static_cast<float>(last_start(lattice.width, lattice.size, 1));
+  found.bottom = box.y1 >= static_cast<float>(last_start(lattice.height, lattice.size, 1));
+  for (int64_t k = 0; k < kChipCorners; ++k) found.corner[k] = contains(chip_at(lattice, k), box);
+  return found;
+}
+
 // Generator of the candidates' order (SplitMix64, Steele et al. 2014).
+constexpr uint64_t kSplitMixStep = 0x9E3779B97F4A7C15ull;
+
 SNIPER_HOST_DEVICE uint64_t splitmix64(uint64_t* state) {
-  *state += 0x9E3779B97F4A7C15ull;
+  *state += kSplitMixStep;
   uint64_t z = *state;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
   return z ^ (z >> 31);
 }
 
-// Fisher-Yates from the back: element i changes places with element (upper 32 bits * (i + 1))
-// >> 32. order[position] = candidate.
+// Fisher-Yates from the back: element i = count - 1 .. 1 changes places with element
+// (upper 32 bits * (i + 1)) >> 32. The generator's state is a counter, so the partner of every
+// element is known without those before it.
+SNIPER_HOST_DEVICE int64_t swap_partner(int64_t count, uint64_t seed, int64_t i) {
+  uint64_t state = seed + static_cast<uint64_t>(count - 1 - i) * kSplitMixStep;
+  const uint64_t bits = splitmix64(&state) >> 32;
+  return static_cast<int64_t>((bits * static_cast<uint64_t>(i + 1)) >> 32);
+}
+
+// order[position] = candidate.
 SNIPER_HOST_DEVICE void chip_permutation(int64_t count, uint64_t seed, int32_t* order) {
   for (int64_t i = 0; i < count; ++i) order[i] = static_cast<int32_t>(i);
   for (int64_t i = count - 1; i > 0; --i) {
-    const uint64_t bits = splitmix64(&seed) >> 32;
-    const int64_t j = static_cast<int64_t>((bits * static_cast<uint64_t>(i + 1)) >> 32);
+    const int64_t j = swap_partner(count, seed, i);
     const int32_t moved = order[i];
     order[i] = order[j];
     order[j] = moved;
@@ -100,6 +157,27 @@ struct ChipRequest {
   uint64_t seed;
 };
 
+// Corners of a candidate in image px: x1, y1, x2, y2.
+SNIPER_HOST_DEVICE void chip_to_image(const ChipRequest& request, const ChipLattice& lattice,
+                                      int64_t index, double* rectangle_im) {
+  const Box chip = chip_at(lattice, index);
+  rectangle_im[0] = static_cast<double>(chip.x1) / request.factor;
+  rectangle_im[1] = static_cast<double>(chip.y1) / request.factor;
+  rectangle_im[2] = static_cast<double>(chip.x2) / request.factor;
+  rectangle_im[3] = static_cast<double>(chip.y2) / request.factor;
+}
+
+// One call of the CUDA launcher; `lattice` is level_lattice(request).
+struct ChipGeneratorParams {
+  ChipRequest request;
+  ChipLattice lattice;
+  int64_t num_boxes, max_chips;
+};
+
+// Whether a row of the graph's tensor is a box: a tensor of fixed size is padded with -1, so a row
+// that lies wholly to the left of or above the image is none.
+SNIPER_HOST_DEVICE bool is_real_box(const float* row) { return row[2] >= 0.0f && row[3] >= 0.0f; }
+
 // Throws std::invalid_argument when a number makes no sense or the lattice would not fit in memory.
 ChipLattice make_lattice(int64_t width, int64_t height, int64_t chip_size, int64_t stride);
 ChipLattice level_lattice(const ChipRequest& request);
@@ -109,10 +187,6 @@ ChipLattice level_lattice(const ChipRequest& request);
 // a corner that is not finite and boxes without an area are left out. boxes_im: (count, 4).
 std::vector<int32_t> chip_cover_cpu(const ChipRequest& request, const float* boxes_im,
                                     int64_t count);
-
-// Corners of a candidate in image px: x1, y1, x2, y2.
-void chip_to_image(const ChipRequest& request, const ChipLattice& lattice, int64_t index,
-                   double* rectangle_im);
 
 }  // namespace sniper
 

@@ -6,7 +6,6 @@
 // the counts.
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <stdexcept>
@@ -20,40 +19,7 @@ namespace {
 constexpr int64_t kMaxCandidates = 1 << 24;
 constexpr int64_t kMaxSide = 1 << 24;  // exact in float32
 
-// Closed range of lattice steps; empty when last < first.
-struct Steps {
-  int32_t first, last;
-};
-
-// A box and the candidates that contain it.
-struct CoveredBox {
-  Box box;
-  Steps columns, rows;
-  bool right, bottom, corner[kChipCorners];
-};
-
-// Steps k with k * stride <= low and k * stride + size - 1 >= high. Exact: both quotients are far
-// enough from integers in double precision.
-Steps steps_that_hold(float low, float high, int64_t steps, const ChipLattice& lattice) {
-  const double stride = static_cast<double>(lattice.stride);
-  const double first = std::ceil((static_cast<double>(high) - (lattice.size - 1)) / stride);
-  const double last = std::floor(static_cast<double>(low) / stride);
-  return {static_cast<int32_t>(std::max(first, 0.0)),
-          static_cast<int32_t>(std::min(last, static_cast<double>(steps - 1)))};
-}
-
-CoveredBox locate(const ChipLattice& lattice, const Box& box) {
-  CoveredBox found{};
-  found.box = box;
-  found.columns = steps_that_hold(box.x1, box.x2, lattice.columns(), lattice);
-  found.rows = steps_that_hold(box.y1, box.y2, lattice.rows(), lattice);
-  found.right = box.x1 >= static_cast<float>(last_start(lattice.width, lattice.size, 1));
-  found.bottom = box.y1 >= static_cast<float>(last_start(lattice.height, lattice.size, 1));
-  for (int64_t k = 0; k < kChipCorners; ++k) found.corner[k] = contains(chip_at(lattice, k), box);
-  return found;
-}
-
-void add_stretch(int32_t* counts, const Steps& steps, int32_t change) {
+void add_stretch(int32_t* counts, const ChipSteps& steps, int32_t change) {
   for (int32_t k = steps.first; k <= steps.last; ++k) counts[k] += change;
 }
 
@@ -75,13 +41,10 @@ std::vector<CoveredBox> locate_boxes(const ChipRequest& request, const ChipLatti
   located.reserve(static_cast<std::size_t>(count));
   const float factor = static_cast<float>(request.factor);
   for (int64_t n = 0; n < count; ++n) {
-    const float* row = boxes_im + n * 4;
-    const Box scaled = {row[0] * factor, row[1] * factor, row[2] * factor, row[3] * factor};
-    if (!is_finite(scaled)) continue;
-    const Box box =
-        clip_box(scaled, static_cast<float>(lattice.height), static_cast<float>(lattice.width));
-    if (!(box.x2 - box.x1 > -1.0f && box.y2 - box.y1 > -1.0f)) continue;
-    located.push_back(locate(lattice, box));
+    Box box;
+    if (box_on_level(lattice, factor, boxes_im + n * 4, &box)) {
+      located.push_back(find_chips(lattice, box));
+    }
   }
   return located;
 }
@@ -174,15 +137,6 @@ std::vector<int32_t> chip_cover_cpu(const ChipRequest& request, const float* box
     if (kept == open.size()) throw std::logic_error("Chip generation: a chip covers nothing.");
     open.resize(kept);
   }
-}
-
-void chip_to_image(const ChipRequest& request, const ChipLattice& lattice, int64_t index,
-                   double* rectangle_im) {
-  const Box chip = chip_at(lattice, index);
-  rectangle_im[0] = static_cast<double>(chip.x1) / request.factor;
-  rectangle_im[1] = static_cast<double>(chip.y1) / request.factor;
-  rectangle_im[2] = static_cast<double>(chip.x2) / request.factor;
-  rectangle_im[3] = static_cast<double>(chip.y2) / request.factor;
 }
 
 }  // namespace sniper

@@ -2,7 +2,9 @@
 #include <algorithm>
 
 #include "chip_generator/chip_generator.h"
+#include "chip_generator/chip_generator_cuda.h"
 #include "common/attrs.h"
+#include "common/cuda_glue.h"
 #include "common/glue.h"
 
 namespace {
@@ -68,19 +70,17 @@ MXReturnValue infer_shape(const RawAttrs& raw, std::vector<Shape>* in, std::vect
   });
 }
 
-// Rows that do not lie wholly to the left of or above the image: a tensor of fixed size is padded
-// with -1.
 std::vector<float> real_boxes(const float* boxes, int64_t count) {
   std::vector<float> real;
   for (int64_t n = 0; n < count; ++n) {
     const float* box = boxes + n * 4;
-    if (box[2] >= 0.0f && box[3] >= 0.0f) real.insert(real.end(), box, box + 4);
+    if (sniper::is_real_box(box)) real.insert(real.end(), box, box + 4);
   }
   return real;
 }
 
-MXReturnValue forward(const RawAttrs& raw, std::vector<MXTensor>* inputs,
-                      std::vector<MXTensor>* outputs, const OpResource&) {
+MXReturnValue forward_cpu(const RawAttrs& raw, std::vector<MXTensor>* inputs,
+                          std::vector<MXTensor>* outputs, const OpResource&) {
   return sniper::guarded([&] {
     const Settings settings = read_attrs(raw);
     const std::vector<float> boxes =
@@ -100,11 +100,28 @@ MXReturnValue forward(const RawAttrs& raw, std::vector<MXTensor>* inputs,
   });
 }
 
+MXReturnValue forward_gpu(const RawAttrs& raw, std::vector<MXTensor>* inputs,
+                          std::vector<MXTensor>* outputs, const OpResource& resource) {
+  return sniper::guarded([&] {
+    const Settings settings = read_attrs(raw);
+    const sniper::ChipGeneratorParams params = {settings.request,
+                                                sniper::level_lattice(settings.request),
+                                                inputs->at(0).shape[0], settings.max_chips};
+    const auto cover =
+        SNIPER_GPU_CALL(kName, resource, outputs->at(0), sniper_chip_generator_workspace,
+                        sniper_chip_generator_forward);
+    cover(params, inputs->at(0).data<float>(), outputs->at(0).data<float>(),
+          outputs->at(1).data<float>());
+  });
+}
+
 }  // namespace
 
 REGISTER_OP(ChipGenerator)
-    .setForward(forward, "cpu")
+    .setForward(forward_cpu, "cpu")
+    .setForward(forward_gpu, "gpu")
     .setBackward(sniper::zero_backward, "cpu")
+    .setBackward(sniper::zero_backward_gpu<kName>, "gpu")
     .setParseAttrs(parse_attrs)
     .setInferType(infer_type)
     .setInferShape(infer_shape);

@@ -1,4 +1,6 @@
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 #include "common/macros.h"
 #include "common/nms.h"
@@ -8,27 +10,25 @@ namespace {
 
 constexpr int kBlock = 16;  // boxes per block: one AVX-512 register per column
 constexpr int kBlockFloats = 5 * kBlock;
+// A positive float's exponent and the first two bits of its fraction: four bins per octave.
+constexpr int kBinShift = 21;
+constexpr int kBins = 1 << (31 - kBinShift);
+// IoU > t needs areas whose ratio is above t; the rest is for the rounding of both.
+constexpr float kMargin = 0.999f;
 constexpr float kImpossible = 1e30f;  // corners of a padding box: it intersects nothing
 
 // Whether any of `blocks` blocks suppresses the box.
 SNIPER_TARGET_CLONES
-bool any_overlap(const float* blocks, int num_blocks, float x1, float y1, float x2, float y2,
-                 float area, float threshold) {
+bool any_suppresses(const float* blocks, int num_blocks, const Box& candidate, float area,
+                    float threshold) {
+  const Box box = candidate;
   for (int b = 0; b < num_blocks; ++b) {
     const float* column = blocks + static_cast<std::size_t>(b) * kBlockFloats;
     int hits = 0;
     for (int i = 0; i < kBlock; ++i) {
-      const float left = column[i] > x1 ? column[i] : x1;
-      const float top = column[kBlock + i] > y1 ? column[kBlock + i] : y1;
-      const float right = column[2 * kBlock + i] < x2 ? column[2 * kBlock + i] : x2;
-      const float bottom = column[3 * kBlock + i] < y2 ? column[3 * kBlock + i] : y2;
-      const float raw_width = right - left + 1.0f;
-      const float raw_height = bottom - top + 1.0f;
-      const float width = raw_width > 0.0f ? raw_width : 0.0f;
-      const float height = raw_height > 0.0f ? raw_height : 0.0f;
-      const float inter = width * height;
-      const float joint = column[4 * kBlock + i] + area - inter;
-      hits |= static_cast<int>(inter > threshold * joint) & static_cast<int>(joint >= 0.0f);
+      const Box kept = {column[i], column[kBlock + i], column[2 * kBlock + i],
+                        column[3 * kBlock + i]};
+      hits |= sniper::suppresses(kept, column[4 * kBlock + i], box, area, threshold);
     }
     if (hits) return true;
   }
@@ -37,32 +37,54 @@ bool any_overlap(const float* blocks, int num_blocks, float x1, float y1, float 
 
 }  // namespace
 
-void KeptBoxes::reset(float threshold) {
-  threshold_ = threshold;
-  count_ = 0;
-  columns_.clear();
+int KeptBoxes::bin_of(float area) const {
+  // Without an area (negative or NaN) there is no intersection either: any bin will do.
+  if (!sort_by_area_ || !(area > 0.0f)) return 0;
+  std::uint32_t bits;
+  std::memcpy(&bits, &area, sizeof(bits));
+  return static_cast<int>(bits >> kBinShift);
 }
 
-bool KeptBoxes::suppresses(const Box& box, float area, int first) const {
-  const int first_block = first / kBlock;
-  const int num_blocks = (count_ + kBlock - 1) / kBlock - first_block;
-  if (num_blocks <= 0) return false;
-  const float* blocks = columns_.data() + static_cast<std::size_t>(first_block) * kBlockFloats;
-  return any_overlap(blocks, num_blocks, box.x1, box.y1, box.x2, box.y2, area, threshold_);
+void KeptBoxes::reset(float threshold, bool sort_by_area) {
+  threshold_ = threshold;
+  sort_by_area_ = sort_by_area;
+  if (bins_.empty()) bins_.resize(kBins);
+  for (const int bin : used_) {
+    bins_[bin].count = 0;
+    bins_[bin].columns.clear();
+  }
+  used_.clear();
+}
+
+bool KeptBoxes::suppresses(const Box& box, float area) const {
+  const int first = bin_of(area * threshold_ * kMargin);
+  const int last = bin_of(area / (threshold_ * kMargin));
+  for (int b = first; b <= last; ++b) {
+    const Bin& bin = bins_[b];
+    const int num_blocks = (bin.count + kBlock - 1) / kBlock;
+    if (num_blocks > 0 && any_suppresses(bin.columns.data(), num_blocks, box, area, threshold_)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void KeptBoxes::keep(const Box& box, float area) {
-  const int lane = count_ % kBlock;
+  const int index = bin_of(area);
+  Bin& bin = bins_[index];
+  if (bin.count == 0) used_.push_back(index);
+  const int lane = bin.count % kBlock;
   if (lane == 0) {
-    const std::size_t start = columns_.size();
-    columns_.resize(start + kBlockFloats, 0.0f);
-    for (int i = 0; i < 2 * kBlock; ++i) columns_[start + i] = kImpossible;
-    for (int i = 2 * kBlock; i < 4 * kBlock; ++i) columns_[start + i] = -kImpossible;
+    const std::size_t start = bin.columns.size();
+    bin.columns.resize(start + kBlockFloats, 0.0f);
+    for (int i = 0; i < 2 * kBlock; ++i) bin.columns[start + i] = kImpossible;
+    for (int i = 2 * kBlock; i < 4 * kBlock; ++i) bin.columns[start + i] = -kImpossible;
   }
-  float* column = columns_.data() + static_cast<std::size_t>(count_ / kBlock) * kBlockFloats + lane;
+  const std::size_t block = static_cast<std::size_t>(bin.count / kBlock) * kBlockFloats;
+  float* column = bin.columns.data() + block + lane;
   const float values[5] = {box.x1, box.y1, box.x2, box.y2, area};
   for (int i = 0; i < 5; ++i) column[i * kBlock] = values[i];
-  ++count_;
+  ++bin.count;
 }
 
 }  // namespace sniper

@@ -3,6 +3,7 @@
 #define SNIPER_NATIVE_COMMON_PROPOSAL_ATTRS_H_
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,19 @@
 #include "common/proposals.h"
 
 namespace sniper {
+
+constexpr unsigned long long kMaxRows = 1 << 24;  // of an output, over the batch
+
+// Rows of an output that has `rows_per_image` for each image.
+inline unsigned int batch_rows(const char* op, unsigned int num_images, int rows_per_image) {
+  const unsigned long long rows = static_cast<unsigned long long>(num_images) * rows_per_image;
+  if (rows > kMaxRows) {
+    throw std::runtime_error(std::string(op) + ": " + std::to_string(num_images) + " images with " +
+                             std::to_string(rows_per_image) +
+                             " rows each are too many, expected at most 16777216 rows in all.");
+  }
+  return static_cast<unsigned int>(rows);
+}
 
 struct ProposalAttrs {
   std::vector<float> scales, ratios;
@@ -41,8 +55,8 @@ struct ProposalAttrs {
   // The default numbers are those that 2018 really used, whatever its attributes said.
   static ProposalAttrs parse(const Attrs& attrs, std::int64_t default_pre_nms_top_n) {
     ProposalAttrs parsed;
-    parsed.scales = attrs.get_positive_floats("scales", {2, 4, 7, 10, 13, 16, 24});
-    parsed.ratios = attrs.get_positive_floats("ratios", {0.5f, 1, 2});
+    parsed.scales = sides(attrs, "scales", {2, 4, 7, 10, 13, 16, 24});
+    parsed.ratios = sides(attrs, "ratios", {0.5f, 1, 2});
     parsed.feature_stride = static_cast<int>(attrs.get_int("feature_stride", 16, 1, 4096));
     parsed.pre_nms_top_n =
         attrs.get_int("rpn_pre_nms_top_n", default_pre_nms_top_n, -1, 0xFFFFFFFFLL);
@@ -68,9 +82,23 @@ struct ProposalAttrs {
 
   ProposalLimits limits() const { return {pre_nms_top_n, post_nms_top_n, nms_threshold}; }
 
-  // Output rows of a batch of `num_images`.
-  unsigned int rows(unsigned int num_images) const {
-    return num_images * static_cast<unsigned int>(post_nms_top_n);
+  // Output rows of a batch of `num_images`. Throws when MXNet could not hold them.
+  unsigned int rows(const char* op, unsigned int num_images) const {
+    return batch_rows(op, num_images, post_nms_top_n);
+  }
+
+ private:
+  // Values above 0 that float32 boxes can be made of.
+  static std::vector<float> sides(const Attrs& attrs, const char* name,
+                                  const std::vector<float>& fallback) {
+    std::vector<float> values = attrs.get_positive_floats(name, fallback);
+    for (const float value : values) {
+      if (!(value >= 1e-6f && value <= 1e6f)) {
+        throw attrs.error("attribute '" + std::string(name) + "' has the value " +
+                          std::to_string(value) + ", expected numbers from 1e-6 to 1e6");
+      }
+    }
+    return values;
   }
 };
 

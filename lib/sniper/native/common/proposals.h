@@ -25,7 +25,20 @@ struct ProposalLimits {
   float nms_threshold;
 };
 
-// Decodes and clips the box of anchor `index`; false when it is not finite.
+// Decodes and clips one box; whether it is a proposal. A huge dw gives infinite corners, which the
+// image clips (2018 behaviour); a delta that is not finite or a NaN on the way gives none. Without
+// branches, so that host loops over it become SIMD code.
+SNIPER_HOST_DEVICE bool decode_proposal(const Box& anchor, float dx, float dy, float dw, float dh,
+                                        float image_height, float image_width, Box* box) {
+  *box = clip_box(decode_box(anchor, dx, dy, dw, dh), image_height, image_width);
+  // What is not finite, minus itself, is NaN.
+  const float deltas = (dx - dx) + (dy - dy) + (dw - dw) + (dh - dh);
+  const float corners =
+      (box->x1 - box->x1) + (box->y1 - box->y1) + (box->x2 - box->x2) + (box->y2 - box->y2);
+  return deltas + corners == 0.0f;
+}
+
+// The same for the anchor with linear index `index`.
 SNIPER_HOST_DEVICE bool proposal_at(const ProposalMaps& maps, std::uint32_t index, Box* box) {
   const std::int64_t cells = maps.grid.cells();
   const std::uint32_t anchor = index / static_cast<std::uint32_t>(cells);
@@ -33,15 +46,10 @@ SNIPER_HOST_DEVICE bool proposal_at(const ProposalMaps& maps, std::uint32_t inde
   const std::uint32_t y = cell / static_cast<std::uint32_t>(maps.grid.width);
   const std::uint32_t x = cell % static_cast<std::uint32_t>(maps.grid.width);
   const float* delta = maps.deltas + 4 * anchor * cells + cell;
-  const float dx = delta[0], dy = delta[cells], dw = delta[2 * cells], dh = delta[3 * cells];
-  if (!(is_finite(dx) && is_finite(dy) && is_finite(dw) && is_finite(dh))) return false;
-  const Box raw = decode_box(
-      anchor_at(maps.grid, static_cast<int>(anchor), static_cast<int>(y), static_cast<int>(x)), dx,
-      dy, dw, dh);
-  // A huge dw gives infinite corners, which the image clips (2018 behaviour); a NaN has no place.
-  if (raw.x1 != raw.x1 || raw.y1 != raw.y1 || raw.x2 != raw.x2 || raw.y2 != raw.y2) return false;
-  *box = clip_box(raw, maps.image_height, maps.image_width);
-  return is_finite(*box);
+  return decode_proposal(
+      anchor_at(maps.grid, static_cast<int>(anchor), static_cast<int>(y), static_cast<int>(x)),
+      delta[0], delta[cells], delta[2 * cells], delta[3 * cells], maps.image_height,
+      maps.image_width, box);
 }
 
 }  // namespace sniper

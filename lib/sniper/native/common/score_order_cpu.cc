@@ -1,68 +1,143 @@
-#include <cfloat>
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 
 #include "common/macros.h"
+#include "common/score_key.h"
 #include "common/score_order.h"
 
 namespace sniper {
 namespace {
 
-constexpr std::uint32_t kExcluded = 0xFFFFFFFFu;  // the key of a NaN, which no finite score has
-constexpr std::uint32_t kBuckets = 1u << 16;
-constexpr float kDiscarded = -1.0f;
+constexpr std::uint32_t kFirstKey = 0x00800000u;  // of the largest finite score
+constexpr std::int64_t kSample = 1024;
+constexpr std::size_t kFewPairs = 256;  // a radix sort clears and sums 1024 counters
 
-// Maps every score to an unsigned key: the better the score, the smaller the key.
+// flags[i] = whether scores[i] lies in [low, high].
 SNIPER_TARGET_CLONES
-void make_keys(const float* scores, std::uint32_t* keys, std::int64_t count) {
+void flag_scores(const float* scores, std::int64_t count, float low, float high,
+                 std::uint8_t* flags) {
   for (std::int64_t i = 0; i < count; ++i) {
-    const float score = scores[i] + 0.0f;  // -0 becomes +0: they are a tie
-    std::uint32_t bits;
-    std::memcpy(&bits, &score, sizeof(bits));
-    const std::uint32_t sign = static_cast<std::uint32_t>(static_cast<std::int32_t>(bits) >> 31);
-    const std::uint32_t ascending = bits ^ (sign | 0x80000000u);
-    const bool usable = score > kDiscarded && score <= FLT_MAX;
-    keys[i] = usable ? ~ascending : kExcluded;
+    flags[i] =
+        static_cast<std::uint8_t>(scores[i] >= low) & static_cast<std::uint8_t>(scores[i] <= high);
   }
+}
+
+// Writes the indices of the flags that are set, ascending; returns how many. `flags` is padded with
+// zeros to a multiple of 8.
+std::int64_t collect(const std::uint8_t* flags, std::int64_t count, std::uint32_t* indices) {
+  std::int64_t found = 0;
+  for (std::int64_t first = 0; first < count; first += 8) {
+    std::uint64_t lanes;
+    std::memcpy(&lanes, flags + first, sizeof(lanes));
+    for (; lanes; lanes &= lanes - 1) {
+      indices[found++] = static_cast<std::uint32_t>(first + (__builtin_ctzll(lanes) >> 3));
+    }
+  }
+  return found;
 }
 
 }  // namespace
 
-void ScoreOrder::start(const float* scores, std::int64_t count) {
-  keys_.resize(static_cast<std::size_t>(count));
-  make_keys(scores, keys_.data(), count);
-  histogram_.assign(kBuckets, 0);
-  for (const std::uint32_t key : keys_) ++histogram_[key >> 16];
-  bucket_ = 0;
+void ScoreOrder::start(const float* scores, std::int64_t count, std::int64_t expected,
+                       float lowest) {
+  scores_ = scores;
+  count_ = count;
+  expected_ = std::max<std::int64_t>(expected, 1);
+  pool_begin_ = pool_end_ = kFirstKey;
+  end_key_ = score_key(lowest);
+  bucket_ = num_buckets_ = 0;
   chunk_.clear();
+  sample_.clear();
+  if (expected_ >= count / 2) return;  // nearly everything: no pool to choose
+  // An odd step walks through all columns of a map whose width is a power of two.
+  const std::int64_t step = std::max<std::int64_t>(1, count / kSample) | 1;
+  for (std::int64_t i = 0; i < count; i += step) sample_.push_back(score_key(scores[i]));
+  std::sort(sample_.begin(), sample_.end());
 }
 
 bool ScoreOrder::next(std::int64_t wanted) {
-  std::int64_t found = 0;
-  std::uint32_t end = bucket_;
-  while (end < kBuckets && found < wanted) found += histogram_[end++];
-  collect(end);
-  bucket_ = end;
-  if (pairs_.empty()) return bucket_ < kBuckets && next(wanted);
-  sort_chunk();
-  return true;
-}
-
-void ScoreOrder::collect(std::uint32_t end_bucket) {
-  pairs_.clear();
-  const std::uint32_t low = bucket_;
-  const std::uint32_t span = end_bucket - low;
-  const std::size_t count = keys_.size();
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::uint32_t key = keys_[i];
-    if ((key >> 16) - low < span && key != kExcluded) {
-      pairs_.push_back(static_cast<std::uint64_t>(key) << 32 | i);
+  for (;;) {
+    if (bucket_ == num_buckets_ && !refill()) return false;
+    std::int64_t found = 0;
+    std::uint32_t end = bucket_;
+    while (end < num_buckets_ && found < wanted) found += histogram_[end++];
+    if (found == 0) {
+      bucket_ = end;
+      continue;
     }
+    cut_pool(end);
+    sort_chunk();
+    return true;
   }
 }
 
+// Key where the next pool ends: about `wanted` candidates lie below it.
+std::uint32_t ScoreOrder::pool_end(std::int64_t wanted) {
+  const double share = static_cast<double>(wanted) / static_cast<double>(count_);
+  const double rank = share * static_cast<double>(sample_.size());
+  const double safe = rank + 2.0 * std::sqrt(rank) + 2.0;
+  if (safe >= static_cast<double>(sample_.size())) return end_key_;
+  const std::uint32_t key = sample_[static_cast<std::size_t>(safe)];
+  return std::min(std::max(key, pool_begin_ + 1), end_key_);
+}
+
+// Collects the next pool; false when no candidate is left.
+bool ScoreOrder::refill() {
+  while (pool_end_ < end_key_) {
+    pool_begin_ = pool_end_;
+    pool_end_ = pool_end(expected_);
+    expected_ = std::min(4 * expected_, count_);
+    flags_.assign(static_cast<std::size_t>(count_ + 7), 0);
+    flag_scores(scores_, count_, score_of_key(pool_end_ - 1), score_of_key(pool_begin_),
+                flags_.data());
+    if (indices_.size() < static_cast<std::size_t>(count_)) {
+      indices_.resize(static_cast<std::size_t>(count_));
+    }
+    const std::int64_t found = collect(flags_.data(), count_, indices_.data());
+    if (fill_pool(static_cast<std::size_t>(found))) return true;
+  }
+  return false;
+}
+
+// Makes the first `found` indices the pool and counts its buckets; false when it stays empty. The
+// comparison of floats that found them cannot tell -0 from +0, hence the test of the key.
+bool ScoreOrder::fill_pool(std::size_t found) {
+  const std::uint32_t span = pool_end_ - pool_begin_;
+  const std::size_t most_buckets = std::min<std::size_t>(std::max<std::size_t>(found, 64), 4096);
+  bucket_bits_ = 0;
+  while ((span - 1) >> bucket_bits_ >= most_buckets) ++bucket_bits_;
+  bucket_ = 0;
+  num_buckets_ = ((span - 1) >> bucket_bits_) + 1;
+  histogram_.assign(num_buckets_, 0);
+  pool_.clear();
+  for (std::size_t i = 0; i < found; ++i) {
+    const std::uint32_t index = indices_[i];
+    const std::uint32_t key = score_key(scores_[index]);
+    if (key - pool_begin_ >= span) continue;
+    pool_.push_back(static_cast<std::uint64_t>(key) << 32 | index);
+    ++histogram_[(key - pool_begin_) >> bucket_bits_];
+  }
+  return !pool_.empty();
+}
+
+// Copies the buckets from bucket_ to `end_bucket` out of the pool, in the order of the index.
+void ScoreOrder::cut_pool(std::uint32_t end_bucket) {
+  const std::uint32_t span = end_bucket - bucket_;
+  pairs_.resize(pool_.size() + 1);
+  std::size_t found = 0;
+  for (const std::uint64_t pair : pool_) {
+    const std::uint32_t key = static_cast<std::uint32_t>(pair >> 32);
+    pairs_[found] = pair;
+    found += static_cast<std::size_t>(((key - pool_begin_) >> bucket_bits_) - bucket_ < span);
+  }
+  pairs_.resize(found);
+  bucket_ = end_bucket;
+}
+
 // Stable radix sort by the key; the pairs come in index order, so ties stay in index order.
-void ScoreOrder::sort_chunk() {
+void ScoreOrder::radix_sort_pairs() {
   std::uint32_t counts[4][256] = {};
   for (const std::uint64_t pair : pairs_) {
     for (int digit = 0; digit < 4; ++digit) ++counts[digit][(pair >> (32 + 8 * digit)) & 255];
@@ -80,6 +155,14 @@ void ScoreOrder::sort_chunk() {
     }
     for (const std::uint64_t pair : pairs_) swap_[slot[(pair >> shift) & 255]++] = pair;
     pairs_.swap(swap_);
+  }
+}
+
+void ScoreOrder::sort_chunk() {
+  if (pairs_.size() < kFewPairs) {
+    std::sort(pairs_.begin(), pairs_.end());
+  } else {
+    radix_sort_pairs();
   }
   chunk_.resize(pairs_.size());
   for (std::size_t i = 0; i < pairs_.size(); ++i) chunk_[i] = static_cast<std::uint32_t>(pairs_[i]);

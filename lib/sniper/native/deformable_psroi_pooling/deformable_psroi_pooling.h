@@ -110,6 +110,45 @@ SNIPER_HOST_DEVICE int psroi_axis(float start, float bin_size, int samples, int6
   return count;
 }
 
+// What a bin needs besides its taps.
+struct PsRoiBin {
+  int32_t taps_x, taps_y;  // numbers of taps
+  int32_t group;           // gh * group + gw
+  float inverse_count;     // 1 / samples that count, 0 when there are none
+};
+
+// Row `ph`, column `pw` of the bins of a RoI. `field` holds the offsets of the bin's class, all x
+// before all y, or is null. `taps_x` and `taps_y` have room for 2 * samples each.
+SNIPER_HOST_DEVICE PsRoiBin psroi_bin(const PsRoiFrame& frame, const PsRoiShape& shape, int ph,
+                                      int pw, const float* field, PsRoiTap* taps_x,
+                                      PsRoiTap* taps_y) {
+  const float bin_width = frame.width / shape.pooled;
+  const float bin_height = frame.height / shape.pooled;
+  float x = static_cast<float>(pw) * bin_width + frame.start_x;
+  float y = static_cast<float>(ph) * bin_height + frame.start_y;
+  if (field) {
+    const int64_t part_plane = static_cast<int64_t>(shape.part) * shape.part;
+    const int64_t cell =
+        static_cast<int64_t>(psroi_part(ph, shape)) * shape.part + psroi_part(pw, shape);
+    x += field[cell] * shape.trans_std * frame.width;
+    y += field[part_plane + cell] * shape.trans_std * frame.height;
+  }
+  PsRoiBin bin;
+  int valid_x = 0, valid_y = 0;
+  bin.taps_x = psroi_axis(x, bin_width, shape.samples, shape.width, taps_x, &valid_x);
+  bin.taps_y = psroi_axis(y, bin_height, shape.samples, shape.height, taps_y, &valid_y);
+  const float count = static_cast<float>(valid_x) * static_cast<float>(valid_y);
+  bin.inverse_count = count > 0.0f ? 1.0f / count : 0.0f;
+  bin.group = psroi_group(ph, shape) * shape.group + psroi_group(pw, shape);
+  return bin;
+}
+
+// Gradient of an offset from the derivative with respect to a shift of the bin; `side` is the
+// RoI's width or height. A RoI of infinite size has no samples, and 0 * infinity must not be added.
+SNIPER_HOST_DEVICE float psroi_offset_grad(float shift, float side, const PsRoiShape& shape) {
+  return shift != 0.0f ? shift * shape.trans_std * side : 0.0f;
+}
+
 // Pools `rois` from `data` into `output`. `trans` may be null. Rows with a batch index outside the
 // batch give zeros.
 void psroi_forward_cpu(const PsRoiShape& shape, const float* data, const float* rois,

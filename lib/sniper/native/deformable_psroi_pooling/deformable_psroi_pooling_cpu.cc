@@ -101,8 +101,6 @@ void locate_roi(const Plan& plan, const float* rois, const float* trans, int64_t
   const PsRoiFrame frame = psroi_frame(rois + row * 5, shape);
   plan.frames[r] = frame;
   if (frame.image < 0) return;
-  const float bin_width = frame.width / shape.pooled;
-  const float bin_height = frame.height / shape.pooled;
   const int64_t part_plane = static_cast<int64_t>(shape.part) * shape.part;
   for (int64_t cls = 0; cls < shape.classes; ++cls) {
     const float* field = trans ? trans + (row * shape.classes + cls) * 2 * part_plane : nullptr;
@@ -110,23 +108,8 @@ void locate_roi(const Plan& plan, const float* rois, const float* trans, int64_t
     for (int ph = 0; ph < shape.pooled; ++ph) {
       for (int pw = 0; pw < shape.pooled; ++pw) {
         const int64_t index = first_bin + static_cast<int64_t>(ph) * shape.pooled + pw;
-        float x = static_cast<float>(pw) * bin_width + frame.start_x;
-        float y = static_cast<float>(ph) * bin_height + frame.start_y;
-        if (field) {
-          const int64_t cell =
-              static_cast<int64_t>(psroi_part(ph, shape)) * shape.part + psroi_part(pw, shape);
-          x += field[cell] * shape.trans_std * frame.width;
-          y += field[part_plane + cell] * shape.trans_std * frame.height;
-        }
         PsRoiTap* taps = plan.taps + index * 2 * plan.taps_per_axis;
-        PsRoiBin& bin = plan.bins[index];
-        int valid_x = 0, valid_y = 0;
-        bin.taps_x = psroi_axis(x, bin_width, shape.samples, shape.width, taps, &valid_x);
-        bin.taps_y = psroi_axis(y, bin_height, shape.samples, shape.height,
-                                taps + plan.taps_per_axis, &valid_y);
-        const float count = static_cast<float>(valid_x) * static_cast<float>(valid_y);
-        bin.inverse_count = count > 0.0f ? 1.0f / count : 0.0f;
-        bin.group = psroi_group(ph, shape) * shape.group + psroi_group(pw, shape);
+        plan.bins[index] = psroi_bin(frame, shape, ph, pw, field, taps, taps + plan.taps_per_axis);
       }
     }
   }
@@ -274,8 +257,8 @@ void collect_trans_grad(const Plan& plan, int64_t r, const float* shift_grad, fl
       for (int64_t block = 0; block < plan.blocks; ++block) {
         const float* shift =
             shift_grad + (((r * shape.classes + cls) * plan.blocks + block) * shape.bins() + b) * 2;
-        field[cell] += shift[0] * shape.trans_std * frame.width;
-        field[part_plane + cell] += shift[1] * shape.trans_std * frame.height;
+        field[cell] += psroi_offset_grad(shift[0], frame.width, shape);
+        field[part_plane + cell] += psroi_offset_grad(shift[1], frame.height, shape);
       }
     }
   }

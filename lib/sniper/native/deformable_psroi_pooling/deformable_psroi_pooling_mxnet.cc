@@ -1,7 +1,9 @@
 // MXNet glue of DeformablePSROIPooling: attributes, shapes, types, dispatch.
 #include "common/attrs.h"
+#include "common/cuda_glue.h"
 #include "common/glue.h"
 #include "deformable_psroi_pooling/deformable_psroi_pooling.h"
+#include "deformable_psroi_pooling/deformable_psroi_pooling_cuda.h"
 
 namespace {
 
@@ -98,41 +100,74 @@ MXReturnValue infer_shape(const RawAttrs& raw, std::vector<Shape>* in, std::vect
   });
 }
 
-MXReturnValue forward(const RawAttrs& raw, std::vector<MXTensor>* inputs,
-                      std::vector<MXTensor>* outputs, const OpResource&) {
+// Calls `pool` as psroi_forward_cpu.
+template <class Pool>
+void run(const RawAttrs& raw, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
+         Pool pool) {
+  const Settings settings = read_attrs(raw);
+  MXTensor* trans = settings.with_trans ? &inputs->at(2) : nullptr;
+  const sniper::PsRoiShape shape =
+      shape_of(settings, inputs->at(0).shape, inputs->at(1).shape, trans ? &trans->shape : nullptr);
+  pool(shape, inputs->at(0).data<float>(), inputs->at(1).data<float>(),
+       trans ? trans->data<float>() : nullptr, outputs->at(0).data<float>());
+}
+
+// Calls `propagate` as psroi_backward_cpu, which leaves the gradient of the rois to the caller.
+// inputs: output gradient, data, rois, [trans,] output; outputs: one gradient per forward input.
+template <class Propagate>
+void run_backward(const RawAttrs& raw, std::vector<MXTensor>* inputs,
+                  std::vector<MXTensor>* outputs, Propagate propagate) {
+  const Settings settings = read_attrs(raw);
+  MXTensor* trans = settings.with_trans ? &inputs->at(3) : nullptr;
+  const sniper::PsRoiShape shape =
+      shape_of(settings, inputs->at(1).shape, inputs->at(2).shape, trans ? &trans->shape : nullptr);
+  propagate(shape, inputs->at(0).data<float>(), inputs->at(1).data<float>(),
+            inputs->at(2).data<float>(), trans ? trans->data<float>() : nullptr,
+            outputs->at(0).data<float>(), trans ? outputs->at(2).data<float>() : nullptr);
+}
+
+MXReturnValue forward_cpu(const RawAttrs& raw, std::vector<MXTensor>* inputs,
+                          std::vector<MXTensor>* outputs, const OpResource&) {
+  return sniper::guarded([&] { run(raw, inputs, outputs, sniper::psroi_forward_cpu); });
+}
+
+MXReturnValue forward_gpu(const RawAttrs& raw, std::vector<MXTensor>* inputs,
+                          std::vector<MXTensor>* outputs, const OpResource& resource) {
   return sniper::guarded([&] {
-    const Settings settings = read_attrs(raw);
-    MXTensor* trans = settings.with_trans ? &inputs->at(2) : nullptr;
-    const sniper::PsRoiShape shape = shape_of(settings, inputs->at(0).shape, inputs->at(1).shape,
-                                              trans ? &trans->shape : nullptr);
-    sniper::psroi_forward_cpu(shape, inputs->at(0).data<float>(), inputs->at(1).data<float>(),
-                              trans ? trans->data<float>() : nullptr, outputs->at(0).data<float>());
+    run(raw, inputs, outputs,
+        SNIPER_GPU_CALL(kName, resource, outputs->at(0), sniper_deformable_psroi_pooling_workspace,
+                        sniper_deformable_psroi_pooling_forward));
   });
 }
 
-// inputs: output gradient, data, rois, [trans,] output; outputs: one gradient per forward input.
-MXReturnValue backward(const RawAttrs& raw, std::vector<MXTensor>* inputs,
-                       std::vector<MXTensor>* outputs, const OpResource&) {
+MXReturnValue backward_cpu(const RawAttrs& raw, std::vector<MXTensor>* inputs,
+                           std::vector<MXTensor>* outputs, const OpResource&) {
   return sniper::guarded([&] {
-    const Settings settings = read_attrs(raw);
-    MXTensor* trans = settings.with_trans ? &inputs->at(3) : nullptr;
-    const sniper::PsRoiShape shape = shape_of(settings, inputs->at(1).shape, inputs->at(2).shape,
-                                              trans ? &trans->shape : nullptr);
-    sniper::psroi_backward_cpu(shape, inputs->at(0).data<float>(), inputs->at(1).data<float>(),
-                               inputs->at(2).data<float>(), trans ? trans->data<float>() : nullptr,
-                               outputs->at(0).data<float>(),
-                               trans ? outputs->at(2).data<float>() : nullptr);
+    run_backward(raw, inputs, outputs, sniper::psroi_backward_cpu);
     MXTensor& rois_grad = outputs->at(1);
     std::memset(rois_grad.data<float>(), 0,
                 static_cast<std::size_t>(rois_grad.size()) * sizeof(float));
   });
 }
 
+MXReturnValue backward_gpu(const RawAttrs& raw, std::vector<MXTensor>* inputs,
+                           std::vector<MXTensor>* outputs, const OpResource& resource) {
+  return sniper::guarded([&] {
+    run_backward(raw, inputs, outputs,
+                 SNIPER_GPU_CALL(kName, resource, outputs->at(0),
+                                 sniper_deformable_psroi_pooling_backward_workspace,
+                                 sniper_deformable_psroi_pooling_backward));
+    sniper::zero_on_gpu(kName, &outputs->at(1), resource);
+  });
+}
+
 }  // namespace
 
 REGISTER_OP(DeformablePSROIPooling)
-    .setForward(forward, "cpu")
-    .setBackward(backward, "cpu")
+    .setForward(forward_cpu, "cpu")
+    .setForward(forward_gpu, "gpu")
+    .setBackward(backward_cpu, "cpu")
+    .setBackward(backward_gpu, "gpu")
     .setParseAttrs(parse_attrs)
     .setInferType(infer_type)
     .setInferShape(infer_shape);

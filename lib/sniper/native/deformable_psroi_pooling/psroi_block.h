@@ -12,13 +12,6 @@ namespace sniper {
 constexpr int kPsRoiWideLanes = 64;
 constexpr int kPsRoiNarrowLanes = 16;
 
-// What a bin needs besides its taps.
-struct PsRoiBin {
-  int32_t taps_x, taps_y;  // numbers of taps
-  int32_t group;           // gh * group + gw
-  float inverse_count;     // 1 / samples that count, 0 when there are none
-};
-
 // What the inner kernels need of one RoI, class and block.
 struct PsRoiBins {
   const PsRoiBin* bins;

@@ -9,13 +9,13 @@ namespace sniper {
 namespace {
 
 struct Scratch {
-  ProposalScratch proposals;
+  NmsScratch proposals;
   std::vector<Box> boxes;
   std::vector<std::uint32_t> indices;
 };
 
-void propose_for_image(const MultiProposalParams& params, int image, const ProposalMaps& maps,
-                       float* rois, float* scores) {
+void propose_for_image(const MultiProposalParams& params, std::int64_t image,
+                       const ProposalMaps& maps, float* rois, float* scores) {
   thread_local Scratch scratch;
   const int post = params.limits.post_nms_top_n;
   scratch.boxes.resize(post);
@@ -42,12 +42,11 @@ void multi_proposal_cpu(const MultiProposalParams& params, const float* cls_prob
                         const float* bbox_pred, const float* im_info, float* rois, float* scores) {
   const std::int64_t count = params.grid.count();
   const std::int64_t post = params.limits.post_nms_top_n;
-#pragma omp parallel for num_threads(thread_count(params.num_images)) schedule(dynamic, 1)
-  for (int image = 0; image < params.num_images; ++image) {
+  parallel_for(params.num_images, [&](std::int64_t image) {
     const ProposalMaps maps{cls_prob + (2 * image + 1) * count, bbox_pred + 4 * image * count,
                             params.grid, im_info[3 * image], im_info[3 * image + 1]};
     propose_for_image(params, image, maps, rois + 5 * image * post, scores + image * post);
-  }
+  });
 }
 
 }  // namespace sniper

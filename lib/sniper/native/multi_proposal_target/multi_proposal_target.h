@@ -1,8 +1,9 @@
 // MultiProposalTarget: proposals of a training batch with labels and box targets (2018 GPU
-// behaviour).
+// behaviour). MultiProposalTargetMask shares all of it but the rules below.
 #ifndef SNIPER_NATIVE_MULTI_PROPOSAL_TARGET_MULTI_PROPOSAL_TARGET_H_
 #define SNIPER_NATIVE_MULTI_PROPOSAL_TARGET_MULTI_PROPOSAL_TARGET_H_
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 
@@ -17,14 +18,31 @@ constexpr float kForegroundOverlap = 0.5f;  // a label needs more
 constexpr float kCentreMultiplier = 10.0f;  // 1 / standard deviation of dx and dy
 constexpr float kSizeMultiplier = 5.0f;     // of dw and dh
 constexpr float kTargetEpsilon = 1e-7f;
+constexpr float kLargestGtCoordinate = 1e9f;  // px
+
+// Conventions of the target operators; plain data. The first three are attributes, the others tell
+// the two operators apart.
+struct TargetRules {
+  bool legacy_gt_centre;     // the GT centre lies half a pixel too far right and down
+  bool legacy_areas;         // areas without the +1 that the intersection has
+  bool legacy_min_size;      // discard only boxes short on both sides, sides without +1
+  bool gt_slots_descending;  // GT j takes slot post - 1 - j instead of post - G + j
+  bool gt_range_closed;      // a GT of exactly the upper bound's area joins the proposals
+  bool fill_depends_on_image;
+};
+
+// The rules of 2018.
+SNIPER_HOST_DEVICE TargetRules multi_proposal_target_rules() {
+  return {true, true, true, false, true, true};
+}
 
 struct MultiProposalTargetParams {
   int num_images;
   int max_gt;  // rows of gt_boxes per image
   AnchorGrid grid;
   ProposalLimits limits;
-  float min_size;         // px
-  bool legacy_gt_centre;  // the GT centre lies half a pixel too far right and down, as in 2018
+  float min_size;  // px
+  TargetRules rules;
 };
 
 // Lower and upper box area of a valid range (square roots are given).
@@ -36,50 +54,86 @@ SNIPER_HOST_DEVICE AreaRange area_range(const float* valid_range) {
   return {valid_range[0] * valid_range[0], valid_range[1] * valid_range[1]};
 }
 
-// Which boxes take part, and their areas: no +1, and thin boxes survive (2018 behaviour).
+// The area that enters overlaps (NMS and labels).
+SNIPER_HOST_DEVICE float overlap_area(const Box& box, const TargetRules& rules) {
+  return rules.legacy_areas ? area_plain(box) : area_inclusive(box);
+}
+
+// Which boxes take part, and their areas. The valid range holds for areas without +1.
 struct MultiProposalTargetPolicy {
   float min_size;
   AreaRange range;
+  TargetRules rules;
 
   SNIPER_HOST_DEVICE bool accepts(const Box& box) const {
-    if (box.x2 - box.x1 < min_size && box.y2 - box.y1 < min_size) return false;
+    const float width = box.x2 - box.x1;
+    const float height = box.y2 - box.y1;
+    const bool too_small = rules.legacy_min_size
+                               ? width < min_size && height < min_size
+                               : width + 1.0f < min_size || height + 1.0f < min_size;
     const float size = area_plain(box);
-    return size >= range.low && size < range.high;
+    return !too_small && size >= range.low && size < range.high;
   }
-  SNIPER_HOST_DEVICE float area(const Box& box) const { return area_plain(box); }
+  SNIPER_HOST_DEVICE float area(const Box& box) const { return overlap_area(box, rules); }
 };
 
-// Whether a GT box joins the proposals of its image; the upper bound is closed here.
-SNIPER_HOST_DEVICE bool gt_joins(const Box& gt, const AreaRange& range) {
+// Whether a GT box joins the proposals of its image.
+SNIPER_HOST_DEVICE bool gt_joins(const Box& gt, const AreaRange& range, const TargetRules& rules) {
   const float size = area_plain(gt);
-  return size >= range.low && size <= range.high;
+  return size >= range.low && (size < range.high || (rules.gt_range_closed && size == range.high));
 }
 
-// Rows of gt_boxes hold x1, y1, x2, y2, class; unused rows have class -1.
-SNIPER_HOST_DEVICE bool gt_is_used(const float* row) { return row[4] >= 0.0f; }
+// Rows of gt_boxes hold x1, y1, x2, y2, class; unused rows have class -1. Rows that are not finite,
+// or so far out that arithmetic with them overflows, are not used either.
+SNIPER_HOST_DEVICE bool gt_is_used(const float* row) {
+  for (int i = 0; i < 4; ++i) {
+    if (!(std::fabs(row[i]) <= kLargestGtCoordinate)) return false;
+  }
+  return row[4] >= 0.0f && is_finite(row[4]);
+}
+
+// Slot that the `j`-th of `num_gt` used GT rows takes among `post` when it joins; negative: none.
+SNIPER_HOST_DEVICE int gt_slot(int j, int num_gt, int post, const TargetRules& rules) {
+  return rules.gt_slots_descending ? post - 1 - j : post - num_gt + j;
+}
 
 // The box of a slot that no proposal filled. `anchors` is A * h * w.
-SNIPER_HOST_DEVICE Box fill_box(std::int64_t image, std::int64_t anchors, std::int64_t slot) {
-  const float corner = static_cast<float>((image * anchors + slot) % 100);
+SNIPER_HOST_DEVICE Box fill_box(std::int64_t image, std::int64_t anchors, std::int64_t slot,
+                                const TargetRules& rules) {
+  const std::int64_t first = rules.fill_depends_on_image ? image * anchors : 0;
+  const float corner = static_cast<float>((first + slot) % 100);
   return {corner, corner, corner + 200.0f, corner + 200.0f};
 }
 
-// Overlap for the labels: +1 in the intersection but not in the areas, so that it may exceed 1, be
-// negative or infinite for tiny boxes (2018 behaviour).
-SNIPER_HOST_DEVICE float label_overlap(const Box& gt, float gt_area, const Box& roi,
-                                       float roi_area) {
+// A union has to be larger than this, or the boxes do not overlap. With legacy areas every union
+// counts.
+SNIPER_HOST_DEVICE float least_union(const TargetRules& rules) {
+  return rules.legacy_areas ? -FLT_MAX : 0.0f;
+}
+
+// Overlap for the labels, areas from overlap_area. With legacy areas it may exceed 1, be negative
+// or infinite for tiny boxes (2018 behaviour). The division stands under no condition, so that
+// loops over it become SIMD.
+SNIPER_HOST_DEVICE float label_overlap(const Box& gt, float gt_area, const Box& roi, float roi_area,
+                                       float least_union) {
   const float inter = intersection(gt, roi);
-  return inter / (gt_area + roi_area - inter);
+  const float joint = gt_area + roi_area - inter;
+  return inter / (joint > least_union ? joint : FLT_MAX);
+}
+
+SNIPER_HOST_DEVICE float label_overlap(const Box& gt, float gt_area, const Box& roi, float roi_area,
+                                       const TargetRules& rules) {
+  return label_overlap(gt, gt_area, roi, roi_area, least_union(rules));
 }
 
 // Normalised regression target of `roi` towards `gt`, four values.
-SNIPER_HOST_DEVICE void encode_target(const Box& gt, const Box& roi, bool legacy_gt_centre,
+SNIPER_HOST_DEVICE void encode_target(const Box& gt, const Box& roi, const TargetRules& rules,
                                       float* target) {
   const float gt_width = gt.x2 - gt.x1 + 1.0f;
   const float gt_height = gt.y2 - gt.y1 + 1.0f;
   const float width = roi.x2 - roi.x1 + 1.0f;
   const float height = roi.y2 - roi.y1 + 1.0f;
-  const float shift = legacy_gt_centre ? 0.0f : 1.0f;
+  const float shift = rules.legacy_gt_centre ? 0.0f : 1.0f;
   const float gt_x = gt.x1 + 0.5f * (gt_width - shift);
   const float gt_y = gt.y1 + 0.5f * (gt_height - shift);
   const float centre_x = roi.x1 + 0.5f * (width - 1.0f);
@@ -92,11 +146,12 @@ SNIPER_HOST_DEVICE void encode_target(const Box& gt, const Box& roi, bool legacy
 
 // cls_prob (N, 2, A*h, w), bbox_pred (N, 4A, h, w), im_info (N, 3), gt_boxes (N, max_gt, 5),
 // valid_ranges (N, 2) = limits of sqrt(area) in px. Writes rois (N * post, 5), label (N * post),
-// target (N * post, 4) and weight (N * post, 4). Without GT all labels are 0 (background).
+// target (N * post, 4), weight (N * post, 4) and, unless null, matches (N * post): the row of
+// gt_boxes that gave the label, -1 for background. Without GT all labels are 0 (background).
 void multi_proposal_target_cpu(const MultiProposalTargetParams& params, const float* cls_prob,
                                const float* bbox_pred, const float* im_info, const float* gt_boxes,
                                const float* valid_ranges, float* rois, float* label, float* target,
-                               float* weight);
+                               float* weight, std::int32_t* matches);
 
 }  // namespace sniper
 

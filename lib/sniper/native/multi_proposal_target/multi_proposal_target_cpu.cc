@@ -13,7 +13,7 @@ struct Matches {
   std::vector<float> x1, y1, x2, y2, area, overlap;
   std::vector<int> gt;  // row of gt_boxes, -1: background
 
-  void start(const Box* rois, int count) {
+  void start(const Box* rois, int count, const TargetRules& rules) {
     for (std::vector<float>* column : {&x1, &y1, &x2, &y2, &area}) column->resize(count);
     overlap.assign(count, kForegroundOverlap);
     gt.assign(count, -1);
@@ -22,92 +22,111 @@ struct Matches {
       y1[i] = rois[i].y1;
       x2[i] = rois[i].x2;
       y2[i] = rois[i].y2;
-      area[i] = area_plain(rois[i]);
+      area[i] = overlap_area(rois[i], rules);
     }
   }
 };
 
 struct Scratch {
-  ProposalScratch proposals;
+  NmsScratch proposals;
   std::vector<Box> boxes;
   std::vector<std::uint32_t> indices;
   std::vector<int> gt_rows;
   Matches matches;
 };
 
-// Gives GT `row` to every roi that overlaps it more than the GT before it.
+// Gives GT `row` to every roi that overlaps it more than the GT before it. A loop without a switch
+// of the rules in sight, so that it becomes SIMD.
 SNIPER_TARGET_CLONES
-void match_gt(const Box& gt, int row, int count, const float* x1, const float* y1, const float* x2,
-              const float* y2, const float* area, float* best, int* best_row) {
-  const float gt_area = area_plain(gt);
+void match_gt(const Box& gt, float gt_area, float least_union, int row, int count, const float* x1,
+              const float* y1, const float* x2, const float* y2, const float* area, float* best,
+              int* best_row) {
   for (int i = 0; i < count; ++i) {
-    const float overlap = label_overlap(gt, gt_area, {x1[i], y1[i], x2[i], y2[i]}, area[i]);
-    const bool better = overlap > best[i];
-    best[i] = better ? overlap : best[i];
-    best_row[i] = better ? row : best_row[i];
+    const float overlap =
+        label_overlap(gt, gt_area, {x1[i], y1[i], x2[i], y2[i]}, area[i], least_union);
+    const float best_before = best[i];
+    const int row_before = best_row[i];
+    const bool better = overlap > best_before;
+    best[i] = better ? overlap : best_before;
+    best_row[i] = better ? row : row_before;
   }
 }
 
 Box gt_box(const float* gt_boxes, int row) {
-  const float* values = gt_boxes + 5 * row;
+  const float* values = gt_boxes + 5 * static_cast<std::int64_t>(row);
   return {values[0], values[1], values[2], values[3]};
 }
 
-// Overwrites the last slots with the GT boxes in the valid range, GT j in slot post - G + j.
-void append_gt(const float* gt_boxes, const std::vector<int>& gt_rows, const AreaRange& range,
-               std::vector<Box>* boxes) {
-  const int num_gt = static_cast<int>(gt_rows.size());
-  const int first_slot = static_cast<int>(boxes->size()) - num_gt;
-  for (int j = std::max(0, -first_slot); j < num_gt; ++j) {
-    const Box gt = gt_box(gt_boxes, gt_rows[j]);
-    if (gt_joins(gt, range)) (*boxes)[first_slot + j] = gt;
+// What one image brings along.
+struct TargetImage {
+  std::int64_t index;
+  ProposalMaps maps;
+  const float* gt_boxes;
+  AreaRange range;
+};
+
+// Proposals, fill boxes, and over them the GT boxes in the valid range.
+void choose_boxes(const MultiProposalTargetParams& params, const TargetImage& image,
+                  Scratch* scratch) {
+  const int post = params.limits.post_nms_top_n;
+  std::vector<Box>& boxes = scratch->boxes;
+  boxes.resize(post);
+  scratch->indices.resize(post);
+  const MultiProposalTargetPolicy policy{params.min_size, image.range, params.rules};
+  const int num_kept = select_proposals(image.maps, params.limits, policy, &scratch->proposals,
+                                        boxes.data(), scratch->indices.data());
+  for (int i = num_kept; i < post; ++i) {
+    boxes[i] = fill_box(image.index, params.grid.count(), i, params.rules);
+  }
+  const int num_gt = static_cast<int>(scratch->gt_rows.size());
+  for (int j = 0; j < num_gt; ++j) {
+    const int slot = gt_slot(j, num_gt, post, params.rules);
+    const Box gt = gt_box(image.gt_boxes, scratch->gt_rows[j]);
+    if (slot >= 0 && gt_joins(gt, image.range, params.rules)) boxes[slot] = gt;
   }
 }
 
-void target_for_image(const MultiProposalTargetParams& params, int image, const ProposalMaps& maps,
-                      const float* gt_boxes, const float* valid_range, float* rois, float* label,
-                      float* target, float* weight) {
-  thread_local Scratch scratch;
+void match_boxes(const MultiProposalTargetParams& params, const TargetImage& image,
+                 Scratch* scratch) {
+  Matches& matches = scratch->matches;
   const int post = params.limits.post_nms_top_n;
-  const AreaRange range = area_range(valid_range);
-  std::vector<Box>& boxes = scratch.boxes;
-  boxes.resize(post);
-  scratch.indices.resize(post);
-  const int num_kept =
-      select_proposals(maps, params.limits, MultiProposalTargetPolicy{params.min_size, range},
-                       &scratch.proposals, boxes.data(), scratch.indices.data());
-  for (int i = num_kept; i < post; ++i) boxes[i] = fill_box(image, params.grid.count(), i);
+  matches.start(scratch->boxes.data(), post, params.rules);
+  const float least = least_union(params.rules);
+  for (const int row : scratch->gt_rows) {
+    const Box gt = gt_box(image.gt_boxes, row);
+    match_gt(gt, overlap_area(gt, params.rules), least, row, post, matches.x1.data(),
+             matches.y1.data(), matches.x2.data(), matches.y2.data(), matches.area.data(),
+             matches.overlap.data(), matches.gt.data());
+  }
+}
 
+void target_for_image(const MultiProposalTargetParams& params, const TargetImage& image,
+                      float* rois, float* label, float* target, float* weight,
+                      std::int32_t* matches) {
+  thread_local Scratch scratch;
   scratch.gt_rows.clear();
   for (int row = 0; row < params.max_gt; ++row) {
-    if (gt_is_used(gt_boxes + 5 * row)) scratch.gt_rows.push_back(row);
+    if (gt_is_used(image.gt_boxes + 5 * static_cast<std::int64_t>(row))) {
+      scratch.gt_rows.push_back(row);
+    }
   }
-  append_gt(gt_boxes, scratch.gt_rows, range, &boxes);
-
-  Matches& matches = scratch.matches;
-  matches.start(boxes.data(), post);
-  for (const int row : scratch.gt_rows) {
-    match_gt(gt_box(gt_boxes, row), row, post, matches.x1.data(), matches.y1.data(),
-             matches.x2.data(), matches.y2.data(), matches.area.data(), matches.overlap.data(),
-             matches.gt.data());
-  }
-
-  for (int i = 0; i < post; ++i) {
-    const Box& box = boxes[i];
+  choose_boxes(params, image, &scratch);
+  match_boxes(params, image, &scratch);
+  for (std::int64_t i = 0; i < params.limits.post_nms_top_n; ++i) {
+    const Box& box = scratch.boxes[i];
     float* row = rois + 5 * i;
-    row[0] = static_cast<float>(image);
+    row[0] = static_cast<float>(image.index);
     row[1] = box.x1;
     row[2] = box.y1;
     row[3] = box.x2;
     row[4] = box.y2;
-    const int gt = matches.gt[i];
+    const int gt = scratch.matches.gt[i];
     const bool foreground = gt >= 0;
-    label[i] = foreground ? gt_boxes[5 * gt + 4] : 0.0f;
+    label[i] = foreground ? image.gt_boxes[5 * static_cast<std::int64_t>(gt) + 4] : 0.0f;
     std::fill_n(target + 4 * i, 4, 1.0f);
     std::fill_n(weight + 4 * i, 4, foreground ? 1.0f : 0.0f);
-    if (foreground) {
-      encode_target(gt_box(gt_boxes, gt), box, params.legacy_gt_centre, target + 4 * i);
-    }
+    if (foreground) encode_target(gt_box(image.gt_boxes, gt), box, params.rules, target + 4 * i);
+    if (matches != nullptr) matches[i] = gt;
   }
 }
 
@@ -116,19 +135,19 @@ void target_for_image(const MultiProposalTargetParams& params, int image, const 
 void multi_proposal_target_cpu(const MultiProposalTargetParams& params, const float* cls_prob,
                                const float* bbox_pred, const float* im_info, const float* gt_boxes,
                                const float* valid_ranges, float* rois, float* label, float* target,
-                               float* weight) {
+                               float* weight, std::int32_t* matches) {
   const std::int64_t count = params.grid.count();
   const std::int64_t post = params.limits.post_nms_top_n;
-#pragma omp parallel for num_threads(thread_count(params.num_images)) schedule(dynamic, 1)
-  for (int image = 0; image < params.num_images; ++image) {
-    const ProposalMaps maps{cls_prob + (2 * image + 1) * count, bbox_pred + 4 * image * count,
-                            params.grid, im_info[3 * image], im_info[3 * image + 1]};
-    const std::int64_t first = image * post;
-    target_for_image(params, image, maps,
-                     gt_boxes + static_cast<std::int64_t>(image) * params.max_gt * 5,
-                     valid_ranges + 2 * image, rois + 5 * first, label + first, target + 4 * first,
-                     weight + 4 * first);
-  }
+  parallel_for(params.num_images, [&](std::int64_t n) {
+    const TargetImage image{n,
+                            {cls_prob + (2 * n + 1) * count, bbox_pred + 4 * n * count, params.grid,
+                             im_info[3 * n], im_info[3 * n + 1]},
+                            gt_boxes + n * params.max_gt * 5,
+                            area_range(valid_ranges + 2 * n)};
+    const std::int64_t first = n * post;
+    target_for_image(params, image, rois + 5 * first, label + first, target + 4 * first,
+                     weight + 4 * first, matches == nullptr ? nullptr : matches + first);
+  });
 }
 
 }  // namespace sniper

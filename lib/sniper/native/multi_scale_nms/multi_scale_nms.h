@@ -28,6 +28,23 @@ SNIPER_HOST_DEVICE float soft_exponent(float overlap, float inverse_sigma) {
   return smaller(overlap * overlap * inverse_sigma, 87.0f);
 }
 
+// Overlap (IoU) of a row with a selected one, from the intersection and the areas (+1 sides); 0 for
+// an empty union.
+SNIPER_HOST_DEVICE float soft_overlap(float inter, float chosen_area, float area) {
+  const float ratio = inter / (chosen_area + area - inter);
+  return ratio > 0.0f ? ratio : 0.0f;
+}
+
+constexpr float kMaxNmsIndex = 16777216.0f;  // float32 counts exactly up to here
+
+// The level, class or image that a float32 tensor of the graph holds; -1 for anything but an
+// integer from 0 to kMaxNmsIndex.
+SNIPER_HOST_DEVICE int32_t nms_index(float value) {
+  if (!(value >= 0.0f && value <= kMaxNmsIndex)) return -1;
+  const int32_t index = static_cast<int32_t>(value);
+  return static_cast<float>(index) == value ? index : -1;
+}
+
 struct NmsSettings {
   float sigma;          // of soft-NMS; used when nms_threshold <= 0
   float nms_threshold;  // of hard NMS; used when > 0
@@ -46,6 +63,13 @@ struct NmsRequest {
   int64_t max_per_image;  // <= 0: no limit
 };
 
+// One call of the CUDA launcher.
+struct MultiScaleNmsParams {
+  int64_t count, num_levels;
+  NmsSettings settings;
+  int64_t max_per_image;  // <= 0: no limit
+};
+
 // Gaussian soft-NMS of one class: rows in the order of selection, in place. Returns how many.
 //
 // Repeatedly the row with the highest score (the first one on ties) changes places with the first
@@ -54,9 +78,11 @@ struct NmsRequest {
 // Rows that are not finite are dropped first.
 int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score);
 
-// Greedy NMS of one class: the kept rows, best first, ties by row. A row is suppressed when its IoU
-// (+1 sides) with a kept row is greater than `threshold`. Rows that are not finite are dropped.
-std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float threshold);
+// Greedy NMS of one class: the kept rows, best first, ties by row; at most `max_output` when that
+// is not negative. A row is suppressed when its IoU (+1 sides) with a kept row is greater than
+// `threshold`. Rows that are not finite are dropped.
+std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float threshold,
+                                  int64_t max_output);
 
 // Filters, suppresses and limits the detections of many images and classes. Output rows are grouped
 // by image, then class, then order of selection; the buffers have room for `count` rows. Returns

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "common/nms.h"
+#include "common/greedy_nms.h"
 #include "common/parallel.h"
 #include "multi_scale_nms/multi_scale_nms.h"
 
@@ -71,7 +71,7 @@ int64_t suppress(const NmsSettings& settings, float* dets, int64_t count) {
   }
   const std::vector<float> original(dets, dets + count * kDetection);
   int64_t kept = 0;
-  for (const int64_t row : hard_nms_cpu(original.data(), count, settings.nms_threshold)) {
+  for (const int64_t row : hard_nms_cpu(original.data(), count, settings.nms_threshold, -1)) {
     std::copy_n(original.data() + row * kDetection, kDetection, dets + kept++ * kDetection);
   }
   return kept;
@@ -96,22 +96,31 @@ float image_threshold(const std::vector<Group>& groups, std::size_t first, std::
 
 }  // namespace
 
-std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float threshold) {
-  std::vector<int64_t> order;
-  order.reserve(static_cast<std::size_t>(count));
+std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float threshold,
+                                  int64_t max_output) {
+  if (count > std::numeric_limits<std::uint32_t>::max()) {
+    throw std::invalid_argument("NMS: got " + std::to_string(count) +
+                                " rows, expected at most 4294967295.");
+  }
+  thread_local NmsScratch scratch;
+  thread_local std::vector<float> scores;
+  scores.resize(static_cast<std::size_t>(count));
   for (int64_t n = 0; n < count; ++n) {
-    const float* det = dets + n * kDetection;
-    if (is_finite(box_of(det)) && is_finite(det[4])) order.push_back(n);
+    scores[static_cast<std::size_t>(n)] = dets[n * kDetection + 4];
   }
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return dets[a * kDetection + 4] > dets[b * kDetection + 4];
-  });
-  KeptBoxes kept(threshold);
+  const auto load = [dets](const std::uint32_t* indices, int size, NmsTile* tile) {
+    for (int i = 0; i < size; ++i) {
+      const Box box = box_of(dets + indices[i] * kDetection);
+      tile->box[i] = box;
+      tile->area[i] = area_inclusive(box);
+      tile->usable[i] = is_finite(box);
+    }
+  };
   std::vector<int64_t> rows;
-  for (const int64_t n : order) {
-    const Box box = box_of(dets + n * kDetection);
-    if (kept.offer(box, area_inclusive(box))) rows.push_back(n);
-  }
+  const auto keep = [&rows](std::uint32_t row, const Box&) { rows.push_back(row); };
+  const GreedyNms limits = {count, max_output < 0 ? count : max_output, threshold,
+                            -std::numeric_limits<float>::infinity(), /*areas_with_one=*/true};
+  greedy_nms(limits, scores.data(), count, load, keep, &scratch);
   return rows;
 }
 
@@ -121,8 +130,7 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
   std::vector<Group> groups = make_groups(request, &rows);
   std::vector<float> dets(rows.size() * kDetection);
   const int64_t num_groups = static_cast<int64_t>(groups.size());
-#pragma omp parallel for schedule(dynamic) num_threads(thread_count(num_groups))
-  for (int64_t g = 0; g < num_groups; ++g) {
+  parallel_for(num_groups, [&](int64_t g) {
     Group& group = groups[static_cast<std::size_t>(g)];
     float* own = dets.data() + group.begin * kDetection;
     for (int64_t k = 0; k < group.count; ++k) {
@@ -130,7 +138,7 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
       std::copy_n(request.dets + row * kDetection, kDetection, own + k * kDetection);
     }
     group.count = suppress(request.settings, own, group.count);
-  }
+  });
   int64_t written = 0;
   for (std::size_t first = 0; first < groups.size();) {
     std::size_t last = first;

@@ -2,8 +2,10 @@
 #include <algorithm>
 
 #include "common/attrs.h"
+#include "common/cuda_glue.h"
 #include "common/glue.h"
 #include "multi_scale_nms/multi_scale_nms.h"
+#include "multi_scale_nms/multi_scale_nms_cuda.h"
 
 namespace {
 
@@ -15,7 +17,6 @@ using sniper::Shape;
 
 constexpr char kName[] = "MultiScaleNMS";
 constexpr long long kMaxCount = 1 << 30;
-constexpr float kMaxIndex = 16777216.0f;  // float32 counts exactly up to here
 constexpr float kPadding = -1.0f;
 
 struct Settings {
@@ -70,12 +71,12 @@ MXReturnValue infer_shape(const RawAttrs&, std::vector<Shape>* in, std::vector<S
 }
 
 int32_t to_index(const char* name, float value) {
-  if (!(value >= 0.0f && value <= kMaxIndex &&
-        value == static_cast<float>(static_cast<int32_t>(value)))) {
+  const int32_t index = sniper::nms_index(value);
+  if (index < 0) {
     throw std::runtime_error(std::string(kName) + ": input '" + name + "' holds " +
                              std::to_string(value) + ", expected integers from 0 to 16777216.");
   }
-  return static_cast<int32_t>(value);
+  return index;
 }
 
 // The rows of the graph's tensors without the padding (image < 0), with integer indices.
@@ -101,8 +102,8 @@ Rows real_rows(std::vector<MXTensor>* inputs) {
   return rows;
 }
 
-MXReturnValue forward(const RawAttrs& raw, std::vector<MXTensor>* inputs,
-                      std::vector<MXTensor>* outputs, const OpResource&) {
+MXReturnValue forward_cpu(const RawAttrs& raw, std::vector<MXTensor>* inputs,
+                          std::vector<MXTensor>* outputs, const OpResource&) {
   return sniper::guarded([&] {
     const Settings settings = read_attrs(raw);
     const Rows rows = real_rows(inputs);
@@ -129,11 +130,31 @@ MXReturnValue forward(const RawAttrs& raw, std::vector<MXTensor>* inputs,
   });
 }
 
+// The device's errors would come too late for a sentence: rows with a level, class or image that is
+// no index are dropped.
+MXReturnValue forward_gpu(const RawAttrs& raw, std::vector<MXTensor>* inputs,
+                          std::vector<MXTensor>* outputs, const OpResource& resource) {
+  return sniper::guarded([&] {
+    const Settings settings = read_attrs(raw);
+    const sniper::MultiScaleNmsParams params = {inputs->at(0).shape[0], inputs->at(4).shape[0],
+                                                settings.nms, settings.max_per_image};
+    const auto merge =
+        SNIPER_GPU_CALL(kName, resource, outputs->at(0), sniper_multi_scale_nms_workspace,
+                        sniper_multi_scale_nms_forward);
+    merge(params, inputs->at(0).data<float>(), inputs->at(1).data<float>(),
+          inputs->at(2).data<float>(), inputs->at(3).data<float>(), inputs->at(4).data<float>(),
+          outputs->at(0).data<float>(), outputs->at(1).data<float>(), outputs->at(2).data<float>(),
+          outputs->at(3).data<float>());
+  });
+}
+
 }  // namespace
 
 REGISTER_OP(MultiScaleNMS)
-    .setForward(forward, "cpu")
+    .setForward(forward_cpu, "cpu")
+    .setForward(forward_gpu, "gpu")
     .setBackward(sniper::zero_backward, "cpu")
+    .setBackward(sniper::zero_backward_gpu<kName>, "gpu")
     .setParseAttrs(parse_attrs)
     .setInferType(infer_type)
     .setInferShape(infer_shape);

@@ -1,0 +1,191 @@
+"""Fronts of the proposal operators of training: RPN maps and ground truth in, targets out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Optional
+
+from sniper.ops.checks import Tensor, flag, frontend, integer, require_tensor
+from sniper.ops.library import load_library
+from sniper.ops.proposals import MAX_ROIS, map_shape, proposal_attributes
+from sniper.ops.wiring import blocked, named, named_outputs
+
+SUFFIXES = ("rois", "label", "bbox_target", "bbox_weight")
+MASK_SUFFIXES = (*SUFFIXES, "mask_rois", "mask_ids")
+
+
+def multi_proposal_target(
+    cls_prob: Tensor,
+    bbox_pred: Tensor,
+    im_info: Tensor,
+    gt_boxes: Tensor,
+    valid_ranges: Tensor,
+    *,
+    scales: Iterable[float],
+    ratios: Iterable[float],
+    feature_stride: int,
+    pre_nms_top_n: int = -1,
+    post_nms_top_n: int = 300,
+    nms_thresh: float = 0.7,
+    min_size: float = 3,
+    legacy_gt_centre: bool = True,
+    legacy_areas: bool = True,
+    legacy_min_size: bool = True,
+    name: str = "multi_proposal_target",
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training proposals inside the valid range, labelled, with box targets (no gradient).
+
+    2018 GPU behaviour by default; GT boxes inside the valid range take the last rows.
+
+    Args:
+        cls_prob: (N, 2, A * h, w), plane 1 is the foreground probability.
+        bbox_pred: (N, 4A, h, w).
+        im_info: (N, 3), height and width in px.
+        gt_boxes: (N, rows, 5), x1, y1, x2, y2 in px and class; unused rows have class -1. Rows that
+            are not finite or lie beyond 1e9 px are not used either.
+        valid_ranges: (N, 2), limits of sqrt(area) in px: low <= sqrt(area) < high.
+        scales: anchor sides in units of the stride.
+        ratios: height / width of the anchors.
+        feature_stride: px per cell.
+        pre_nms_top_n: best boxes that enter the NMS; -1 means all.
+        post_nms_top_n: rows per image in the result.
+        nms_thresh: a box is dropped when its overlap with a better one exceeds this.
+        min_size: px.
+        legacy_gt_centre: True puts the GT centre half a pixel too far right and down, as in 2018.
+        legacy_areas: True leaves the +1 that the sides of an intersection have out of the areas (of
+            NMS and labels), so that small boxes overlap too much, as in 2018.
+        legacy_min_size: True drops only boxes with both sides (without +1) below `min_size`, as in
+            2018; False drops boxes with either side (with +1) below it, like `multi_proposal`.
+        name: names the symbol's outputs `<name>_rois_output`, `<name>_label_output`,
+            `<name>_bbox_target_output` and `<name>_bbox_weight_output`.
+
+    Returns:
+        rois (N * post, 5), label (N * post, 1) with 0 for background, bbox_target (N * post, 4)
+        divided by the standard deviations (.1, .1, .2, .2), bbox_weight (N * post, 4). Rows that
+        no proposal fills hold a deterministic 200 px box. Without GT every label is 0.
+
+    Raises:
+        OpsError: a tensor or an argument is wrong, or the library is missing.
+    """
+    op = "multi_proposal_target"
+    tensors = {
+        "cls_prob": cls_prob,
+        "bbox_pred": bbox_pred,
+        "im_info": im_info,
+        "gt_boxes": gt_boxes,
+        "valid_ranges": valid_ranges,
+    }
+    front = frontend(op, **tensors)
+    attributes = {
+        **proposal_attributes(
+            op, scales, ratios, feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size
+        ),
+        **_legacy(op, legacy_gt_centre, legacy_areas, legacy_min_size),
+    }
+    _require_tensors(op, tensors, attributes)
+    load_library()
+    outputs = front.MultiProposalTarget(
+        *blocked(front, *tensors.values()), **attributes, **named(front, name)
+    )
+    return named_outputs(front, outputs, [f"{name}_{suffix}" for suffix in SUFFIXES])
+
+
+def multi_proposal_target_mask(
+    cls_prob: Tensor,
+    bbox_pred: Tensor,
+    im_info: Tensor,
+    gt_boxes: Tensor,
+    valid_ranges: Tensor,
+    *,
+    scales: Iterable[float],
+    ratios: Iterable[float],
+    feature_stride: int,
+    pre_nms_top_n: int = 6000,
+    post_nms_top_n: int = 300,
+    nms_thresh: float = 0.7,
+    min_size: float = 3,
+    max_masks: int = 50,
+    legacy_gt_centre: bool = True,
+    legacy_areas: bool = True,
+    legacy_min_size: bool = True,
+    name: str = "multi_proposal_target_mask",
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`multi_proposal_target` plus the positive rois that the mask head trains on (no gradient).
+
+    2018 GPU behaviour, which differs from `multi_proposal_target` in details: GT j takes row
+    post - 1 - j of its image, a GT as large as the upper end of the valid range does not join the
+    proposals, and the boxes in rows without a proposal are the same for every image.
+
+    Args:
+        cls_prob: as for `multi_proposal_target`, like all arguments that are not listed here.
+        bbox_pred: (N, 4A, h, w).
+        im_info: (N, 3).
+        gt_boxes: (N, rows, 5).
+        valid_ranges: (N, 2).
+        scales: anchor sides in units of the stride.
+        ratios: height / width of the anchors.
+        feature_stride: px per cell.
+        pre_nms_top_n: best boxes that enter the NMS; -1 means all.
+        post_nms_top_n: rows per image in the first four results.
+        nms_thresh: a box is dropped when its overlap with a better one exceeds this.
+        min_size: px.
+        max_masks: rows per image in the last two results. The batch shares them: they are filled in
+            the order of the rois, so that late images get none when early ones have many positives.
+        legacy_gt_centre: as for `multi_proposal_target`.
+        legacy_areas: as for `multi_proposal_target`.
+        legacy_min_size: as for `multi_proposal_target`.
+        name: names the symbol's outputs `<name>_rois_output`, `<name>_label_output`,
+            `<name>_bbox_target_output`, `<name>_bbox_weight_output`, `<name>_mask_rois_output` and
+            `<name>_mask_ids_output`.
+
+    Returns:
+        rois, label, bbox_target and bbox_weight of `multi_proposal_target`; mask_rois
+        (N * max_masks, 5), copies of rois with a label above 0; mask_ids (N * max_masks, 1), the
+        rows of `gt_boxes` that gave the labels, -1 in rows that no roi fills.
+
+    Raises:
+        OpsError: a tensor or an argument is wrong, or the library is missing.
+    """
+    op = "multi_proposal_target_mask"
+    tensors = {
+        "cls_prob": cls_prob,
+        "bbox_pred": bbox_pred,
+        "im_info": im_info,
+        "gt_boxes": gt_boxes,
+        "valid_ranges": valid_ranges,
+    }
+    front = frontend(op, **tensors)
+    attributes = {
+        **proposal_attributes(
+            op, scales, ratios, feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size
+        ),
+        **_legacy(op, legacy_gt_centre, legacy_areas, legacy_min_size),
+        "max_masks": integer(op, "max_masks", max_masks, 1, MAX_ROIS),
+    }
+    _require_tensors(op, tensors, attributes)
+    load_library()
+    outputs = front.MultiProposalTargetMask(
+        *blocked(front, *tensors.values()), **attributes, **named(front, name)
+    )
+    return named_outputs(front, outputs, [f"{name}_{suffix}" for suffix in MASK_SUFFIXES])
+
+
+def _legacy(op: str, gt_centre: bool, areas: bool, min_size: bool) -> dict[str, bool]:
+    """The checked attributes that select the quirks of 2018."""
+    return {
+        "legacy_gt_centre": flag(op, "legacy_gt_centre", gt_centre),
+        "legacy_areas": flag(op, "legacy_areas", areas),
+        "legacy_min_size": flag(op, "legacy_min_size", min_size),
+    }
+
+
+def _require_tensors(op: str, tensors: dict[str, Tensor], attributes: dict[str, Any]) -> None:
+    """Checks the five NDArrays against each other and against the number of anchors."""
+    anchors = len(attributes["scales"]) * len(attributes["ratios"])
+    require_tensor(op, "bbox_pred", tensors["bbox_pred"], (None, 4 * anchors, None, None))
+    images, height, width = map_shape(tensors["bbox_pred"])
+    lines: Optional[int] = None if height is None else anchors * height
+    require_tensor(op, "cls_prob", tensors["cls_prob"], (images, 2, lines, width))
+    require_tensor(op, "im_info", tensors["im_info"], (images, 3))
+    require_tensor(op, "gt_boxes", tensors["gt_boxes"], (images, None, 5))
+    require_tensor(op, "valid_ranges", tensors["valid_ranges"], (images, 2))

@@ -1,0 +1,1 @@
+"""Benchmarks of the operators against named peers: see README.md."""

@@ -1,0 +1,1 @@
+"""How each peer is called; the cases import from here inside their sides only."""

@@ -1,0 +1,61 @@
+"""OpenVINO: a graph of one operator, compiled for the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+import numpy as np
+
+from bench.case import PeerMissingError
+
+
+def opset() -> Any:
+    """The operators' constructors.
+
+    Raises:
+        PeerMissingError: not installed.
+    """
+    try:
+        import openvino.opset13
+    except ImportError as error:
+        raise PeerMissingError(
+            f"OpenVINO is not installed ({error}): pip install -r requirements-bench.txt"
+        ) from None
+    return openvino.opset13
+
+
+def parameters(inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """One graph input for each array, of its shape and dtype."""
+    operators = opset()
+    return {
+        name: operators.parameter(list(array.shape), array.dtype.type, name=name)
+        for name, array in inputs.items()
+    }
+
+
+def compiled(
+    node: Any, graph_inputs: Mapping[str, Any], inputs: Mapping[str, np.ndarray], threads: int
+) -> Callable[[], Sequence[np.ndarray]]:
+    """A call that runs the graph on `inputs` and gives its outputs.
+
+    Latency mode, one stream, float32; arrays are shared with the graph in both directions, which is
+    the call with the least overhead that takes new data.
+    """
+    import openvino
+
+    model = openvino.Model([node.output(i) for i in range(node.get_output_size())],
+                           list(graph_inputs.values()), "bench")  # fmt: skip
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(threads),
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    feed = [inputs[name] for name in graph_inputs]
+
+    def run() -> Sequence[np.ndarray]:
+        return request.infer(feed, share_inputs=True, share_outputs=True).to_tuple()
+
+    return run

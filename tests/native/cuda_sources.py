@@ -1,0 +1,104 @@
+"""Compiles the CUDA sources for the host emulation, and checks the tests' structs against them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import ctypes
+import hashlib
+import os
+import subprocess
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+EMULATION = HERE / "cuda_emulation"
+NATIVE = HERE.parents[1] / "lib" / "sniper" / "native"
+FLAGS = [
+    "-DSNIPER_CUDA_EMULATION", "-std=c++17", "-O1", "-g", "-ffp-contract=off", "-fPIC",
+    "-fvisibility=hidden", "-U_FORTIFY_SOURCE", f"-I{NATIVE}", f"-I{EMULATION}",
+]  # fmt: skip
+OLD_S = 3600.0  # objects in the cache that nobody used for so long are removed
+
+
+class LaunchError(RuntimeError):
+    """A launcher returned an error, or its run broke a rule."""
+
+
+def content_hash(*paths):
+    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def run_compiler(arguments, target):
+    """Writes `target` at once, so that a parallel test run never sees half a file."""
+    partial = target.with_name(f"{target.name}.{os.getpid()}")
+    command = [os.environ.get("CXX", "g++"), *map(str, arguments), "-o", str(partial)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    if done.returncode != 0:
+        return done.stderr
+    os.replace(partial, target)
+    return ""
+
+
+def build_emulated(folder, sources=None):
+    """Library of all CUDA sources for the host, and what the compiler said about the others."""
+    if sources is None:
+        sources = sorted(NATIVE.glob("*/*_cuda.cu"))
+    sources = [*sorted(EMULATION.glob("cuda_*.cc")), *sources]
+    headers = sorted([*NATIVE.glob("*/*.h"), *NATIVE.glob("*/*.cuh"), *EMULATION.glob("*.h")])
+    objects = [folder / f"{path.stem}-{content_hash(path, *headers)}.o" for path in sources]
+
+    def compile_one(source, target):
+        if target.is_file():
+            os.utime(target)
+            return ""
+        return run_compiler([*FLAGS, "-c", "-x", "c++", source], target)
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        errors = [error for error in pool.map(compile_one, sources, objects) if error]
+    objects = [path for path in objects if path.is_file()]
+    library = folder / f"libsniper_cuda_emulated-{content_hash(*objects)}.so"
+    if not library.is_file():
+        failed = run_compiler(["-shared", *objects], library)
+        if failed:
+            raise LaunchError(f"The emulated CUDA library does not link:\n{failed}")
+    for path in folder.iterdir():
+        if path not in objects and path != library and path.stat().st_mtime < time.time() - OLD_S:
+            path.unlink(missing_ok=True)
+    return library, "\n".join(errors)
+
+
+def layout_asserts(cpp_type, structure, path=""):
+    """static_assert lines: the C++ struct has the size and the offsets of the ctypes one."""
+    if not path:
+        yield f'static_assert(sizeof({cpp_type}) == {ctypes.sizeof(structure)}, "size");'
+    for name, kind in structure._fields_:
+        field = getattr(structure, name)
+        member = f"{path}{name}"
+        yield f'static_assert(sizeof({cpp_type}::{name}) == {field.size}, "{member}");'
+        yield f'static_assert(offsetof({cpp_type}, {name}) == {field.offset}, "{member}");'
+        if isinstance(kind, type) and issubclass(kind, ctypes.Structure):
+            yield from layout_asserts(f"decltype({cpp_type}::{name})", kind, f"{member}.")
+
+
+def check_layouts(folder, header, structures):
+    """Compiles the comparison of ctypes structures with the C++ structs of `header`.
+
+    Args:
+        folder: where the check may write a file.
+        header: path below lib/sniper/native.
+        structures: C++ name (without the namespace) of each structure.
+
+    Raises:
+        LaunchError: they differ; the text is the compiler's.
+    """
+    lines = ["#include <cstddef>", f'#include "{header}"']
+    for name, structure in structures.items():
+        lines += layout_asserts(f"sniper::{name}", structure)
+    source = Path(folder) / "layout.cc"
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    errors = run_compiler([*FLAGS, "-Wno-invalid-offsetof", "-c", source], source.with_suffix(".o"))
+    if errors:
+        raise LaunchError(f"{header} and the test's structures differ:\n{errors}")

@@ -1,0 +1,321 @@
+"""Random calls of every host function: what goes in, and what must be true of what comes out.
+
+`CASES[name](sizes, rng)` gives a function, right keyword arguments and a check of the outputs;
+`mutate` makes some of the arguments wrong. The tests load this file with `runpy`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sniper.native import _native
+
+F, INT = np.float32, np.int32
+POISON = F([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e20, -1e12, 1e9, 65536, -1, 0, 0.5, 1e-40])
+WRONG_NUMBERS = [
+    None, "3", b"3", "", [], (), {}, object, np.nan, np.inf, -np.inf, -1, -0.0, 0, 0.5, 3.0, True,
+    1e30, 1e300, 10**400, -(10**30), 2**31, 2**32, 2**63, 2**64, 10**6, 1j, np.float64(2.5),
+    np.int8(4), np.array(3.0), np.array([1.0, 2.0]), np.bool_(True), float, [None], [np.nan], "inf",
+]  # fmt: skip
+
+
+def poisoned(array, rng, share):
+    """`array` with some numbers replaced; the shape stays."""
+    flat = array.reshape(-1)
+    count = int(share * flat.size)
+    if count:
+        flat[rng.integers(0, flat.size, count)] = rng.choice(POISON, count)
+    return array
+
+
+def all_finite(outputs):
+    return all(np.isfinite(output).all() for output in outputs)
+
+
+def anchor_settings(sizes, rng):
+    return {
+        "scales": tuple(rng.choice([0.5, 1, 2, 4, 7], sizes["scales"])),
+        "ratios": tuple(rng.choice([0.3, 0.5, 1, 2], sizes["ratios"])),
+        "feature_stride": int(rng.choice([4, 16, 32])),
+        "post_nms_top_n": sizes["post"],
+        "pre_nms_top_n": int(rng.choice([-1, 0, 1, 17, 6000])),
+        "nms_thresh": float(rng.choice([0, 0.3, 0.7, 1])),
+        "min_size": float(rng.choice([0, 3, 50])),
+    }
+
+
+def maps(sizes, rng, channels_of_scores):
+    n, h, w = sizes["images"], sizes["height"], sizes["width"]
+    anchors = sizes["scales"] * sizes["ratios"]
+    scores = (n, 2 * anchors, h, w) if channels_of_scores else (n, 2, anchors * h, w)
+    arrays = {
+        "cls_prob": rng.random(scores).astype(F),
+        "bbox_pred": rng.normal(0, rng.choice([0.1, 1, 30]), (n, 4 * anchors, h, w)).astype(F),
+        "im_info": rng.uniform(1, 400, (n, 3)).astype(F),
+    }
+    return {name: poisoned(array, rng, sizes["poison"]) for name, array in arrays.items()}
+
+
+def multi_proposal(sizes, rng):
+    arguments = {**maps(sizes, rng, True), **anchor_settings(sizes, rng)}
+    rows = sizes["images"] * sizes["post"]
+
+    def check(outputs):
+        rois, scores = outputs
+        assert rois.shape == (rows, 5) and scores.shape == (rows,) and all_finite(outputs)
+        np.testing.assert_array_equal(
+            rois[:, 0], np.repeat(np.arange(sizes["images"]), sizes["post"])
+        )
+        assert (rois >= 0).all()
+
+    return _native.multi_proposal, arguments, check
+
+
+def target_arguments(sizes, rng):
+    n, rows = sizes["images"], sizes["rows"]
+    corners = rng.uniform(-20, 200, (n, rows, 2))
+    gt = np.dstack(
+        [corners, corners + rng.uniform(0, 100, (n, rows, 2)), rng.integers(-1, 9, (n, rows))]
+    )
+    arrays = {
+        "gt_boxes": gt.astype(F),
+        "valid_ranges": rng.choice([-5, 0, 20, 90, 512], (n, 2)).astype(F),
+    }
+    return {
+        **maps(sizes, rng, False),
+        **{name: poisoned(array, rng, sizes["poison"]) for name, array in arrays.items()},
+        **anchor_settings(sizes, rng),
+        **{
+            name: bool(rng.integers(2))
+            for name in ("legacy_gt_centre", "legacy_areas", "legacy_min_size")
+        },
+    }
+
+
+def check_targets(sizes, outputs):
+    rows = sizes["images"] * sizes["post"]
+    assert [output.shape for output in outputs] == [(rows, k) for k in (5, 1, 4, 4)]
+    assert all_finite(outputs)
+    rois, label, target, weight = outputs
+    np.testing.assert_array_equal(rois[:, 0], np.repeat(np.arange(sizes["images"]), sizes["post"]))
+    assert (label >= 0).all() and np.isin(weight, [0, 1]).all()
+    assert (target[weight == 0] == 1).all() and (label[weight[:, 0] == 0] == 0).all()
+
+
+def multi_proposal_target(sizes, rng):
+    return (_native.multi_proposal_target, target_arguments(sizes, rng),
+            lambda outputs: check_targets(sizes, outputs))  # fmt: skip
+
+
+def multi_proposal_target_mask(sizes, rng):
+    arguments = {**target_arguments(sizes, rng), "max_masks": sizes["masks"]}
+    rows = sizes["images"] * sizes["masks"]
+
+    def check(outputs):
+        check_targets(sizes, outputs[:4])
+        mask_rois, ids = outputs[4:]
+        assert mask_rois.shape == (rows, 5) and ids.shape == (rows, 1) and all_finite(outputs)
+        assert np.isin(ids, np.arange(-1, sizes["rows"])).all()
+        used = int((ids >= 0).sum())
+        positive = outputs[0][outputs[1][:, 0] > 0]
+        assert used == min(len(positive), rows)
+        np.testing.assert_array_equal(mask_rois[:used], positive[:used])
+
+    return _native.multi_proposal_target_mask, arguments, check
+
+
+def mask_rcnn_target(sizes, rng):
+    n, rows, length, count = sizes["images"], sizes["rows"], int(rng.integers(0, 60)), sizes["post"]
+    polygons = rng.uniform(-20, 120, (n, rows, length)).astype(F)
+    polygons[..., :1] = rng.integers(-1, 80)
+    polygons[..., 1:2] = rng.integers(-1, 4)
+    polygons[..., 2:5] = rng.choice([2, 6, 8, 12, 7, -1, 100], polygons[..., 2:5].shape)
+    corners = rng.uniform(-20, 100, (count, 2))
+    rois = np.hstack(
+        [rng.integers(-1, n + 1, (count, 1)), corners, corners + rng.uniform(-3, 60, (count, 2))]
+    )
+    arrays = {
+        "rois": rois.astype(F),
+        "mask_polys": polygons,
+        "mask_ids": rng.integers(-1, rows + 1, (count, 1)).astype(F),
+    }
+    arguments = {name: poisoned(array, rng, sizes["poison"]) for name, array in arrays.items()}
+    side = int(rng.choice([1, 5, 28, 65]))
+
+    def check(outputs):
+        targets, classes = outputs
+        assert targets.shape == classes.shape == (count, side, side)
+        assert np.isin(targets, [-1, 0, 1]).all() and all_finite(outputs)
+        ignored = (targets == -1).reshape(count, -1)
+        assert (ignored.all(1) == ignored.any(1)).all()
+        assert not classes[ignored.any(1)].any() and (classes >= 0).all()
+
+    return _native.mask_rcnn_target, {**arguments, "mask_size": side}, check
+
+
+def chip_cover(sizes, rng):
+    corners = rng.uniform(-50, 700, (sizes["post"], 2))
+    boxes = np.hstack([corners, corners + rng.uniform(-5, 200, corners.shape)]).astype(F)
+    arguments = {
+        "boxes_im": poisoned(boxes, rng, sizes["poison"]),
+        "factor": float(rng.choice([0.01, 0.5, 1, 1.667, 3])),
+        "width_im": int(rng.integers(1, 800)),
+        "height_im": int(rng.integers(1, 800)),
+        "chip_size": int(rng.choice([1, 64, 512])),
+        "stride": int(rng.choice([7, 32, 59])),
+        "seed": int(rng.integers(2**63)),
+    }
+
+    def check(chips):
+        assert chips.dtype == np.float64 and chips.ndim == 2 and chips.shape[1] == 4
+        assert np.isfinite(chips).all() and len(chips) <= sizes["post"]
+        assert (chips >= 0).all() and (chips[:, :2] <= chips[:, 2:]).all()
+
+    return _native.chip_cover, arguments, check
+
+
+def chip_lattice(sizes, rng):
+    arguments = dict(
+        zip(("width", "height", "chip_size", "stride"), rng.integers(1, 300, 4).tolist())
+    )
+
+    def check(chips):
+        assert chips.dtype == F and chips.shape[1] == 4 and (chips >= 0).all()
+
+    return _native.chip_lattice, arguments, check
+
+
+def chip_permutation(sizes, rng):
+    count = int(rng.integers(0, 300))
+
+    def check(order):
+        np.testing.assert_array_equal(np.sort(order), np.arange(count))
+
+    return _native.chip_permutation, {"count": count, "seed": int(rng.integers(2**63))}, check
+
+
+def detections(sizes, rng):
+    corners = rng.uniform(-10, 90, (sizes["post"] * 4, 2))
+    boxes = np.hstack(
+        [corners, corners + rng.uniform(-1, 60, corners.shape), rng.random((len(corners), 1))]
+    )
+    return poisoned(boxes.astype(F), rng, sizes["poison"])
+
+
+def soft_nms(sizes, rng):
+    dets = detections(sizes, rng)
+    settings = {
+        "sigma": float(rng.choice([1e-3, 0.55, 100])),
+        "min_score": float(rng.choice([-1, 0.001, 0.5])),
+    }
+
+    def check(rows):
+        assert rows.dtype == F and rows.shape[1:] == (5,) and np.isfinite(rows).all()
+        known = {row[:4].tobytes() for row in dets}
+        assert len(rows) <= len(dets) and all(row[:4].tobytes() in known for row in rows)
+
+    return _native.soft_nms, {"dets": dets, **settings}, check
+
+
+def hard_nms(sizes, rng):
+    dets = detections(sizes, rng)
+
+    def check(rows):
+        assert rows.dtype == np.int64 and len(set(rows.tolist())) == len(rows)
+        scores = dets[rows, 4]
+        assert (scores[1:] <= scores[:-1]).all() and np.isfinite(dets[rows]).all()
+
+    return _native.hard_nms, {"dets": dets, "threshold": float(rng.choice([0, 0.4, 1]))}, check
+
+
+def multi_scale_nms(sizes, rng):
+    dets = detections(sizes, rng)
+    ranges = rng.choice([-1, 0, 5, 30, 80], (sizes["rows"] + 1, 2)).astype(F)
+    arguments = {
+        "dets": dets,
+        "levels": rng.integers(0, len(ranges), len(dets)).astype(INT),
+        "classes": rng.integers(-2, 3, len(dets)).astype(INT),
+        "images": rng.integers(0, 3, len(dets)).astype(INT),
+        "valid_ranges": poisoned(ranges, rng, sizes["poison"]),
+        "sigma": 0.55,
+        "nms_threshold": float(rng.choice([-1, 0, 0.4, 1])),
+        "max_per_image": int(rng.choice([-1, 0, 1, 5])),
+    }
+
+    def check(outputs):
+        rows, classes, images = outputs
+        assert rows.shape == (len(classes), 5) and len(classes) == len(images) <= len(dets)
+        assert np.isfinite(rows).all()
+        order = list(zip(images.tolist(), classes.tolist()))
+        assert order == sorted(order)
+
+    return _native.multi_scale_nms, arguments, check
+
+
+def operator_anchors(sizes, rng):
+    settings = anchor_settings(sizes, rng)
+    arguments = {
+        "stride": settings["feature_stride"],
+        "scales": settings["scales"],
+        "ratios": settings["ratios"],
+    }
+
+    def check(boxes):
+        assert boxes.shape == (sizes["scales"] * sizes["ratios"], 4) and np.isfinite(boxes).all()
+
+    return _native.operator_anchors, arguments, check
+
+
+CASES = {
+    case.__name__: case
+    for case in (
+        multi_proposal, multi_proposal_target, multi_proposal_target_mask, mask_rcnn_target,
+        chip_cover, chip_lattice, chip_permutation, soft_nms, hard_nms, multi_scale_nms,
+        operator_anchors,
+    )
+}  # fmt: skip
+
+
+def wrong_array(array, rng):
+    """An array (or not) that a caller may pass by mistake."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        choices = [
+            lambda: array.astype(
+                rng.choice([np.float64, np.float16, np.int32, np.uint8, np.int64])
+            ),
+            lambda: array.astype(np.complex64),
+            lambda: array.astype(object),
+            lambda: array.astype(array.dtype.newbyteorder(">")),
+            lambda: array[None],
+            lambda: array[..., None],
+            lambda: array.reshape(-1),
+            lambda: array.T,
+            lambda: np.asfortranarray(array),
+            lambda: array[..., :-1],
+            lambda: array[:-1],
+            lambda: np.concatenate([array, array]),
+            lambda: np.take(array, [], axis=int(rng.integers(array.ndim))),
+            lambda: np.zeros((0,) * array.ndim, array.dtype),
+            lambda: array[::-1],
+            lambda: np.broadcast_to(array.reshape(-1)[:1].sum(), array.shape),
+            lambda: np.zeros((), array.dtype),
+            lambda: array.tolist(),
+            lambda: array.tobytes(),
+            lambda: memoryview(np.ascontiguousarray(array)),
+            lambda: None,
+            lambda: "array",
+            lambda: 3,
+        ]
+        return choices[int(rng.integers(len(choices)))]()
+
+
+def mutate(arguments, rng):
+    """One or two of the arguments replaced."""
+    changed = dict(arguments)
+    for name in rng.choice(list(arguments), int(rng.integers(1, 3))):
+        value = arguments[name]
+        if isinstance(value, np.ndarray) and rng.random() < 0.9:
+            changed[name] = wrong_array(value, rng)
+        else:
+            changed[name] = WRONG_NUMBERS[int(rng.integers(len(WRONG_NUMBERS)))]
+    return changed

@@ -1,0 +1,194 @@
+"""CUDA kernels of deformable PSROI pooling against the operator on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from sniper.ops.psroi import deformable_psroi_pooling
+
+
+class PsRoiShape(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("images", "height", "width", "rois", "output_dim")),
+        *((name, ctypes.c_int) for name in ("group", "pooled", "part", "samples")),
+        ("classes", ctypes.c_int64),
+        ("spatial_scale", ctypes.c_float),
+        ("trans_std", ctypes.c_float),
+    ]
+
+
+def shape_of(data, rois, trans, attributes):
+    return PsRoiShape(
+        images=data.shape[0],
+        height=data.shape[2],
+        width=data.shape[3],
+        rois=len(rois),
+        output_dim=attributes["output_dim"],
+        group=attributes["group_size"],
+        pooled=attributes["pooled_size"],
+        part=attributes["part_size"] or attributes["pooled_size"],
+        samples=attributes["sample_per_part"],
+        classes=1 if trans is None else trans.shape[1] // 2,
+        spatial_scale=attributes["spatial_scale"],
+        trans_std=attributes["trans_std"],
+    )
+
+
+def on_device(cuda, data, rois, trans, head, attributes):
+    """Output and gradients of data and trans (None without)."""
+    params = shape_of(data, rois, trans, attributes)
+    pooled = attributes["pooled_size"]
+    out_shape = (len(rois), attributes["output_dim"], pooled, pooled)
+    output = cuda.run("deformable_psroi_pooling", params, data, rois, trans, cuda.out(out_shape))
+    grads = cuda.run(
+        "deformable_psroi_pooling", params, head, data, rois, trans, cuda.out(data.shape),
+        None if trans is None else cuda.out(trans.shape),
+        launcher="backward", workspace="backward_workspace",
+    )  # fmt: skip
+    return (output, grads, None) if trans is None else (output, *grads)
+
+
+def on_cpu(data, rois, trans, head, attributes):
+    inputs = [mx.nd.array(array) for array in (data, rois, trans) if array is not None]
+    for tensor in inputs:
+        tensor.attach_grad()
+    with mx.autograd.record():
+        output = deformable_psroi_pooling(*inputs, **attributes)
+    output.backward(mx.nd.array(head))
+    grads = [tensor.grad.asnumpy() for tensor in inputs]
+    return output.asnumpy(), grads[0], None if trans is None else grads[2]
+
+
+def make_case(
+    seed, *, images=2, channels=5, classes=1, group=1, pooled=3, part=0, samples=3, rois=7,
+    height=9, width=11, scale=1 / 8,
+):  # fmt: skip
+    """Arrays and attributes; `channels` per class, `classes` 0: no offsets. RoIs of all sizes,
+    partly or wholly outside the map."""
+    rng = np.random.default_rng(seed)
+    output_dim = max(classes, 1) * channels
+    corners = rng.uniform(-40, max(height, width) / scale + 40, (rois, 2, 2))
+    corners.sort(axis=1)
+    image = rng.integers(0, images, (rois, 1))
+    data = rng.standard_normal((images, output_dim * group**2, height, width))
+    boxes = np.hstack([image, corners.reshape(rois, 4)])
+    cells = part or pooled
+    trans = rng.standard_normal((rois, 2 * classes, cells, cells)) if classes else None
+    head = rng.standard_normal((rois, output_dim, pooled, pooled))
+    attributes = {
+        "spatial_scale": scale,
+        "output_dim": output_dim,
+        "pooled_size": pooled,
+        "group_size": group,
+        "part_size": part,
+        "sample_per_part": samples,
+        "trans_std": 0.1,
+    }
+    arrays = [None if a is None else a.astype(np.float32) for a in (data, boxes, trans, head)]
+    return arrays, attributes
+
+
+def check(cuda, arrays, attributes):
+    """The same bits, but for the order in which offset gradients are summed over the channels."""
+    output, data_grad, trans_grad = on_device(cuda, *arrays, attributes)
+    expected, expected_data_grad, expected_trans_grad = on_cpu(*arrays, attributes)
+    np.testing.assert_array_equal(output, expected)
+    np.testing.assert_array_equal(data_grad, expected_data_grad)
+    if trans_grad is not None:
+        size = max(1.0, float(np.abs(expected_trans_grad).max()))
+        np.testing.assert_allclose(trans_grad / size, expected_trans_grad / size, atol=2e-6)
+    return output, data_grad, trans_grad
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"classes": 0},
+        {"group": 3, "pooled": 5, "part": 2},
+        {"group": 2, "pooled": 3, "part": 7, "classes": 3, "channels": 2},
+        {"channels": 1, "classes": 4},
+        {"channels": 40, "samples": 4, "pooled": 7, "rois": 4},  # two blocks of channels
+        {"channels": 33, "classes": 2, "height": 3, "width": 70, "rois": 4},  # three strips a row
+        {"pooled": 9, "channels": 3, "classes": 2, "rois": 5},  # two tiles per RoI and class
+        {"rois": 40, "images": 3, "channels": 2, "height": 4, "width": 5},  # more than a warp
+    ],
+    ids=str,
+)
+def test_equals_the_cpu(cuda, sizes):
+    output, data_grad, _ = check(cuda, *make_case(len(str(sizes)), **sizes))
+    assert np.abs(output).max() > 0
+    assert np.abs(data_grad).max() > 0
+
+
+def test_geometry_that_does_not_fit_into_scratch_memory_comes_in_chunks(cuda):
+    """1024 samples per axis: 16 RoIs fill the taps' share, so that there are two rounds."""
+    arrays, attributes = make_case(
+        0, pooled=8, samples=1024, rois=20, channels=1, images=1, height=5, width=6, part=2
+    )
+    params = shape_of(*arrays[:3], attributes)
+    asked = cuda.workspace_bytes("deformable_psroi_pooling", params)
+    assert asked < 20 * 64 * 2 * 2048 * 12
+    check(cuda, arrays, attributes)
+
+
+def test_map_of_one_pixel(cuda):
+    arrays, attributes = make_case(6, height=1, width=1, rois=3, scale=1.0)
+    arrays[1][:, 1:] = [[0, 0, 0, 0], [-1, -1, 1, 1], [0, 1, 2, 2]]
+    output, _, _ = check(cuda, arrays, attributes)
+    assert np.abs(output).max() > 0
+
+
+@pytest.mark.parametrize("image", [-1, 2, 100, np.nan, np.inf, -np.inf, 3e38])
+def test_rois_of_no_image_give_zeros_and_no_gradient(cuda, image):
+    arrays, attributes = make_case(1, rois=3)
+    arrays[1][1, 0] = image
+    output, _, trans_grad = check(cuda, arrays, attributes)
+    np.testing.assert_array_equal(output[1], 0)
+    np.testing.assert_array_equal(trans_grad[1], 0)
+
+
+def test_all_rois_of_no_image(cuda):
+    arrays, attributes = make_case(2)
+    arrays[1][:, 0] = -1
+    for result in on_device(cuda, *arrays, attributes):
+        np.testing.assert_array_equal(result, 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38, -3e38])
+def test_values_that_are_not_finite_pool_nothing(cuda, bad):
+    arrays, attributes = make_case(3, rois=4)
+    arrays[1][0] = [0, bad, 10, bad, 60]
+    arrays[1][1] = [0, 10, bad, 60, 70]
+    arrays[2][2, 0, 0, 0] = bad
+    output, data_grad, trans_grad = check(cuda, arrays, attributes)
+    np.testing.assert_array_equal(output[:2], 0)
+    assert np.isfinite(data_grad).all()
+    assert np.isfinite(trans_grad).all()
+
+
+def test_a_roi_of_infinite_size_has_no_gradient(cuda):
+    arrays, attributes = make_case(4, rois=2)
+    arrays[1][0, 1:] = [-np.inf, -np.inf, np.inf, np.inf]
+    _, data_grad, trans_grad = check(cuda, arrays, attributes)
+    np.testing.assert_array_equal(trans_grad[0], 0)
+    assert np.isfinite(data_grad).all()
+
+
+def test_no_rois(cuda):
+    arrays, attributes = make_case(7, rois=0)
+    output, data_grad, trans_grad = on_device(cuda, *arrays, attributes)
+    assert output.size == trans_grad.size == 0
+    np.testing.assert_array_equal(data_grad, np.zeros_like(arrays[0]))
+
+
+def test_gradients_are_overwritten_where_no_roi_is(cuda):
+    arrays, attributes = make_case(5, rois=1, height=12, width=40)
+    arrays[1][0] = [1, 8, 8, 40, 40]
+    _, data_grad, _ = check(cuda, arrays, attributes)
+    np.testing.assert_array_equal(data_grad[0], 0)
+    np.testing.assert_array_equal(data_grad[1, :, :, 20:], 0)

@@ -1,0 +1,203 @@
+"""The target operators without MXNet: golden vectors, a slow reference, properties, edges."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sniper.errors import OpsError
+from sniper.native import _native
+
+REFERENCE = SimpleNamespace(
+    **runpy.run_path(str(Path(__file__).with_name("proposal_reference.py")))
+)
+RESNET, SMALL, RULES = REFERENCE.RESNET, REFERENCE.SMALL, REFERENCE.RULES
+INPUTS = ("cls_prob", "bbox_pred", "im_info", "gt_boxes", "valid_ranges")
+OUTPUTS = ("rois", "label", "bbox_target", "bbox_weight", "mask_rois", "mask_ids")
+ALL = np.array([[0, 512]], np.float32)
+F = np.float32
+
+
+def small_batch(n=1, seed=0):
+    """Inputs for SMALL (A = 4) on a 3 x 3 map without GT; every box is in the valid range."""
+    scores, deltas, sizes = REFERENCE.random_maps(np.random.default_rng(seed), n, 4, 3, 3)
+    gt = np.full((n, 5, 5), -1, F)
+    return [scores.reshape(n, 2, 12, 3), deltas, sizes, gt, np.repeat(ALL, n, 0)]
+
+
+@pytest.mark.parametrize("suffix", ["", "_padding"])
+def test_golden_target(golden, suffix):
+    data = np.load(golden / f"golden_multi_proposal_target{suffix}.npz")
+    outputs = _native.multi_proposal_target(*(data[name] for name in INPUTS), **RESNET)
+    for name, output in zip(OUTPUTS, outputs):
+        np.testing.assert_allclose(output, data[name], atol=1e-4, err_msg=name)
+
+
+def test_golden_target_mask(golden):
+    inputs = np.load(golden / "golden_multi_proposal_target.npz")  # the same inputs
+    expected = np.load(golden / "golden_multi_proposal_target_mask_outputs.npz")
+    outputs = _native.multi_proposal_target_mask(*(inputs[name] for name in INPUTS), **RESNET)
+    assert (expected["mask_ids"] >= 0).sum() == 18
+    for name, output in zip(OUTPUTS, outputs):
+        np.testing.assert_allclose(output, expected[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("switch", [None, *RULES])
+def test_target_equals_the_slow_reference(seed, switch):
+    inputs = REFERENCE.random_targets(np.random.default_rng(seed))
+    rules = {**RULES, **({switch: False} if switch else {})}
+    outputs = _native.multi_proposal_target(*inputs, post_nms_top_n=50, **rules, **SMALL)
+    *expected, _ = REFERENCE.target(*inputs, 50, mask=False, rules=rules, **SMALL)
+    for name, output, wanted in zip(OUTPUTS, outputs, expected):
+        np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("switch", [None, *RULES])
+def test_target_mask_equals_the_slow_reference(seed, switch):
+    rng = np.random.default_rng(seed)
+    images = int(rng.integers(1, 4))
+    inputs = REFERENCE.random_targets(rng, images)
+    rules = {**RULES, **({switch: False} if switch else {})}
+    settings = {"min_size": 8, "pre": 40, "threshold": 0.5, "post": 30}
+    outputs = _native.multi_proposal_target_mask(
+        *inputs, post_nms_top_n=30, pre_nms_top_n=40, nms_thresh=0.5, min_size=8, max_masks=4,
+        **rules, **SMALL
+    )  # fmt: skip
+    *expected, matches = REFERENCE.target(*inputs, mask=True, rules=rules, **settings, **SMALL)
+    expected += REFERENCE.masks(expected[0], expected[1], matches, images, 4)
+    for name, output, wanted in zip(OUTPUTS, outputs, expected):
+        np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(("legacy", "label"), [(True, 3), (False, 0)])
+def test_legacy_areas_decide_over_a_label(legacy, label):
+    """4 px boxes shifted by 2 px overlap by 8 / (9 + 9 - 8) or 8 / (16 + 16 - 8)."""
+    maps = [np.ones((1, 2, 1, 1), F), np.zeros((1, 4, 1, 1), F), F([[16, 16, 1]])]
+    gt = F([[[8, 6, 11, 9, 3]]])
+    rois, labels, _, _ = _native.multi_proposal_target(
+        *maps, gt, ALL, scales=(0.25,), ratios=(1,), feature_stride=16, post_nms_top_n=2,
+        legacy_areas=legacy
+    )  # fmt: skip
+    np.testing.assert_array_equal(rois, [[0, 6, 6, 9, 9], [0, 8, 6, 11, 9]])
+    np.testing.assert_array_equal(labels, [[label], [3]])
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_legacy_min_size_lets_thin_boxes_survive(legacy):
+    scores, deltas, sizes, gt, ranges = small_batch()
+    scores[:] = -1
+    scores[0, 1, 0, 0] = 1  # the only proposal: 2.5 px wide, 12 px high
+    deltas[:] = 0
+    deltas[0, 2, 0, 0] = -2.2
+    sizes[:] = 48
+    rois, *_ = _native.multi_proposal_target(
+        scores, deltas, sizes, gt, ranges, legacy_min_size=legacy, **SMALL
+    )
+    width = rois[0, 3] - rois[0, 1] + 1
+    assert width == pytest.approx(23 * np.exp(-2.2) if legacy else 201)
+
+
+def test_without_gt_rows_all_is_background():
+    inputs = small_batch(2)
+    for rows in (0, 4):
+        inputs[3] = np.full((2, rows, 5), -1, F)
+        _, label, target, weight, _, ids = _native.multi_proposal_target_mask(*inputs, **SMALL)
+        assert not label.any() and not weight.any() and (target == 1).all() and (ids == -1).all()
+
+
+def test_more_gt_boxes_than_rows():
+    """The one operator keeps the last GT boxes, the other the first, from the back."""
+    inputs = small_batch()
+    inputs[3] = np.array([[[i, i, i + 20, i + 20, i + 1] for i in range(9)]], F)
+    rois, label, _, _ = _native.multi_proposal_target(*inputs, post_nms_top_n=4, **SMALL)
+    np.testing.assert_array_equal(rois[:, 1], [5, 6, 7, 8])
+    np.testing.assert_array_equal(label[:, 0], [6, 7, 8, 9])
+    rois, label, *_ = _native.multi_proposal_target_mask(*inputs, post_nms_top_n=4, **SMALL)
+    np.testing.assert_array_equal(rois[:, 1], [3, 2, 1, 0])
+    np.testing.assert_array_equal(label[:, 0], [4, 3, 2, 1])
+
+
+def test_upper_end_of_the_valid_range():
+    """A GT of exactly that area joins the proposals of the one operator only."""
+    inputs = small_batch()
+    inputs[3][0, 0] = (40, 40, 50, 50, 1)
+    inputs[4][:] = (0, 10)
+    assert _native.multi_proposal_target(*inputs, **SMALL)[0][-1, 1] == 40
+    assert _native.multi_proposal_target_mask(*inputs, **SMALL)[0][-1, 1] != 40
+
+
+def test_masks_are_handed_out_in_the_order_of_the_batch():
+    inputs = small_batch(3)
+    inputs[3][:, 2] = (0, 0, 30, 30, 5)  # row 2: rows 0 and 1 are unused
+    rois, label, _, _, mask_rois, ids = _native.multi_proposal_target_mask(
+        *inputs, max_masks=2, post_nms_top_n=8, **SMALL
+    )
+    positive = rois[label[:, 0] > 0]
+    used = min(len(positive), 6)
+    assert used > 2
+    np.testing.assert_array_equal(mask_rois[:used], positive[:used])
+    np.testing.assert_array_equal(ids[:used], 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_any_numbers_give_finite_targets(seed):
+    rng = np.random.default_rng(seed)
+    inputs = REFERENCE.random_targets(rng)
+    poison = F([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e12, -1e9, 0, -1])
+    for array in inputs:
+        flat = array.reshape(-1)
+        flat[rng.integers(0, flat.size, 8)] = rng.choice(poison, 8)
+    rules = {name: bool(rng.integers(2)) for name in RULES}
+    settings = {"post_nms_top_n": 30, "min_size": float(rng.choice([0, 3])), **rules, **SMALL}
+    for operator in (_native.multi_proposal_target, _native.multi_proposal_target_mask):
+        outputs = operator(*inputs, **settings)
+        assert all(np.isfinite(output).all() for output in outputs)
+        np.testing.assert_array_equal(outputs[0][:, 0], np.repeat([0, 1], 30))
+        np.testing.assert_array_equal(outputs[1] > 0, outputs[3][:, :1] * outputs[1] > 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gt_boxes": np.zeros((1, 5), F)},
+        {"gt_boxes": np.zeros((1, 5, 4), F)},
+        {"valid_ranges": np.zeros((2, 2), F)},
+        {"cls_prob": np.zeros((1, 2, 11, 3), F)},
+        {"im_info": np.zeros((1, 3), np.float16)},
+        {"im_info": [[1, 2, 3]]},
+        {"max_masks": 0},
+        {"max_masks": 10**8},
+        {"legacy_areas": 1},
+        {"legacy_min_size": None},
+        {"min_size": float("inf")},
+    ],
+)
+def test_wrong_arguments_are_refused(change):
+    arguments = {**dict(zip(INPUTS, small_batch())), **SMALL}
+    _native.multi_proposal_target_mask(**arguments)
+    with pytest.raises(OpsError, match=next(iter(change))):
+        _native.multi_proposal_target_mask(**{**arguments, **change})
+
+
+def test_arrays_that_are_not_contiguous_are_copied():
+    inputs = small_batch(2)
+    expected = _native.multi_proposal_target(*inputs, **SMALL)
+    strided = [np.asfortranarray(array) for array in inputs]
+    assert not strided[0].flags.c_contiguous
+    for output, wanted in zip(_native.multi_proposal_target(*strided, **SMALL), expected):
+        np.testing.assert_array_equal(output, wanted)
+
+
+def test_no_images_give_no_rows():
+    inputs = [array[:0] for array in small_batch()]
+    outputs = _native.multi_proposal_target_mask(*inputs, **SMALL)
+    assert [output.shape for output in outputs] == [(0, columns) for columns in (5, 1, 4, 4, 5, 1)]

@@ -312,6 +312,8 @@ NEW_KEYS = {
     "TEST.PROPOSAL_OP.min_size": 3,
     "TEST.PROPOSAL_OP.post_nms_top_n": 300,
     "TRAIN.LEGACY_GT_CENTRE": True,
+    "TRAIN.LEGACY_AREAS": True,
+    "TRAIN.LEGACY_MIN_SIZE": True,
     "TRAIN.clip_gradient": 0.0,
     "TRAIN.KEEP_CHECKPOINTS": 0,
     "TRAIN.bbox_loss_divisor": 0.0,

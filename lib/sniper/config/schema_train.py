@@ -106,6 +106,20 @@ TARGET_KEYS = (
         True,
         "Box targets of the box head take the centre as x1 + w/2, as in 2018.",
     ),
+    Key(
+        "TRAIN.LEGACY_AREAS",
+        Bool(),
+        True,
+        "Proposals: IoU with +1 in the intersection but not in the areas, as in 2018; False: +1 "
+        "everywhere.",
+    ),
+    Key(
+        "TRAIN.LEGACY_MIN_SIZE",
+        Bool(),
+        True,
+        "Proposals: only those are too small whose width and height both are, as in 2018; False: "
+        "width or height.",
+    ),
     Key("TRAIN.PROPOSAL_OP.pre_nms_top_n", Int(minimum=-1), -1, "Boxes before NMS; -1: all."),
     Key("TRAIN.PROPOSAL_OP.nms_thresh", _RATIO, 0.7, "IoU above which NMS drops a proposal."),
     Key("TRAIN.PROPOSAL_OP.min_size", Int(minimum=0), 3, "Least side of a proposal in px."),

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mxnet as mx
 from easydict import EasyDict
 
 from sniper.chips.sampler import ChipSettings
 from sniper.errors import ConfigError
 from sniper.loader.sample import BatchSettings
-from sniper.models.detector import DetectorSpec, ProposalSettings
 from sniper.process import usable_cores
 from sniper.targets.anchors import base_anchors
+
+# The tools that look at data need these settings, but not MXNet: it is imported where it is used.
+if TYPE_CHECKING:
+    import mxnet as mx
+
+    from sniper.models.detector import DetectorSpec
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +29,8 @@ def contexts(gpus: str) -> list[mx.Context]:
     Raises:
         ConfigError: an entry is no device ordinal, or the GPU does not exist.
     """
+    import mxnet as mx
+
     entries = [entry.strip() for entry in str(gpus).split(",") if entry.strip()] or ["cpu"]
     if set(entries) == {"cpu"}:
         return [mx.cpu(i) for i in range(len(entries))]
@@ -46,6 +53,8 @@ def contexts(gpus: str) -> list[mx.Context]:
 
 
 def _gpu_count() -> int:
+    import mxnet as mx
+
     try:
         return mx.context.num_gpus()
     except mx.MXNetError:  # a CUDA wheel without a driver
@@ -64,6 +73,8 @@ def model_folder(cfg: EasyDict) -> Path:
 
 def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:
     """Network description; `batch_images` is the number of images per device."""
+    from sniper.models.detector import DetectorSpec, ProposalSettings
+
     network = cfg.network
     proposal = cfg.TRAIN.PROPOSAL_OP if train else cfg.TEST.PROPOSAL_OP
     return DetectorSpec(
@@ -87,6 +98,8 @@ def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) 
         fc_channels=network.FC_CHANNELS,
         proposal=ProposalSettings(**proposal),
         legacy_gt_centre=cfg.TRAIN.LEGACY_GT_CENTRE,
+        legacy_areas=cfg.TRAIN.LEGACY_AREAS,
+        legacy_min_size=cfg.TRAIN.LEGACY_MIN_SIZE,
         bbox_loss_divisor=cfg.TRAIN.bbox_loss_divisor,
     )
 

@@ -98,6 +98,8 @@ def _train_graph(
         mx.sym.Variable("valid_ranges"),
         **_proposal_arguments(spec),
         legacy_gt_centre=spec.legacy_gt_centre,
+        legacy_areas=spec.legacy_areas,
+        legacy_min_size=spec.legacy_min_size,
         name="multi_proposal_target",
     )
     head = _roi_head(spec, roi_map, rois)

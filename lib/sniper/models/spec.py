@@ -79,6 +79,8 @@ class DetectorSpec:
         fc_channels: width of the RoI head's layers; 0 is the network's own.
         proposal: settings of the proposal operator.
         legacy_gt_centre: ground-truth centres are half a pixel off, as in 2018.
+        legacy_areas: areas without +1 beside intersections with it, as in 2018.
+        legacy_min_size: thin proposals survive, as in 2018.
         bbox_loss_divisor: the RoI box loss is divided by it; 0 is the 2018 constant.
 
     Raises:
@@ -105,6 +107,8 @@ class DetectorSpec:
     fc_channels: int = 0
     proposal: ProposalSettings = field(default_factory=ProposalSettings)
     legacy_gt_centre: bool = True
+    legacy_areas: bool = True
+    legacy_min_size: bool = True
     bbox_loss_divisor: float = 0.0
 
     def __post_init__(self) -> None:

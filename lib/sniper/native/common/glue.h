@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <initializer_list>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
@@ -21,7 +22,12 @@ using Shape = std::vector<unsigned int>;
 // store is not thread-safe).
 template <class Body>
 mxnet::ext::MXReturnValue guarded(Body body) {
-  body();
+  try {
+    body();
+  } catch (const std::bad_alloc&) {  // its own text says nothing
+    throw std::runtime_error(
+        "SNIPER operator: there is not enough memory for inputs of this size.");
+  }
   return mxnet::ext::MX_SUCCESS;
 }
 

@@ -1,15 +1,29 @@
-"""Slow, obvious references of chip generation (specification 4.3 to 4.8), one record at a time."""
+"""Records, and slow references of chip generation (specification 4.3 to 4.8)."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sniper import boxes as box_ops
-from sniper.chips import cover as cover_module
 from sniper.data.record import Record
+
+
+def load_helper(name):
+    """A module of this folder; the tests are no package, so it is loaded by its path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+SLOW_EPOCH = load_helper("slow_epoch")
 
 
 def make_record(gt, proposals=(), size=(640, 480), image_id=1, flipped=False):
@@ -27,34 +41,20 @@ def make_record(gt, proposals=(), size=(640, 480), image_id=1, flipped=False):
     )
 
 
-def lattice(width, height, size, stride):
-    """All candidates of a level, scaled px."""
-    right, bottom = width - 1, height - 1
-    chips = [
-        [max(width - size, 0), 0, right, min(size, bottom)],
-        [0, max(height - size, 0), min(size, right), bottom],
-        [max(width - size, 0), max(height - size, 0), right, bottom],
-    ]
-    columns, rows = range(0, max(width - size, 0), stride), range(0, max(height - size, 0), stride)
-    chips += [[i, j, i + size - 1, j + size - 1] for i in columns for j in rows]
-    chips += [[max(width - size - 1, 0), j, right, j + size - 1] for j in rows]
-    chips += [[i, max(height - size - 1, 0), i + size - 1, bottom] for i in columns]
-    return np.array(chips, np.float32)
+def random_records(count, *, proposals=0, seed=0, most_gt=12):
+    generator = np.random.default_rng(seed)
+    records = []
+    for image_id in range(count):
+        width, height = generator.integers(200, 900, 2).tolist()
 
+        def boxes(number, width=width, height=height):
+            sides = np.exp(generator.uniform(0, np.log(min(width, height) - 1), (number, 2)))
+            corner = generator.uniform(0, 1, (number, 2)) * ([width, height] - sides - 1)
+            return np.floor(np.concatenate([corner, corner + sides], axis=1)).clip(0)
 
-def greedy_cover(boxes_im, factor, width_im, height_im, chip_size, stride, seed):
-    """Chips in image px; the slow twin of the compiled `chip_cover` with another shuffle."""
-    width, height = int(width_im * factor), int(height_im * factor)
-    boxes = box_ops.clip(boxes_im * np.float32(factor), height, width)
-    chips = lattice(width, height, chip_size, stride)
-    chips = chips[np.random.default_rng(seed).permutation(len(chips))]
-    covers = box_ops.iob(chips, boxes) == 1.0
-    chosen = []
-    while covers.size and covers.sum(axis=1).max() > 0:
-        best = covers.sum(axis=1).argmax()
-        chosen.append(chips[best].astype(np.float64) / factor)
-        covers = covers & ~covers[best]
-    return np.array(chosen, np.float64).reshape(-1, 4)
+        gt = boxes(int(generator.integers(1, most_gt)))
+        records.append(make_record(gt, boxes(proposals), (width, height), image_id))
+    return records
 
 
 def reference_rows(record, rects, rows, is_last, value_range, positive):
@@ -119,14 +119,20 @@ def reference_wanted(record, factor, stride, size, level, is_last, value_range):
     return rows
 
 
-@pytest.fixture
+def describe(chips):
+    """Everything about some chips, comparable with ==."""
+    return [(c.rect, c.factor, c.height, c.width, c.level, c.rows.tolist(), c.kind) for c in chips]
+
+
+@pytest.fixture(scope="session")
 def ref():
     """The references of this file."""
 
     class Reference:
         record = staticmethod(make_record)
-        lattice = staticmethod(lattice)
-        cover = staticmethod(greedy_cover)
+        random_records = staticmethod(random_records)
+        describe = staticmethod(describe)
+        lattice = staticmethod(SLOW_EPOCH.lattice)
         rows = staticmethod(reference_rows)
         eligible = staticmethod(reference_eligible)
         wanted = staticmethod(reference_wanted)
@@ -134,9 +140,7 @@ def ref():
     return Reference
 
 
-@pytest.fixture(params=["reference", "native"])
-def any_cover(request, monkeypatch):
-    """Runs a test with the reference cover and with the compiled one; returns the function."""
-    if request.param == "reference":
-        monkeypatch.setattr(cover_module, "_native_chip_cover", lambda: greedy_cover)
-    return cover_module._native_chip_cover()
+@pytest.fixture(scope="session")
+def slow():
+    """The module slow_epoch.py."""
+    return SLOW_EPOCH

@@ -54,3 +54,50 @@ class SmallSet:
 @pytest.fixture
 def small_set(tmp_path) -> SmallSet:
     return SmallSet(tmp_path / "set")
+
+
+class VocSet:
+    """A small set in the layout of Pascal VOC, written anew whenever a test changes it."""
+
+    def __init__(self, root, year="2007"):
+        self.root = root
+        self.folder = root / f"VOC{year}"
+        for name in ("ImageSets/Main", "JPEGImages", "Annotations"):
+            (self.folder / name).mkdir(parents=True)
+        self.add("000012", (50, 40), [("dog", (5, 6, 20, 30)), ("person", (1, 1, 50, 40))])
+        self.add("000007", (60, 30), [("cat", (10, 10, 19, 19), "1"), ("dog", (2, 3, 4, 5), "0")])
+        self.add("000100", (20, 20), [])
+        self.list("trainval", "000012\n000007\n000100\n")
+
+    def list(self, name, text):
+        (self.folder / "ImageSets" / "Main" / f"{name}.txt").write_text(text, encoding="utf-8")
+
+    def add(self, name, size, objects):
+        """objects: (class, (xmin, ymin, xmax, ymax)[, difficult]); no flag leaves the tag out"""
+        pixels = np.full((size[1], size[0], 3), len(name), np.uint8)
+        cv2.imencode(".jpg", pixels)[1].tofile(self.folder / "JPEGImages" / f"{name}.jpg")
+        self.annotate(name, voc_xml(size, objects))
+
+    def annotate(self, name, text):
+        self.xml(name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    def xml(self, name):
+        return self.folder / "Annotations" / f"{name}.xml"
+
+
+def voc_xml(size, objects):
+    text = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
+    for name, box, *difficult in objects:
+        corners = "".join(
+            f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box)
+        )
+        flag = f"<difficult>{difficult[0]}</difficult>" if difficult else ""
+        text += (
+            f"<object><name>{name}</name><pose>Left</pose>{flag}<bndbox>{corners}</bndbox></object>"
+        )
+    return f"<annotation><filename>x.jpg</filename>{text}</annotation>"
+
+
+@pytest.fixture
+def voc_set(tmp_path) -> VocSet:
+    return VocSet(tmp_path / "VOCdevkit")

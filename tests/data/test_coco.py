@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from sniper.data import load_dataset
 from sniper.data.coco import image_candidates, image_folder, load_coco
 from sniper.data.coco_parse import convert_boxes
+from sniper.data.image import check_size, read_image
 from sniper.errors import ConfigError, DataError
 
 
@@ -229,6 +232,13 @@ def _remove(*path, last):
         (_set("annotations", 1, []), r"annotation number 2 \(no id\) .*broken"),
         (_set("annotations", 1, "segmentation", [[1, 2, 3]]), "annotation 1 .*x, y pairs"),
         (_set("annotations", 1, "segmentation", [1, 2, 3, 4]), "annotation 1 .*x, y pairs"),
+        (_set("annotations", 1, "segmentation", [[1, 2, 3, 4, 5, float("nan")]]), "not finite"),
+        (_set("annotations", 1, "segmentation", [[[1, 2]] * 6]), "annotation 1 .*broken"),
+        (_set("annotations", 1, "segmentation", [["1"] * 6]), "annotation 1 .*broken"),
+        (_set("annotations", 1, "image_id", [70]), "annotation 1 .*unhashable"),
+        (_set("annotations", 1, "category_id", {}), "annotation 1 .*unhashable"),
+        (_set("annotations", 1, "iscrowd", "yes"), "annotation 1 .*could not convert"),
+        (_set("images", 2, "width", float("inf")), "image 11 .*infinity"),
         (_remove("images", 2, last="height"), "image 11 .*it has no 'height'"),
         (_set("images", 2, "height", 0), "image 11 .*its size is 64x0"),
         (_set("images", 2, "width", "64"), "image 11 .*width is '64', not an integer"),
@@ -277,3 +287,52 @@ def test_missing_images_are_counted_and_the_first_five_named(small_set):
     message = str(error.value)
     assert "lost4.png, ..." in message and "lost5.png" not in message
     assert "COCO_herbst_24_000000000100.jpg" in message
+
+
+def test_image_lists_need_no_categories(small_set):
+    del small_set.content["annotations"], small_set.content["categories"]
+    small_set.write()
+    dataset = load_coco(small_set.root, small_set.image_set)
+    assert dataset.class_names == ("__background__",) and not dataset.has_annotations
+    small_set.content["categories"] = []
+    small_set.write()
+    assert len(load_coco(small_set.root, small_set.image_set).records) == 5
+
+
+def test_brackets_without_end(small_set):
+    small_set.path.write_text("[" * 200_000)
+    with pytest.raises(DataError, match="no valid JSON"):
+        load_coco(small_set.root, small_set.image_set)
+
+
+def test_optional_fields_may_be_missing_null_or_numbers_of_any_kind(small_set):
+    box = {"image_id": 2, "category_id": 4, "bbox": [1, 2, 5, 6]}
+    small_set.content["annotations"] = [
+        box,
+        {**box, "area": None, "iscrowd": None, "segmentation": None, "id": None},
+        {**box, "area": 30.5, "iscrowd": 0, "segmentation": [], "id": 7},
+        {**box, "image_id": 2.0, "category_id": 4.0, "iscrowd": 1.0},
+        {**box, "iscrowd": True, "segmentation": {"counts": "abc", "size": [20, 20]}},
+    ]
+    small_set.write()
+    record = load_coco(small_set.root, small_set.image_set, with_masks=True).records[3]
+    np.testing.assert_array_equal(record.boxes, [[1, 2, 5, 7]] * 3)
+    np.testing.assert_array_equal(record.crowd_boxes, [[1, 2, 5, 7]] * 2)
+    assert record.polygons == ((), (), ())
+
+
+def test_stored_pixels_count_not_the_turned_view(small_set):
+    """Annotations of a photo that its EXIF block turns fit the pixels as they are stored."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    jpeg = cv2.imencode(".jpg", pixels)[1].tobytes()
+    tiff = b"MM\x00\x2a\x00\x00\x00\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
+    exif = b"Exif\x00\x00" + tiff
+    turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+    small_set.image_path("street north.png").write_bytes(turned)
+    record = load_coco(small_set.root, small_set.image_set).records[0]
+    check_size(read_image(record.image_path), record)
+    small_set.content["images"][0].update(width=40, height=60)
+    small_set.write()
+    record = load_coco(small_set.root, small_set.image_set).records[0]
+    with pytest.raises(DataError, match="EXIF orientation"):
+        check_size(read_image(record.image_path), record)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -61,21 +62,41 @@ def test_changed_annotations_rebuild(load, small_set):
     small_set.content["annotations"].pop(1)
     small_set.write()
     dataset, said = load()
-    assert said.startswith("cache rebuilt because annotation file changed")
+    assert said.startswith("cache rebuilt because annotation file changed (")
+    assert " -> " in said
     assert len(dataset.records[0].boxes) == 1
 
 
 def test_changed_masks_switch_rebuilds(load):
     load()
     dataset, said = load(with_masks=True)
-    assert said.startswith("cache rebuilt because masks switch changed")
+    assert said.startswith("cache rebuilt because masks switch changed (False -> True)")
     assert dataset.records[0].polygons == ((), ())
+
+
+def test_a_cache_with_masks_serves_without_them(load):
+    with_masks, _ = load(with_masks=True)
+    without, said = load()
+    assert said.startswith("annotations from the cache")
+    assert without.records[0].polygons is None
+    np.testing.assert_array_equal(without.records[0].boxes, with_masks.records[0].boxes)
+    assert load(with_masks=True)[1].startswith("annotations from the cache")
+
+
+def test_sets_of_one_name_in_two_places_do_not_replace_each_other(load, small_set, tmp_path):
+    load()
+    place = small_set.root
+    shutil.copytree(place, tmp_path / "other")
+    small_set.root = tmp_path / "other"
+    assert load()[1].startswith("cache rebuilt because there was none")
+    small_set.root = place
+    assert load()[1].startswith("annotations from the cache")
 
 
 def test_changed_format_rebuilds(load, monkeypatch):
     load()
     monkeypatch.setattr(coco_module, "CACHE_FORMAT", coco_module.CACHE_FORMAT + 1)
-    assert load()[1].startswith("cache rebuilt because format version changed")
+    assert load()[1].startswith("cache rebuilt because format version changed (1 -> 2)")
 
 
 def _cut(content):

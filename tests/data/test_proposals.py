@@ -86,6 +86,25 @@ def test_flipped_records_get_mirrored_proposals(records):
     np.testing.assert_array_equal(flip_record(straight).boxes, mirrored.boxes)
 
 
+def test_records_of_any_order_and_many_blocks(records, monkeypatch):
+    mixed = [*records, *map(flip_record, records[::-1])]
+    expected = [attach_proposals([record], make_set(ROWS))[0] for record in mixed]
+    for rows_per_block in (1, 3, 1000):
+        monkeypatch.setattr("sniper.data.proposals._ROWS_PER_BLOCK", rows_per_block)
+        attached = attach_proposals(mixed, make_set(ROWS))
+        for ours, theirs in zip(attached, expected):
+            np.testing.assert_array_equal(ours.boxes, theirs.boxes)
+            np.testing.assert_array_equal(ours.is_gt, theirs.is_gt)
+            np.testing.assert_array_equal(ours.classes, theirs.classes)
+            assert (ours.image_id, ours.flipped) == (theirs.image_id, theirs.flipped)
+
+
+def test_attaching_again_replaces(records):
+    once = attach_proposals(records, make_set(ROWS))
+    twice = attach_proposals(once, make_set({**ROWS, 70: []}))
+    assert [len(r.boxes) - r.num_gt for r in twice] == [0, 1, 1, 0, 1]
+
+
 def test_suppression_against_a_slow_reference(records):
     rng = np.random.default_rng(3)
     corners = rng.uniform(0, 30, (60, 2))

@@ -104,6 +104,8 @@ def test_images_without_objects_are_dropped_even_with_proposals():
     only_proposals = with_proposals(empty, np.array([[0, 0, 9, 9]], np.float32))
     full = make_record([[1, 1, 5, 5]])
     assert filter_trainable([empty, full, only_proposals]) == [full]
+    kept = filter_trainable([empty, full, only_proposals], keep_without_objects=True)
+    assert kept == [full, only_proposals]
 
 
 @pytest.mark.parametrize(

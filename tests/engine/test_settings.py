@@ -62,6 +62,22 @@ def test_negative_chips_are_off_for_the_proposal_network():
     assert settings.batch_settings(cfg).only_proposal
 
 
+def test_masks_and_focus_pixels_reach_the_batches():
+    batches = settings.batch_settings(load_config("sniper_res101_e2e_mask_autofocus"))
+    assert batches.label_names[-3:] == ("gt_boxes", "scale_label", "gt_masks")
+    assert batches.shapes["gt_masks"] == (100, 500)
+    assert (batches.focus.low, batches.focus.small, batches.focus.high) == (5, 64, 90)
+    rpn = load_config("sniper_res101_e2e_mask_autofocus", ["TRAIN.ONLY_PROPOSAL", "True"])
+    assert settings.batch_settings(rpn).label_names == ("label", "bbox_target", "bbox_weight")
+    assert settings.batch_settings(load_config("sniper_res101_e2e")).focus is None
+
+
+def test_pixels_are_those_of_2018_unless_asked_otherwise():
+    assert not settings.batch_settings(load_config("sniper_res101_e2e")).reduced_decoding
+    cfg = load_config("sniper_res101_e2e", ["TRAIN.REDUCED_DECODING", "True"])
+    assert settings.batch_settings(cfg).reduced_decoding
+
+
 def test_workers_are_never_more_than_the_cores(monkeypatch):
     monkeypatch.setattr(settings, "usable_cores", lambda: 2)
     counts = []

@@ -143,7 +143,7 @@ def test_broken_images_are_named(image_records, tmp_path):
 
 def test_a_slow_disk_times_out(image_records, monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr("sniper.loader.images.read_image", lambda *_: release.wait(20))
+    monkeypatch.setattr("sniper.loader.images.read_image", lambda *_, **__: release.wait(20))
     with loader_of(image_records[:1], timeout_s=0.2) as loader:
         with pytest.raises(TrainingError, match=r"0\.2 s"):
             list(loader)

@@ -1,19 +1,29 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
+import multiprocessing
 import os
+import pickle
 import signal
+import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from sniper.chips.sampler import ChipSettings
+from sniper.data.image import read_image
+from sniper.data.record import with_proposals
 from sniper.errors import ConfigError, DataError, TrainingError
+from sniper.loader import stream
+from sniper.loader import train as module
 from sniper.loader.train import BatchSettings, TrainLoader
 from sniper.targets.anchors import base_anchors
+from sniper.targets.focus_map import FocusRanges
 
 RANGES = [(-1, 24), (16, -1)]
 CHIPS = ChipSettings(scales=(2.0, 128.0), valid_ranges=RANGES, chip_size=128)
@@ -64,7 +74,7 @@ def expected(image_records):
     return epochs
 
 
-@pytest.mark.parametrize("workers, prefetch", [(1, 1), (2, 2), (3, 4)])
+@pytest.mark.parametrize("workers, prefetch", [(1, 1), (2, 2), (4, 4)])
 def test_content_does_not_depend_on_the_workers(image_records, expected, workers, prefetch):
     with loader_of(image_records, workers, prefetch=prefetch) as loader:
         for epoch in range(2):
@@ -112,12 +122,166 @@ def test_names_and_shapes_of_a_batch(image_records):
     assert len(batch.image_paths) == 4 and batch.index == 0
 
 
-def test_arrays_stay_valid_until_the_next_batch_is_asked_for(image_records, expected):
-    with loader_of(image_records, 2, prefetch=1) as loader:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_arrays_stay_valid_while_the_next_batch_is_in_use(image_records, expected, workers):
+    with loader_of(image_records, workers, prefetch=1) as loader:
         loader.start_epoch(0)
         batch = next(loader)
         time.sleep(0.3)  # the workers fill all slots that they may
         np.testing.assert_array_equal(batch.data["data"], expected[0][0][2]["data"])
+        next(loader)
+        for name, array in {**batch.data, **batch.label}.items():
+            np.testing.assert_array_equal(array, expected[0][0][2][name])
+
+
+def test_small_image_caches_change_nothing(image_records, expected):
+    with loader_of(image_records, 2, image_cache_mb=0) as loader:
+        loader.start_epoch(0)
+        assert_same(copies(loader), expected[0])
+
+
+def test_an_image_is_decoded_once_for_its_chips_and_its_mirror_image(image_records, monkeypatch):
+    decoded = []
+
+    def spy(path, **options):
+        decoded.append(path)
+        return read_image(path, **options)
+
+    monkeypatch.setattr("sniper.loader.images.read_image", spy)
+    with loader_of(image_records) as loader:
+        for epoch in range(2):
+            loader.start_epoch(epoch)
+            copies(loader)
+    assert sorted(decoded) == sorted(record.image_path for record in image_records[:6])
+
+
+def test_masks_and_focus_labels_do_not_depend_on_the_workers(image_records):
+    batches = dataclasses.replace(BATCHES, focus=FocusRanges(5, 64, 90), with_masks=True)
+    records = [
+        dataclasses.replace(
+            record, polygons=tuple((box[[0, 1, 2, 1, 2, 3]],) for box in record.boxes)
+        )
+        for record in image_records
+    ]
+    made = []
+    for workers in (0, 2):
+        with loader_of(records, workers, batches=batches) as loader:
+            loader.start_epoch(0)
+            made.append(copies(loader))
+    assert_same(*made)
+    names = ["gt_boxes", "scale_label", "gt_masks"]
+    assert list(made[0][0][2])[-3:] == names
+    assert all((of_batch["gt_masks"][:, 0, 1] > 0).any() for _, _, of_batch in made[0])
+
+
+def test_proposals_and_unused_polygons_stay_with_the_parent(image_records, expected):
+    """With 900 proposals an image they would be most of every message."""
+    rng = np.random.default_rng(0)
+    records = []
+    for record in image_records:
+        corner = rng.uniform(0, 50, (20_000, 2))
+        boxes = np.concatenate([corner, corner + 20], axis=1).astype(np.float32)
+        polygons = tuple((np.zeros(10_000, np.float32),) for _ in record.boxes)
+        records.append(dataclasses.replace(with_proposals(record, boxes), polygons=polygons))
+    with loader_of(records, 2) as loader:
+        loader.start_epoch(0)
+        assert_same(copies(loader), expected[0])
+        loader.start_epoch(0)
+        tasks = loader._stream._tasks(0)
+        assert len(pickle.dumps(tasks)) < 1000 * len(tasks)
+
+
+def begun_epochs(monkeypatch):
+    """Numbers of the epochs whose chips are made from here on."""
+    begun = []
+    original = module.make_epoch
+
+    def spy(*arguments, epoch, **options):
+        begun.append(epoch)
+        return original(*arguments, epoch=epoch, **options)
+
+    monkeypatch.setattr(module, "make_epoch", spy)
+    return begun
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_chips_of_the_next_epoch_are_made_meanwhile(
+    image_records, expected, workers, monkeypatch
+):
+    begun = begun_epochs(monkeypatch)
+    with loader_of(image_records, workers, end_epoch=2) as loader:
+        loader.start_epoch(0)
+        deadline_s = time.monotonic() + 10
+        while begun != [0, 1]:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        assert_same(copies(loader), expected[0])
+        loader.start_epoch(1)
+        assert_same(copies(loader), expected[1])
+    assert begun == [0, 1], "nothing is made beyond the last epoch, and nothing twice"
+
+
+def test_nothing_is_made_ahead_without_a_last_epoch(image_records, monkeypatch):
+    begun = begun_epochs(monkeypatch)
+    with loader_of(image_records) as loader:
+        loader.start_epoch(5)
+        copies(loader)
+    assert begun == [5]
+
+
+def test_any_epoch_can_follow(image_records, expected):
+    """A resumed run begins anywhere; what was made ahead for another epoch is dropped."""
+    with loader_of(image_records, end_epoch=100) as loader:
+        loader.start_epoch(7)
+        loader.start_epoch(1)
+        assert_same(copies(loader), expected[1])
+        loader.start_epoch(0)
+        loader.start_epoch(1, start_batch=2)
+        assert_same(copies(loader), expected[1][2:])
+
+
+def test_a_failure_in_the_background_is_raised_when_its_epoch_starts(image_records, monkeypatch):
+    original = module.make_epoch
+
+    def broken(*arguments, epoch, **options):
+        if epoch == 1:
+            raise DataError("no luck", where="epoch 1")
+        return original(*arguments, epoch=epoch, **options)
+
+    monkeypatch.setattr(module, "make_epoch", broken)
+    with loader_of(image_records, 2, end_epoch=3) as loader:
+        loader.start_epoch(0)
+        copies(loader)
+        with pytest.raises(DataError, match="no luck"):
+            loader.start_epoch(1)
+
+
+def test_close_ends_the_background_thread(image_records, monkeypatch):
+    original = module.make_epoch
+
+    def slow(*arguments, epoch, cancelled, **options):
+        while epoch == 1 and not cancelled():
+            time.sleep(0.01)
+        return original(*arguments, epoch=epoch, cancelled=cancelled, **options)
+
+    monkeypatch.setattr(module, "make_epoch", slow)
+    loader = loader_of(image_records, end_epoch=3)
+    loader.start_epoch(0)
+    assert any(thread.name.startswith("sniper-chips") for thread in threading.enumerate())
+    start_s = time.monotonic()
+    loader.close()
+    assert time.monotonic() - start_s < 10
+    assert not any(thread.name.startswith("sniper-chips") for thread in threading.enumerate())
+
+
+def test_a_loader_that_nobody_holds_ends_its_workers(image_records, all_gone):
+    loader = loader_of(image_records, 2, end_epoch=3)
+    loader.start_epoch(0)
+    next(loader)
+    workers = [process.pid for process in loader.processes]
+    del loader
+    gc.collect()
+    assert all_gone(workers)
 
 
 def test_every_chip_is_in_the_epoch_with_its_own_image(image_records, expected):
@@ -176,6 +340,69 @@ def test_a_truncated_image_ends_the_run_and_is_named(image_records, workers, tmp
             loader.start_epoch(0)
             copies(loader)
         assert time.monotonic() - start_s < 10
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"no image", "cannot be decoded"), (None, "cannot be read")]
+)
+def test_an_image_that_disappears_or_changes_is_named(image_records, tmp_path, content, words):
+    copied = []
+    for record in image_records:
+        path = tmp_path / Path(record.image_path).name
+        path.write_bytes(Path(record.image_path).read_bytes())
+        copied.append(dataclasses.replace(record, image_path=str(path)))
+    with loader_of(copied, 2, image_cache_mb=0) as loader:
+        loader.start_epoch(0)
+        next(loader)
+        for path in tmp_path.iterdir():
+            path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(DataError, match=words) as error:
+            copies(loader)
+        assert str(tmp_path) in str(error.value)
+
+
+def made_samples(monkeypatch):
+    """Counts the samples that all processes make from here on."""
+    made = multiprocessing.Value("i", 0)
+    original = stream.write_sample
+
+    def counting(*arguments):
+        with made.get_lock():
+            made.value += 1
+        return original(*arguments)
+
+    monkeypatch.setattr(stream, "write_sample", counting)
+    return made
+
+
+def test_workers_wait_for_a_consumer_that_stalls(image_records, expected, monkeypatch):
+    """Memory for a few batches is all they get; afterwards the run goes on as if nothing was."""
+    made = made_samples(monkeypatch)
+    with loader_of(image_records, 2, prefetch=2) as loader:
+        loader.start_epoch(0)
+        first = next(loader)
+        deadline_s = time.monotonic() + 10
+        while made.value < 3 * 4:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        time.sleep(0.5)
+        assert made.value == 3 * 4, "the batch that was handed out and two ahead"
+        assert first.index == 0
+        assert_same(copies(loader), expected[0][1:])
+
+
+def test_a_worker_that_dies_while_the_consumer_stalls(image_records, all_gone):
+    with loader_of(image_records, 2, prefetch=2) as loader:
+        loader.start_epoch(0)
+        next(loader)
+        workers = [process.pid for process in loader.processes]
+        time.sleep(0.3)
+        os.kill(workers[1], signal.SIGKILL)
+        start_s = time.monotonic()
+        with pytest.raises(TrainingError, match="SIGKILL"):
+            copies(loader)
+        assert time.monotonic() - start_s < 10
+    assert all_gone(workers)
 
 
 def test_a_bug_in_a_worker_names_image_and_stage(image_records, monkeypatch):
@@ -255,7 +482,7 @@ def test_no_chips_and_wrong_numbers(image_records):
         loader.start_epoch(0)
     with loader_of(image_records) as loader, pytest.raises(ConfigError):
         loader.start_epoch(0, start_batch=10**6)
-    for wrong in ({"batch_size": 0}, {"workers": -1}, {"prefetch": 0}):
+    for wrong in ({"batch_size": 0}, {"workers": -1}, {"prefetch": 0}, {"image_cache_mb": -1}):
         with pytest.raises(ConfigError):
             loader_of(image_records, **wrong)
     with pytest.raises(ConfigError, match="chip size"):

@@ -1,12 +1,15 @@
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
 from sniper.chips.chip import Chip
+from sniper.data.image import chip_image
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.loader import sample as sample_module
-from sniper.loader.images import ImageCache
+from sniper.loader.compact import compact_specs, empty_arrays
+from sniper.loader.images import ImageCache, RecentKeys
 from sniper.loader.train import BatchSettings, make_sample
 from sniper.targets.anchors import base_anchors
 
@@ -25,7 +28,7 @@ def chip_of(level=1, rows=(0, 1), rect=(8, 4, 72, 68), factor=2.0):
 
 
 def sample_of(record, chip=None, settings=SETTINGS):
-    return make_sample(record, chip or chip_of(), settings, np.random.default_rng(0))
+    return make_sample(record, chip or chip_of(), settings)
 
 
 def test_names_shapes_and_types(image_records):
@@ -72,13 +75,12 @@ def test_a_chip_and_its_mirror_image_hold_the_same_pixels(image_records):
 
 def test_boxes_beyond_the_limit_are_left_out(image_records):
     settings = dataclasses.replace(SETTINGS, max_gt=2)
-    rng = np.random.default_rng(0)
     chip = chip_of(rows=(3, 4))
     boxes = np.array([[10 + i, 10, 40 + i, 40] for i in range(5)], np.float32)
     record = dataclasses.replace(image_records[0], boxes=boxes)
-    sample, surplus = sample_module.build_sample(record, chip, settings, rng, ImageCache())
-    assert surplus == 3
-    assert sample["gt_boxes"][:, 4].tolist() == [4, 5]
+    row = {name: array[0, ...] for name, array in empty_arrays(compact_specs(settings), 1).items()}
+    assert sample_module.write_sample(record, chip, settings, 0, ImageCache(), row) == 3
+    assert row["gt_boxes"][:, 4].tolist() == [4, 5]
 
 
 def test_missing_and_truncated_images_name_the_file(image_records, tmp_path):
@@ -97,10 +99,10 @@ def test_another_image_size_is_a_data_error(image_records):
 
 
 def test_unexpected_failures_name_stage_and_image(image_records, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise MemoryError("no memory left")
 
-    for function, stage in [("chip_image", "cut chip"), ("gt_in_chip", "make labels")]:
+    for function, stage in [("cut_chip", "cut chip"), ("gt_in_chip", "make labels")]:
         with monkeypatch.context() as patch:
             patch.setattr(sample_module, function, broken)
             with pytest.raises(TrainingError, match=stage) as failure:
@@ -120,11 +122,52 @@ def test_the_cache_keeps_the_latest_images_within_its_limits(image_records):
     cache = ImageCache(max_images=2)
     first = cache.read(paths[0])
     assert cache.read(paths[0]) is first
-    assert cache.read(paths[0], flipped=True) is not first
-    np.testing.assert_array_equal(cache.read(paths[0], flipped=True), first[:, ::-1])
     cache.read(paths[1])
+    assert cache.read(paths[0]) is first
+    cache.read(paths[2])
+    assert cache.read(paths[0]) is first, "the one that was used last is kept"
+    cache.read(paths[2])
+    cache.read(paths[3])
     assert cache.read(paths[0]) is not first
-    small = ImageCache(max_bytes=1)
-    assert small.read(paths[2]) is not small.read(paths[2])
     none = ImageCache(0)
     assert none.read(paths[3]) is not none.read(paths[3])
+
+
+def test_a_full_cache_keeps_one_image(image_records):
+    paths = [record.image_path for record in image_records[:2]]
+    cache = ImageCache(max_bytes=1)
+    image = cache.read(paths[0])
+    assert cache.read(paths[0]) is image
+    cache.read(paths[1])
+    assert cache.read(paths[0]) is not image
+
+
+def test_keys_are_dropped_as_the_least_recently_used():
+    recent = RecentKeys(max_items=10, max_bytes=100)
+    assert recent.use("a", 40) == recent.use("b", 40) == recent.use("a", 40) == []
+    assert recent.use("c", 40) == ["b"]
+    assert "a" in recent and "b" not in recent and len(recent) == 2
+    assert recent.use("huge", 500) == ["a", "c"]
+    assert recent.use("d", 1) == ["huge"]
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 0.7])
+def test_chips_of_the_mirror_image_mirror_their_own_pixels_only(image_records, factor):
+    """As if the whole image were mirrored first, to the last bit."""
+    record = image_records[6]
+    assert record.flipped
+    image = cv2.flip(cv2.imread(record.image_path), 1)
+    rect = (8.4, 4.7, 72.9, 68.2)
+    data = sample_of(record, chip_of(rect=rect, factor=factor))["data"]
+    means = SETTINGS.pixel_means
+    np.testing.assert_array_equal(data, chip_image(image, rect, factor, (128, 128), means))
+
+
+def test_content_that_is_larger_than_the_chip_is_cut_off(image_records):
+    record = image_records[0]
+    image = cv2.imread(record.image_path)
+    for side in (64.0, 65.0, 100.0):
+        rect = (3.0, 2.0, 3.0 + side, 2.0 + side)
+        data = sample_of(record, chip_of(rect=rect))["data"]
+        expected = chip_image(image, rect, 2.0, (128, 128), SETTINGS.pixel_means)
+        np.testing.assert_array_equal(data, expected)

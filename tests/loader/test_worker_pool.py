@@ -13,10 +13,10 @@ import pytest
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.loader.workers import WorkerPool
 
-SHAPES = {"x": (2, 3), "pid": ()}
+SPECS = {"x": (np.float32, (2, 3)), "pid": (np.int32, ()), "bytes": (np.uint8, (4,))}
 
 
-def make(task):
+def make(task, row):
     if task == "data error":
         raise DataError("cannot read", where="a.jpg")
     if task == "bug":
@@ -28,13 +28,16 @@ def make(task):
     if task == "sleep":
         time.sleep(60)
     if task == "misshaped":
-        return {"x": np.zeros((9, 9)), "pid": 0}, None
-    return {"x": np.full((2, 3), task), "pid": os.getpid()}, f"note {task}"
+        row["x"][...] = np.zeros((9, 9))
+    row["x"][...] = task
+    row["pid"][...] = os.getpid()
+    row["bytes"][:2] = 200
+    return f"note {task}"
 
 
 def pool_of(workers=2, **options):
     settings = {"batch_size": 4, "num_slots": 2, "num_workers": workers, **options}
-    return WorkerPool(make, SHAPES, **settings)
+    return WorkerPool(make, SPECS, **settings)
 
 
 def run(pool, tasks, slot=0):
@@ -55,6 +58,19 @@ def test_samples_and_notes_come_in_order_from_all_workers():
             assert arrays["x"].shape == (4, 2, 3) and arrays["x"].dtype == np.float32
             assert arrays["x"][:, 1, 2].tolist() == tasks
             assert len(set(arrays["pid"].tolist())) == 2
+            assert arrays["bytes"].dtype == np.uint8
+            assert arrays["bytes"].tolist() == [[200, 200, 0, 0]] * 4
+
+
+def test_a_worker_gets_the_tasks_of_its_share_in_order():
+    with pool_of() as pool:
+        pool.submit(0, [1, 2, 3, 4], list("abcd"), [[3, 0, 2], [1]])
+        arrays, notes = pool.wait(0)
+        assert notes == [f"note {i}" for i in range(1, 5)]
+        first, second = pids(pool)
+        assert arrays["pid"].tolist() == [first, second, first, first]
+        pool.submit(0, [5, 6], list("ab"), [[], [1, 0]])
+        assert pool.wait(0)[0]["pid"][:2].tolist() == [second, second]
 
 
 def test_slots_in_work_do_not_touch_each_other():
@@ -161,14 +177,19 @@ def test_no_file_descriptors_or_shared_memory_remain():
 def test_opencv_threads_of_the_parent_do_not_hang_the_workers():
     image = np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8)
 
-    def resize(task):
-        return {"x": cv2.resize(image, None, fx=2, fy=2).mean()}, None
+    def resize(task, row):
+        row["x"][...] = cv2.resize(image, None, fx=2, fy=2).mean()
 
     cv2.setNumThreads(4)
     try:
-        expected = resize(0)[0]["x"]
+        expected = cv2.resize(image, None, fx=2, fy=2).mean()
         with WorkerPool(
-            resize, {"x": ()}, batch_size=2, num_slots=1, num_workers=2, stall_timeout_s=10
+            resize,
+            {"x": (np.float32, ())},
+            batch_size=2,
+            num_slots=1,
+            num_workers=2,
+            stall_timeout_s=10,
         ) as pool:
             arrays, _ = run(pool, [0, 1])
     finally:
@@ -181,11 +202,10 @@ import os, signal, sys, time
 import numpy as np
 from sniper.loader.workers import WorkerPool
 
-def make(task):
+def make(task, row):
     time.sleep(task)
-    return {"x": 1.0}, None
 
-pool = WorkerPool(make, {"x": ()}, batch_size=2, num_slots=1, num_workers=2)
+pool = WorkerPool(make, {"x": (np.float32, ())}, batch_size=2, num_slots=1, num_workers=2)
 print(*[process.pid for process in pool.processes], flush=True)
 """
 WAIT = """
@@ -230,4 +250,4 @@ def test_a_script_that_forgets_to_close_ends(start_script, all_gone):
 def test_numbers_must_be_positive(name):
     options = {"batch_size": 1, "num_slots": 1, "num_workers": 1, name: 0}
     with pytest.raises(ConfigError):
-        WorkerPool(make, SHAPES, **options)
+        WorkerPool(make, SPECS, **options)

@@ -1,16 +1,26 @@
+import pickle
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sniper import boxes as box_ops
 from sniper.data.record import Record
-from sniper.errors import ConfigError
-from sniper.targets.anchors import base_anchors, shifted_anchors
+from sniper.errors import ConfigError, OpsError
+from sniper.targets.anchors import base_anchors
 from sniper.targets.gt import gt_in_chip
-from sniper.targets.rpn import RpnTargets
+from sniper.targets.rpn import RpnSample, RpnTargets
 
+REFERENCE = SimpleNamespace(
+    **runpy.run_path(str(Path(__file__).resolve().with_name("rpn_reference.py")))
+)
 BASE = base_anchors(16, (0.5, 1, 2), (2, 4, 7, 10, 13, 16, 24))
+BASE_32 = base_anchors(32, (0.5, 1, 2), (1, 2, 4, 8, 12))
+NONE = np.zeros((0, 4), np.float32)
+UNSAMPLED = {"batch_size": 10**6}
 BOXES = [
     [120, 80, 150, 100],
     [140, 90, 200, 170],
@@ -18,10 +28,6 @@ BOXES = [
     [300, 200, 400, 300],
     [90, 55, 130, 95],
 ]
-
-
-def rng():
-    return np.random.default_rng(0)
 
 
 def golden_record():
@@ -37,11 +43,11 @@ def golden_record():
     )
 
 
-def golden_targets(batch_size, origin, rows):
+def golden_targets(batch_size, origin, rows, seed=0):
     rect = (*origin, origin[0] + 511 / 3, origin[1] + 511 / 3)
     gt = gt_in_chip(golden_record(), rect, 3.0, np.array(rows, np.int32), 512)
     targets = RpnTargets(BASE, 16, 512, batch_size=batch_size)
-    return targets(gt.boxes[gt.valid], gt.boxes[~gt.valid], rng())
+    return targets.dense(targets(gt.boxes[gt.valid], gt.boxes[~gt.valid], seed))
 
 
 def counts(label):
@@ -49,14 +55,15 @@ def counts(label):
 
 
 def test_inside_anchors():
-    assert RpnTargets(BASE, 16, 512).inside.sum() == 13388
+    targets = RpnTargets(BASE, 16, 512)
+    assert targets.inside.sum() == 13388
+    np.testing.assert_array_equal(targets.inside, REFERENCE.MatrixTargets(BASE, 16, 512).inside)
 
 
 def test_golden_positive_chip_without_sampling():
     label, target, weight = golden_targets(10**6, (100, 60), [0, 1, 2])
-    assert label.shape == (21504,) and label.dtype == np.float32
-    assert target.shape == weight.shape == (84, 32, 32)
-    assert target.dtype == weight.dtype == np.float32
+    assert label.shape == (21504,) and target.shape == weight.shape == (84, 32, 32)
+    assert label.dtype == target.dtype == weight.dtype == np.float32
     assert counts(label) == [202, 12710, 8592]
     assert weight.sum() == 808
     positives = np.argwhere(label.reshape(21, 32, 32) == 1)[:5].tolist()
@@ -84,39 +91,6 @@ def test_golden_negative_chip():
     assert not target.any() and not weight.any()
 
 
-def reference(valid_gt, invalid_gt):
-    """Section 5.3 of the specification, one step after the other, before sampling."""
-    anchors = shifted_anchors(BASE, 16, 32, 32)
-    inside = (
-        (anchors[:, 0] >= -32)
-        & (anchors[:, 1] >= -32)
-        & (anchors[:, 2] < 512 + 32)
-        & (anchors[:, 3] < 512 + 32)
-    )
-    label = np.full(len(anchors), -1)
-    target = np.zeros((len(anchors), 4))
-    kept = np.flatnonzero(inside)
-    part = np.zeros(len(kept))
-    if len(valid_gt):
-        overlaps = box_ops.iou(anchors[kept], valid_gt)
-        best = overlaps.max(axis=1)
-        part = np.where(best < 0.4, 0, -1)
-        for column in overlaps.T:
-            if column.max() > 0:
-                part[column == column.max()] = 1
-        part[best >= 0.5] = 1
-        matched = valid_gt[overlaps.argmax(axis=1)]
-        target[kept] = box_ops.encode(anchors[kept].astype(np.float64), matched.astype(np.float64))
-    if len(invalid_gt):
-        part[box_ops.iou(anchors[kept], invalid_gt).max(axis=1) > 0.3] = -1
-    label[kept] = part
-    target[label != 1] = 0
-    return (
-        label.reshape(32, 32, 21).transpose(2, 0, 1).ravel(),
-        target.reshape(32, 32, 84).transpose(2, 0, 1),
-    )
-
-
 def random_boxes(generator, count):
     corners = generator.integers(-20, 532, (count, 2, 2))
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
@@ -124,63 +98,140 @@ def random_boxes(generator, count):
     return np.clip(boxes, 0, 511).astype(np.float32)
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), valid=st.integers(0, 12), invalid=st.integers(0, 5))
-def test_equals_the_step_by_step_reference(seed, valid, invalid):
+def assert_equals_reference(reference, targets, valid_gt, invalid_gt, seed=None):
+    """Every label and weight; `seed` None: before sampling."""
+    sampler = None if seed is None else REFERENCE.SplitMix(seed)
+    sample = targets(valid_gt, invalid_gt, seed or 0)
+    label, target, weight = targets.dense(sample)
+    expected_label, expected_target, expected_weight = reference(valid_gt, invalid_gt, sampler)
+    np.testing.assert_array_equal(label, expected_label)
+    np.testing.assert_array_equal(weight, expected_weight)
+    np.testing.assert_allclose(target, expected_target, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(sample.label, expected_label)
+    np.testing.assert_array_equal(sample.index, np.flatnonzero(expected_label == 1))
+
+
+@pytest.mark.parametrize("base, stride", [(BASE, 16), (BASE_32, 32)], ids=["16", "32"])
+@pytest.mark.parametrize("name", ["MatrixTargets", "FactoredTargets"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32), valid=st.integers(0, 30), invalid=st.integers(0, 8))
+def test_equals_the_references(name, base, stride, seed, valid, invalid):
     generator = np.random.default_rng(seed)
     valid_gt, invalid_gt = random_boxes(generator, valid), random_boxes(generator, invalid)
-    label, target, weight = RpnTargets(BASE, 16, 512, batch_size=10**6)(valid_gt, invalid_gt, rng())
-    expected_label, expected_target = reference(valid_gt, invalid_gt)
-    np.testing.assert_array_equal(label, expected_label)
-    np.testing.assert_allclose(target, expected_target, atol=1e-5)
-    positive = np.repeat(expected_label.reshape(21, 1, 32, 32) == 1, 4, axis=1).reshape(84, 32, 32)
-    np.testing.assert_array_equal(weight, positive)
+    make = getattr(REFERENCE, name)
+    assert_equals_reference(
+        make(base, stride, 512, **UNSAMPLED),
+        RpnTargets(base, stride, 512, **UNSAMPLED),
+        valid_gt,
+        invalid_gt,
+    )
+    assert_equals_reference(
+        make(base, stride, 512), RpnTargets(base, stride, 512), valid_gt, invalid_gt, seed
+    )
+
+
+def on_the_grid(generator, count):
+    """Boxes that equal anchors, are moved by half a cell, or repeat: many ties."""
+    shifts = generator.integers(0, 64, (count, 2)) * 8
+    boxes = BASE[generator.integers(0, len(BASE), count)] + np.hstack([shifts, shifts])
+    return boxes[generator.integers(0, max(count, 1), count)].astype(np.float32)
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), batch_size=st.sampled_from([1, 2, 17, 256]))
+@given(seed=st.integers(0, 2**32), valid=st.integers(1, 12), invalid=st.integers(0, 3))
+def test_ties_are_those_of_the_reference(seed, valid, invalid):
+    generator = np.random.default_rng(seed)
+    assert_equals_reference(
+        REFERENCE.MatrixTargets(BASE, 16, 512, **UNSAMPLED),
+        RpnTargets(BASE, 16, 512, **UNSAMPLED),
+        on_the_grid(generator, valid),
+        on_the_grid(generator, invalid),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), batch_size=st.sampled_from([0, 1, 2, 17, 256, 5000]))
 def test_sampling_keeps_a_subset_within_the_limits(seed, batch_size):
     gt = random_boxes(np.random.default_rng(seed), 6)
-    none = gt[:0]
-    full = RpnTargets(BASE, 16, 512, batch_size=10**6)(gt, none, rng())[0]
-    some, target, weight = RpnTargets(BASE, 16, 512, batch_size=batch_size)(gt, none, rng())
+    full = RpnTargets(BASE, 16, 512, **UNSAMPLED)(gt, NONE, seed).label
+    targets = RpnTargets(BASE, 16, 512, batch_size=batch_size)
+    some, index, values = targets(gt, NONE, seed)
     positives = int((some == 1).sum())
-    assert positives == min(int(batch_size * 0.5), int((full == 1).sum()))
+    assert positives == min(int(batch_size * 0.5), int((full == 1).sum())) == len(index)
     assert (some == 0).sum() == min(batch_size - positives, (full == 0).sum())
     assert (full[some != -1] == some[some != -1]).all()
+    assert values.shape == (positives, 4)
+    _, target, weight = targets.dense(RpnSample(some, index, values))
     assert weight.sum() == 4 * positives
     assert not target[weight == 0].any()
 
 
 def test_a_box_outside_all_anchors_makes_no_anchor_positive():
     far = np.array([[5000, 5000, 5100, 5100]], np.float32)
-    label, _, _ = RpnTargets(BASE, 16, 512, batch_size=10**6)(far, far[:0], rng())
+    label = RpnTargets(BASE, 16, 512, **UNSAMPLED)(far, NONE, 0).label
     assert counts(label) == [0, 13388, 21504 - 13388]
 
 
 def test_an_anchor_between_two_equal_boxes_is_moved_to_the_first():
     left, right = np.array([[148, 152, 179, 183], [156, 152, 187, 183]], np.float32)
+    targets = RpnTargets(BASE, 16, 512, **UNSAMPLED)
     for first, second, dx in [(left, right, -4 / 32), (right, left, 4 / 32)]:
-        pair = np.stack([first, second])
-        label, target, _ = RpnTargets(BASE, 16, 512, batch_size=10**6)(pair, pair[:0], rng())
+        label, target, _ = targets.dense(targets(np.stack([first, second]), NONE, 0))
         assert label.reshape(21, 32, 32)[7, 10, 10] == 1
         assert target[4 * 7, 10, 10] == pytest.approx(dx)
 
 
-def test_same_generator_same_sample():
-    first, second = (golden_targets(256, (100, 60), [0, 1, 2])[0] for _ in range(2))
-    np.testing.assert_array_equal(first, second)
+def test_the_seed_alone_decides():
+    first, again, other = (
+        golden_targets(256, (100, 60), [0, 1, 2], seed)[0] for seed in (-1, 2**64 - 1, 8)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
 
 
 def test_stride_32_shapes():
-    base = base_anchors(32, (0.5, 1, 2), (1, 2, 4, 8, 12))
-    none = np.zeros((0, 4), np.float32)
-    label, target, _ = RpnTargets(base, 32, 512)(none, none, rng())
+    targets = RpnTargets(BASE_32, 32, 512)
+    label, target, _ = targets.dense(targets(NONE, NONE, 0))
     assert label.shape == (3840,) and target.shape == (60, 16, 16)
     assert counts(label)[:2] == [0, 256]
 
 
-@pytest.mark.parametrize("stride, chip_size", [(16, 500), (0, 512), (1024, 512)])
-def test_chip_size_must_fit_the_stride(stride, chip_size):
+def test_a_pickled_copy_gives_the_same():
+    targets = RpnTargets(BASE, 16, 512, batch_size=64, positive_overlap=0.6, border=0)
+    copy = pickle.loads(pickle.dumps(targets))
+    gt = random_boxes(np.random.default_rng(0), 9)
+    for array, same in zip(targets(gt[:6], gt[6:], 3), copy(gt[:6], gt[6:], 3)):
+        np.testing.assert_array_equal(array, same)
+    np.testing.assert_array_equal(targets.inside, copy.inside)
+    assert (copy.max_positives, copy.batch_size, copy.stride) == (32, 64, 16)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_box_that_is_not_finite_is_named(position, value):
+    boxes = [random_boxes(np.random.default_rng(0), 3), random_boxes(np.random.default_rng(1), 3)]
+    boxes[position][1, 2] = value
+    with pytest.raises(OpsError, match=rf"{('valid', 'invalid')[position]} box 1 is \(.*finite"):
+        RpnTargets(BASE, 16, 512)(*boxes, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stride": 16, "chip_size": 500},
+        {"stride": 0},
+        {"stride": 1024},
+        {"batch_size": -1},
+        {"fg_fraction": 1.5},
+        {"fg_fraction": np.nan},
+        {"positive_overlap": 0},
+        {"positive_overlap": 1.2},
+        {"negative_overlap": -0.1},
+        {"negative_overlap": np.nan},
+        {"ignore_overlap": 2},
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_config_errors(change):
     with pytest.raises(ConfigError):
-        RpnTargets(BASE, stride, chip_size)
+        RpnTargets(**{"base_anchors": BASE, "stride": 16, "chip_size": 512, **change})

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import logging
-import math
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Union
 
 import numpy as np
 
-from sniper.chips.assign import assign, false_alarm_chips
-from sniper.chips.chip import NEGATIVE, POSITIVE, Chip
-from sniper.chips.cover import ChipSet, Level, cover, eligible, needs_chip
-from sniper.chips.pyramid import Scale, level_factors, level_size
-from sniper.chips.stats import EpochStats, LevelStats
-from sniper.chips.streams import stream_seeds
-from sniper.chips.table import BoxTable, box_table, record_blocks
+from sniper.chips.chip_table import ChipTable
+from sniper.chips.join import join_chips
+from sniper.chips.order import training_order
+from sniper.chips.pyramid import Scale, level_factors
+from sniper.chips.stats import EpochStats, GtFate, LevelStats
+from sniper.chips.streams import STRIDE, stream_seeds
+from sniper.chips.table import BoxTable, box_table
 from sniper.data.record import Record
-from sniper.errors import ConfigError
+from sniper.errors import ConfigError, TrainingError
+from sniper.native._native import epoch_chips
+from sniper.targets.gt import MIN_SIDE_PX
 
 logger = logging.getLogger(__name__)
 
-# Kinds of random streams: what is drawn.
-_STRIDE, _ORDER, _POSITIVE_COVER, _NEGATIVE_COVER, _NEGATIVE_PICK = range(5)
 _PROGRESS_EVERY_S = 10.0
+# One call of the compiled code: this many records, or fewer when the time is up. In between Python
+# looks at signals (Ctrl-C) and at `cancelled`.
+_BLOCK_RECORDS = 8192
+_BLOCK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,228 +89,143 @@ class Epoch:
             there once; chips drawn by chance fill it up to a multiple of the batch size.
         stride: step of the candidate lattice, scaled px.
         stats: counts for the log.
+        gt_fate: (G,) uint8, a `GtFate` for every ground truth box, record by record
+            (`BoxTable.gt_offsets`).
     """
 
-    chips: list[list[Chip]]
+    chips: ChipTable
     samples: np.ndarray
     stride: int
     stats: EpochStats
+    gt_fate: np.ndarray
+
+    def chips_over(self, max_gt: int) -> int:
+        """Number of chips with more ground truth boxes inside than a sample has room for."""
+        return int(np.count_nonzero(self.chips.num_gt > max_gt))
 
 
 def make_epoch(
-    records: Sequence[Record], settings: ChipSettings, *, seed: int, epoch: int, batch_size: int
+    records: Union[Sequence[Record], BoxTable],
+    settings: ChipSettings,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    window: int = 0,
+    gt_rows_only: bool = False,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Epoch:
     """Makes the chips of an epoch (paper section 3; 2018 behaviour but for two defects).
 
     Results depend on `seed`, `epoch` and each record alone: not on its position, on the other
-    records or on the number of processes. Unlike in 2018 every chip is used, even when a record
-    occurs twice in a batch, and the padding draws from all chips instead of the first records.
-    A line of progress is logged every 10 s.
+    records or on the number of threads (OMP_NUM_THREADS). Unlike in 2018 every chip is used, even
+    when a record occurs twice in a batch, and the padding draws from all chips instead of the first
+    records. A line of progress is logged every 10 s; Ctrl-C ends it within a second.
 
     Args:
-        records: images with boxes; records without ground truth can have negative chips only.
+        records: images with boxes, or the table of them: `sniper.chips.table.box_table`, which is
+            worth keeping for the next epoch. Records without ground truth can have negative chips
+            only. Boxes that are not finite are left out.
         settings: how chips are made.
         seed: any whole number.
         epoch: number of the epoch.
         batch_size: samples of a batch, all devices together.
+        window: records whose chips are shuffled together, see `sniper.chips.order.training_order`;
+            0: all of them (2018 behaviour).
+        gt_rows_only: leave proposals out of the chips' rows: training needs only the others, and
+            with 900 proposals an image the rows of all take several gigabytes for COCO.
+        cancelled: asked about twice a second; True gives the epoch up.
 
     Returns:
         The epoch; it has no samples if there is no chip at all.
+
+    Raises:
+        OpsError: an image or a scale factor is so large that its candidates do not fit in memory.
+        TrainingError: it was cancelled.
     """
+    table = records if isinstance(records, BoxTable) else box_table(records)
     stride = draw_stride(settings.chip_size, seed, epoch)
-    parts = []
-    progress = _Progress(len(records))
-    for block in record_blocks(records):
-        maker = _BlockMaker([records[i] for i in block], settings, seed, epoch, stride)
-        parts.append(maker.make())
-        progress.tell(block.stop, parts[-1].num_chips)
-    chips = [of_record for part in parts for of_record in part.chips]
-    samples = _training_order(chips, seed, epoch, batch_size)
-    return Epoch(chips, samples, stride, _join_stats(parts, settings, chips, len(samples), stride))
+    factors = table.factors(settings.scales)
+    options = {
+        "chip_size": settings.chip_size,
+        "stride": stride,
+        "seed": seed,
+        "epoch": epoch,
+        "use_negatives": settings.use_neg_chips,
+        "max_negatives": settings.max_neg_chips,
+        "gt_rows_only": gt_rows_only,
+        "min_gt_side": MIN_SIDE_PX,
+    }
+    blocks = list(_blocks(table, factors, settings.valid_ranges, options, cancelled))
+    chips = join_chips(blocks, table, factors, settings.chip_size)
+    counts = np.diff(chips.offsets)
+    samples = training_order(counts, seed=seed, epoch=epoch, batch_size=batch_size, window=window)
+    fates = np.concatenate([np.zeros(0, np.uint8), *(block["fates"] for block in blocks)])
+    stats = _statistics(blocks, chips, fates, len(settings.scales), len(samples), stride)
+    return Epoch(chips, samples, stride, stats, fates)
 
 
 def draw_stride(chip_size: int, seed: int, epoch: int) -> int:
     """Step of the candidate lattice: 56 ... 59 px at a chip size of 512, in proportion else."""
     smallest = max(1, round(56 * chip_size / 512))
-    return smallest + int(stream_seeds(seed, epoch, _STRIDE)) % 4
+    return smallest + int(stream_seeds(seed, epoch, STRIDE)) % 4
 
 
-@dataclass
-class _Part:
-    """Chips and counts of one block of records."""
-
-    chips: list[list[Chip]]
-    levels: list[LevelStats]
-    num_chips: int
-    negative_candidates: int
-    gt: int
-    gt_covered: int
-    gt_no_level: int
-
-
-class _BlockMaker:
-    """Makes the chips of one block of records."""
-
-    def __init__(
-        self, records: Sequence[Record], settings: ChipSettings, seed: int, epoch: int, stride: int
-    ) -> None:
-        self.settings = settings
-        self.table = box_table(records)
-        self.keys = (
-            seed,
-            epoch,
-            np.array([record.image_id for record in records], np.int64),
-            np.array([record.flipped for record in records], np.int64),
+def _blocks(
+    table: BoxTable,
+    factors: np.ndarray,
+    valid_ranges: Sequence[Sequence[float]],
+    options: dict[str, Any],
+    cancelled: Callable[[], bool] | None,
+) -> Iterator[dict[str, Any]]:
+    """The compiled code's results for consecutive records."""
+    ranges = np.array(valid_ranges, np.float64)
+    progress = _Progress(len(table))
+    first = 0
+    while first < len(table):
+        if cancelled is not None and cancelled():
+            raise TrainingError(f"chip generation was cancelled after {first} records")
+        block = epoch_chips(
+            table.boxes,
+            table.num_gt,
+            table.width,
+            table.height,
+            table.image_id,
+            table.flipped,
+            factors,
+            ranges,
+            first=first,
+            last=min(first + _BLOCK_RECORDS, len(table)),
+            budget_s=_BLOCK_S,
+            **options,
         )
-        self.levels = _levels(self.table, settings, stride)
-        self.chips: list[list[Chip]] = [[] for _ in records]
-        self.negatives: list[list[Chip]] = [[] for _ in records]
-
-    def make(self) -> _Part:
-        covered = np.zeros(len(self.table.boxes), bool)
-        takeable = np.zeros(len(self.table.boxes), bool)
-        levels = []
-        for level in self.levels:
-            candidates = eligible(self.table, level)
-            wanted = needs_chip(self.table, level)
-            chips = cover(self.table, wanted, level, self._seeds(_POSITIVE_COVER, level))
-            assigned = assign(self.table, candidates, chips, level, POSITIVE)
-            keep = np.ones(len(chips.rects), bool)
-            self._append(self.chips, chips, keep, assigned, level, POSITIVE)
-            if self.settings.use_neg_chips:
-                self._add_negatives(candidates & (assigned < 0), level)
-            covered |= assigned >= 0
-            takeable |= candidates
-            levels.append(self._level_stats(chips, wanted, assigned))
-        candidates_of_record = [len(chips) for chips in self.negatives]
-        self._append_picked_negatives(levels)
-        is_gt = self.table.is_gt
-        return _Part(
-            chips=self.chips,
-            levels=levels,
-            num_chips=sum(map(len, self.chips)),
-            negative_candidates=sum(candidates_of_record),
-            gt=int(is_gt.sum()),
-            gt_covered=int((is_gt & covered).sum()),
-            gt_no_level=int((is_gt & ~takeable).sum()),
-        )
-
-    def _seeds(self, kind: int, level: Level) -> np.ndarray:
-        return stream_seeds(*self.keys, kind, level.index)
-
-    def _add_negatives(self, uncovered: np.ndarray, level: Level) -> None:
-        chips = cover(self.table, uncovered, level, self._seeds(_NEGATIVE_COVER, level))
-        assigned = assign(self.table, uncovered, chips, level, NEGATIVE)
-        keep = false_alarm_chips(assigned, len(chips.rects), level)
-        self._append(self.negatives, chips, keep, assigned, level, NEGATIVE)
-
-    def _append(
-        self,
-        target: list[list[Chip]],
-        chips: ChipSet,
-        keep: np.ndarray,
-        assigned: np.ndarray,
-        level: Level,
-        kind: str,
-    ) -> None:
-        """Appends the chips to keep to the lists of their records."""
-        boxes = np.flatnonzero(assigned >= 0)
-        boxes = boxes[np.argsort(assigned[boxes], kind="stable")]
-        rows = self.table.row[boxes]
-        ends = np.searchsorted(assigned[boxes], np.arange(len(chips.rects) + 1)).tolist()
-        rects = chips.rects.tolist()
-        owners = chips.record.tolist()
-        for index in np.flatnonzero(keep).tolist():
-            owner = owners[index]
-            factor = float(level.factors[owner])
-            width = height = level.chip_size
-            if level.coarsest:
-                width, height = level_size(
-                    int(self.table.image_width[owner]), int(self.table.image_height[owner]), factor
-                )
-            rows_of_chip = rows[ends[index] : ends[index + 1]]
-            target[owner].append(
-                Chip(tuple(rects[index]), factor, height, width, level.index, rows_of_chip, kind)
-            )
-
-    def _level_stats(self, chips: ChipSet, wanted: np.ndarray, assigned: np.ndarray) -> LevelStats:
-        return LevelStats(
-            positive=len(chips.rects),
-            images=len(np.unique(chips.record)),
-            gt_wanted=int(wanted.sum()),
-            gt_covered=int((self.table.is_gt & (assigned >= 0)).sum()),
-        )
-
-    def _append_picked_negatives(self, levels: list[LevelStats]) -> None:
-        """Draws at most `max_neg_chips` negatives per record and appends them, in place."""
-        for index, candidates in enumerate(self.negatives):
-            picked = candidates
-            if len(candidates) > self.settings.max_neg_chips:
-                # The smallest of independent random numbers are a draw without replacement.
-                keys = [
-                    int(key[index]) if isinstance(key, np.ndarray) else key for key in self.keys
-                ]
-                draws = stream_seeds(*keys, _NEGATIVE_PICK, np.arange(len(candidates)))
-                order = np.argsort(draws)[: self.settings.max_neg_chips]
-                picked = [candidates[i] for i in order]
-            self.chips[index].extend(picked)
-            for chip in picked:
-                levels[chip.level] += LevelStats(negative=1)
+        first += len(block["chip_counts"])
+        progress.tell(first, len(block["levels"]))
+        yield block
 
 
-def _levels(table: BoxTable, settings: ChipSettings, stride: int) -> list[Level]:
-    sizes = zip(table.image_width.tolist(), table.image_height.tolist())
-    factors = np.array([level_factors(w, h, settings.scales) for w, h in sizes], np.float64)
-    factors = factors.reshape(-1, len(settings.scales))
-    last = len(settings.scales) - 1
-    return [
-        Level(i, i == last, low, high, factors[:, i], settings.chip_size, stride)
-        for i, (low, high) in enumerate(settings.valid_ranges)
-    ]
-
-
-def _training_order(
-    chips: Sequence[Sequence[Chip]], seed: int, epoch: int, batch_size: int
-) -> np.ndarray:
-    """Every chip once, padded to a multiple of the batch size, in random order: (S, 2) int32."""
-    counts = np.array([len(of_record) for of_record in chips], np.int64)
-    total = int(counts.sum())
-    record = np.repeat(np.arange(len(chips)), counts)
-    chip = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    samples = np.stack([record, chip], axis=1).astype(np.int32)
-    if not total:
-        return samples
-    rng = np.random.default_rng(int(stream_seeds(seed, epoch, _ORDER)))
-    surplus = math.ceil(total / batch_size) * batch_size - total
-    padding = rng.choice(total, surplus, replace=surplus > total)
-    return rng.permutation(np.concatenate([samples, samples[padding]]))
-
-
-def _join_stats(
-    parts: Sequence[_Part],
-    settings: ChipSettings,
-    chips: Sequence[Sequence[Chip]],
+def _statistics(
+    blocks: Sequence[dict[str, Any]],
+    chips: ChipTable,
+    fates: np.ndarray,
+    num_levels: int,
     num_samples: int,
     stride: int,
 ) -> EpochStats:
-    levels = [LevelStats() for _ in settings.scales]
-    for part in parts:
-        levels = [total + more for total, more in zip(levels, part.levels)]
-    gt = sum(part.gt for part in parts)
-    gt_covered = sum(part.gt_covered for part in parts)
-    gt_no_level = sum(part.gt_no_level for part in parts)
+    counts = sum((block["level_counts"] for block in blocks), np.zeros((num_levels, 7), np.int64))
+    by_fate = np.bincount(fates, minlength=len(GtFate)).tolist()
     return EpochStats(
-        levels=tuple(levels),
+        levels=tuple(LevelStats(*row) for row in counts.tolist()),
         records=len(chips),
-        records_without_chips=sum(not of_record for of_record in chips),
-        chips=sum(len(of_record) for of_record in chips),
+        records_without_chips=int(np.count_nonzero(np.diff(chips.offsets) == 0)),
+        chips=chips.num_chips,
         samples=num_samples,
         stride=stride,
-        negative_candidates=sum(part.negative_candidates for part in parts),
-        gt=gt,
-        gt_covered=gt_covered,
-        gt_no_level=gt_no_level,
-        gt_no_chip=gt - gt_covered - gt_no_level,
+        negative_candidates=sum(block["negative_candidates"] for block in blocks),
+        gt=len(fates),
+        gt_covered=by_fate[GtFate.COVERED],
+        gt_uncovered={fate: by_fate[fate] for fate in GtFate if fate != GtFate.COVERED},
+        most_gt=int(chips.num_gt.max(initial=0)),
     )
 
 
@@ -322,11 +242,19 @@ class _Progress:
         now = time.monotonic()
         if now - self.last_s >= _PROGRESS_EVERY_S:
             self.last_s = now
-            peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             logger.info(
-                "chips: %d of %d records, %d chips so far, peak memory %d MiB",
+                "chips: %d of %d images, %d chips so far, %d MiB of memory in use",
                 done,
                 self.total,
                 self.num_chips,
-                peak_mib,
+                _resident_mib(),
             )
+
+
+def _resident_mib() -> int:
+    """Memory of this process that is in use; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * resource.getpagesize() >> 20

@@ -1,9 +1,45 @@
-"""What an epoch's chips consist of."""
+"""What an epoch's chips consist of, and why ground truth was left out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class GtFate(IntEnum):
+    """What became of a ground truth box in an epoch: covered, or the first reason that applies.
+
+    Attributes:
+        COVERED: a positive chip of at least one level is trained on it.
+        NO_RANGE: its size is in the valid range of no level.
+        TOO_THIN: it has less than 2 px on a side, which only the coarsest levels take.
+        TOO_LONG: where its size is in the valid range, it is longer than what fits into a chip.
+        NO_CANDIDATE: it would fit, but no candidate chip of its levels contains all of it.
+        NOT_HELD: a candidate contains it, but the part inside its best chip is out of range.
+    """
+
+    COVERED = 0
+    NO_RANGE = 1
+    TOO_THIN = 2
+    TOO_LONG = 3
+    NO_CANDIDATE = 4
+    NOT_HELD = 5
+
+    @property
+    def text(self) -> str:
+        """The fate in some words, for tables and logs."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    GtFate.COVERED: "covered",
+    GtFate.NO_RANGE: "of a size that is valid at no level",
+    GtFate.TOO_THIN: "thinner than 2 px",
+    GtFate.TOO_LONG: "longer than a chip",
+    GtFate.NO_CANDIDATE: "inside no candidate chip",
+    GtFate.NOT_HELD: "cut off by its chip",
+}
 
 
 @dataclass(frozen=True)
@@ -14,24 +50,20 @@ class LevelStats:
         positive: positive chips.
         negative: negative chips in use.
         images: records with positive chips.
+        gt_in_range: ground truth boxes whose size is in the valid range of the level.
+        gt_too_long: of these, longer than what surely fits into a chip of the level.
         gt_wanted: ground truth boxes that positive chips were made for.
-        gt_covered: ground truth boxes assigned to a positive chip.
+        gt_covered: ground truth boxes assigned to a positive chip, also smaller ones than the
+            range asks for.
     """
 
     positive: int = 0
     negative: int = 0
     images: int = 0
+    gt_in_range: int = 0
+    gt_too_long: int = 0
     gt_wanted: int = 0
     gt_covered: int = 0
-
-    def __add__(self, other: LevelStats) -> LevelStats:
-        return LevelStats(
-            self.positive + other.positive,
-            self.negative + other.negative,
-            self.images + other.images,
-            self.gt_wanted + other.gt_wanted,
-            self.gt_covered + other.gt_covered,
-        )
 
 
 @dataclass(frozen=True)
@@ -48,8 +80,8 @@ class EpochStats:
         negative_candidates: negative chips from which at most a few per record were drawn.
         gt: ground truth boxes.
         gt_covered: of these, assigned to a positive chip of at least one level.
-        gt_no_level: of these, no level takes a box of this size.
-        gt_no_chip: of these, a level takes the size, but no chip holds enough of the box.
+        gt_uncovered: all others by reason: `gt - gt_covered` together.
+        most_gt: largest number of ground truth boxes inside one chip (`ChipTable.num_gt`).
     """
 
     levels: tuple[LevelStats, ...]
@@ -61,8 +93,8 @@ class EpochStats:
     negative_candidates: int
     gt: int
     gt_covered: int
-    gt_no_level: int
-    gt_no_chip: int
+    gt_uncovered: Mapping[GtFate, int] = field(default_factory=dict)
+    most_gt: int = 0
 
     def lines(self) -> Sequence[str]:
         """The statistics as lines for the log."""
@@ -72,11 +104,12 @@ class EpochStats:
         )
         body = [
             f"level {index}: {level.positive} positive chips in {level.images} records, "
-            f"{level.negative} negative; GT wanted {level.gt_wanted}, covered {level.gt_covered}"
+            f"{level.negative} negative; GT in range {level.gt_in_range}, wanted "
+            f"{level.gt_wanted}, covered {level.gt_covered}"
             for index, level in enumerate(self.levels)
         ]
+        reasons = [f"{count} {fate.text}" for fate, count in self.gt_uncovered.items() if count]
         tail = (
-            f"GT: {self.gt_covered} of {self.gt} covered; uncovered: {self.gt_no_level} of a size "
-            f"that no level takes, {self.gt_no_chip} that no chip holds"
+            f"GT: {self.gt_covered} of {self.gt} covered; uncovered: {', '.join(reasons) or 'none'}"
         )
         return [head, *body, tail]

@@ -12,6 +12,10 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 Key = Union[int, np.ndarray]
 
+# Kinds of draws of an epoch: the stride and the order of the samples. The compiled code has 2, 3
+# and 4 for those of each record (native/epoch_chips/record_chips_cpu.cc).
+STRIDE, ORDER = 0, 1
+
 
 def stream_seeds(*keys: Key) -> np.ndarray:
     """Well mixed 63-bit seeds, one for each row of keys: int64, the broadcast shape of `keys`.

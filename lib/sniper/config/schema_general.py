@@ -135,7 +135,7 @@ NETWORK_KEYS = (
 )
 
 DATASET_KEYS = (
-    Key("dataset.dataset", Text(), "PascalVOC", "Kind of data set: coco, PascalVOC, ..."),
+    Key("dataset.dataset", Text(), "PascalVOC", "Kind of data set: coco, PascalVOC, folder."),
     Key(
         "dataset.image_set",
         Text(),

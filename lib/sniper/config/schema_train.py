@@ -55,6 +55,12 @@ CHIP_KEYS = (
     Key("TRAIN.USE_NEG_CHIPS", Bool(), True, "Add negative chips; needs proposal files."),
     Key("TRAIN.MAX_NEG_CHIPS", Int(minimum=0), 2, "Negative chips per image and epoch at most."),
     Key(
+        "TRAIN.NEG_CHIPS_WITHOUT_OBJECTS",
+        Bool(),
+        False,
+        "Images without objects stay in training and give negative chips (2018 dropped them).",
+    ),
+    Key(
         "TRAIN.MAX_GT",
         Int(minimum=1),
         100,
@@ -65,6 +71,13 @@ CHIP_KEYS = (
     Key("TRAIN.CPP_CHIPS", Bool(), False, "Chips are always cut by compiled code.", NO_EFFECT),
     Key("TRAIN.CHIPS_DB_PARTS", Int(minimum=1), 20, "2018 memory setting.", NO_EFFECT),
     Key("TRAIN.SHUFFLE", Bool(), True, "The order is always random.", LEGACY),
+    Key(
+        "TRAIN.SHUFFLE_WINDOW",
+        Int(minimum=0),
+        0,
+        "Images whose chips are shuffled together, so that each is read once; 0: all, as in 2018. "
+        "Keep it well above the batch size.",
+    ),
 )
 
 OPTIMISER_KEYS = (
@@ -133,6 +146,21 @@ LOADER_KEYS = (
         -1,
         "Loader processes: -1 one per core, 0 none (load in the main process); never more than "
         "the cores.",
+    ),
+    Key(
+        "TRAIN.IMAGE_CACHE_MB",
+        Int(minimum=0),
+        512,
+        "Decoded images that all loader processes together keep; each keeps at least one.",
+    ),
+    Key(
+        "TRAIN.REDUCED_DECODING",
+        Bool(),
+        False,
+        "Cut chips at 1/2, 1/4 or 1/8 of the image's size or less from a JPEG decoded at that "
+        "scale. Faster for large images when the chips of an image are not trained together; "
+        "grey levels differ from those of 2018, which sampled single pixels, by 5 (1/2), 7 to 10 "
+        "(1/4) or 12 (1/8) in the mean over photographs.",
     ),
     Key("TRAIN.NUM_THREAD", Int(minimum=1), 8, "Image-reading threads.", NO_EFFECT),
 )

@@ -1,6 +1,6 @@
 """Data sets, records, proposals and images."""
 
-from sniper.data.dataset import BACKGROUND, Dataset
+from sniper.data.dataset import BACKGROUND, Dataset, VocTruth
 from sniper.data.proposals import (
     ProposalSet,
     attach_proposals,
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "ProposalSet",
     "Record",
+    "VocTruth",
     "append_flipped",
     "attach_proposals",
     "filter_trainable",

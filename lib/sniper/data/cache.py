@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sniper.data.npz import read_npz, write_npz
 from sniper.errors import DataError, TrainingError
-from sniper.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
 _KEY = "cache_key"
 _CHUNK_BYTES = 1 << 20
+_SHOWN = 24  # characters of a value in a message: enough to tell two checksums apart
 
 
 def file_sha256(path: str | Path) -> str:
@@ -36,24 +36,43 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def cache_file(cache_dir: str | Path, name: str, source: str | Path) -> Path:
+    """Where the parsed annotations of a set are kept.
+
+    Sets of one name in two places get two files instead of replacing each other's all the time.
+
+    Args:
+        cache_dir: the folder.
+        name: the set's name.
+        source: the annotation file or list that the set is read from.
+    """
+    place = hashlib.sha256(str(Path(source).resolve()).encode("utf-8", "surrogateescape"))
+    return Path(cache_dir) / f"{name}_{place.hexdigest()[:8]}_gt.npz"
+
+
 def cached_arrays(
     path: Path,
     key: Mapping[str, str],
     names: Sequence[str],
     build: Callable[[], dict[str, np.ndarray]],
+    *,
+    also_good: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays of `build`, from `path` if it was written under the same key.
 
     Otherwise the file is rebuilt and the log says why. A cache that cannot be written is no
-    error: the run goes on without it.
+    error: the run goes on without it. Processes may share a cache: each one writes a file of its
+    own and moves it into place.
 
     Args:
         path: the NPZ file.
         key: what the arrays depend on (content hash, options, format version).
         names: the arrays that the file must have.
         build: makes them.
+        also_good: for some entries of the key another value that serves as well, e.g. a file
+            with masks where none are wanted.
     """
-    arrays, reason = _read(path, key, names)
+    arrays, reason = _read(path, key, names, also_good or {})
     if arrays is not None:
         logger.info("annotations from the cache %s", path)
         return arrays
@@ -61,25 +80,37 @@ def cached_arrays(
     arrays = build()
     content = {**arrays, _KEY: np.array(json.dumps(dict(key), sort_keys=True))}
     try:
-        atomic_write(path, lambda temporary: np.savez(temporary, **content))
+        write_npz(path, content)
     except TrainingError as error:
         logger.warning("going on without a cache: %s", error)
     return arrays
 
 
 def _read(
-    path: Path, key: Mapping[str, str], names: Sequence[str]
+    path: Path, key: Mapping[str, str], names: Sequence[str], also_good: Mapping[str, str]
 ) -> tuple[dict[str, np.ndarray] | None, str]:
     """The arrays, or None and the reason why the file cannot serve."""
     if not path.exists():
         return None, "there was none"
     try:
-        # NpzFile checks each member's CRC, so that a damaged file cannot pass for a good one.
-        with np.load(path, allow_pickle=False) as archive:
-            stored = json.loads(str(archive[_KEY]))
-            changed = [name for name in key if stored.get(name) != key[name]]
-            if changed:
-                return None, f"{' and '.join(changed)} changed"
-            return {name: archive[name] for name in names}, ""
-    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        return None, f"the old one could not be read ({error})"
+        # Opened once: the key of one file must not speak for the arrays of its successor.
+        with open(path, "rb") as stream:
+            changes = _changes(json.loads(str(read_npz(stream, [_KEY])[_KEY])), key, also_good)
+            return (None, changes) if changes else (read_npz(stream, names), "")
+    except (DataError, OSError, ValueError, AttributeError) as error:
+        what = " ".join(str(error).split())
+        return None, f"the old one could not be read ({what})"
+
+
+def _changes(stored: dict[str, str], key: Mapping[str, str], also_good: Mapping[str, str]) -> str:
+    """What differs between the key of a file and the key that is asked for."""
+    return " and ".join(
+        f"{name} changed ({_short(stored.get(name))} -> {_short(value)})"
+        for name, value in key.items()
+        if stored.get(name) not in (value, also_good.get(name, value))
+    )
+
+
+def _short(value: object) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

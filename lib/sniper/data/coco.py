@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sniper.data.cache import cached_arrays, file_sha256
+from sniper.data.cache import cache_file, cached_arrays, file_sha256
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_coco
 from sniper.data.dataset import BACKGROUND, Dataset
+from sniper.data.file_index import FileIndex
 from sniper.data.record import Polygons, Record
 from sniper.errors import DataError
 
@@ -122,10 +123,12 @@ def _table(
         "format version": str(CACHE_FORMAT),
     }
     arrays = cached_arrays(
-        Path(cache_dir) / f"{name}_gt.npz",
+        cache_file(cache_dir, name, annotation_path),
         key,
         TABLE_FIELDS,
         lambda: vars(parse_coco(annotation_path, with_masks=with_masks)),
+        # Polygons that nobody asked for do no harm.
+        also_good={"masks switch": str(True)},
     )
     return CocoTable(**arrays)
 
@@ -133,15 +136,16 @@ def _table(
 def _find_images(root: Path, image_set: str, table: CocoTable, annotation_path: Path) -> list[str]:
     """One existing path per image. The layout of the first image found is tried first."""
     folder = image_folder(image_set)
+    index = FileIndex()
     paths: list[str] = []
     missing: list[tuple[str, ...]] = []
     layout: int | None = None
     for image_id, file_name in zip(table.image_ids.tolist(), table.file_names.tolist()):
         candidates = image_candidates(root, folder, image_id, file_name)
-        if layout is not None and layout < len(candidates) and os.path.isfile(candidates[layout]):
+        if layout is not None and layout < len(candidates) and index.has(candidates[layout]):
             paths.append(candidates[layout])
             continue
-        found = next((i for i, path in enumerate(candidates) if os.path.isfile(path)), None)
+        found = next((i for i, path in enumerate(candidates) if index.has(path)), None)
         if found is None:
             missing.append(candidates)
             continue

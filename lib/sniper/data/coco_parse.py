@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+import math
+import os
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,16 @@ from typing import Any
 import numpy as np
 
 from sniper.data.dataset import BACKGROUND
+from sniper.data.progress import Heartbeat
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 # A polygon needs three corners; shorter ones are dropped (2018 behaviour).
 MIN_POLYGON_NUMBERS = 6
+
+# From this size on reading takes seconds, and the log says what is going on.
+_LARGE_FILE_BYTES = 50 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +69,31 @@ class CocoTable:
 TABLE_FIELDS = tuple(field.name for field in fields(CocoTable))
 
 
-def read_annotation_json(path: str | Path) -> dict[str, Any]:
+Entry = dict[str, Any]
+
+
+def read_annotation_json(
+    path: str | Path, object_hook: Callable[[Entry], Entry] | None = None
+) -> dict[str, Any]:
     """The content of an annotation file.
 
+    Args:
+        path: the file.
+        object_hook: changes each object as soon as it has been read, e.g. to save memory.
+
     Raises:
-        DataError: it cannot be read, is no JSON, or lacks `images` or `categories`.
+        DataError: it cannot be read, is no JSON, lacks `images`, or has annotations without
+            `categories`.
     """
     try:
-        with open(path, encoding="utf-8-sig") as stream:
-            content = json.load(stream)
+        size = os.path.getsize(path)
+        if size > _LARGE_FILE_BYTES:
+            logger.info("reading %s (%d MB)", path, size >> 20)
+        with open(path, encoding="utf-8-sig") as stream, Heartbeat(f"reading {path}"):
+            content = json.load(stream, object_hook=object_hook)
     except OSError as error:
         raise DataError("the annotation file cannot be read", where=path, got=error) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets without end
         raise DataError(
             "the annotation file is no valid JSON",
             where=path,
@@ -87,33 +107,37 @@ def read_annotation_json(path: str | Path) -> dict[str, Any]:
             got=f"a JSON {type(content).__name__}",
             expected="an object with images, categories and annotations",
         )
+    if not isinstance(content.get("annotations"), (list, type(None))):
+        raise DataError("`annotations` is no list", where=path)
+    if content.get("annotations") is None:
+        content.setdefault("categories", [])
     for key in ("images", "categories"):
         if not isinstance(content.get(key), list):
             raise DataError(f"the annotation file has no list `{key}`", where=path)
-    if not isinstance(content.get("annotations"), (list, type(None))):
-        raise DataError("`annotations` is no list", where=path)
     return content
 
 
 def parse_coco(path: str | Path, *, with_masks: bool) -> CocoTable:
     """Reads and checks an annotation file.
 
-    Missing `iscrowd` (0), `area` (w * h), `segmentation` and `annotations` are tolerated.
+    Missing `iscrowd` (0), `area` (w * h), `segmentation` and `annotations` are tolerated, and
+    missing `categories` where there are no annotations.
 
     Raises:
         DataError: an entry is broken; the message names the file and the entry.
     """
-    content = read_annotation_json(path)
-    categories = _categories(content["categories"], path)
-    images = _images(content["images"], path)
+    content = read_annotation_json(path, _with_packed_polygons if with_masks else _without_masks)
     annotations = content.get("annotations")
+    categories = _categories(content["categories"], path)
+    if annotations is not None and not categories:
+        raise DataError("the annotation file has no categories", where=path)
+    images = _images(content["images"], path)
     objects = _objects(annotations or [], categories, images, path)
     ground_truth = objects.keep & ~objects.crowd
     crowd = objects.keep & objects.crowd
     rows, box_offsets = _by_image(ground_truth, objects.image_index, len(images))
     crowd_rows, crowd_offsets = _by_image(crowd, objects.image_index, len(images))
-    segmentations = [annotations[row].get("segmentation") for row in rows] if with_masks else []
-    labels = [_label(annotations[row], row) for row in rows] if with_masks else []
+    masked = rows if with_masks else rows[:0]
     return CocoTable(
         class_names=np.array([name for name, _ in categories.values()], dtype=np.str_),
         category_ids=np.array(list(categories), np.int64),
@@ -127,8 +151,26 @@ def parse_coco(path: str | Path, *, with_masks: bool) -> CocoTable:
         crowd_offsets=crowd_offsets,
         crowd_boxes=objects.boxes[crowd_rows],
         has_annotations=np.array(annotations is not None),
-        **_polygons(segmentations, labels, path),
+        **_polygons(annotations or [], masked, path),
     )
+
+
+def _without_masks(entry: Entry) -> Entry:
+    """Drops what takes most of the memory of a large file while it is read."""
+    if "segmentation" in entry:
+        del entry["segmentation"]
+    return entry
+
+
+def _with_packed_polygons(entry: Entry) -> Entry:
+    """Packs the polygons of an annotation: 4 bytes a number instead of 32; odd ones stay."""
+    polygons = entry.get("segmentation")
+    if isinstance(polygons, list):
+        try:
+            entry["segmentation"] = [array("f", polygon) for polygon in polygons]
+        except (TypeError, ValueError, OverflowError):
+            entry["segmentation"] = polygons  # `_polygons` will say what is wrong, and where
+    return entry
 
 
 def convert_boxes(
@@ -176,10 +218,15 @@ def _integer(entry: Mapping[str, Any], key: str) -> int:
 
 
 def _each(
-    entries: list, path: str | Path, label: Callable[[object, int], str], read: Callable
+    entries: list,
+    path: str | Path,
+    label: Callable[[object, int], str],
+    read: Callable,
+    rows: Iterable[int] | None = None,
 ) -> None:
-    """Calls `read(entry)`; what goes wrong becomes a DataError that names the entry."""
-    for row, entry in enumerate(entries):
+    """Calls `read(entry)` for all or the given rows; errors become a DataError with the entry."""
+    for row in range(len(entries)) if rows is None else rows:
+        entry = entries[row]
         try:
             read(entry)
         except KeyError as error:
@@ -210,8 +257,6 @@ def _categories(entries: list, path: str | Path) -> dict[int, tuple[str, int]]:
         categories[identity] = (name, len(categories) + 1)
 
     _each(entries, path, lambda _, row: f"category number {row + 1}", read)
-    if not categories:
-        raise DataError("the annotation file has no categories", where=path)
     return categories
 
 
@@ -248,8 +293,9 @@ def _objects(
     path: str | Path,
 ) -> _Objects:
     """All annotations as arrays, in the order of the file."""
-    rows: list[tuple[float, ...]] = []
+    numbers = array("d")  # eight bytes a number: a list of tuples would take five times as much
     unknown = (-1, 1, 1, "")
+    isfinite = math.isfinite
 
     def read(entry: Mapping[str, Any]) -> None:
         if entry["category_id"] not in categories:
@@ -260,17 +306,17 @@ def _objects(
         x, y, width, height = map(float, bbox)
         area = entry.get("area")
         area = width * height if area is None else float(area)
-        if not np.isfinite(x + y + width + height + area):
+        if not isfinite(x + y + width + height + area):
             raise ValueError("its bbox or area is not finite")
         index, image_width, image_height, _ = images.get(entry["image_id"], unknown)
         class_index = categories[entry["category_id"]][1]
         crowd = float(entry.get("iscrowd") or 0) > 0
-        rows.append(
+        numbers.extend(
             (x, y, width, height, area, index, image_width, image_height, class_index, crowd)
         )
 
     _each(annotations, path, _label, read)
-    table = np.array(rows, np.float64).reshape(-1, 10)
+    table = np.frombuffer(numbers, np.float64).reshape(-1, 10)
     image_index = table[:, 5].astype(np.int64)
     orphans = int(np.count_nonzero(image_index < 0))
     if orphans:
@@ -295,25 +341,29 @@ def _by_image(
     return rows, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _polygons(segmentations: list, labels: list[str], path: str | Path) -> dict[str, np.ndarray]:
-    """The polygon arrays of the table; a run-length mask counts as no polygon."""
-    kept: list[np.ndarray] = []
-    counts = [0]
+def _polygons(annotations: list, rows: np.ndarray, path: str | Path) -> dict[str, np.ndarray]:
+    """The polygon arrays of the table for the given rows; a run-length mask has no polygon."""
+    coordinates = array("f")
+    lengths, counts = array("q", [0]), array("q", [0])
 
-    def read(segmentation: object) -> None:
+    def read(entry: Mapping[str, Any]) -> None:
+        segmentation = entry.get("segmentation")
         polygons = segmentation if isinstance(segmentation, list) else []
-        arrays = [np.asarray(polygon, np.float32) for polygon in polygons]
-        for array in arrays:
-            if array.ndim != 1 or len(array) % 2 or not np.isfinite(array).all():
+        kept = 0
+        for polygon in polygons:
+            if not isinstance(polygon, (list, array)) or len(polygon) % 2:
                 raise ValueError("a polygon is no flat list of x, y pairs")
-        arrays = [array for array in arrays if len(array) >= MIN_POLYGON_NUMBERS]
-        kept.extend(arrays)
-        counts.append(len(arrays))
+            if len(polygon) >= MIN_POLYGON_NUMBERS:
+                if not math.isfinite(sum(polygon)):
+                    raise ValueError("a polygon is not finite, or no flat list of x, y pairs")
+                coordinates.extend(polygon)
+                lengths.append(len(polygon))
+                kept += 1
+        counts.append(kept)
 
-    _each(segmentations, path, lambda _, row: labels[row], read)
-    lengths = [0, *(len(array) for array in kept)]
+    _each(annotations, path, _label, read, rows.tolist())
     return {
-        "polygon_offsets": np.cumsum(counts, dtype=np.int64),
-        "point_offsets": np.cumsum(lengths, dtype=np.int64),
-        "coordinates": np.concatenate([np.empty(0, np.float32), *kept]),
+        "polygon_offsets": np.cumsum(np.frombuffer(counts, np.int64)),
+        "point_offsets": np.cumsum(np.frombuffer(lengths, np.int64)),
+        "coordinates": np.frombuffer(coordinates, np.float32).copy(),
     }

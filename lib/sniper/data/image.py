@@ -12,14 +12,19 @@ import numpy as np
 from sniper.data.record import Record
 from sniper.errors import DataError
 
-_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_FLAGS = {
+    1: cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+    2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION,
+    4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_IGNORE_ORIENTATION,
+    8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
+}
 _JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND"
 
 Rect = Sequence[float]
 
 
-def read_image(path: str | Path, flipped: bool = False) -> np.ndarray:
+def read_image(path: str | Path, flipped: bool = False, reduction: int = 1) -> np.ndarray:
     """Reads an image file as (H, W, 3) uint8 BGR.
 
     EXIF orientation is ignored, since annotations count the pixels as they are stored. (The 2018
@@ -28,6 +33,8 @@ def read_image(path: str | Path, flipped: bool = False) -> np.ndarray:
     Args:
         path: the file.
         flipped: mirror it horizontally.
+        reduction: 1, 2, 4 or 8: the scale 1/n at which a JPEG is decoded, sides rounded up, which
+            takes less time; other formats are always decoded in full.
 
     Raises:
         DataError: the file is missing, cut off or no image.
@@ -43,8 +50,9 @@ def read_image(path: str | Path, flipped: bool = False) -> np.ndarray:
             got=f"{len(content)} bytes",
             fix="copy or download it again, or remove it from the annotations",
         )
+    flags = _FLAGS[reduction if content.startswith(_JPEG_START) else 1]
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise DataError("an image cannot be decoded", where=path, got=error.err) from error
     if image is None:
@@ -57,14 +65,20 @@ def read_image(path: str | Path, flipped: bool = False) -> np.ndarray:
     return cv2.flip(image, 1) if flipped else image
 
 
-def check_size(image: np.ndarray, record: Record) -> None:
+def check_size(image: np.ndarray, record: Record, reduction: int = 1) -> None:
     """Compares an image with the size that its annotations give.
+
+    Args:
+        image: as `read_image` gives it.
+        record: its annotations.
+        reduction: what `read_image` was told.
 
     Raises:
         DataError: they differ.
     """
     height, width = image.shape[:2]
-    if (height, width) != (record.height, record.width):
+    reduced = -(-record.height // reduction), -(-record.width // reduction)
+    if (height, width) not in ((record.height, record.width), reduced):
         raise DataError(
             f"image {record.image_id} has another size than its annotations say",
             where=record.image_path,
@@ -112,6 +126,51 @@ def content_size(image_hw: tuple[int, int], rect: Rect, factor: float) -> tuple[
     )
 
 
+def cut_chip(
+    image: np.ndarray, rect: Rect, factor: float, out: np.ndarray, *, flipped: bool = False
+) -> tuple[int, int]:
+    """Cuts a training chip out of an image (2018 behaviour).
+
+    The window is [int(x1), int(x2)) x [int(y1), int(y2)): it loses the last row and column.
+
+    Args:
+        image: (H, W, 3) uint8 BGR, as it is stored.
+        rect: x1 y1 x2 y2, image px.
+        factor: chip px per image px.
+        out: (h, w, 3) uint8; receives the content at its top left, cut off at its borders. The
+            rest of it is left as it is.
+        flipped: the chip belongs to the mirror image: its pixels are mirrored, not all of them.
+
+    Returns:
+        Height and width of the content in `out`.
+
+    Raises:
+        DataError: the window holds no pixel.
+    """
+    rows, columns = chip_window(image.shape[:2], rect, factor)
+    if flipped:
+        width = image.shape[1]
+        columns = slice(width - columns.stop, width - columns.start)
+    crop = image[rows, columns]
+    if flipped:
+        crop = cv2.flip(crop, 1)
+    if factor != 1:
+        crop = _resize(crop, factor, out)
+    height, width = (min(*sides) for sides in zip(crop.shape, out.shape[:2]))
+    if not np.may_share_memory(crop, out):
+        np.copyto(out[:height, :width], crop[:height, :width])
+    return height, width
+
+
+def _resize(crop: np.ndarray, factor: float, out: np.ndarray) -> np.ndarray:
+    """The resized crop: in `out` itself where it fits in."""
+    height, width = (round(side * factor) for side in crop.shape[:2])
+    fits = height <= out.shape[0] and width <= out.shape[1]
+    target = out[:height, :width] if fits else None
+    # The factor, not the rounded size, must set the sampling grid.
+    return cv2.resize(crop, None, target, factor, factor, cv2.INTER_LINEAR)
+
+
 def chip_image(
     image: np.ndarray,
     rect: Rect,
@@ -119,9 +178,7 @@ def chip_image(
     size_hw: tuple[int, int],
     pixel_means: Sequence[float],
 ) -> np.ndarray:
-    """Cuts a training chip out of an image (2018 behaviour).
-
-    The window is [int(x1), int(x2)) x [int(y1), int(y2)): it loses the last row and column.
+    """`cut_chip` as a tensor.
 
     Args:
         image: (H, W, 3) uint8 BGR.
@@ -136,23 +193,11 @@ def chip_image(
     Raises:
         DataError: the window holds no pixel.
     """
-    rows, columns = _window(image.shape[:2], rect)
-    crop = image[rows, columns]
-    height, width = content_size(image.shape[:2], rect, factor)
-    if crop.size == 0 or height < 1 or width < 1:
-        raise DataError(
-            "a chip holds no pixel of its image",
-            where=f"chip {tuple(rect)} at scale {factor}",
-            got=f"an image of {image.shape[1]}x{image.shape[0]} px",
-        )
-    if factor != 1:
-        # The factor, not the rounded size, must set the sampling grid.
-        crop = cv2.resize(crop, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-    crop = crop[: size_hw[0], : size_hw[1]]
-    height, width = crop.shape[:2]
+    pixels = np.empty((*size_hw, 3), np.uint8)
+    height, width = cut_chip(image, rect, factor, pixels)
     tensor = np.zeros((3, *size_hw), np.float32)  # (3, h, w)
     tables = _mean_tables(tuple(float(mean) for mean in pixel_means))
-    for channel, plane in enumerate(cv2.split(crop)):
+    for channel, plane in enumerate(cv2.split(pixels[:height, :width])):
         tensor[2 - channel, :height, :width] = cv2.LUT(plane, tables[channel])
     return tensor
 
@@ -170,6 +215,21 @@ def level_image(
     content (`im_info`).
     """
     return chip_image(image, crop, factor, out_hw, pixel_means)
+
+
+def chip_window(image_hw: tuple[int, int], rect: Rect, factor: float) -> tuple[slice, slice]:
+    """Rows and columns of the image that a chip shows.
+
+    Raises:
+        DataError: they hold no pixel, or are scaled to none.
+    """
+    if min(content_size(image_hw, rect, factor)) < 1:
+        raise DataError(
+            "a chip holds no pixel of its image",
+            where=f"chip {tuple(rect)} at scale {factor}",
+            got=f"an image of {image_hw[1]}x{image_hw[0]} px",
+        )
+    return _window(image_hw, rect)
 
 
 def _window(image_hw: tuple[int, int], rect: Rect) -> tuple[slice, slice]:

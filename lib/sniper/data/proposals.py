@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from sniper import boxes as box_math
-from sniper.data.record import Record, with_proposals
-from sniper.errors import DataError
-from sniper.files import atomic_write
-from sniper.native._native import hard_nms
+from sniper.data.npz import read_npz, write_npz
+from sniper.data.progress import Progress
+from sniper.data.record import Record
+from sniper.errors import DataError, OpsError
+from sniper.native._native import multi_scale_nms
 
 _DTYPES = {
     "image_ids": np.int64,
@@ -22,6 +22,9 @@ _DTYPES = {
     "boxes": np.float32,
     "scores": np.float32,
 }
+
+# Rows per call of NMS: enough to keep all threads busy, few enough to stay small in memory.
+_ROWS_PER_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +93,12 @@ def _problem(proposals: ProposalSet) -> str | None:
         return "offsets do not rise from 0 to the number of boxes"
     if len(np.unique(proposals.image_ids)) != images:
         return "an image id is used twice"
-    if not (np.isfinite(proposals.boxes).all() and np.isfinite(proposals.scores).all()):
-        return "a box or a score is not finite"
+    for start in range(0, count, _ROWS_PER_BLOCK):
+        rows = slice(start, start + _ROWS_PER_BLOCK)
+        if not (
+            np.isfinite(proposals.boxes[rows]).all() and np.isfinite(proposals.scores[rows]).all()
+        ):
+            return "a box or a score is not finite"
     return None
 
 
@@ -102,14 +109,7 @@ def save_proposals(path: str | Path, proposals: ProposalSet) -> None:
         TrainingError: the file could not be written.
     """
     content = {name: getattr(proposals, name) for name in _DTYPES}
-    content["set_name"] = np.array(proposals.set_name)
-
-    # A stream, because NumPy would append ".npz" to a path that ends otherwise.
-    def write(temporary: Path) -> None:
-        with open(temporary, "wb") as stream:
-            np.savez(stream, **content)
-
-    atomic_write(path, write)
+    write_npz(path, {**content, "set_name": np.array(proposals.set_name)})
 
 
 def load_proposals(path: str | Path) -> ProposalSet:
@@ -119,18 +119,16 @@ def load_proposals(path: str | Path) -> ProposalSet:
         DataError: the file is missing or broken.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in _DTYPES}
-            set_name = str(archive["set_name"])
-    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, [*_DTYPES, "set_name"])
+    except DataError as error:
         raise DataError(
             "the proposal file cannot be read",
             where=path,
-            got=error,
+            got=error.__cause__,
             expected=f"an NPZ file with set_name, {', '.join(_DTYPES)}",
             fix="extract the proposals again (TEST.EXTRACT_PROPOSALS)",
         ) from error
-    return ProposalSet(set_name, **arrays)
+    return ProposalSet(str(arrays.pop("set_name")), **arrays)
 
 
 def attach_proposals(
@@ -149,13 +147,21 @@ def attach_proposals(
         records: of one data set; proposals of flipped records are mirrored.
         proposals: of the same data set.
         set_name: `Dataset.name` of the records; None skips the comparison of the names.
-        nms_thresh: IoU above which the lower score is dropped.
+        nms_thresh: IoU above which the lower score is dropped, above 0 and at most 1.
 
     Raises:
         DataError: the proposals are those of another set.
+        OpsError: `nms_thresh` is out of range.
     """
+    if not 0 < nms_thresh <= 1:
+        raise OpsError("NMS of proposals needs a threshold in (0, 1]", got=nms_thresh)
     _check_same_set(records, proposals, set_name)
-    return [with_proposals(record, _of_record(record, proposals, nms_thresh)) for record in records]
+    attached: list[Record] = []
+    progress = Progress("proposals attached", len(records))
+    for block in _blocks(records, proposals):
+        attached += _attach(block, proposals, nms_thresh)
+        progress.tell(len(attached))
+    return attached
 
 
 def _check_same_set(
@@ -172,10 +178,62 @@ def _check_same_set(
     )
 
 
-def _of_record(record: Record, proposals: ProposalSet, nms_thresh: float) -> np.ndarray:
-    boxes, scores = proposals.for_image(record.image_id)
-    real = (scores > 0) & (boxes[:, 2] >= boxes[:, 0]) & (boxes[:, 3] >= boxes[:, 1])
-    boxes, scores = boxes[real], scores[real]
-    dets = np.concatenate([boxes, scores[:, None]], axis=1)
-    kept = boxes[hard_nms(dets, nms_thresh)]
-    return box_math.flip(kept, record.width) if record.flipped else kept
+def _blocks(records: Sequence[Record], proposals: ProposalSet) -> Iterator[list[Record]]:
+    """Consecutive records with about `_ROWS_PER_BLOCK` proposals each."""
+    block: list[Record] = []
+    rows = 0
+    for record in records:
+        block.append(record)
+        rows += len(proposals.for_image(record.image_id)[1])
+        if rows >= _ROWS_PER_BLOCK:
+            yield block
+            block, rows = [], 0
+    if block:
+        yield block
+
+
+def _attach(records: list[Record], proposals: ProposalSet, nms_thresh: float) -> list[Record]:
+    """Records of one block with their proposals: views of a few arrays for all of them."""
+    kept, image_of_row = _suppressed(records, proposals, nms_thresh)
+    num_gt = np.array([record.num_gt for record in records])
+    num_kept = np.bincount(image_of_row, minlength=len(records))
+    starts = np.concatenate([[0], np.cumsum(num_gt + num_kept)])
+    # Where the rows of all proposals go: behind the ground truth of their images.
+    rank = np.arange(len(kept)) - (np.cumsum(num_kept) - num_kept)[image_of_row]
+    target = starts[image_of_row] + num_gt[image_of_row] + rank
+    boxes = np.empty((starts[-1], 4), np.float32)
+    classes = np.zeros(starts[-1], np.int32)
+    is_gt = np.ones(starts[-1], np.bool_)
+    boxes[target], is_gt[target] = kept, False
+    boxes[is_gt] = np.concatenate([record.gt_boxes for record in records])
+    classes[is_gt] = np.concatenate([record.gt_classes for record in records])
+    bounds = zip(records, starts.tolist(), starts[1:].tolist())
+    return [
+        replace(record, boxes=boxes[a:b], classes=classes[a:b], is_gt=is_gt[a:b])
+        for record, a, b in bounds
+    ]
+
+
+def _suppressed(
+    records: list[Record], proposals: ProposalSet, nms_thresh: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Proposals that NMS keeps, image by image, best first: (k, 4) float32 and (k,) their image."""
+    pairs = [proposals.for_image(record.image_id) for record in records]
+    counts = [len(scores) for _, scores in pairs]
+    rows = np.empty((sum(counts), 5), np.float32)
+    np.concatenate([boxes for boxes, _ in pairs], out=rows[:, :4])
+    np.concatenate([scores for _, scores in pairs], out=rows[:, 4])
+    image = np.repeat(np.arange(len(records), dtype=np.int32), counts)
+    real = (rows[:, 4] > 0) & (rows[:, 2] >= rows[:, 0]) & (rows[:, 3] >= rows[:, 1])
+    rows, image = rows[real], image[real]
+    # One level and one class, without limits: plain NMS of many images in one threaded call.
+    none = np.zeros(len(rows), np.int32)
+    open_range = np.full((1, 2), -1, np.float32)
+    kept, _, image = multi_scale_nms(
+        rows, none, none, image, open_range, sigma=1.0, nms_threshold=nms_thresh
+    )
+    boxes = kept[:, :4]
+    flipped = np.array([record.flipped for record in records])[image]
+    widths = np.array([record.width for record in records], np.float32)[image]
+    boxes[flipped] = box_math.flip(boxes[flipped], widths[flipped])
+    return boxes, image

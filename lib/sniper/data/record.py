@@ -147,9 +147,17 @@ def with_proposals(record: Record, boxes: np.ndarray) -> Record:
     )
 
 
-def filter_trainable(records: Sequence[Record]) -> list[Record]:
-    """Records with at least one ground truth box, in order (2018 behaviour)."""
-    kept = [record for record in records if record.num_gt > 0]
+def filter_trainable(
+    records: Sequence[Record], *, keep_without_objects: bool = False
+) -> list[Record]:
+    """Records with at least one ground truth box, in order (2018 behaviour).
+
+    Args:
+        records: of one or several sets.
+        keep_without_objects: also keep those that have proposals only: false alarms in images
+            without objects make negative chips.
+    """
+    kept = [r for r in records if r.num_gt > 0 or (keep_without_objects and len(r.boxes) > 0)]
     logger.info(
         "filtered %d roidb entries: %d -> %d", len(records) - len(kept), len(records), len(kept)
     )

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from sniper.data.coco import load_coco
 from sniper.data.dataset import Dataset
+from sniper.data.folders import load_folder
+from sniper.data.voc import load_voc
 from sniper.errors import ConfigError
 
 
@@ -26,7 +28,13 @@ class DatasetLoader(Protocol):
         ...
 
 
-LOADERS: dict[str, DatasetLoader] = {"coco": load_coco}
+# In lower case; case does not matter.
+LOADERS: dict[str, DatasetLoader] = {
+    "coco": load_coco,
+    "pascalvoc": load_voc,
+    "voc": load_voc,
+    "folder": load_folder,
+}
 
 
 def load_dataset(

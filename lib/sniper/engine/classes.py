@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from sniper.data import BACKGROUND
 from sniper.errors import DataError
 from sniper.files import atomic_write_text
 
@@ -14,6 +15,11 @@ FILE_NAME = "classes.json"
 def write_class_names(folder: Path, class_names: tuple[str, ...]) -> None:
     """Writes `classes.json` (index 0 is the background)."""
     atomic_write_text(folder / FILE_NAME, json.dumps(list(class_names), indent=1))
+
+
+def numbered_class_names(num_classes: int) -> tuple[str, ...]:
+    """Names for classes that nobody named: `class 1`, `class 2`, ..."""
+    return (BACKGROUND, *(f"class {index}" for index in range(1, num_classes)))
 
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:

@@ -10,9 +10,10 @@ from easydict import EasyDict
 
 from sniper.chips.sampler import ChipSettings
 from sniper.errors import ConfigError
-from sniper.loader.sample import BatchSettings
+from sniper.loader.settings import BatchSettings
 from sniper.process import usable_cores
 from sniper.targets.anchors import base_anchors
+from sniper.targets.focus_map import FocusRanges
 
 # The tools that look at data need these settings, but not MXNet: it is imported where it is used.
 if TYPE_CHECKING:
@@ -143,6 +144,22 @@ def batch_settings(cfg: EasyDict) -> BatchSettings:
         rpn_negative_overlap=train.RPN_NEGATIVE_OVERLAP,
         max_gt=train.MAX_GT,
         only_proposal=bool(train.ONLY_PROPOSAL),
+        focus=_focus_ranges(cfg),
+        with_masks=bool(train.WITH_MASK),
+        mask_row_length=train.MAX_POLYGON_LEN,
+        reduced_decoding=bool(train.REDUCED_DECODING),
+    )
+
+
+def _focus_ranges(cfg: EasyDict) -> FocusRanges | None:
+    """Sizes of the boxes that the FocusPixel labels look for; None without that branch."""
+    train = cfg.TRAIN
+    if not train.AUTO_FOCUS:
+        return None
+    return FocusRanges(
+        low=train.AUTO_FOCUS_DC_LOW,
+        small=train.AUTO_FOCUS_SMALL_THRESH,
+        high=train.AUTO_FOCUS_DC_HIGH,
     )
 
 

@@ -12,13 +12,23 @@ from easydict import EasyDict
 
 from sniper.data import Dataset, save_proposals
 from sniper.data.image import read_image
-from sniper.engine.classes import read_class_names
+from sniper.engine.classes import numbered_class_names, read_class_names
 from sniper.engine.data import open_dataset, proposal_file
 from sniper.engine.progress import start_logging
 from sniper.engine.settings import contexts, detector_spec, fp16_in_force, model_folder
 from sniper.errors import DataError
-from sniper.evaluation.coco import coco_results, evaluate_coco, write_coco_results
-from sniper.evaluation.report import CocoReport, write_report
+from sniper.evaluation import (
+    CocoReport,
+    VocReport,
+    coco_results,
+    evaluate_coco,
+    evaluate_voc,
+    voc_rows,
+    write_coco_results,
+    write_image_list,
+    write_report,
+    write_voc_results,
+)
 from sniper.inference.forward import Model
 from sniper.inference.merge import MergeSettings
 from sniper.inference.proposals import extract_proposals
@@ -32,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 def test(
     cfg: EasyDict, *, save_prefix: str = "SNIPER", visualise: bool = False
-) -> CocoReport | None:
+) -> CocoReport | VocReport | None:
     """Tests the model of a configuration on `dataset.test_image_set`.
 
     Returns:
@@ -103,8 +113,7 @@ def load_model(
     """
     arg, aux = read_params(path)
     names = class_names or read_class_names(path.parent)
-    if names is None:
-        names = ("__background__", *(f"class {i}" for i in range(1, cfg.dataset.NUM_CLASSES)))
+    names = names or numbered_class_names(cfg.dataset.NUM_CLASSES)
     spec = detector_spec(cfg, train=False, batch_images=1, fp16=fp16_in_force(cfg, devices))
     return Model(spec, for_test(arg), aux, tuple(names))
 
@@ -147,19 +156,38 @@ def _extract(cfg: EasyDict, detector: PyramidDetector, dataset: Dataset) -> None
 
 def _evaluate(
     cfg: EasyDict, dataset: Dataset, detections: list[list[np.ndarray]]
-) -> CocoReport | None:
+) -> CocoReport | VocReport | None:
     folder = Path(cfg.output_path) / "results"
-    results = coco_results(dataset, detections)
-    path = folder / f"detections_{dataset.image_set}_results.json"
-    write_coco_results(path, results)
-    logger.info("%d detections in %s", len(results), path)
-    report = evaluate_coco(dataset, results)
+    report = (_voc_report if dataset.voc else _coco_report)(folder, dataset, detections)
     if report is not None:
         logger.info("%s\n%s", dataset.name, report.table())
     report_path = folder / f"detections_{dataset.image_set}_report.json"
     write_report(report_path, dataset, report)
     logger.info("report in %s", report_path)
     return report
+
+
+def _coco_report(
+    folder: Path, dataset: Dataset, detections: list[list[np.ndarray]]
+) -> CocoReport | None:
+    results = coco_results(dataset, detections)
+    path = folder / f"detections_{dataset.image_set}_results.json"
+    write_coco_results(path, results)
+    logger.info("%d detections in %s", len(results), path)
+    if not dataset.has_annotations:
+        list_path = folder / f"detections_{dataset.image_set}_images.json"
+        write_image_list(list_path, dataset)
+        logger.info("the ids of the images in %s", list_path)
+    return evaluate_coco(dataset, results)
+
+
+def _voc_report(
+    folder: Path, dataset: Dataset, detections: list[list[np.ndarray]]
+) -> VocReport | None:
+    rows = voc_rows(dataset, detections)
+    path = write_voc_results(folder, dataset, rows)
+    logger.info("%d detections in %s", sum(len(own.scores) for own in rows), path)
+    return evaluate_voc(dataset, rows)
 
 
 def _draw(cfg: EasyDict, dataset: Dataset, detections: list[list[np.ndarray]]) -> None:

@@ -18,6 +18,7 @@ from sniper.engine.classes import write_class_names
 from sniper.engine.data import training_records
 from sniper.engine.metrics import Metrics
 from sniper.engine.progress import JsonLines, ProgressClock, format_time, start_logging
+from sniper.engine.report import log_start_up
 from sniper.engine.schedule import WarmupStepSchedule, step_updates
 from sniper.engine.settings import (
     batch_settings,
@@ -77,6 +78,7 @@ def train(
         return folder
     with _loader(cfg, records, len(devices)) as loader:
         run = _Run(cfg, devices, loader, checkpoints, state)
+        log_start_up(cfg, records, loader.epoch_stats.chips, len(devices))
         run.fit(display)
     logger.info("done: weights in %s", folder)
     return folder
@@ -112,6 +114,9 @@ def _loader(cfg: EasyDict, records: list[Record], num_devices: int) -> TrainLoad
         batch_size=num_devices * cfg.TRAIN.BATCH_IMAGES,
         num_workers=worker_count(cfg),
         seed=cfg.seed,
+        end_epoch=cfg.TRAIN.end_epoch,
+        shuffle_window=cfg.TRAIN.SHUFFLE_WINDOW,
+        image_cache_mb=cfg.TRAIN.IMAGE_CACHE_MB,
     )
 
 

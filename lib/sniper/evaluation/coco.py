@@ -18,13 +18,10 @@ from sniper.data.coco_parse import read_annotation_json
 from sniper.data.dataset import Dataset
 from sniper.errors import DataError
 from sniper.evaluation.report import CocoReport, reason_not_evaluated
+from sniper.evaluation.shape import Detections, check_shape
 from sniper.files import atomic_write
 
 logger = logging.getLogger(__name__)
-
-# Per image in data set order, per class with the empty background at index 0:
-# (n, 5) float32 x1 y1 x2 y2 score, image px.
-Detections = Sequence[Sequence[np.ndarray]]
 
 _STATISTICS = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
@@ -44,7 +41,7 @@ def coco_results(dataset: Dataset, detections: Detections) -> list[dict[str, Any
     Raises:
         DataError: the lists do not have the set's number of images or classes.
     """
-    _check_shape(dataset, detections)
+    check_shape(dataset, detections)
     results: list[dict[str, Any]] = []
     for class_index, category_id in enumerate(dataset.category_ids):
         if class_index == 0:
@@ -62,23 +59,6 @@ def coco_results(dataset: Dataset, detections: Detections) -> list[dict[str, Any
                 for box, score in zip(boxes.round(1).tolist(), rows[:, 4].round(8).tolist())
             )
     return results
-
-
-def _check_shape(dataset: Dataset, detections: Detections) -> None:
-    classes = len(dataset.class_names)
-    problem = None
-    if len(detections) != len(dataset.records):
-        problem = f"detections for {len(detections)} images"
-    elif any(len(per_class) != classes for per_class in detections):
-        counts = sorted({len(per_class) for per_class in detections})
-        problem = f"lists of {' or '.join(map(str, counts))} classes"
-    if problem is not None:
-        raise DataError(
-            "the detections do not fit the data set",
-            where=dataset.name,
-            got=problem,
-            expected=f"{len(dataset.records)} images, each with {classes} classes",
-        )
 
 
 def write_coco_results(

@@ -3,158 +3,136 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from sniper.chips.chip import Chip
-from sniper.data.image import check_size, chip_image
+from sniper.data.image import check_size, cut_chip
 from sniper.data.record import Record
-from sniper.errors import ConfigError, SniperError, TrainingError
+from sniper.data.reduced import cut_reduced, reduction_of
+from sniper.errors import SniperError, TrainingError
+from sniper.loader.compact import Expander, compact_specs, empty_arrays
 from sniper.loader.images import ImageCache
-from sniper.targets.gt import gt_in_chip, pack_gt
-from sniper.targets.rpn import RpnTargets
+from sniper.loader.settings import BatchSettings
+from sniper.targets.focus_map import focus_labels
+from sniper.targets.gt import GtInChip, boxes_in_chip, gt_in_chip, pack_gt
+from sniper.targets.masks import mask_rows
 
-
-@dataclass(frozen=True, eq=False)
-class BatchSettings:
-    """What the arrays of a training sample look like.
-
-    Attributes:
-        chip_size: side of the chips in px, a multiple of the stride.
-        feature_stride: side of a feature cell in px.
-        base_anchors: (A, 4) float32, see `sniper.targets.anchors.base_anchors`.
-        pixel_means: three means, BGR.
-        valid_ranges: (low, high) of the square root of a box's area in image px per pyramid level.
-        rpn_batch_size: most anchors of a chip with a label of 0 or 1.
-        rpn_fg_fraction: largest share of the positives among them.
-        rpn_positive_overlap: IoU from which an anchor is positive.
-        rpn_negative_overlap: IoU below which an anchor is negative.
-        max_gt: rows of `gt_boxes`; the operators must be told the same number.
-        only_proposal: only the arrays that train the region proposal network.
-    """
-
-    chip_size: int
-    feature_stride: int
-    base_anchors: np.ndarray
-    pixel_means: Sequence[float]
-    valid_ranges: Sequence[Sequence[float]]
-    rpn_batch_size: int = 256
-    rpn_fg_fraction: float = 0.5
-    rpn_positive_overlap: float = 0.5
-    rpn_negative_overlap: float = 0.4
-    max_gt: int = 100
-    only_proposal: bool = False
-
-    def __post_init__(self) -> None:
-        if self.max_gt < 1:
-            raise ConfigError(
-                "a chip needs room for at least one box", where="TRAIN.MAX_GT", got=self.max_gt
-            )
-        if len(self.pixel_means) != 3:
-            raise ConfigError(
-                "an image has three channel means",
-                where="network.PIXEL_MEANS",
-                got=list(self.pixel_means),
-            )
-        self.rpn_targets  # noqa: B018 (raises when stride and chip size do not fit)
-
-    @cached_property
-    def rpn_targets(self) -> RpnTargets:
-        """The anchor tables, made once."""
-        return RpnTargets(
-            self.base_anchors,
-            self.feature_stride,
-            self.chip_size,
-            batch_size=self.rpn_batch_size,
-            fg_fraction=self.rpn_fg_fraction,
-            positive_overlap=self.rpn_positive_overlap,
-            negative_overlap=self.rpn_negative_overlap,
-        )
-
-    @property
-    def data_names(self) -> tuple[str, ...]:
-        """Arrays that the network reads as data, in order."""
-        return ("data",) if self.only_proposal else ("data", "valid_ranges", "im_info")
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Arrays that the network reads as labels, in order."""
-        rpn = ("label", "bbox_target", "bbox_weight")
-        return rpn if self.only_proposal else (*rpn, "gt_boxes")
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the arrays of one sample, data first; all are float32."""
-        anchors = len(self.base_anchors)
-        cells = self.chip_size // self.feature_stride
-        every = {
-            "data": (3, self.chip_size, self.chip_size),
-            "valid_ranges": (2,),
-            "im_info": (3,),
-            "label": (anchors * cells * cells,),
-            "bbox_target": (4 * anchors, cells, cells),
-            "bbox_weight": (4 * anchors, cells, cells),
-            "gt_boxes": (self.max_gt, 5),
-        }
-        return {name: every[name] for name in (*self.data_names, *self.label_names)}
+__all__ = ["BatchSettings", "image_reduction", "make_sample", "write_sample"]
 
 
 def make_sample(
-    record: Record, chip: Chip, settings: BatchSettings, rng: np.random.Generator
+    record: Record, chip: Chip, settings: BatchSettings, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """The arrays of one chip, named and shaped as `BatchSettings.shapes` says.
+    """The arrays of one chip, named and shaped as `BatchSettings.shapes` says: float32.
 
     Args:
         record: the image.
         chip: one of its chips.
         settings: sizes and thresholds.
-        rng: source of the anchor sampling.
+        seed: of the anchor sampling, 64 bits.
 
     Raises:
         DataError: the image cannot be read, or has another size than its annotations say.
     """
-    return build_sample(record, chip, settings, rng, ImageCache(0))[0]
+    compact = empty_arrays(compact_specs(settings), 1)
+    row = {name: array[0, ...] for name, array in compact.items()}
+    write_sample(record, chip, settings, seed, ImageCache(0), row)
+    return {name: array[0] for name, array in Expander(settings, 1).expand(compact).items()}
 
 
-def build_sample(
+def write_sample(
     record: Record,
     chip: Chip,
     settings: BatchSettings,
-    rng: np.random.Generator,
+    seed: int,
     images: ImageCache,
-) -> tuple[dict[str, np.ndarray], int]:
-    """`make_sample` with a cache; also returns how many boxes had no room in `gt_boxes`."""
-    size = settings.chip_size
+    row: Mapping[str, np.ndarray],
+) -> int:
+    """Writes the compact sample of one chip.
+
+    Args:
+        record: the image.
+        chip: one of its chips.
+        settings: sizes and thresholds.
+        seed: of the anchor sampling, 64 bits.
+        images: where decoded images are taken from.
+        row: arrays as `compact_specs` describes them.
+
+    Returns:
+        How many boxes had no room in `gt_boxes`.
+
+    Raises:
+        DataError: as for `make_sample`.
+        TrainingError: anything else went wrong; it names the image and the stage.
+    """
+    reduction = image_reduction(chip, settings)
     with _stage("read image", record):
-        image = images.read(record.image_path, record.flipped)
-        check_size(image, record)
+        image = images.read(record.image_path, reduction)
+        check_size(image, record, reduction)
     with _stage("cut chip", record):
-        data = chip_image(image, chip.rect, chip.factor, (size, size), settings.pixel_means)
+        row["content_hw"][...] = _cut(image, record, chip, reduction, row["pixels"])
     with _stage("make labels", record):
-        gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, size)
-        label, target, weight = settings.rpn_targets(gt.boxes[gt.valid], gt.boxes[~gt.valid], rng)
-    sample = {"data": data, "label": label, "bbox_target": target, "bbox_weight": weight}
-    if settings.only_proposal:
-        return sample, 0
-    sample["valid_ranges"] = _valid_range(chip, settings)
-    sample["im_info"] = np.array([chip.height, chip.width, chip.factor], np.float32)
-    sample["gt_boxes"], surplus = pack_gt(gt, settings.max_gt)
-    return sample, surplus
+        gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, settings.chip_size)
+        _write_rpn(gt, settings, seed, row)
+        return 0 if settings.only_proposal else _write_boxes(record, chip, gt, settings, row)
 
 
-def _valid_range(chip: Chip, settings: BatchSettings) -> np.ndarray:
-    """Valid range of the chip's level in chip px: (2,) float32."""
+def image_reduction(chip: Chip, settings: BatchSettings) -> int:
+    """The scale 1/n at which the image of a chip is decoded: by the chip alone, 1, 2, 4 or 8."""
+    return reduction_of(chip.factor) if settings.reduced_decoding else 1
+
+
+def _cut(
+    image: np.ndarray, record: Record, chip: Chip, reduction: int, out: np.ndarray
+) -> tuple[int, int]:
+    if image.shape[:2] == (record.height, record.width):  # also: a format without small versions
+        return cut_chip(image, chip.rect, chip.factor, out, flipped=record.flipped)
+    return cut_reduced(image, reduction, record, chip.rect, chip.factor, out)
+
+
+def _write_rpn(
+    gt: GtInChip, settings: BatchSettings, seed: int, row: Mapping[str, np.ndarray]
+) -> None:
+    targets = settings.rpn_targets(gt.boxes[gt.valid], gt.boxes[~gt.valid], seed)
+    count = len(targets.index)
+    row["rpn_label"][...] = targets.label
+    row["positives"][...] = count
+    row["positive_index"][:count] = targets.index
+    row["positive_target"][:count] = targets.values
+
+
+def _write_boxes(
+    record: Record,
+    chip: Chip,
+    gt: GtInChip,
+    settings: BatchSettings,
+    row: Mapping[str, np.ndarray],
+) -> int:
+    row["valid_ranges"][...] = _valid_range(chip, settings)
+    row["im_info"][...] = chip.height, chip.width, chip.factor
+    row["gt_boxes"][...], surplus = pack_gt(gt, settings.max_gt)
+    if settings.focus is not None:
+        # All ground truth, small and far boxes too: 2018 behaviour.
+        boxes = boxes_in_chip(record.gt_boxes, chip.rect, chip.factor, settings.chip_size)
+        row["scale_label"][...] = focus_labels(
+            boxes, settings.focus, settings.feature_stride, settings.cells
+        )
+    if settings.with_masks:
+        row["gt_masks"][...] = mask_rows(
+            record, gt, chip, settings.max_gt, settings.mask_row_length
+        )
+    return surplus
+
+
+def _valid_range(chip: Chip, settings: BatchSettings) -> tuple[float, float]:
+    """Valid range of the chip's level in chip px."""
     low, high = settings.valid_ranges[chip.level]
-    return np.array(
-        [
-            0 if low < 0 else low * chip.factor,
-            settings.chip_size if high < 0 else high * chip.factor,
-        ],
-        np.float32,
+    return (
+        0 if low < 0 else low * chip.factor,
+        settings.chip_size if high < 0 else high * chip.factor,
     )
 
 

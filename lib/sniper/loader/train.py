@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 
-import numpy as np
-
-from sniper.chips.chip import Chip
 from sniper.chips.sampler import ChipSettings, Epoch, make_epoch
 from sniper.chips.stats import EpochStats
-from sniper.chips.streams import stream_seeds
+from sniper.chips.table import BoxTable, box_table
 from sniper.data.record import Record
-from sniper.errors import ConfigError, DataError, TrainingError
-from sniper.loader.images import ImageCache
-from sniper.loader.sample import BatchSettings, build_sample, make_sample
-from sniper.loader.workers import WorkerPool
+from sniper.errors import ConfigError, DataError, SniperError, TrainingError
+from sniper.loader.epochs import EpochsAhead, IsCancelled
+from sniper.loader.sample import make_sample
+from sniper.loader.settings import BatchSettings
+from sniper.loader.stream import Batch, BatchStream
 
 __all__ = ["Batch", "BatchSettings", "LoaderStats", "TrainLoader", "make_sample"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """One batch. Its arrays stay valid until the next batch is asked for; copy them to keep them.
-
-    Attributes:
-        data: arrays (n, ...) float32 that the network reads as data, in order.
-        label: the same for labels.
-        index: number of the batch in its epoch.
-        image_paths: the image of each sample.
-    """
-
-    data: dict[str, np.ndarray]
-    label: dict[str, np.ndarray]
-    index: int
-    image_paths: list[str]
 
 
 @dataclass(frozen=True)
@@ -58,31 +39,6 @@ class LoaderStats:
     chips_with_surplus: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """What a worker must know to make one sample; the records it has since it was forked."""
-
-    epoch: int
-    position: int
-    record: int
-    chip: Chip
-
-
-class _SampleMaker:
-    """Makes the sample of a task, in a worker or in this process."""
-
-    def __init__(self, records: Sequence[Record], settings: BatchSettings, seed: int) -> None:
-        self.records = records
-        self.settings = settings
-        self.seed = seed
-        self.images = ImageCache()
-
-    def __call__(self, task: _Task) -> tuple[dict[str, np.ndarray], int]:
-        rng = np.random.default_rng(int(stream_seeds(self.seed, task.epoch, task.position)))
-        record = self.records[task.record]
-        return build_sample(record, task.chip, self.settings, rng, self.images)
-
-
 class TrainLoader:
     """Makes the batches of one epoch after the other.
 
@@ -91,7 +47,7 @@ class TrainLoader:
 
     Usage::
 
-        with TrainLoader(...) as loader:
+        with TrainLoader(..., end_epoch=end) as loader:
             for epoch in range(begin, end):
                 loader.start_epoch(epoch)
                 for batch in loader:
@@ -106,6 +62,10 @@ class TrainLoader:
         batch_size: samples of a batch, all devices together.
         num_workers: processes; 0 makes the batches in this process.
         seed: any whole number.
+        end_epoch: while an epoch runs the chips of the next one are made in the background, unless
+            it is this one; None: never.
+        shuffle_window: records whose chips are shuffled together, see `make_epoch`; 0: all.
+        image_cache_mb: decoded images that all workers together keep; each keeps at least one.
         prefetch: batches that are made ahead.
         stall_timeout_s: waiting for a batch fails when no worker answered for so long.
 
@@ -122,13 +82,16 @@ class TrainLoader:
         batch_size: int,
         num_workers: int,
         seed: int,
-        prefetch: int = 2,
+        end_epoch: int | None = None,
+        shuffle_window: int = 0,
+        image_cache_mb: int = 512,
+        prefetch: int = 4,
         stall_timeout_s: float = 120.0,
     ) -> None:
-        if batch_size < 1 or num_workers < 0 or prefetch < 1:
+        if batch_size < 1 or num_workers < 0 or prefetch < 1 or image_cache_mb < 0:
             raise ConfigError(
-                "batch size and prefetch must be positive, the number of workers not negative",
-                got=f"{batch_size}, {prefetch}, {num_workers}",
+                "batch size and prefetch must be positive, workers and image cache not negative",
+                got=f"{batch_size}, {prefetch}, {num_workers}, {image_cache_mb}",
             )
         if chip_settings.chip_size != batch_settings.chip_size:
             raise ConfigError(
@@ -140,33 +103,31 @@ class TrainLoader:
         self.batch_settings = batch_settings
         self.batch_size = batch_size
         self.seed = seed
+        self.end_epoch = end_epoch
         self.wait_time_s = 0.0
         self._epoch: Epoch | None = None
         self._epoch_number = 0
-        self._next = 0
-        self._submitted = 0
         self._surplus: list[int] = []
-        self._make = _SampleMaker(records, batch_settings, seed)
-        shapes = batch_settings.shapes
-        self._pool: WorkerPool | None = None
-        self._num_slots = prefetch + 1
         self._closed = False
-        if num_workers:
-            self._pool = WorkerPool(
-                self._make,
-                shapes,
-                batch_size=batch_size,
-                num_slots=self._num_slots,
-                num_workers=num_workers,
-                stall_timeout_s=stall_timeout_s,
+        # Not a method: a thread at work must not keep the loader from being collected (H-64).
+        self._epochs = EpochsAhead(
+            partial(
+                _make_epoch, box_table(records), chip_settings, seed, batch_size, shuffle_window
             )
-        else:
-            self._arrays = {
-                name: np.zeros((batch_size, *shape), np.float32) for name, shape in shapes.items()
-            }
+        )
+        self._stream = BatchStream(
+            records,
+            batch_settings,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            prefetch=prefetch,
+            cache_bytes=image_cache_mb << 20,
+            stall_timeout_s=stall_timeout_s,
+        )
 
     def start_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """Makes the chips of an epoch and starts on its batches.
+        """Makes the chips of an epoch, unless they are there, and starts on its batches.
 
         A running epoch is given up. `wait_time_s` and the statistics start anew.
 
@@ -179,33 +140,16 @@ class TrainLoader:
             ConfigError: the epoch has no such batch.
         """
         self._check_open()
-        if self._pool is not None:
-            self._pool.drain()
+        self._stream.stop()
         self._epoch = None
-        made = make_epoch(
-            self.records,
-            self.chip_settings,
-            seed=self.seed,
-            epoch=epoch,
-            batch_size=self.batch_size,
-        )
-        if not len(made.samples):
-            raise DataError(
-                "no chip can be made from these images",
-                where=f"{len(self.records)} records",
-                got=made.stats.lines()[-1],
-                fix="compare TRAIN.SCALES and TRAIN.VALID_RANGES with the sizes of the boxes",
-            )
-        batches = len(made.samples) // self.batch_size
-        if not 0 <= start_batch <= batches:
-            raise ConfigError(
-                "the epoch has no such batch", got=start_batch, expected=f"0 ... {batches}"
-            )
-        self._epoch, self._epoch_number, self._next = made, epoch, start_batch
+        made = self._epochs.take(epoch)
+        self._check_epoch(made, start_batch)
+        self._epoch, self._epoch_number = made, epoch
         self._surplus = []
         self.wait_time_s = 0.0
-        self._submitted = start_batch
-        self._submit(start_batch + self._num_slots)
+        self._stream.start(made.chips.chip, made.samples, epoch, start_batch)
+        if self.end_epoch is not None and epoch + 1 < self.end_epoch:
+            self._epochs.prepare(epoch + 1)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -222,39 +166,45 @@ class TrainLoader:
 
     def __next__(self) -> Batch:
         self._check_open()
-        index = self._next
-        if index >= self.batches_per_epoch:
-            raise StopIteration
+        batches = self.batches_per_epoch
         start_s = time.monotonic()
-        arrays, notes = self._collect(index)
+        batch = next(self._stream)
         self.wait_time_s += time.monotonic() - start_s
-        self._surplus += [note for note in notes if note]
-        self._next += 1
-        if self._next == self.batches_per_epoch:
+        self._surplus += [surplus for surplus in batch.surplus_gt if surplus]
+        if batch.index + 1 == batches:
             self._report_surplus()
-        return Batch(
-            data={name: arrays[name] for name in self.batch_settings.data_names},
-            label={name: arrays[name] for name in self.batch_settings.label_names},
-            index=index,
-            image_paths=[self.records[task.record].image_path for task in self._tasks(index)],
-        )
+        return batch
 
     @property
     def processes(self) -> list[BaseProcess]:
         """The worker processes; none when batches are made in this process."""
-        return [] if self._pool is None else self._pool.processes
+        return self._stream.processes
 
     def close(self) -> None:
-        """Ends the workers. Idempotent; arrays that were handed out stay valid."""
+        """Ends the workers and the background thread. Idempotent; batches stay valid."""
         self._closed = True
-        if self._pool is not None:
-            self._pool.close()
+        self._stream.close()
+        self._epochs.close()
 
     def __enter__(self) -> TrainLoader:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _check_epoch(self, made: Epoch, start_batch: int) -> None:
+        if not len(made.samples):
+            raise DataError(
+                "no chip can be made from these images",
+                where=f"{len(self.records)} records",
+                got=made.stats.lines()[-1],
+                fix="compare TRAIN.SCALES and TRAIN.VALID_RANGES with the sizes of the boxes",
+            )
+        batches = len(made.samples) // self.batch_size
+        if not 0 <= start_batch <= batches:
+            raise ConfigError(
+                "the epoch has no such batch", got=start_batch, expected=f"0 ... {batches}"
+            )
 
     def _running(self) -> Epoch:
         if self._epoch is None:
@@ -264,48 +214,6 @@ class TrainLoader:
     def _check_open(self) -> None:
         if self._closed:
             raise TrainingError("the loader is already closed")
-
-    def _collect(self, index: int) -> tuple[dict[str, np.ndarray], list[int]]:
-        """Arrays of a batch, and for each sample the number of boxes without room."""
-        if self._pool is None:
-            return self._arrays, self._fill(index)
-        # The batch that was handed out before is no longer in use: its slot is free again.
-        self._submit(index + self._num_slots)
-        return self._pool.wait(index % self._num_slots)
-
-    def _submit(self, end: int) -> None:
-        """Has the workers begin with all batches before `end`."""
-        if self._pool is None:
-            return
-        for index in range(self._submitted, min(end, self.batches_per_epoch)):
-            tasks = self._tasks(index)
-            names = [self.records[task.record].image_path for task in tasks]
-            self._pool.submit(index % self._num_slots, tasks, names)
-            self._submitted = index + 1
-
-    def _tasks(self, index: int) -> list[_Task]:
-        epoch = self._running()
-        start = index * self.batch_size
-        pairs = epoch.samples[start : start + self.batch_size].tolist()
-        return [
-            _Task(self._epoch_number, start + i, record, self._without_proposals(record, chip))
-            for i, (record, chip) in enumerate(pairs)
-        ]
-
-    def _without_proposals(self, record: int, chip: int) -> Chip:
-        """A chip without the rows of proposals, which no sample needs: keeps messages short."""
-        full = self._running().chips[record][chip]
-        return dataclasses.replace(full, rows=full.rows[self.records[record].is_gt[full.rows]])
-
-    def _fill(self, index: int) -> list[int]:
-        """Makes a batch in this process."""
-        notes = []
-        for position, task in enumerate(self._tasks(index)):
-            sample, note = self._make(task)
-            for name, array in self._arrays.items():
-                array[position] = sample[name]
-            notes.append(note)
-        return notes
 
     def _report_surplus(self) -> None:
         """Says once per epoch that boxes were left out."""
@@ -318,3 +226,33 @@ class TrainLoader:
                 len(self._surplus),
                 self.batch_settings.max_gt,
             )
+
+
+def _make_epoch(
+    table: BoxTable,
+    settings: ChipSettings,
+    seed: int,
+    batch_size: int,
+    window: int,
+    epoch: int,
+    cancelled: IsCancelled,
+) -> Epoch:
+    try:
+        return make_epoch(
+            table,
+            settings,
+            seed=seed,
+            epoch=epoch,
+            batch_size=batch_size,
+            window=window,
+            gt_rows_only=True,
+            cancelled=cancelled,
+        )
+    except SniperError:
+        raise
+    except Exception as error:
+        raise TrainingError(
+            "the chips of an epoch could not be made (stage: make chips)",
+            where=f"epoch {epoch}",
+            got=f"{type(error).__name__}: {error}",
+        ) from error

@@ -7,29 +7,24 @@ messages through one pipe per worker, so that a killed worker can hold no lock t
 
 from __future__ import annotations
 
-import gc
-import mmap
 import multiprocessing
 import os
+import selectors
 import signal
 import socket
 import struct
 import time
-import traceback
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import cv2
 import numpy as np
 
 from sniper.errors import ConfigError, SniperError, TrainingError
-
-# Makes one sample: task -> (arrays by name, note for the consumer).
-MakeSample = Callable[[Any], tuple[Mapping[str, np.ndarray], Any]]
+from sniper.loader.worker import MakeSample, run_worker, shared_arrays
 
 _POLL_S = 1.0
 
@@ -51,8 +46,9 @@ class WorkerPool:
     threads. One thread may use it.
 
     Args:
-        make: makes one sample; runs in the workers.
-        shapes: name and shape of the float32 arrays of one sample.
+        make: (task, arrays of one sample) -> note for the consumer; runs in the workers and writes
+            the sample into the arrays.
+        specs: name, type and shape of the arrays of one sample.
         batch_size: samples of a slot.
         num_slots: batches that are in work or in use at the same time.
         num_workers: processes, at least one.
@@ -65,7 +61,7 @@ class WorkerPool:
     def __init__(
         self,
         make: MakeSample,
-        shapes: Mapping[str, tuple[int, ...]],
+        specs: dict[str, tuple[type, tuple[int, ...]]],
         *,
         batch_size: int,
         num_slots: int,
@@ -78,38 +74,45 @@ class WorkerPool:
                 got=f"{batch_size}, {num_slots}, {num_workers}, {stall_timeout_s}",
             )
         self.stall_timeout_s = stall_timeout_s
-        self._slots = [_shared_arrays(shapes, batch_size) for _ in range(num_slots)]
+        self._slots = [shared_arrays(specs, batch_size) for _ in range(num_slots)]
         self._notes: list[list[Any]] = [[] for _ in range(num_slots)]
         self._missing = [0] * num_slots
-        self._next_worker = 0
         self._workers: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, _stop, self._workers, os.getpid())
+        self._selector = selectors.PollSelector()
+        self._finalizer = weakref.finalize(self, _stop, self._workers, self._selector, os.getpid())
         for index in range(num_workers):
             self._start(index, make)
 
-    def submit(self, slot: int, tasks: Sequence[Any], names: Sequence[str]) -> None:
+    def submit(
+        self,
+        slot: int,
+        tasks: Sequence[Any],
+        names: Sequence[str],
+        shares: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         """Has the tasks of one batch made; task i becomes row i of the slot's arrays.
 
         Args:
             slot: a slot that is neither in work nor in use.
             tasks: at most `batch_size` picklable tasks.
             names: what each task is about, for messages.
+            shares: for each worker the tasks (indices) that it gets, in order; all of them
+                together are all tasks. None: in turn.
 
         Raises:
             TrainingError: a worker died or does not take the work.
         """
         self._check_open()
+        if shares is None:
+            count = len(self._workers)
+            shares = [range(i, len(tasks), count) for i in range(count)]
         self._notes[slot] = [None] * len(tasks)
         self._missing[slot] = len(tasks)
-        shares: list[list[tuple[int, int, Any]]] = [[] for _ in self._workers]
-        for position, (task, name) in enumerate(zip(tasks, names)):
-            shares[self._next_worker].append((slot, position, task))
-            self._workers[self._next_worker].pending[slot, position] = name
-            self._next_worker = (self._next_worker + 1) % len(self._workers)
         try:
             for worker, share in zip(self._workers, shares):
+                worker.pending.update(((slot, i), names[i]) for i in share)
                 if share:
-                    self._send(worker, share)
+                    self._send(worker, [(slot, i, tasks[i]) for i in share])
         except BaseException:
             self.close()
             raise
@@ -123,8 +126,8 @@ class WorkerPool:
 
         Raises:
             SniperError: as raised in a worker.
-            TrainingError: a worker failed or died, or none answered for `stall_timeout_s`. The
-                pool is closed then.
+            TrainingError: a worker failed otherwise, died, or no worker answered in time. The pool
+                is closed then.
         """
         self._check_open()
         last_answer_s = time.monotonic()
@@ -168,7 +171,7 @@ class WorkerPool:
         _limit_send(parent_end, self.stall_timeout_s)
         inherited = [*(worker.pipe for worker in self._workers), parent_end]
         process = context.Process(
-            target=_work,
+            target=run_worker,
             args=(child_end, inherited, self._slots, make, os.getpid()),
             name=f"sniper-worker-{index}",
             daemon=True,
@@ -178,7 +181,10 @@ class WorkerPool:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
-            self._workers.append(_Worker(process, parent_end, {}))
+            worker = _Worker(process, parent_end, {})
+            self._workers.append(worker)
+            self._selector.register(parent_end, selectors.EVENT_READ, worker)
+            self._selector.register(process.sentinel, selectors.EVENT_READ, worker)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             # The worker must hold the only copy: else its death would not end the pipe.
@@ -194,18 +200,16 @@ class WorkerPool:
 
     def _receive(self) -> bool:
         """Takes in the answers that are there, or waits a moment for some; whether there were."""
-        by_pipe = {worker.pipe: worker for worker in self._workers}
-        by_sentinel = {worker.process.sentinel: worker for worker in self._workers}
-        ready = wait([*by_pipe, *by_sentinel], timeout=min(_POLL_S, self.stall_timeout_s))
+        ready = self._selector.select(min(_POLL_S, self.stall_timeout_s))
         # Answers first: a worker that reported its failure before it ended knows the cause.
-        for pipe in [item for item in ready if item in by_pipe]:
+        pipes = [key.data for key, _ in ready if key.fileobj is key.data.pipe]
+        for worker in pipes:
             try:
-                while pipe.poll():
-                    self._take(by_pipe[pipe], pipe.recv())
+                self._take(worker, worker.pipe.recv())
             except (EOFError, OSError):
-                self._fail_died(by_pipe[pipe])
-        for sentinel in [item for item in ready if item in by_sentinel]:
-            self._fail_died(by_sentinel[sentinel])
+                self._fail_died(worker)
+        if ready and not pipes:
+            self._fail_died(ready[0][0].data)
         return bool(ready)
 
     def _take(
@@ -227,7 +231,7 @@ class WorkerPool:
         if code is not None and code < 0:
             cause = f"killed by {signal.Signals(-code).name}"
         raise TrainingError(
-            f"a data worker ({worker.process.name}) died: {cause}",
+            f"a data worker ({worker.process.name}) died while it made training samples: {cause}",
             where=_at_work([worker]),
             fix="SIGKILL usually means that memory ran out: use fewer workers "
             "(TRAIN.NUM_PROCESS) or smaller batches",
@@ -250,17 +254,6 @@ def _at_work(workers: Sequence[_Worker]) -> str:
     return ", ".join(next(iter(worker.pending.values()), "idle") for worker in workers)
 
 
-def _shared_arrays(shapes: Mapping[str, tuple[int, ...]], batch_size: int) -> dict[str, np.ndarray]:
-    """Float32 arrays (batch_size, *shape) in memory that forked processes share."""
-    arrays = {}
-    for name, shape in shapes.items():
-        full = (batch_size, *shape)
-        # MAP_SHARED | MAP_ANONYMOUS is the default; the arrays keep the mapping alive.
-        memory = mmap.mmap(-1, max(1, int(np.prod(full)) * 4))
-        arrays[name] = np.frombuffer(memory, np.float32, int(np.prod(full))).reshape(full)
-    return arrays
-
-
 def _limit_send(pipe: Connection, seconds: float) -> None:
     """Lets `pipe.send` fail with BlockingIOError when the other end does not read for so long."""
     with socket.socket(fileno=os.dup(pipe.fileno())) as same:
@@ -268,10 +261,11 @@ def _limit_send(pipe: Connection, seconds: float) -> None:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
-def _stop(workers: list[_Worker], owner: int) -> None:
+def _stop(workers: list[_Worker], selector: selectors.BaseSelector, owner: int) -> None:
     """Ends worker processes; they hold nothing that would have to be saved."""
     if os.getpid() != owner:
         return  # a forked copy of the owner ends: the workers are not its own
+    selector.close()
     for worker in workers:
         worker.process.terminate()
     deadline_s = time.monotonic() + _POLL_S
@@ -283,43 +277,3 @@ def _stop(workers: list[_Worker], owner: int) -> None:
         worker.process.close()
         worker.pipe.close()
     workers.clear()
-
-
-def _work(
-    pipe: Connection,
-    inherited: Sequence[Connection],
-    slots: Sequence[Mapping[str, np.ndarray]],
-    make: MakeSample,
-    parent: int,
-) -> None:
-    """Main loop of a worker."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for other in inherited:
-        other.close()
-    gc.freeze()  # collections would touch, and so copy, the pages shared with the parent
-    # 0 and not 1: 1 would join the threads of OpenCV's pool, which a fork does not copy.
-    cv2.setNumThreads(0)
-    try:
-        while True:
-            while not pipe.poll(_POLL_S):
-                if os.getppid() != parent:
-                    return
-            for slot, position, task in pipe.recv():
-                pipe.send((slot, position, *_attempt(slots[slot], position, make, task)))
-    except (EOFError, OSError):
-        return  # the parent is gone
-
-
-def _attempt(
-    slot: Mapping[str, np.ndarray], position: int, make: MakeSample, task: Any
-) -> tuple[Any, SniperError | str | None]:
-    """Makes one sample and writes it into the slot: (note, None) or (None, what went wrong)."""
-    try:
-        sample, note = make(task)
-        for name, array in slot.items():
-            array[position] = sample[name]
-    except SniperError as error:
-        return None, error
-    except Exception:  # noqa: BLE001 (the parent raises it)
-        return None, traceback.format_exc(limit=-5)
-    return note, None

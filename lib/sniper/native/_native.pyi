@@ -1,14 +1,17 @@
 """Types of the compiled kernels; the docstrings are in the `.pxi` files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+UInt8 = NDArray[np.uint8]
 
 def operator_anchors(
     stride: float, scales: Iterable[float], ratios: Iterable[float]
@@ -94,3 +97,67 @@ def multi_scale_nms(
     min_score: float = 0.001,
     max_per_image: int = -1,
 ) -> tuple[Float32, Int32, Int32]: ...
+def image_to_chw(
+    pixels: UInt8, content_hw: Int32, pixel_means: Iterable[float], out: Float32
+) -> None: ...
+
+class RpnMatcher:
+    def __init__(
+        self,
+        base_anchors: Float32,
+        stride: int,
+        chip_size: int,
+        border: float,
+        positive_overlap: float,
+        negative_overlap: float,
+        ignore_overlap: float,
+        batch_size: int,
+        max_positives: int,
+    ) -> None: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def inside(self) -> NDArray[np.bool_]: ...
+    def __call__(
+        self, valid_gt: Float32, invalid_gt: Float32, seed: int
+    ) -> tuple[Int8, Int32, Float32]: ...
+
+def expand_rpn(
+    label: Int8,
+    index: Int32,
+    values: Float32,
+    out_label: Float32,
+    out_target: Float32,
+    out_weight: Float32,
+) -> None: ...
+def epoch_chips(
+    boxes: Sequence[Float32],
+    num_gt: Int64,
+    width: Int64,
+    height: Int64,
+    image_ids: Int64,
+    flipped: NDArray[np.bool_],
+    factors: Float64,
+    valid_ranges: Float64,
+    *,
+    first: int,
+    last: int,
+    chip_size: int,
+    stride: int,
+    seed: int,
+    epoch: int,
+    use_negatives: bool,
+    max_negatives: int,
+    gt_rows_only: bool,
+    min_gt_side: float,
+    budget_s: float,
+) -> dict[str, Any]: ...
+def expand_rpn_batch(
+    label: NDArray[np.int8],
+    counts: Int32,
+    index: Int32,
+    values: Float32,
+    out_label: Float32,
+    out_target: Float32,
+    out_weight: Float32,
+) -> None: ...

@@ -84,11 +84,15 @@ def pack_gt(gt: GtInChip, max_gt: int) -> tuple[np.ndarray, int]:
         surplus. When there are more than `max_gt` boxes the valid ones are kept first, then the
         others, each in the order of the record; the rows stay in the order of the record.
     """
+    kept = rows_that_fit(gt, max_gt)
     packed = np.full((max_gt, 5), -1, np.float32)
-    surplus = max(0, len(gt.boxes) - max_gt)
-    kept = np.arange(len(gt.boxes))
-    if surplus:
-        kept = np.sort(np.argsort(~gt.valid, kind="stable")[:max_gt])
     packed[: len(kept), :4] = gt.boxes[kept]
     packed[: len(kept), 4] = gt.classes[kept]
-    return packed, surplus
+    return packed, len(gt.boxes) - len(kept)
+
+
+def rows_that_fit(gt: GtInChip, max_gt: int) -> np.ndarray:
+    """Which boxes `pack_gt` keeps: (k,) integers, ascending, k at most `max_gt`."""
+    if len(gt.boxes) <= max_gt:
+        return np.arange(len(gt.boxes))
+    return np.sort(np.argsort(~gt.valid, kind="stable")[:max_gt])

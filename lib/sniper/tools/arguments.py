@@ -9,14 +9,28 @@ DEFAULT_CFG = "configs/faster/sniper_res101_e2e.yml"
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --cfg, --save_prefix and --set (2018 names and defaults)."""
+    _add_cfg(parser)
+    parser.add_argument(
+        "--save_prefix", default="SNIPER", help="stem of the checkpoint files (default: SNIPER)"
+    )
+    _add_set(parser)
+
+
+def add_cfg_and_set(parser: argparse.ArgumentParser) -> None:
+    """Adds --cfg and --set alone, for tools that read no checkpoints."""
+    _add_cfg(parser)
+    _add_set(parser)
+
+
+def _add_cfg(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg",
         default=DEFAULT_CFG,
         help="configuration file, or the name of a shipped recipe (default: %(default)s)",
     )
-    parser.add_argument(
-        "--save_prefix", default="SNIPER", help="stem of the checkpoint files (default: SNIPER)"
-    )
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         dest="overrides",

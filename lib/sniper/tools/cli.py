@@ -21,8 +21,13 @@ DEBUG_VARIABLE = "SNIPER_DEBUG"
 TOOLS: dict[str, tuple[str, str]] = {
     "doctor": ("sniper.tools.doctor", "check the installation and say how to mend it"),
     "print-config": ("sniper.tools.print_config", "show a resolved config, or explain every key"),
+    "check-data": ("sniper.tools.check_data", "find all problems of a data set before training"),
+    "suggest-scales": ("sniper.tools.suggest_scales", "pyramid and anchors for your object sizes"),
+    "chip-stats": ("sniper.tools.chip_stats", "chips, pixels and coverage in numbers and a plot"),
+    "show-chips": ("sniper.tools.show_chips", "pictures of chips and of the network's input"),
     "make-toy-data": ("sniper.tools.make_toy_data", "draw a small data set in COCO format"),
     "import-weights": ("sniper.tools.import_weights", "convert the weights of other projects"),
+    "convert-proposals": ("sniper.tools.convert_proposals", "2018 proposal pickles to NPZ files"),
     "train": ("sniper.tools.train", "train a detector (main_train.py)"),
     "test": ("sniper.tools.test", "detect and evaluate on a data set (main_test.py)"),
     "demo": ("sniper.tools.demo", "detect objects in your own images (demo.py)"),

@@ -9,6 +9,7 @@
 
 #include "common/box.h"
 #include "common/macros.h"
+#include "common/splitmix.h"
 
 namespace sniper {
 
@@ -96,16 +97,18 @@ SNIPER_HOST_DEVICE bool box_on_level(const ChipLattice& lattice, float factor, c
   return is_finite(scaled) && box->x2 - box->x1 > -1.0f && box->y2 - box->y1 > -1.0f;
 }
 
-// Steps k with k * stride <= low and k * stride + size - 1 >= high. Exact: both quotients are far
-// enough from integers in double precision.
+// Steps k with k * stride <= low and k * stride + size - 1 >= high; low is not negative. Exact:
+// both quotients are far enough from integers in double precision. Casts truncate: they are the
+// floor of what is not negative, and much cheaper than ceil() and floor() without SSE4.
 SNIPER_HOST_DEVICE ChipSteps steps_that_hold(float low, float high, int64_t steps,
                                              const ChipLattice& lattice) {
   const double stride = static_cast<double>(lattice.stride);
-  const double first = ceil((static_cast<double>(high) - (lattice.size - 1)) / stride);
-  const double last = floor(static_cast<double>(low) / stride);
-  const double end = static_cast<double>(steps - 1);
-  return {static_cast<int32_t>(first > 0.0 ? first : 0.0),
-          static_cast<int32_t>(last < end ? last : end)};
+  const double begin = (static_cast<double>(high) - static_cast<double>(lattice.size - 1)) / stride;
+  int32_t first = begin > 0.0 ? static_cast<int32_t>(begin) : 0;
+  first += first < begin;
+  const int32_t last = static_cast<int32_t>(static_cast<double>(low) / stride);
+  const int32_t end = static_cast<int32_t>(steps - 1);
+  return {first, last < end ? last : end};
 }
 
 SNIPER_HOST_DEVICE CoveredBox find_chips(const ChipLattice& lattice, const Box& box) {
@@ -119,24 +122,12 @@ SNIPER_HOST_DEVICE CoveredBox find_chips(const ChipLattice& lattice, const Box& 
   return found;
 }
 
-// Generator of the candidates' order (SplitMix64, Steele et al. 2014).
-constexpr uint64_t kSplitMixStep = 0x9E3779B97F4A7C15ull;
-
-SNIPER_HOST_DEVICE uint64_t splitmix64(uint64_t* state) {
-  *state += kSplitMixStep;
-  uint64_t z = *state;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  return z ^ (z >> 31);
-}
-
 // Fisher-Yates from the back: element i = count - 1 .. 1 changes places with element
 // (upper 32 bits * (i + 1)) >> 32. The generator's state is a counter, so the partner of every
 // element is known without those before it.
 SNIPER_HOST_DEVICE int64_t swap_partner(int64_t count, uint64_t seed, int64_t i) {
   uint64_t state = seed + static_cast<uint64_t>(count - 1 - i) * kSplitMixStep;
-  const uint64_t bits = splitmix64(&state) >> 32;
-  return static_cast<int64_t>((bits * static_cast<uint64_t>(i + 1)) >> 32);
+  return static_cast<int64_t>(draw_below(static_cast<uint64_t>(i) + 1, &state));
 }
 
 // order[position] = candidate.

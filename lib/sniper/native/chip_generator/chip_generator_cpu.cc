@@ -1,9 +1,10 @@
 // Greedy chip cover.
 //
 // The candidates that contain a box form a rectangle of lattice indices (plus stretches of the edge
-// chips and some corners), so a box is added to and taken from the candidates' counts without a
-// single containment test. Every box is added once and taken once; a selection costs one pass over
-// the counts.
+// chips and some corners), so boxes are added to and taken from the candidates' counts without a
+// single containment test: few boxes rectangle by rectangle, many boxes through the differences of
+// the counts, four numbers a box, that one pass sums up. A selection costs one pass over the counts
+// and a containment test for every box that is not covered yet.
 
 #include <algorithm>
 #include <cstddef>
@@ -11,7 +12,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "chip_generator/chip_generator.h"
+#include "chip_generator/chip_cover.h"
 
 namespace sniper {
 namespace {
@@ -23,56 +24,36 @@ void add_stretch(int32_t* counts, const ChipSteps& steps, int32_t change) {
   for (int32_t k = steps.first; k <= steps.last; ++k) counts[k] += change;
 }
 
-void count_box(const ChipLattice& lattice, const CoveredBox& found, int32_t change,
-               int32_t* counts) {
-  for (int64_t k = 0; k < kChipCorners; ++k) counts[k] += found.corner[k] ? change : 0;
-  int32_t* grid = counts + lattice.first_lattice();
-  for (int64_t i = found.columns.first; i <= found.columns.last; ++i) {
-    add_stretch(grid + i * lattice.rows(), found.rows, change);
-  }
-  if (found.right) add_stretch(counts + lattice.first_right(), found.rows, change);
-  if (found.bottom) add_stretch(counts + lattice.first_bottom(), found.columns, change);
+// The differences of a stretch: +change where it begins, -change behind its end.
+void mark_stretch(int32_t* differences, const ChipSteps& steps, int32_t change) {
+  differences[steps.first] += change;
+  differences[steps.last + 1] -= change;
 }
 
-// Boxes scaled in float32 and clipped to the level.
-std::vector<CoveredBox> locate_boxes(const ChipRequest& request, const ChipLattice& lattice,
-                                     const float* boxes_im, int64_t count) {
-  std::vector<CoveredBox> located;
-  located.reserve(static_cast<std::size_t>(count));
-  const float factor = static_cast<float>(request.factor);
-  for (int64_t n = 0; n < count; ++n) {
-    Box box;
-    if (box_on_level(lattice, factor, boxes_im + n * 4, &box)) {
-      located.push_back(find_chips(lattice, box));
-    }
+void add_running_sum(const int32_t* differences, int64_t count, int32_t* counts) {
+  int32_t sum = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    sum += differences[k];
+    counts[k] += sum;
   }
-  return located;
 }
 
-// The candidate with the largest count, ties by rank; -1 when all counts are 0.
-int64_t best_candidate(const std::vector<int32_t>& counts, const std::vector<int32_t>& rank) {
+SNIPER_TARGET_CLONES
+int32_t largest(const int32_t* values, int64_t count) {
   int32_t most = 0;
-  for (const int32_t count : counts) most = std::max(most, count);
-  if (most == 0) return -1;
-  int64_t best = -1;
-  int32_t best_rank = std::numeric_limits<int32_t>::max();
-  for (std::size_t k = 0; k < counts.size(); ++k) {
-    if (counts[k] == most && rank[k] < best_rank) {
-      best = static_cast<int64_t>(k);
-      best_rank = rank[k];
-    }
-  }
-  return best;
+  for (int64_t k = 0; k < count; ++k) most = values[k] > most ? values[k] : most;
+  return most;
 }
 
-std::vector<int32_t> ranks(int64_t count, uint64_t seed) {
-  std::vector<int32_t> order(static_cast<std::size_t>(count));
-  chip_permutation(count, seed, order.data());
-  std::vector<int32_t> rank(order.size());
-  for (std::size_t position = 0; position < order.size(); ++position) {
-    rank[static_cast<std::size_t>(order[position])] = static_cast<int32_t>(position);
+// The lowest rank among the candidates whose count is `wanted`.
+SNIPER_TARGET_CLONES
+int32_t lowest_rank(const int32_t* counts, const int32_t* rank, int64_t count, int32_t wanted) {
+  int32_t lowest = std::numeric_limits<int32_t>::max();
+  for (int64_t k = 0; k < count; ++k) {
+    const int32_t own = counts[k] == wanted ? rank[k] : std::numeric_limits<int32_t>::max();
+    lowest = own < lowest ? own : lowest;
   }
-  return rank;
+  return lowest;
 }
 
 void require(bool holds, const char* what, double got, const char* expected) {
@@ -111,32 +92,125 @@ ChipLattice level_lattice(const ChipRequest& request) {
                       request.stride);
 }
 
+const std::vector<int32_t>& ChipCover::select(const ChipRequest& request, const float* boxes_im,
+                                              int64_t count) {
+  selected_.clear();
+  lattice_ = level_lattice(request);
+  if (lattice_.width == 0 || lattice_.height == 0) return selected_;  // not one pixel: no chip
+  locate(static_cast<float>(request.factor), boxes_im, count);
+  if (open_.empty()) return selected_;
+  counts_.assign(static_cast<std::size_t>(lattice_.count()), 0);
+  change_counts(open_.data(), static_cast<int64_t>(open_.size()), 1);
+  rank_candidates(request.seed);
+  for (;;) {
+    const int32_t best = best_candidate();
+    if (best < 0) return selected_;
+    selected_.push_back(best);
+    take_covered(chip_at(lattice_, best));
+  }
+}
+
+// Boxes scaled in float32 and clipped to the level.
+void ChipCover::locate(float factor, const float* boxes_im, int64_t count) {
+  const ChipLattice lattice = lattice_;  // a copy: nothing that is written here can change it
+  open_.resize(static_cast<std::size_t>(count));
+  std::size_t kept = 0;
+  for (int64_t n = 0; n < count; ++n) {
+    Box box;
+    if (box_on_level(lattice, factor, boxes_im + n * 4, &box)) {
+      open_[kept++] = find_chips(lattice, box);
+    }
+  }
+  open_.resize(kept);
+}
+
+void ChipCover::rank_candidates(uint64_t seed) {
+  const std::size_t count = counts_.size();
+  order_.resize(count);
+  rank_.resize(count);
+  chip_permutation(static_cast<int64_t>(count), seed, order_.data());
+  for (std::size_t position = 0; position < count; ++position) {
+    rank_[static_cast<std::size_t>(order_[position])] = static_cast<int32_t>(position);
+  }
+}
+
+// The candidate with the largest count, ties by rank; -1 when all counts are 0.
+int32_t ChipCover::best_candidate() const {
+  const int64_t count = static_cast<int64_t>(counts_.size());
+  const int32_t most = largest(counts_.data(), count);
+  if (most == 0) return -1;
+  return order_[static_cast<std::size_t>(lowest_rank(counts_.data(), rank_.data(), count, most))];
+}
+
+void ChipCover::take_covered(const Box& chip) {
+  const auto covered = std::partition(
+      open_.begin(), open_.end(), [&](const CoveredBox& box) { return !contains(chip, box.box); });
+  if (covered == open_.end()) throw std::logic_error("Chip generation: a chip covers nothing.");
+  change_counts(&*covered, open_.end() - covered, -1);
+  open_.erase(covered, open_.end());
+}
+
+void ChipCover::change_counts(const CoveredBox* boxes, int64_t count, int32_t change) {
+  // A small box has so many candidates on each axis; larger boxes have fewer.
+  const int64_t steps = std::min(lattice_.size / lattice_.stride + 1, lattice_.count());
+  if (count * steps * steps > 2 * lattice_.count()) {
+    change_by_differences(boxes, count, change);
+  } else {
+    change_one_by_one(boxes, count, change);
+  }
+}
+
+void ChipCover::change_one_by_one(const CoveredBox* boxes, int64_t count, int32_t change) {
+  const ChipLattice lattice = lattice_;
+  int32_t* counts = counts_.data();
+  for (int64_t n = 0; n < count; ++n) {
+    const CoveredBox& found = boxes[n];
+    for (int64_t k = 0; k < kChipCorners; ++k) counts[k] += found.corner[k] ? change : 0;
+    int32_t* grid = counts + lattice.first_lattice();
+    for (int64_t i = found.columns.first; i <= found.columns.last; ++i) {
+      add_stretch(grid + i * lattice.rows(), found.rows, change);
+    }
+    if (found.right) add_stretch(counts + lattice.first_right(), found.rows, change);
+    if (found.bottom) add_stretch(counts + lattice.first_bottom(), found.columns, change);
+  }
+}
+
+void ChipCover::change_by_differences(const CoveredBox* boxes, int64_t count, int32_t change) {
+  const int64_t pitch = lattice_.rows() + 1;  // room for the end behind the last row and column
+  grid_difference_.assign(static_cast<std::size_t>((lattice_.columns() + 1) * pitch), 0);
+  right_difference_.assign(static_cast<std::size_t>(pitch), 0);
+  bottom_difference_.assign(static_cast<std::size_t>(lattice_.columns() + 1), 0);
+  for (int64_t n = 0; n < count; ++n) {
+    const CoveredBox& found = boxes[n];
+    const bool in_rows = found.rows.count() > 0, in_columns = found.columns.count() > 0;
+    for (int64_t k = 0; k < kChipCorners; ++k) counts_[k] += found.corner[k] ? change : 0;
+    if (in_rows && in_columns) {
+      int32_t* grid = grid_difference_.data();
+      mark_stretch(grid + found.columns.first * pitch, found.rows, change);
+      mark_stretch(grid + (found.columns.last + 1) * pitch, found.rows, -change);
+    }
+    if (in_rows && found.right) mark_stretch(right_difference_.data(), found.rows, change);
+    if (in_columns && found.bottom) mark_stretch(bottom_difference_.data(), found.columns, change);
+  }
+  add_differences();
+}
+
+void ChipCover::add_differences() {
+  const int64_t rows = lattice_.rows(), columns = lattice_.columns(), pitch = rows + 1;
+  int32_t* counts = counts_.data();
+  int32_t* column = grid_difference_.data();
+  for (int64_t i = 0; i < columns; ++i, column += pitch) {
+    add_running_sum(column, rows, counts + lattice_.first_lattice() + i * rows);
+    for (int64_t j = 0; j < rows; ++j) column[pitch + j] += column[j];
+  }
+  add_running_sum(right_difference_.data(), rows, counts + lattice_.first_right());
+  add_running_sum(bottom_difference_.data(), columns, counts + lattice_.first_bottom());
+}
+
 std::vector<int32_t> chip_cover_cpu(const ChipRequest& request, const float* boxes_im,
                                     int64_t count) {
-  const ChipLattice lattice = level_lattice(request);
-  if (lattice.width == 0 || lattice.height == 0) return {};  // less than one pixel: no chip
-  std::vector<CoveredBox> open = locate_boxes(request, lattice, boxes_im, count);
-  std::vector<int32_t> selected;
-  if (open.empty()) return selected;
-  std::vector<int32_t> counts(static_cast<std::size_t>(lattice.count()), 0);
-  for (const CoveredBox& box : open) count_box(lattice, box, 1, counts.data());
-  const std::vector<int32_t> rank = ranks(lattice.count(), request.seed);
-  for (;;) {
-    const int64_t best = best_candidate(counts, rank);
-    if (best < 0) return selected;
-    selected.push_back(static_cast<int32_t>(best));
-    const Box chip = chip_at(lattice, best);
-    std::size_t kept = 0;
-    for (std::size_t n = 0; n < open.size(); ++n) {
-      if (contains(chip, open[n].box)) {
-        count_box(lattice, open[n], -1, counts.data());
-      } else {
-        open[kept++] = open[n];
-      }
-    }
-    if (kept == open.size()) throw std::logic_error("Chip generation: a chip covers nothing.");
-    open.resize(kept);
-  }
+  ChipCover cover;
+  return cover.select(request, boxes_im, count);
 }
 
 }  // namespace sniper

@@ -1,0 +1,240 @@
+"""Images without annotations: folders and text lists, for prediction and for tests by eye."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from sniper.data.class_list import read_class_list, read_lines
+from sniper.data.dataset import BACKGROUND, Dataset
+from sniper.data.image_header import image_size
+from sniper.data.image_ids import stable_ids
+from sniper.data.progress import Progress
+from sniper.data.record import Record
+from sniper.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+IMAGE_ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+)
+LIST_ENDING = ".txt"
+
+_SET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_DIGITS = re.compile(r"(\d+)")
+_THREADS = 8  # reading headers waits for the disk
+_SHOWN = 100
+
+
+def load_folder(
+    dataset_path: str | Path,
+    image_set: str,
+    *,
+    with_masks: bool = False,
+    cache_dir: str | Path | None = None,
+) -> Dataset:
+    """Reads a folder of images, nested ones included, or a text list with one image a line.
+
+    The set is `<dataset_path>/images/<set>`, `<dataset_path>/<set>` or `<dataset_path>/<set>.txt`,
+    the first that exists. Ids are made of the images' names, so that they do not change when
+    images come or go. Classes come from `<dataset_path>/classes.txt` if it exists; without it the
+    set has no classes of its own.
+
+    Args:
+        dataset_path: the folder above the images.
+        image_set: name of the folder or list.
+        with_masks: without effect; there are no objects.
+        cache_dir: without effect; nothing is parsed.
+
+    Raises:
+        DataError: there is no such folder or list, it has no image, or images are unreadable (all
+            of them are named).
+    """
+    root = Path(dataset_path)
+    source = _find_source(root, image_set)
+    paths = find_images([source])
+    base = source if source.is_dir() else source.parent
+    ids = stable_ids([_name(path, base) for path in paths])
+    class_names = (BACKGROUND, *(read_class_list(root) or ()))
+    dataset = Dataset(
+        name=f"IMAGES_{image_set}",
+        image_set=image_set,
+        class_names=class_names,
+        category_ids=tuple(range(len(class_names))),
+        records=image_records(paths, ids.tolist()),
+        annotation_path=str(source),
+        has_annotations=False,
+    )
+    logger.info("%s: %d images without annotations", dataset.name, len(paths))
+    return dataset
+
+
+def find_images(sources: Iterable[str | Path]) -> list[Path]:
+    """All images that the sources name, each once, source by source.
+
+    Args:
+        sources: image files, folders (searched with everything below), text lists (`.txt`, one
+            path a line, relative to the list) and patterns with `*`, `?` or `[...]`. The images of
+            a folder or pattern come in natural order: 2.jpg before 10.jpg.
+
+    Raises:
+        DataError: a source is missing or names no image, or files of a list are missing.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        images = list(_images_of(Path(source)))
+        if not images:
+            raise DataError(
+                "there are no images",
+                where=source,
+                expected=f"files that end in {' '.join(sorted(IMAGE_ENDINGS))}",
+            )
+        for path in images:
+            found.setdefault(os.path.normpath(path), path)
+    return list(found.values())
+
+
+def image_records(paths: Sequence[str | Path], ids: Sequence[int]) -> tuple[Record, ...]:
+    """Records without objects, with the sizes of the image files.
+
+    Raises:
+        DataError: images are unreadable; the message names all of them.
+    """
+    sizes = _sizes(paths)
+    boxes, classes, is_gt = (
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.int32),
+        np.zeros(0, np.bool_),
+    )
+    return tuple(
+        Record(
+            image_path=str(path),
+            image_id=image_id,
+            width=width,
+            height=height,
+            flipped=False,
+            boxes=boxes,
+            classes=classes,
+            is_gt=is_gt,
+        )
+        for path, image_id, (width, height) in zip(paths, ids, sizes)
+    )
+
+
+def natural_key(path: str | Path) -> list[tuple]:
+    """Sorting key: folder by folder, numbers by their value, letters without case."""
+    return [(_text_key(part.lower()), part) for part in Path(path).parts]
+
+
+def _text_key(text: str) -> list[tuple[int, int, str]]:
+    # A number is never compared with a text: the first entry keeps them apart.
+    parts = _DIGITS.split(text)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+
+
+def _find_source(root: Path, image_set: str) -> Path:
+    if not _SET_NAME.fullmatch(image_set):
+        raise DataError(
+            "a set's name may hold letters, digits, '_', '-' and '.' only",
+            where="dataset.image_set or dataset.test_image_set",
+            got=repr(image_set),
+        )
+    candidates = (root / "images" / image_set, root / image_set, root / f"{image_set}{LIST_ENDING}")
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise DataError(
+        f"the set {image_set!r} is neither a folder nor a list of images",
+        where=root,
+        expected=" or ".join(map(str, candidates)),
+        fix="check dataset.dataset_path and the set's name",
+    )
+
+
+def _images_of(source: Path) -> Iterator[Path]:
+    if source.is_dir():
+        yield from sorted(_walk(source), key=lambda path: natural_key(path.relative_to(source)))
+    elif source.suffix.lower() == LIST_ENDING:
+        yield from _listed(source)
+    elif source.is_file():
+        yield source
+    elif glob.has_magic(str(source)):
+        matches = (Path(match) for match in glob.glob(str(source), recursive=True))
+        yield from sorted((path for path in matches if _is_image(path)), key=natural_key)
+    else:
+        raise DataError("there is no such file or folder", where=source)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Image files below a folder; hidden ones are left out, links are followed once."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if _is_image(Path(name)))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
+
+
+def _listed(path: Path) -> list[Path]:
+    images = [path.parent / line for line in read_lines(path, "list of images")]
+    missing = [image for image in images if not image.is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(images)} images of the list are missing",
+            where=path,
+            got=_join([f"no file {image}" for image in missing]),
+            fix="paths are relative to the list",
+        )
+    return images
+
+
+def _name(path: Path, base: Path) -> str:
+    """What the id of an image is made of: its path below the set, as every system writes it."""
+    return Path(os.path.relpath(path, base)).as_posix()
+
+
+def _sizes(paths: Sequence[str | Path]) -> list[tuple[int, int]]:
+    sizes: list[tuple[int, int]] = []
+    problems: list[str] = []
+    progress = Progress("image sizes read", len(paths))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for done, answer in enumerate(pool.map(_size_or_problem, paths), start=1):
+            if isinstance(answer, str):
+                problems.append(answer)
+            else:
+                sizes.append(answer)
+            progress.tell(done)
+    if problems:
+        raise DataError(
+            f"{len(problems)} of {len(paths)} images cannot be read",
+            got=_join(problems),
+            fix="replace these files, or take them out",
+        )
+    return sizes
+
+
+def _size_or_problem(path: str | Path) -> tuple[int, int] | str:
+    try:
+        return image_size(path)
+    except DataError as error:
+        return f"{path} ({str(error).splitlines()[0]})"
+
+
+def _join(entries: list[str]) -> str:
+    more = len(entries) - _SHOWN
+    shown = entries[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+    return "".join(f"\n    {entry}" for entry in shown)

@@ -1,0 +1,78 @@
+"""Ground truth against the pyramid: which levels are responsible for a box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sniper.chips.pyramid import level_factors
+from sniper.chips.sampler import ChipSettings
+from sniper.data.record import Record
+
+
+@dataclass(frozen=True, eq=False)
+class BoxLevels:
+    """Ground truth of R records against a pyramid of L levels: N boxes, record by record.
+
+    Attributes:
+        boxes: (N, 4) float32, image px.
+        classes: (N,) int32.
+        record: (N,) int64, which of the R records.
+        starts: (R + 1,) int64: record r owns the boxes starts[r]:starts[r + 1].
+        side: (N,) float64, square root of width * height as chip generation truncates them.
+        long_side: (N,) int64, the longer of the two.
+        factors: (R, L) float64, image px -> scaled px.
+        in_range: (N, L) bool: the size lies in the level's valid range. The box head trains the
+            box at these levels.
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    record: np.ndarray
+    starts: np.ndarray
+    side: np.ndarray
+    long_side: np.ndarray
+    factors: np.ndarray
+    in_range: np.ndarray
+
+    @property
+    def side_at_level(self) -> np.ndarray:
+        """(N, L) float64: square root of each box's area, scaled px."""
+        return self.side[:, None] * self.factors[self.record]
+
+
+def box_levels(records: Sequence[Record], settings: ChipSettings) -> BoxLevels:
+    """Compares the ground truth of `records` with a pyramid; no records give empty arrays."""
+    counts = np.array([record.num_gt for record in records], np.int64)
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(r.gt_boxes for r in records)])
+    classes = np.concatenate([np.zeros(0, np.int32), *(r.gt_classes for r in records)])
+    width = (boxes[:, 2] - boxes[:, 0]).astype(np.int64)
+    height = (boxes[:, 3] - boxes[:, 1]).astype(np.int64)
+    side = np.sqrt(np.maximum(width * height, 0))
+    return BoxLevels(
+        boxes=boxes,
+        classes=classes,
+        record=np.repeat(np.arange(len(records)), counts),
+        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        side=side,
+        long_side=np.maximum(width, height),
+        factors=_factors(records, settings),
+        in_range=_in_range(side, settings.valid_ranges),
+    )
+
+
+def _factors(records: Sequence[Record], settings: ChipSettings) -> np.ndarray:
+    """(R, L) float64; images of the same size share the arithmetic."""
+    sizes = [(record.width, record.height) for record in records]
+    known = {size: level_factors(*size, settings.scales) for size in dict.fromkeys(sizes)}
+    rows = np.array([known[size] for size in sizes], np.float64)
+    return rows.reshape(-1, len(settings.scales))
+
+
+def _in_range(side: np.ndarray, ranges: Sequence[Sequence[float]]) -> np.ndarray:
+    lows = np.array([low for low, _ in ranges], np.float64)
+    # As in chip generation the last level has no upper end, whatever the file says.
+    highs = np.array([*(high for _, high in ranges[:-1]), np.inf], np.float64)
+    return (side[:, None] >= lows) & (side[:, None] < highs)

@@ -1,0 +1,79 @@
+// All chips of many records for one epoch: which boxes need chips, the cover, which chip each box
+// is trained in, negative chips (SNIPER, section 3; 2018 behaviour). No MXNet, no Python.
+#ifndef SNIPER_NATIVE_EPOCH_CHIPS_H_
+#define SNIPER_NATIVE_EPOCH_CHIPS_H_
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+namespace sniper {
+
+// One image. All lengths are in image px.
+struct ChipRecord {
+  const float* boxes;  // (num_boxes, 4) inclusive corners, ground truth first
+  int64_t num_boxes, num_gt;
+  int64_t width, height;
+  int64_t image_id;
+  bool flipped;
+  const double* factors;  // (num_levels,) image px -> scaled px
+};
+
+// Bounds of the square root of a box's area, image px.
+struct ValidRange {
+  double low, high;
+};
+
+// What the chips of all records depend on.
+struct EpochRequest {
+  const ValidRange* ranges;  // (num_levels,), finest first
+  int64_t num_levels;
+  int64_t chip_size, stride;  // scaled px
+  uint64_t seed, epoch;
+  bool use_negatives;
+  int64_t max_negatives;  // of a record
+  bool gt_rows_only;      // leave proposals out of the chips' rows
+  float min_gt_side;      // shorter sides in chip px (+1 convention) drop a box from `num_gt`
+};
+
+// What became of a ground truth box; the numbers are those of sniper.chips.stats.GtFate.
+enum GtFate : uint8_t { kCovered, kNoRange, kTooThin, kTooLong, kNoCandidate, kNotHeld };
+
+// Counts of one level.
+struct LevelCounts {
+  int64_t positive, negative, images;  // chips, chips, records with positive chips
+  int64_t gt_in_range;                 // ground truth whose size is in the valid range
+  int64_t gt_too_long;                 // of these, longer than what surely fits into a chip
+  int64_t gt_wanted, gt_covered;       // positive chips were made for; assigned to one
+};
+
+using ChipRect = std::array<double, 4>;  // x1, y1, x2, y2, image px
+
+// Chips of records in order, the chips of a record in order: positive ones level by level, then
+// negative ones.
+struct ChipList {
+  std::vector<ChipRect> rects;
+  std::vector<uint8_t> levels, negative;
+  std::vector<int32_t> row_counts;  // rows of each chip, ascending, one chip after the other:
+  std::vector<int32_t> rows;
+  std::vector<int32_t> box_counts;  // boxes assigned to each chip, proposals included
+  std::vector<int32_t> gt_counts;   // ground truth boxes that are large enough inside each chip
+  std::vector<uint8_t> fates;       // of the ground truth boxes of all records
+};
+
+struct EpochChips {
+  ChipList list;
+  std::vector<int32_t> chip_counts;  // of each record that is done
+  std::vector<LevelCounts> levels;
+  int64_t negative_candidates;
+};
+
+// Makes the chips of the first records: of all of them, or of as many as were begun within
+// `budget_s` (at least one), so that the caller can look at signals in between. The results do not
+// depend on the number of threads. Throws std::invalid_argument for sizes that make no sense.
+EpochChips epoch_chips_cpu(const EpochRequest& request, const ChipRecord* records, int64_t count,
+                           double budget_s);
+
+}  // namespace sniper
+
+#endif  // SNIPER_NATIVE_EPOCH_CHIPS_H_

@@ -1,0 +1,350 @@
+// The rules of one record, step by step as sniper.chips.sampler describes them.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "epoch_chips/record_chips.h"
+
+namespace sniper {
+namespace {
+
+// A negative chip is kept with more boxes than this (2018 behaviour).
+constexpr int32_t kMinFalseAlarms = 10;
+constexpr int32_t kMinFalseAlarmsFinest = 25;
+
+// Kinds of random streams; sniper.chips.streams has the other ones.
+constexpr uint64_t kPositiveCover = 2, kNegativeCover = 3, kNegativePick = 4;
+
+// The stream of sniper.chips.streams.stream_seeds with one more key.
+uint64_t mix_key(uint64_t stream, uint64_t key) {
+  uint64_t state = stream ^ key;
+  return splitmix64(&state);
+}
+
+// Towards zero; the smallest integer for what no integer holds, as NumPy converts on x86.
+int64_t truncate(float length) {
+  constexpr float kEnd = 9223372036854775808.0f;
+  return length >= -kEnd && length < kEnd ? static_cast<int64_t>(length)
+                                          : std::numeric_limits<int64_t>::min();
+}
+
+// Square root of the area. The product wraps around for sides that no image has.
+double side_of(int64_t width, int64_t height) {
+  const uint64_t area = static_cast<uint64_t>(width) * static_cast<uint64_t>(height);
+  return std::sqrt(static_cast<double>(std::max<int64_t>(static_cast<int64_t>(area), 0)));
+}
+
+// Without +1; negative where there is no overlap.
+double overlap_width(const float* box, const ChipRect& rect) {
+  return std::min<double>(box[2], rect[2]) - std::max<double>(box[0], rect[0]);
+}
+
+double overlap_height(const float* box, const ChipRect& rect) {
+  return std::min<double>(box[3], rect[3]) - std::max<double>(box[1], rect[1]);
+}
+
+// With +1, never negative.
+double overlap_area(const float* box, const ChipRect& rect) {
+  return std::max(overlap_width(box, rect) + 1, 0.0) * std::max(overlap_height(box, rect) + 1, 0.0);
+}
+
+// The chip that holds the largest share of a box, the first one of equals; -1 for a box whose area
+// is 0 (+1 convention).
+int32_t best_chip(const float* box, const std::vector<ChipRect>& rects) {
+  const double area =
+      (static_cast<double>(box[2]) - box[0] + 1) * (static_cast<double>(box[3]) - box[1] + 1);
+  int32_t best = -1;
+  double best_share = -std::numeric_limits<double>::infinity(), best_overlap = -1;
+  for (std::size_t k = 0; k < rects.size(); ++k) {
+    const double overlap = overlap_area(box, rects[k]);
+    // No larger overlap, no larger share: saves most of the divisions.
+    if (area > 0 && overlap <= best_overlap) continue;
+    const double share = overlap / area;
+    if (share > best_share) {
+      best = static_cast<int32_t>(k);
+      best_share = share;
+      best_overlap = overlap;
+      if (overlap == area) break;  // the whole box; shares above 1 do not exist
+    }
+  }
+  return best;
+}
+
+// Whether the part of a box inside its chip is large and small enough. The upper end belongs to the
+// range for positive chips only (2018 behaviour).
+bool part_counts(const float* box, const ChipRect& rect, const RecordLevel& level, bool positive) {
+  const double width = overlap_width(box, rect), height = overlap_height(box, rect);
+  if (!(width >= 1 && height >= 1)) return false;
+  const double size = std::sqrt(std::fabs(width * height));
+  if (level.coarsest) return size >= level.range.low;
+  return positive ? size <= level.range.high : size < level.range.high;
+}
+
+float to_chip(float coordinate, float origin, float factor, float last) {
+  return std::max(std::min(std::rint((coordinate - origin) * factor), last), 0.0f);
+}
+
+}  // namespace
+
+int32_t RecordChips::make(const ChipRecord& record, ChipList* out) {
+  record_ = record;
+  measure();
+  negatives_.clear();
+  negative_rows_.clear();
+  const std::size_t before = out->rects.size();
+  for (int index = 0; index < request_.num_levels; ++index) {
+    const RecordLevel level = level_at(index);
+    find_rows(level);
+    add_positives(level, out);
+    if (request_.use_negatives) find_negatives(level);
+  }
+  negative_candidates_ += static_cast<int64_t>(negatives_.size());
+  add_picked_negatives(out);
+  add_fates(out);
+  return static_cast<int32_t>(out->rects.size() - before);
+}
+
+void RecordChips::measure() {
+  const std::size_t count = static_cast<std::size_t>(record_.num_boxes);
+  side_.resize(count);
+  longer_.resize(count);
+  finite_.resize(count);
+  thick_.resize(count);
+  chip_of_.resize(count);
+  covered_.assign(count, 0);
+  for (std::size_t row = 0; row < count; ++row) {
+    const float* box = box_at(row);
+    const int64_t width = truncate(box[2] - box[0]), height = truncate(box[3] - box[1]);
+    side_[row] = side_of(width, height);
+    longer_[row] = static_cast<double>(std::max(width, height));
+    finite_[row] = is_finite(Box{box[0], box[1], box[2], box[3]});
+    thick_[row] = width >= 2 && height >= 2;
+  }
+}
+
+RecordLevel RecordChips::level_at(int index) const {
+  const double factor = record_.factors[index];
+  const double room = static_cast<double>(request_.chip_size - request_.stride - 1);
+  return {index, index + 1 == request_.num_levels, request_.ranges[index], factor, room / factor};
+}
+
+// Boxes that may be assigned to chips of the level, and ground truth that chips are made for.
+void RecordChips::find_rows(const RecordLevel& level) {
+  eligible_.clear();
+  wanted_.clear();
+  LevelCounts& counts = levels_[static_cast<std::size_t>(level.index)];
+  for (std::size_t row = 0; row < side_.size(); ++row) {
+    if (is_eligible(level, row)) eligible_.push_back(static_cast<int32_t>(row));
+  }
+  for (std::size_t row = 0; row < num_gt(); ++row) {
+    if (is_wanted(level, row)) wanted_.push_back(static_cast<int32_t>(row));
+    if (!is_in_range(level, row)) continue;
+    ++counts.gt_in_range;
+    counts.gt_too_long += !level.coarsest && longer_[row] >= level.size_limit;
+  }
+  counts.gt_wanted += static_cast<int64_t>(wanted_.size());
+}
+
+// The coarsest level takes all boxes from the lower end of its range on. Every other level takes
+// all boxes below the upper end that surely fit into a chip, without a lower bound.
+bool RecordChips::is_eligible(const RecordLevel& level, std::size_t row) const {
+  if (level.coarsest) return finite_[row] && side_[row] >= level.range.low;
+  return finite_[row] && thick_[row] && side_[row] < level.range.high &&
+         longer_[row] < level.size_limit;
+}
+
+bool RecordChips::is_in_range(const RecordLevel& level, std::size_t row) const {
+  const bool from_low = side_[row] >= level.range.low, below_high = side_[row] < level.range.high;
+  if (level.coarsest) return from_low;
+  return below_high && (level.index == 0 || from_low);
+}
+
+// Intermediate levels have a lower bound here, and no least width, unlike in is_eligible.
+bool RecordChips::is_wanted(const RecordLevel& level, std::size_t row) const {
+  if (level.coarsest || level.index == 0) return is_eligible(level, row);
+  return finite_[row] && is_in_range(level, row) && longer_[row] < level.size_limit;
+}
+
+void RecordChips::add_positives(const RecordLevel& level, ChipList* out) {
+  cover(level, wanted_, kPositiveCover);
+  assign(level, eligible_, true);
+  LevelCounts& counts = levels_[static_cast<std::size_t>(level.index)];
+  uncovered_.clear();
+  for (const int32_t row : eligible_) {
+    const std::size_t n = static_cast<std::size_t>(row);
+    if (chip_of_[n] < 0) {
+      uncovered_.push_back(row);
+    } else {
+      covered_[n] = 1;
+      counts.gt_covered += n < num_gt();
+    }
+  }
+  for (std::size_t k = 0; k < rects_.size(); ++k) {
+    add_chip(rects_[k], level, false, box_counts_[k], rows_of_chip(k), out);
+  }
+  counts.positive += static_cast<int64_t>(rects_.size());
+  counts.images += !rects_.empty();
+}
+
+// Chips around the boxes that no positive chip of the level is trained on.
+void RecordChips::find_negatives(const RecordLevel& level) {
+  cover(level, uncovered_, kNegativeCover);
+  assign(level, uncovered_, false);
+  const int32_t fewest = level.index == 0 ? kMinFalseAlarmsFinest : kMinFalseAlarms;
+  for (std::size_t k = 0; k < rects_.size(); ++k) {
+    if (box_counts_[k] <= fewest) continue;
+    const RowSpan rows = rows_of_chip(k);
+    const std::size_t first = negative_rows_.size();
+    negative_rows_.insert(negative_rows_.end(), rows.begin, rows.end);
+    negatives_.push_back({rects_[k], level.index, box_counts_[k], first, negative_rows_.size()});
+  }
+}
+
+// Chips that contain the boxes of some rows, into rects_.
+void RecordChips::cover(const RecordLevel& level, const std::vector<int32_t>& rows, uint64_t kind) {
+  rects_.clear();
+  if (rows.empty()) return;
+  boxes_to_cover_.clear();
+  for (const int32_t row : rows) {
+    const float* box = box_at(static_cast<std::size_t>(row));
+    boxes_to_cover_.insert(boxes_to_cover_.end(), box, box + 4);
+  }
+  const ChipRequest request = request_at(level, seed(kind, static_cast<uint64_t>(level.index)));
+  const std::vector<int32_t>& chosen =
+      cover_.select(request, boxes_to_cover_.data(), static_cast<int64_t>(rows.size()));
+  rects_.resize(chosen.size());
+  for (std::size_t k = 0; k < chosen.size(); ++k) {
+    chip_to_image(request, cover_.lattice(), chosen[k], rects_[k].data());
+  }
+}
+
+// Gives each box to the chip that holds the largest share of it, and collects the chips' rows.
+void RecordChips::assign(const RecordLevel& level, const std::vector<int32_t>& rows,
+                         bool positive) {
+  box_counts_.assign(rects_.size(), 0);
+  row_ends_.assign(rects_.size() + 1, 0);
+  for (const int32_t row : rows) {
+    const std::size_t n = static_cast<std::size_t>(row);
+    const float* box = box_at(n);
+    const int32_t best = best_chip(box, rects_);
+    const std::size_t k = static_cast<std::size_t>(best);
+    chip_of_[n] = best >= 0 && part_counts(box, rects_[k], level, positive) ? best : -1;
+    if (chip_of_[n] < 0) continue;
+    ++box_counts_[k];
+    row_ends_[k + 1] += keeps_row(n);
+  }
+  group_rows(rows);
+}
+
+// rows_: the assigned rows chip by chip, ascending; row_ends_ comes in as the number of rows of
+// chip k - 1 and leaves as the end of the rows of chip k - 1, which is where chip k begins.
+void RecordChips::group_rows(const std::vector<int32_t>& rows) {
+  std::partial_sum(row_ends_.begin(), row_ends_.end(), row_ends_.begin());
+  rows_.resize(row_ends_.back());
+  next_row_.assign(row_ends_.begin(), row_ends_.end());
+  for (const int32_t row : rows) {
+    const std::size_t n = static_cast<std::size_t>(row);
+    if (chip_of_[n] < 0 || !keeps_row(n)) continue;
+    rows_[next_row_[static_cast<std::size_t>(chip_of_[n])]++] = row;
+  }
+}
+
+RecordChips::RowSpan RecordChips::rows_of_chip(std::size_t chip) const {
+  return {rows_.data() + row_ends_[chip], rows_.data() + row_ends_[chip + 1]};
+}
+
+// At most `max_negatives` of the negative chips: the smallest of independent random numbers are a
+// draw without replacement.
+void RecordChips::add_picked_negatives(ChipList* out) {
+  picked_.resize(negatives_.size());
+  for (std::size_t k = 0; k < picked_.size(); ++k) picked_[k] = {0, k};
+  if (static_cast<int64_t>(picked_.size()) > request_.max_negatives) {
+    for (std::size_t k = 0; k < picked_.size(); ++k) picked_[k].first = seed(kNegativePick, k);
+    std::sort(picked_.begin(), picked_.end());
+    picked_.resize(static_cast<std::size_t>(request_.max_negatives));
+  }
+  for (const auto& draw : picked_) {
+    const Negative& chip = negatives_[draw.second];
+    const int32_t* rows = negative_rows_.data();
+    add_chip(chip.rect, level_at(chip.level), true, chip.box_count,
+             {rows + chip.first_row, rows + chip.end_row}, out);
+    ++levels_[static_cast<std::size_t>(chip.level)].negative;
+  }
+}
+
+void RecordChips::add_chip(const ChipRect& rect, const RecordLevel& level, bool negative,
+                           int32_t box_count, const RowSpan& rows, ChipList* out) {
+  out->rects.push_back(rect);
+  out->levels.push_back(static_cast<uint8_t>(level.index));
+  out->negative.push_back(negative);
+  out->row_counts.push_back(static_cast<int32_t>(rows.end - rows.begin));
+  out->rows.insert(out->rows.end(), rows.begin, rows.end);
+  out->box_counts.push_back(box_count);
+  out->gt_counts.push_back(count_gt(rect, level.factor));
+}
+
+// Ground truth boxes that the batch holds for a chip: sniper.targets.gt.gt_in_chip, which rounds
+// and clips in float32.
+int32_t RecordChips::count_gt(const ChipRect& rect, double factor) const {
+  const float x = static_cast<float>(rect[0]), y = static_cast<float>(rect[1]);
+  const float scale = static_cast<float>(factor);
+  const float last = static_cast<float>(request_.chip_size - 1);
+  int32_t count = 0;
+  for (std::size_t row = 0; row < num_gt(); ++row) {
+    const float* box = box_at(row);
+    const float width = to_chip(box[2], x, scale, last) - to_chip(box[0], x, scale, last) + 1;
+    const float height = to_chip(box[3], y, scale, last) - to_chip(box[1], y, scale, last) + 1;
+    count += width >= request_.min_gt_side && height >= request_.min_gt_side;
+  }
+  return count;
+}
+
+void RecordChips::add_fates(ChipList* out) {
+  for (std::size_t row = 0; row < num_gt(); ++row) {
+    out->fates.push_back(covered_[row] ? kCovered : fate_of_uncovered(row));
+  }
+}
+
+GtFate RecordChips::fate_of_uncovered(std::size_t row) const {
+  bool in_range = false, wanted = false, short_enough = false;
+  for (int index = 0; index < request_.num_levels; ++index) {
+    const RecordLevel level = level_at(index);
+    in_range |= is_in_range(level, row);
+    if (!is_wanted(level, row)) continue;
+    if (is_in_a_candidate(level, row)) return kNotHeld;
+    wanted = true;
+    short_enough |= longer_[row] * level.factor < static_cast<double>(request_.chip_size);
+  }
+  if (wanted) return short_enough ? kNoCandidate : kTooLong;
+  if (!in_range) return kNoRange;
+  return thick_[row] ? kTooLong : kTooThin;
+}
+
+bool RecordChips::is_in_a_candidate(const RecordLevel& level, std::size_t row) const {
+  const ChipLattice lattice = level_lattice(request_at(level, 0));
+  if (lattice.width == 0 || lattice.height == 0) return false;
+  Box box;
+  if (!box_on_level(lattice, static_cast<float>(level.factor), box_at(row), &box)) return false;
+  const CoveredBox found = find_chips(lattice, box);
+  const bool corner =
+      std::find(found.corner, found.corner + kChipCorners, true) != found.corner + kChipCorners;
+  const bool in_rows = found.rows.count() > 0, in_columns = found.columns.count() > 0;
+  return corner || (in_rows && (in_columns || found.right)) || (in_columns && found.bottom);
+}
+
+ChipRequest RecordChips::request_at(const RecordLevel& level, uint64_t seed) const {
+  return {record_.width, record_.height, level.factor, request_.chip_size, request_.stride, seed};
+}
+
+// Not negative, so that it fits every integer type.
+uint64_t RecordChips::seed(uint64_t kind, uint64_t detail) const {
+  uint64_t stream = 0;
+  const uint64_t keys[] = {request_.seed,   request_.epoch, static_cast<uint64_t>(record_.image_id),
+                           record_.flipped, kind,           detail};
+  for (const uint64_t key : keys) stream = mix_key(stream, key);
+  return stream >> 1;
+}
+
+}  // namespace sniper

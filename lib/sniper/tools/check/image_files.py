@@ -1,0 +1,76 @@
+"""Opens the images of a set: are they there, complete, and of the size that was promised."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from sniper.data.image import read_image
+from sniper.data.image_header import image_size
+from sniper.data.progress import Progress
+from sniper.data.record import Record
+from sniper.errors import DataError
+from sniper.tools.check.findings import Findings
+from sniper.tools.check.raw_set import first_lines
+
+# Images handed to the threads at a time: an interruption waits for no more.
+_BLOCK = 256
+
+
+def check_images(
+    findings: Findings, set_name: str, records: Sequence[Record], *, decode: bool, workers: int
+) -> None:
+    """Compares the files with the records; missing ones are left to the reader of annotations.
+
+    Args:
+        findings: receives the problems.
+        set_name: of the records.
+        records: the images.
+        decode: decode the pixels; else only headers and ends are looked at.
+        workers: threads.
+    """
+    progress = Progress("images checked", len(records))
+    done = 0
+    with ThreadPoolExecutor(workers) as threads:
+        for block in _blocks(records):
+            for record, problem in zip(block, threads.map(_size_or_problem, block, _same(decode))):
+                _judge(findings, set_name, record, problem)
+            done += len(block)
+            progress.tell(done)
+
+
+def _blocks(records: Sequence[Record]) -> Iterator[list[Record]]:
+    rest = (record for record in records if os.path.isfile(record.image_path))
+    while block := list(islice(rest, _BLOCK)):
+        yield block
+
+
+def _same(value: bool) -> Iterator[bool]:
+    while True:
+        yield value
+
+
+def _size_or_problem(record: Record, decode: bool) -> tuple[int, int] | str:
+    """Width and height of a file, or what is wrong with it."""
+    try:
+        if not decode:
+            return image_size(record.image_path)
+        height, width = read_image(record.image_path).shape[:2]
+    except DataError as error:
+        return first_lines(error)
+    return width, height
+
+
+def _judge(
+    findings: Findings, set_name: str, record: Record, result: tuple[int, int] | str
+) -> None:
+    label = f"image {record.image_id}, {record.image_path}"
+    if isinstance(result, str):
+        findings.add("unreadable_file", set_name, f"{label}: {result}")
+    elif result != (record.width, record.height):
+        text = f"{label}: {result[0]}x{result[1]} px, annotated {record.width}x{record.height}"
+        if result == (record.height, record.width):
+            text += " (sides exchanged: was the image turned by its EXIF orientation?)"
+        findings.add("size_mismatch", set_name, text)

@@ -1,0 +1,247 @@
+"""`sniper check-data`: all problems of a data set at once, before training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from easydict import EasyDict
+
+from sniper.config import load_config
+from sniper.process import usable_cores
+from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.check.coco_set import read_coco_set
+from sniper.tools.check.findings import ERROR, WARNING, Findings
+from sniper.tools.check.image_files import check_images
+from sniper.tools.check.raw_set import RawSet
+from sniper.tools.check.training import (
+    check_chips,
+    check_classes,
+    check_empty_classes,
+    check_loader,
+    check_proposals,
+    check_shared_images,
+    is_clean,
+)
+from sniper.tools.check.voc_set import read_voc_set
+from sniper.tools.cli import run_main
+from sniper.tools.training_set import add_data_flags, log_to_stderr, write_json
+
+_DESCRIPTION = """\
+Looks through annotations and images and reports all problems, not only the first:
+
+  errors    missing, unreadable or cut-off images, images of another size than annotated, broken
+            entries, ids and names used twice, classes that do not fit dataset.NUM_CLASSES or each
+            other, proposals of another set
+  warnings  boxes without extent or beyond the image, classes without objects, boxes that no chip
+            of the configured pyramid trains, chips with more boxes than TRAIN.MAX_GT
+
+Images are checked by their headers and ends; --decode decodes them all, which takes minutes for
+COCO. The exit code is 3 when there are errors, 0 when there are warnings only.
+"""
+_EPILOG = """\
+examples:
+  sniper check-data --cfg my.yml
+  sniper check-data --cfg my.yml --decode --with-test --json problems.json
+  sniper check-data --cfg sniper_mobilenetv2_toy --set dataset.dataset_path data/mine
+"""
+EXIT_PROBLEMS = 3
+
+_READERS = {"coco": read_coco_set, "pascalvoc": read_voc_set, "voc": read_voc_set}
+
+
+@dataclass(frozen=True, eq=False)
+class DataReport:
+    """What was looked at and what was found.
+
+    Attributes:
+        config: name of the run.
+        sets: the sets that could be read.
+        findings: the problems.
+        decoded: all images were decoded.
+    """
+
+    config: str
+    sets: tuple[RawSet, ...]
+    findings: Findings
+    decoded: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain types."""
+        return {
+            "tool": "check-data",
+            "version": 1,
+            "config": self.config,
+            "decoded": self.decoded,
+            "errors": self.findings.count(ERROR),
+            "warnings": self.findings.count(WARNING),
+            "sets": [_set_numbers(raw) for raw in self.sets],
+            "problems": self.findings.to_json(),
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the report; 0 without errors, 3 with errors, 2 for a wrong config."""
+    return run_main(_main, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sniper check-data",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--decode", action="store_true", help="decode every image")
+    parser.add_argument(
+        "--with-test", action="store_true", help="also check dataset.test_image_set"
+    )
+    parser.add_argument("--strict", action="store_true", help="warnings count as errors")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=5,
+        metavar="N",
+        help="lines printed per kind of problem (default: %(default)s; JSON has up to 1000)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="threads that read images (default: all cores)"
+    )
+    add_data_flags(parser, "dataset.image_set")
+    add_cfg_and_set(parser)
+    return parser
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.limit < 0 or (args.workers is not None and args.workers < 1):
+        parser.error("--limit must not be negative, --workers must be positive")
+    log_to_stderr()
+    cfg = load_config(args.cfg, args.overrides)
+    report = check(
+        cfg,
+        args.image_set,
+        with_test=args.with_test,
+        decode=args.decode,
+        workers=args.workers or usable_cores(),
+    )
+    if str(args.json) != "-":
+        print("\n".join(text_lines(report, args.limit)))
+    if args.json is not None:
+        write_json(args.json, report.to_json())
+    failed = report.findings.count(ERROR)
+    failed += report.findings.count(WARNING) if args.strict else 0
+    return EXIT_PROBLEMS if failed else 0
+
+
+def check(
+    cfg: EasyDict,
+    image_set: str | None = None,
+    *,
+    with_test: bool = False,
+    decode: bool = False,
+    workers: int = 1,
+) -> DataReport:
+    """Checks the data of a configuration.
+
+    Args:
+        cfg: a checked configuration.
+        image_set: sets joined by `+`; None takes `dataset.image_set`.
+        with_test: also look at the annotations and images of `dataset.test_image_set`.
+        decode: decode every image instead of looking at its header and end.
+        workers: threads that read images.
+    """
+    names = list(dict.fromkeys((image_set or cfg.dataset.image_set).split("+")))
+    findings = Findings()
+    training = _read(cfg, names, findings)
+    extra = []
+    if with_test and cfg.dataset.test_image_set not in names:
+        extra = _read(cfg, [cfg.dataset.test_image_set], findings, may_be_empty=True)
+    sets = [*training, *extra]
+    for raw in sets:
+        check_images(findings, raw.name, raw.records, decode=decode, workers=workers)
+    check_classes(findings, sets, cfg.dataset.NUM_CLASSES)
+    check_empty_classes(findings, training)
+    check_shared_images(findings, sets)
+    check_chips(findings, training, cfg)
+    check_proposals(findings, training, cfg)
+    if is_clean(findings):
+        check_loader(findings, names, cfg)
+    return DataReport(cfg.name, tuple(sets), findings, decode)
+
+
+def _read(
+    cfg: EasyDict, names: Sequence[str], findings: Findings, *, may_be_empty: bool = False
+) -> list[RawSet]:
+    """The usable parts of the sets; training sets need objects."""
+    reader = _READERS.get(cfg.dataset.dataset.lower())
+    if reader is None:
+        text = f"check-data does not know the kind {cfg.dataset.dataset!r}, or it has no boxes"
+        findings.add("annotations", "dataset.dataset", text)
+        return []
+    sets = []
+    for name in names:
+        raw = reader(cfg.dataset.dataset_path, name, findings)
+        if raw is None:
+            continue
+        if not raw.num_objects and not may_be_empty:
+            findings.add("annotations", raw.name, "it has no object to train on")
+        sets.append(raw)
+    return sets
+
+
+def _set_numbers(raw: RawSet) -> dict[str, Any]:
+    return {
+        "name": raw.name,
+        "annotations": raw.source,
+        "images": len(raw.records),
+        "images_without_objects": sum(record.num_gt == 0 for record in raw.records),
+        "objects": raw.num_objects,
+        "ignored_objects": raw.num_ignored,
+        "classes": len(raw.class_names),
+    }
+
+
+def text_lines(report: DataReport, limit: int) -> Iterator[str]:
+    """The report as lines of text, with at most `limit` examples of each kind of problem."""
+    for raw in report.sets:
+        numbers = _set_numbers(raw)
+        yield f"{raw.name} ({raw.source})"
+        yield (
+            f"  {numbers['images']} images ({numbers['images_without_objects']} without objects), "
+            f"{numbers['objects']} objects of {numbers['classes']} classes, "
+            f"{numbers['ignored_objects']} crowd regions or difficult objects"
+        )
+    for severity in (ERROR, WARNING):
+        kinds = list(report.findings.kinds(severity))
+        if kinds:
+            yield ""
+            yield f"{severity.upper()}S"
+        for kind, count, examples in kinds:
+            yield f"  {kind.title}: {count} -> {kind.fix}"
+            for example in examples[:limit]:
+                yield f"      {example.where}: {example.text}"
+            if 0 < limit < count:
+                yield f"      ... and {count - limit} more"
+    yield ""
+    yield _verdict(report)
+
+
+def _verdict(report: DataReport) -> str:
+    errors, warnings = report.findings.count(ERROR), report.findings.count(WARNING)
+    if not errors and not warnings:
+        return "No problems found." + ("" if report.decoded else " (--decode looks closer.)")
+    text = "Training would fail or learn nonsense." if errors else "Training works."
+    return f"{_number(errors, 'error')}, {_number(warnings, 'warning')}. {text}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

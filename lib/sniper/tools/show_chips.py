@@ -1,0 +1,164 @@
+"""`sniper show-chips`: pictures of the chips of some images and of the tensors made of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sniper.chips.sampler import make_epoch
+from sniper.data.record import Record
+from sniper.engine.chip_measures import evenly
+from sniper.engine.settings import chip_settings, model_folder
+from sniper.errors import DataError
+from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.chip_sheets import ImageChips, level_sheet, summary, tensor_sheet
+from sniper.tools.cli import run_main
+from sniper.tools.training_set import TrainingSet, load_training_set, log_to_stderr
+from sniper.vis.figures import save_figure
+
+_DESCRIPTION = """\
+Draws the chips of some training images, two pictures for each image:
+
+  <id>_levels.png   one panel for each pyramid level: the image with the chips of that level (the
+                    rest is dimmed), the boxes that the level trains, those it ignores and those
+                    that no level trains; negative chips with the false alarms they were made for
+  <id>_tensors.png  what the network gets of each chip, pixel by pixel: de-normalised input, valid
+                    and ignored boxes, centres of positive and negative anchors, FocusPixels
+
+Chips are those of training with the same seed and epoch. Which anchors are sampled depends in
+training on a chip's place in the epoch; here it depends on the image and the chip.
+"""
+_EPILOG = """\
+examples:
+  sniper show-chips --cfg sniper_mobilenetv2_toy
+  sniper show-chips --cfg my.yml --ids 139 785 --out pictures
+  sniper show-chips --cfg my.yml --images 8 --flipped --set TRAIN.USE_NEG_CHIPS False
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws the pictures; 0, or 2 for a wrong config and 3 for wrong data."""
+    return run_main(_main, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sniper show-chips",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--images",
+        type=int,
+        default=4,
+        metavar="N",
+        help="draw N images, evenly spread over the set (default: %(default)s)",
+    )
+    which.add_argument("--ids", type=int, nargs="+", metavar="ID", help="draw these image ids")
+    parser.add_argument("--flipped", action="store_true", help="draw the mirrored copies")
+    parser.add_argument(
+        "--epoch", type=int, default=0, metavar="E", help="chips of this epoch (default: 0)"
+    )
+    parser.add_argument(
+        "--tensors",
+        type=int,
+        default=9,
+        metavar="N",
+        help="most chips in a picture of tensors; 0 draws none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder (default: <model folder>/chips)"
+    )
+    parser.add_argument(
+        "--image_set",
+        metavar="NAMES",
+        help="sets to draw from, joined by + (default: dataset.image_set)",
+    )
+    add_cfg_and_set(parser)
+    return parser
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.images < 1 or args.tensors < 0 or args.epoch < 0:
+        parser.error("--images must be positive, --tensors and --epoch not negative")
+    log_to_stderr()
+    data = load_training_set(args.cfg, args.overrides, args.image_set)
+    folder = args.out or model_folder(data.cfg) / "chips"
+    for item in pick(data, args.images, args.ids, flipped=args.flipped, epoch=args.epoch):
+        path = folder / f"{item.name}_levels.png"
+        save_figure(level_sheet(data, item), path)
+        print(f"{path}: {summary(item)}", flush=True)
+        if item.chips and args.tensors:
+            path = folder / f"{item.name}_tensors.png"
+            save_figure(tensor_sheet(data, item, args.epoch, args.tensors), path)
+            print(path, flush=True)
+    return 0
+
+
+def pick(
+    data: TrainingSet,
+    count: int = 4,
+    ids: Sequence[int] | None = None,
+    *,
+    flipped: bool = False,
+    epoch: int = 0,
+) -> list[ImageChips]:
+    """Chooses images, always the same for the same arguments, and makes their chips.
+
+    Args:
+        data: the training set.
+        count: images, evenly spread over the set; not looked at with `ids`.
+        ids: image ids.
+        flipped: take the mirrored copies.
+        epoch: number of the epoch.
+
+    Raises:
+        DataError: an id is not in the training set, or there is no mirrored copy.
+    """
+    candidates = [record for record in data.records if record.flipped == flipped]
+    if not candidates:
+        raise DataError("there are no mirrored copies", fix="--set TRAIN.FLIP True makes them")
+    if ids:
+        wanted = set(ids)
+        records = [record for record in candidates if record.image_id in wanted]
+        missing = sorted(wanted - {record.image_id for record in records})
+        if missing:
+            raise DataError(
+                "these ids are not among the training images with objects",
+                where=data.cfg.dataset.image_set,
+                got=", ".join(map(str, missing)),
+                expected=f"such as {', '.join(str(r.image_id) for r in candidates[:5])}",
+            )
+    else:
+        chosen = evenly(np.arange(len(candidates)), count).tolist()
+        records = [candidates[index] for index in chosen]
+    made = make_epoch(
+        records, chip_settings(data.cfg), seed=data.cfg.seed, epoch=epoch, batch_size=1
+    )
+    names = _names(records)
+    return [
+        ImageChips(name, record, list(made.chips[index]))
+        for index, (name, record) in enumerate(zip(names, records))
+    ]
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    """File names without ending: joined sets may use the same ids."""
+    names: list[str] = []
+    for record in records:
+        name = f"{record.image_id}{'_flipped' if record.flipped else ''}"
+        same = sum(other == name or other.startswith(f"{name}-") for other in names)
+        names.append(f"{name}-{same + 1}" if same else name)
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

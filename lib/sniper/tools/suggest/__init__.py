@@ -1,0 +1,1 @@
+"""How `sniper suggest-scales` finds a pyramid, anchors and limits for the sizes of the boxes."""

@@ -1,0 +1,245 @@
+"""`sniper suggest-scales`: a pyramid, anchors and limits that fit the sizes of your objects."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sniper.config.recipes import find_recipe, recipe_folders
+from sniper.config.rules import COCO_CLASSES
+from sniper.errors import ConfigError
+from sniper.files import atomic_write_text
+from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.cli import run_main
+from sniper.tools.suggest.advice import MAX_LEVELS, Advice, advise, box_sides
+from sniper.tools.suggest.fragment import fragment
+from sniper.tools.suggest.pyramid import InputLimits, box_sizes, default_limits, fitting_chip_size
+from sniper.tools.training_set import (
+    TrainingSet,
+    add_data_flags,
+    load_training_set,
+    log_to_stderr,
+    write_json,
+)
+from sniper.vis.figures import save_figure
+from sniper.vis.plots import PyramidView, plot_pyramid
+
+_DESCRIPTION = """\
+Proposes pyramid, valid ranges, anchors, chip size and GT limit for the box sizes of a training
+set, as a yml file that extends your config and says why each number is what it is.
+
+The rule (of the 2018 authors): at the network's input objects should be between about 32 and
+450 px. The finest level brings the smallest objects up to that, the coarsest brings the largest
+ones down to it, others lie between in equal steps. For COCO this comes out near the paper's
+scales (3, 1.667, long side 512) and ranges (0, 80), (32, 150), (120, inf).
+"""
+_EPILOG = """\
+examples:
+  sniper suggest-scales --cfg my.yml                              # print it
+  sniper suggest-scales --cfg my.yml --out my_scales.yml --plot sizes.png
+  sniper train --cfg my_scales.yml
+"""
+_PERCENTS = (5, 25, 50, 75, 95)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the yml file; 0, or 2 for a wrong config and 3 for wrong data."""
+    return run_main(_main, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sniper suggest-scales",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the yml to a file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw a plot (PNG)")
+    parser.add_argument(
+        "--levels", type=int, metavar="N", help=f"number of levels, 1 to {MAX_LEVELS}"
+    )
+    parser.add_argument(
+        "--chip-size", type=int, metavar="PX", help="side of a chip (default: TRAIN.CHIP_SIZE)"
+    )
+    parser.add_argument(
+        "--min-side",
+        type=float,
+        metavar="PX",
+        help="least size at the network's input (default: 32, less for chips below 128 px)",
+    )
+    parser.add_argument(
+        "--max-side",
+        type=float,
+        metavar="PX",
+        help="largest size at the network's input (default: 450 for 512 px chips)",
+    )
+    add_data_flags(parser, "dataset.image_set")
+    add_cfg_and_set(parser)
+    return parser
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.levels is not None and not 1 <= args.levels <= MAX_LEVELS:
+        parser.error(f"--levels must be 1 to {MAX_LEVELS}")
+    log_to_stderr()
+    forced = ["TRAIN.FLIP", "False", "TRAIN.USE_NEG_CHIPS", "False"]
+    data = load_training_set(args.cfg, args.overrides, args.image_set, forced)
+    limits = _limits(data, args.chip_size, args.min_side, args.max_side)
+    advice = advise(data, limits, args.levels)
+    text = yml_text(advice, data, args.cfg, args.out)
+    if args.out is not None:
+        atomic_write_text(args.out, text)
+        print(f"written: {args.out}", file=sys.stderr)
+    if str(args.json) != "-":
+        print(text, end="")
+    if args.json is not None:
+        write_json(args.json, to_json(advice, data))
+    if args.plot is not None:
+        save_figure(plot_pyramid(_view(advice, data)), args.plot)
+        print(f"plot: {args.plot}", file=sys.stderr)
+    return 0
+
+
+def _limits(
+    data: TrainingSet, chip_size: int | None, min_side: float | None, max_side: float | None
+) -> InputLimits:
+    stride = data.cfg.network.RPN_FEAT_STRIDE
+    if chip_size is None:
+        fitting = fitting_chip_size(box_sizes(data.records), data.cfg.TRAIN.CHIP_SIZE)
+        chip_size = -(-fitting // stride) * stride
+    if chip_size < 32 or chip_size % stride:
+        raise ConfigError(
+            "the chip size does not fit the network",
+            where="--chip-size",
+            got=chip_size,
+            expected=f"a multiple of network.RPN_FEAT_STRIDE {stride}, at least 32",
+        )
+    limits = default_limits(chip_size, min_side, max_side)
+    if not 0 < 2 * limits.min_side <= limits.max_side <= chip_size:
+        raise ConfigError(
+            "the sizes at the network's input leave no room",
+            where="--min-side, --max-side",
+            got=f"{limits.min_side:g} and {limits.max_side:g} px",
+            expected=f"0 < 2 x min-side <= max-side <= chip size {chip_size}",
+        )
+    return limits
+
+
+def yml_text(advice: Advice, data: TrainingSet, cfg_name: str, out: Path | None = None) -> str:
+    """The suggestion as a yml file that extends the config.
+
+    Args:
+        advice: the suggestion.
+        data: what it was made for.
+        cfg_name: the config, a file or a recipe.
+        out: where the text will be stored; None for the working directory.
+    """
+    cfg = data.cfg
+    is_coco = cfg.dataset.dataset == "coco" and cfg.dataset.NUM_CLASSES == COCO_CLASSES
+    return fragment(
+        advice.suggestion,
+        advice.sizes,
+        base=_base(cfg_name, out),
+        heading=_heading(advice, data, cfg_name),
+        override_rule=is_coco,
+        # Focus goes from coarse to fine with thresholds of its own: not ours to change.
+        test_levels=None if cfg.TEST.AUTO_FOCUS else len(cfg.TEST.SCALES),
+    )
+
+
+def _base(cfg_name: str, out: Path | None) -> str:
+    """How the new file names the config: recipes by name, others relative to the new file."""
+    path = find_recipe(cfg_name)
+    if path.parent.resolve() in [folder.resolve() for folder in recipe_folders()]:
+        return path.name
+    folder = out.parent if out is not None else Path()
+    return os.path.relpath(path, folder)
+
+
+def _heading(advice: Advice, data: TrainingSet, cfg_name: str) -> list[str]:
+    sizes, old, new = advice.sizes, advice.current, advice.suggested
+    percents = ", ".join(f"{p} % {sizes.percentile(p):.0f}" for p in _PERCENTS)
+    short, long = (float(np.median(side)) for side in (sizes.image_short, sizes.image_long))
+    lines = [
+        f"Suggested by `sniper suggest-scales --cfg {cfg_name}` for "
+        f"{data.cfg.dataset.image_set} of {data.cfg.dataset.dataset_path}.",
+        f"{len(sizes.side)} boxes in {len(sizes.image_long)} images of {long:.0f}x{short:.0f} px "
+        "in the median; sqrt(area) in px is",
+        f"at most: {percents}.",
+        "",
+        f"{'':<46} {'now':>8} {'suggested':>10}",
+    ]
+    low, high = advice.suggestion.limits.min_side, advice.suggestion.limits.max_side
+    rows = (
+        ("boxes trained", f"{old.trained:.1%}", f"{new.trained:.1%}"),
+        (
+            f"of these {low:g} to {high:.0f} px at the input",
+            f"{old.comfortable:.1%}",
+            f"{new.comfortable:.1%}",
+        ),
+        ("of these with an anchor of IoU >= 0.5", f"{old.anchors:.1%}", f"{new.anchors:.1%}"),
+        ("chips per image", f"{old.chips_per_image:.2f}", f"{new.chips_per_image:.2f}"),
+        (
+            "share of the full pyramid's pixels",
+            f"{old.pixels_of_pyramid:.0%}",
+            f"{new.pixels_of_pyramid:.0%}",
+        ),
+    )
+    return lines + [f"{name:<46} {before:>8} {after:>10}" for name, before, after in rows]
+
+
+def to_json(advice: Advice, data: TrainingSet) -> dict[str, Any]:
+    """The suggestion as plain types."""
+    suggestion, sizes = advice.suggestion, advice.sizes
+    return {
+        "tool": "suggest-scales",
+        "version": 1,
+        "config": data.cfg.name,
+        "image_set": data.cfg.dataset.image_set,
+        "boxes": len(sizes.side),
+        "images": len(sizes.image_long),
+        "percentiles_px": {str(p): sizes.percentile(p) for p in _PERCENTS},
+        "suggestion": {
+            "network.ANCHOR_SCALES": list(suggestion.anchor_scales),
+            "TRAIN.CHIP_SIZE": suggestion.limits.chip_size,
+            "TRAIN.SCALES": list(suggestion.pyramid.scales),
+            "TRAIN.VALID_RANGES": [list(pair) for pair in suggestion.pyramid.valid_ranges],
+            "TRAIN.MAX_GT": suggestion.max_gt,
+        },
+        "reasons": list(suggestion.pyramid.reasons),
+        "now": asdict(advice.current),
+        "suggested": asdict(advice.suggested),
+    }
+
+
+def _view(advice: Advice, data: TrainingSet) -> PyramidView:
+    suggestion, measures = advice.suggestion, advice.measures
+    pyramid, pairs = suggestion.pyramid, measures.pairs
+    level = measures.epoch.chips.level[pairs.chip[pairs.survives]]
+    sides = box_sides(measures.trained_boxes_chip)
+    names = [f"x{factor:g}" for factor in pyramid.factors[:-1]]
+    return PyramidView(
+        heading=f"{data.cfg.dataset.image_set}: suggested pyramid for {len(advice.sizes.side)} "
+        f"boxes in {len(advice.sizes.image_long)} images",
+        sides=advice.sizes.side,
+        level_names=[*names, f"long side {pyramid.long_side} (x{pyramid.factors[-1]:.2g})"],
+        ranges=pyramid.valid_ranges,
+        shares=measures.levels.in_range.mean(axis=0).tolist(),
+        input_sides=[sides[level == index] for index in range(len(pyramid.factors))],
+        comfort=(suggestion.limits.min_side, suggestion.limits.max_side),
+        anchor_sides=[scale * suggestion.stride for scale in suggestion.anchor_scales],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

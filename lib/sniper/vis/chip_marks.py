@@ -1,0 +1,207 @@
+"""What is drawn on pictures of chips: boxes, outlines, anchors, FocusPixels, and the legends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
+
+from sniper.vis.figures import BLUE, GREEN, GREY, MAGENTA, ORANGE, RED, YELLOW, cycle
+
+# What a box is for a level or a chip.
+VALID, IGNORED, NEVER = "valid", "ignored", "never"
+
+_BOX_COLOUR = {VALID: GREEN, IGNORED: ORANGE, NEVER: RED}
+_BOX_WIDTH = {VALID: 1.8, IGNORED: 1.2, NEVER: 1.8}
+_BOX_STYLE = {VALID: "-", IGNORED: (0, (4, 2)), NEVER: (0, (1, 1))}
+# Drawn in this order, so that valid boxes come out on top.
+_BOX_ORDER = {IGNORED: 0, NEVER: 1, VALID: 2}
+
+
+@dataclass(frozen=True)
+class ChipOutline:
+    """A chip on an image: its number, x1 y1 x2 y2 in image px, whether it is a negative one."""
+
+    number: int
+    rect: tuple[float, float, float, float]
+    negative: bool = False
+
+
+def pixel_extent(height: int, width: int) -> tuple[float, float, float, float]:
+    """Pixel centres at whole numbers, so that boxes lie exactly."""
+    return -0.5, width - 0.5, height - 0.5, -0.5
+
+
+def draw_boxes(
+    axes: Axes, boxes: np.ndarray, states: Sequence[str], labels: Sequence[str] = ()
+) -> None:
+    """Draws boxes in the style of their states, with a word for each if there are `labels`."""
+    for row in sorted(range(len(boxes)), key=lambda index: _BOX_ORDER[states[index]]):
+        state = states[row]
+        x1, y1, x2, y2 = (float(value) for value in boxes[row])
+        _outline(axes, (x1, y1, x2, y2), _BOX_COLOUR[state], _BOX_WIDTH[state], _BOX_STYLE[state])
+        if labels:
+            # Inside the box, so that the words of the upper row do not hide the picture.
+            _write(axes, x1 + 1, y1 + 1, labels[row], _BOX_COLOUR[state])
+
+
+def _outline(
+    axes: Axes, box: tuple[float, float, float, float], colour: str, width: float, style: object
+) -> None:
+    """A rectangle around inclusive corners, readable on any ground."""
+    x1, y1, x2, y2 = box
+    patch = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1 + 1, y2 - y1 + 1, fill=False)
+    patch.set(edgecolor=colour, linewidth=width, linestyle=style)
+    if style == "-":
+        patch.set_path_effects([withStroke(linewidth=width + 1.4, foreground="#00000090")])
+    axes.add_patch(patch)
+
+
+def _write(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+    ink = "black" if colour == ORANGE else "white"
+    ground = {"facecolor": colour, "edgecolor": "none", "pad": 0.8}
+    axes.text(x, y, text, color=ink, fontsize=7.5, va="top", ha="left", clip_on=True, bbox=ground)
+
+
+def draw_alarms(axes: Axes, alarms: np.ndarray) -> None:
+    """Crosses at the centres of false alarms, (K, 4) image px."""
+    if len(alarms):
+        centres = (alarms[:, :2] + alarms[:, 2:]) / 2
+        axes.plot(centres[:, 0], centres[:, 1], "x", color=MAGENTA, markersize=4, alpha=0.8)
+
+
+def draw_chip(axes: Axes, chip: ChipOutline, index: int, size_hw: tuple[int, int]) -> None:
+    """The outline with a number; chips next to each other have other colours."""
+    height, width = size_hw
+    x1, y1, x2, y2 = chip.rect
+    # Outlines at the border of the image would be cut in half.
+    x1, y1 = max(x1, 0.5), max(y1, 0.5)
+    x2, y2 = min(x2, width - 1.5), min(y2, height - 1.5)
+    colour = MAGENTA if chip.negative else cycle(index)
+    _outline(axes, (x1, y1, x2, y2), colour, 2.4, (0, (6, 3)) if chip.negative else "-")
+    axes.text(
+        x2,
+        y2,
+        f" {chip.number} ",
+        color="white",
+        fontsize=9,
+        weight="bold",
+        va="bottom",
+        ha="right",
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
+    )
+
+
+def draw_anchors(axes: Axes, label: np.ndarray, stride: int, zoom: int) -> None:
+    """Centres of the cells whose anchors are sampled; the anchors of a cell share their centre."""
+    for value, marker, colour, size in ((0, ".", BLUE, 2.5 + zoom), (1, "+", YELLOW, 5 + zoom)):
+        rows, columns = np.nonzero((label == value).any(axis=0))
+        offset = (stride - 1) / 2
+        axes.plot(
+            columns * stride + offset,
+            rows * stride + offset,
+            marker,
+            color=colour,
+            markersize=size,
+            markeredgewidth=1.2,
+            linestyle="none",
+            path_effects=[withStroke(linewidth=2.4, foreground="#000000a0")],
+        )
+
+
+def draw_focus(axes: Axes, focus: np.ndarray, stride: int) -> None:
+    """Cells to focus on in yellow, cells without an opinion in grey."""
+    for value, colour in ((1, (1.0, 0.88, 0.1, 0.45)), (-1, (0.85, 0.85, 0.85, 0.45))):
+        layer = np.zeros((*focus.shape, 4))
+        layer[focus == value] = colour
+        side_y, side_x = focus.shape[0] * stride, focus.shape[1] * stride
+        axes.imshow(layer, extent=pixel_extent(side_y, side_x), interpolation="nearest")
+
+
+def draw_content(axes: Axes, size_hw: tuple[float, float], side: int) -> None:
+    """A line around what the network is told to look at, where that is not all."""
+    height, width = size_hw
+    if height < side or width < side:
+        _outline(axes, (0.5, 0.5, width - 1.5, height - 1.5), "white", 1.0, (0, (2, 2)))
+
+
+def draw_frame(axes: Axes) -> None:
+    """Marks the tensor of a negative chip."""
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=MAGENTA, linewidth=3)
+
+
+def add_legend(figure: Figure, handles: list[object]) -> None:
+    """One row at the bottom of the sheet."""
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        ncol=len(handles),
+        frameon=False,
+        fontsize=9.5,
+        handlelength=1.8,
+        columnspacing=1.6,
+    )
+
+
+def _box_handle(state: str, text: str) -> Patch:
+    return Patch(
+        fill=False,
+        edgecolor=_BOX_COLOUR[state],
+        linewidth=_BOX_WIDTH[state],
+        linestyle=_BOX_STYLE[state],
+        label=text,
+    )
+
+
+def level_legend(states: set[str], has_negative: bool, has_alarms: bool) -> list[object]:
+    """What the marks on an image mean."""
+    handles: list[object] = [
+        Patch(
+            fill=False, edgecolor=cycle(0), linewidth=2.4, label="chip (numbered; others dimmed)"
+        ),
+    ]
+    if has_negative:
+        handles.append(
+            Patch(
+                fill=False, edgecolor=MAGENTA, linewidth=2.4, linestyle="--", label="negative chip"
+            )
+        )
+    texts = {
+        VALID: "box trained at this level",
+        IGNORED: "box of other levels: ignored here",
+        NEVER: "box that no level trains",
+    }
+    handles += [_box_handle(state, text) for state, text in texts.items() if state in states]
+    if has_alarms:
+        handles.append(_marker("x", MAGENTA, "false alarm"))
+    return handles
+
+
+def tensor_legend(has_focus: bool, has_negative: bool) -> list[object]:
+    """What the marks on tensors mean."""
+    handles: list[object] = [
+        _box_handle(VALID, "valid box"),
+        _box_handle(IGNORED, "ignored box"),
+        _marker("+", YELLOW, "positive anchors", edge="#8a7a00"),
+        _marker(".", BLUE, "negative anchors"),
+        Patch(fill=False, edgecolor="#777777", linestyle=":", label="im_info, where smaller"),
+    ]
+    if has_focus:
+        handles.append(Patch(facecolor=YELLOW, alpha=0.6, label="FocusPixel"))
+        handles.append(Patch(facecolor=GREY, label="FocusPixel: ignored"))
+    if has_negative:
+        handles.append(Patch(fill=False, edgecolor=MAGENTA, linewidth=3, label="negative chip"))
+    return handles
+
+
+def _marker(marker: str, colour: str, text: str, edge: str | None = None) -> Line2D:
+    return Line2D(
+        [], [], marker=marker, color=edge or colour, linestyle="none", markersize=8, label=text
+    )

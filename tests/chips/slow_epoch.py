@@ -1,0 +1,281 @@
+"""The rules of chip generation in NumPy, box by box: slow, and the measure of the compiled code.
+
+The same draws (`stream_seeds`, `chip_permutation`), so the results must be the same bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sniper import boxes as box_ops
+from sniper.chips.chip import NEGATIVE, POSITIVE, Chip
+from sniper.chips.pyramid import level_factors, level_size
+from sniper.chips.sampler import draw_stride
+from sniper.chips.stats import GtFate
+from sniper.chips.streams import stream_seeds
+from sniper.native._native import chip_permutation
+from sniper.targets.gt import gt_in_chip
+
+ORDER, POSITIVE_COVER, NEGATIVE_COVER, NEGATIVE_PICK = 1, 2, 3, 4
+MIN_FALSE_ALARMS, MIN_FALSE_ALARMS_FINEST = 10, 25
+
+
+@dataclass
+class Level:
+    index: int
+    coarsest: bool
+    low: float
+    high: float
+    factor: float
+    chip_size: int
+    stride: int
+
+    @property
+    def size_limit(self):
+        return (self.chip_size - self.stride - 1) / self.factor
+
+
+def levels_of(record, settings, stride):
+    factors = level_factors(record.width, record.height, settings.scales)
+    last = len(factors) - 1
+    return [
+        Level(i, i == last, *pair, factor, settings.chip_size, stride)
+        for i, (pair, factor) in enumerate(zip(settings.valid_ranges, factors))
+    ]
+
+
+def lattice(width, height, size, stride):
+    """All candidates of a level, scaled px."""
+    right, bottom = width - 1, height - 1
+    chips = [
+        [max(width - size, 0), 0, right, min(size, bottom)],
+        [0, max(height - size, 0), min(size, right), bottom],
+        [max(width - size, 0), max(height - size, 0), right, bottom],
+    ]
+    columns, rows = range(0, max(width - size, 0), stride), range(0, max(height - size, 0), stride)
+    chips += [[i, j, i + size - 1, j + size - 1] for i in columns for j in rows]
+    chips += [[max(width - size - 1, 0), j, right, j + size - 1] for j in rows]
+    chips += [[i, max(height - size - 1, 0), i + size - 1, bottom] for i in columns]
+    return np.array(chips, np.float32)
+
+
+def covers_of(record, boxes, level):
+    """Which candidate contains which box, and the candidates: (K, N) bool, (K, 4)."""
+    width, height = level_size(record.width, record.height, level.factor)
+    scaled = box_ops.clip(boxes * np.float32(level.factor), height, width)
+    chips = lattice(width, height, level.chip_size, level.stride)
+    with np.errstate(invalid="ignore"):  # a box without an area is in no candidate
+        return box_ops.iob(chips, scaled) == 1.0, chips
+
+
+def greedy_cover(record, boxes, level, seed):
+    """Chips in image px, in the order of selection."""
+    if not len(boxes):
+        return np.zeros((0, 4))
+    covers, chips = covers_of(record, boxes, level)
+    order = chip_permutation(len(chips), seed)
+    covers, chips = covers[order], chips[order]
+    chosen = []
+    while covers.sum(axis=1).max() > 0:
+        best = covers.sum(axis=1).argmax()
+        chosen.append(chips[best].astype(np.float64) / level.factor)
+        covers = covers & ~covers[best]
+    return np.array(chosen, np.float64).reshape(-1, 4)
+
+
+class Measures:
+    """Truncated sizes of the boxes of a record."""
+
+    def __init__(self, record):
+        boxes = record.boxes
+        with np.errstate(invalid="ignore", over="ignore"):
+            self.width = (boxes[:, 2] - boxes[:, 0]).astype(np.int64)
+            self.height = (boxes[:, 3] - boxes[:, 1]).astype(np.int64)
+            self.side = np.sqrt(np.maximum(self.width * self.height, 0))
+        self.longer = np.maximum(self.width, self.height)
+        self.thick = (self.width >= 2) & (self.height >= 2)
+        self.finite = np.isfinite(boxes).all(axis=1)
+
+    def eligible(self, level):
+        if level.coarsest:
+            return self.finite & (self.side >= level.low)
+        fits = self.longer < level.size_limit
+        return self.finite & (self.side < level.high) & fits & self.thick
+
+    def in_range(self, level):
+        if level.coarsest:
+            return self.side >= level.low
+        low = -np.inf if level.index == 0 else level.low
+        return (self.side >= low) & (self.side < level.high)
+
+    def wanted(self, level, is_gt):
+        if level.coarsest or level.index == 0:
+            return is_gt & self.eligible(level)
+        fits = self.longer < level.size_limit
+        return is_gt & self.finite & self.in_range(level) & fits
+
+
+def overlap_sides(boxes, rects):
+    """Width and height of the overlap of each pair, without +1; negative if there is none."""
+    return np.minimum(boxes[:, 2:], rects[:, 2:]) - np.maximum(boxes[:, :2], rects[:, :2])
+
+
+def assign(boxes, candidates, rects, level, kind):
+    """The chip that holds the largest part of each candidate box, or -1: (N,) int64."""
+    assigned = np.full(len(boxes), -1, np.int64)
+    for row in np.flatnonzero(candidates):
+        box = boxes[row].astype(np.float64)[None]
+        if not len(rects):
+            continue
+        area = (box[0, 2] - box[0, 0] + 1) * (box[0, 3] - box[0, 1] + 1)
+        sides = np.maximum(overlap_sides(box, rects) + 1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = sides[:, 0] * sides[:, 1] / area
+        if np.isnan(shares).any():
+            continue
+        best = int(shares.argmax())
+        dx, dy = overlap_sides(box, rects[best : best + 1])[0]
+        size = np.sqrt(abs(dx * dy))
+        upper = size <= level.high if kind == POSITIVE else size < level.high
+        if dx >= 1 and dy >= 1 and (size >= level.low if level.coarsest else upper):
+            assigned[row] = best
+    return assigned
+
+
+def chips_of(record, rects, keep, assigned, level, kind):
+    width = height = level.chip_size
+    if level.coarsest:
+        width, height = level_size(record.width, record.height, level.factor)
+    return [
+        Chip(
+            tuple(rect),
+            level.factor,
+            height,
+            width,
+            level.index,
+            np.flatnonzero(assigned == k).astype(np.int32),
+            kind,
+        )
+        for k, rect in enumerate(rects.tolist())
+        if keep[k]
+    ]
+
+
+def record_chips(record, settings, seed, epoch, stride):
+    """Chips of a record, its negative candidates, and whether each box is in a positive chip."""
+    keys = (seed, epoch, record.image_id, int(record.flipped))
+    measures = Measures(record)
+    positives, negatives = [], []
+    covered = np.zeros(len(record.boxes), bool)
+    for level in levels_of(record, settings, stride):
+
+        def cover(chosen, kind, level=level):
+            draws = int(stream_seeds(*keys, kind, level.index))
+            return greedy_cover(record, record.boxes[chosen], level, draws)
+
+        eligible = measures.eligible(level)
+        rects = cover(measures.wanted(level, record.is_gt), POSITIVE_COVER)
+        assigned = assign(record.boxes, eligible, rects, level, POSITIVE)
+        covered |= assigned >= 0
+        keep = np.ones(len(rects), bool)
+        positives += chips_of(record, rects, keep, assigned, level, POSITIVE)
+        if not settings.use_neg_chips:
+            continue
+        rest = eligible & (assigned < 0)
+        rects = cover(rest, NEGATIVE_COVER)
+        assigned = assign(record.boxes, rest, rects, level, NEGATIVE)
+        fewest = MIN_FALSE_ALARMS_FINEST if level.index == 0 else MIN_FALSE_ALARMS
+        keep = np.bincount(assigned[assigned >= 0], minlength=len(rects)) > fewest
+        negatives += chips_of(record, rects, keep, assigned, level, NEGATIVE)
+    picked = negatives
+    if len(negatives) > settings.max_neg_chips:
+        draws = stream_seeds(*keys, NEGATIVE_PICK, np.arange(len(negatives)))
+        picked = [negatives[i] for i in np.argsort(draws)[: settings.max_neg_chips]]
+    return positives + picked, len(negatives), covered
+
+
+def fates_of(record, settings, stride, covered):
+    """Why each ground truth box was left out."""
+    measures = Measures(record)
+    levels = levels_of(record, settings, stride)
+    fates = []
+    for row in range(record.num_gt):
+        box = record.boxes[row : row + 1]
+        ranges = [level for level in levels if measures.in_range(level)[row]]
+        wanting = [level for level in levels if measures.wanted(level, record.is_gt)[row]]
+        held = any(covers_of(record, box, level)[0].any() for level in wanting)
+        fits = any(measures.longer[row] * lv.factor < lv.chip_size for lv in wanting)
+        if covered[row]:
+            fates.append(GtFate.COVERED)
+        elif wanting:
+            missing = GtFate.NO_CANDIDATE if fits else GtFate.TOO_LONG
+            fates.append(GtFate.NOT_HELD if held else missing)
+        elif not ranges:
+            fates.append(GtFate.NO_RANGE)
+        else:
+            fates.append(GtFate.TOO_LONG if measures.thick[row] else GtFate.TOO_THIN)
+    return fates
+
+
+def training_order(counts, seed, epoch, batch_size):
+    """Every chip once, padded to a multiple of the batch size, in random order: (S, 2) int32."""
+    pairs = [(r, k) for r, count in enumerate(counts) for k in range(count)]
+    samples = np.array(pairs, np.int32).reshape(-1, 2)
+    if not pairs:
+        return samples
+    rng = np.random.default_rng(int(stream_seeds(seed, epoch, ORDER)))
+    surplus = math.ceil(len(pairs) / batch_size) * batch_size - len(pairs)
+    padding = rng.choice(len(pairs), surplus, replace=surplus > len(pairs))
+    return rng.permutation(np.concatenate([samples, samples[padding]]))
+
+
+@dataclass
+class SlowEpoch:
+    chips: list
+    samples: np.ndarray
+    stride: int
+    fates: list
+    negative_candidates: int
+    level_counts: list
+
+
+def make_epoch(records, settings, *, seed, epoch, batch_size):
+    """The results of `sniper.chips.sampler.make_epoch`."""
+    stride = draw_stride(settings.chip_size, seed, epoch)
+    chips, fates, candidates = [], [], 0
+    counts = np.zeros((len(settings.scales), 7), int)
+    for record in records:
+        made, negatives, covered = record_chips(record, settings, seed, epoch, stride)
+        chips.append(made)
+        candidates += negatives
+        fates += fates_of(record, settings, stride, covered)
+        for level in levels_of(record, settings, stride):
+            counts[level.index] += count_level(record, made, level)
+    samples = training_order([len(made) for made in chips], seed, epoch, batch_size)
+    return SlowEpoch(chips, samples, stride, fates, candidates, counts.tolist())
+
+
+def count_level(record, chips, level):
+    """The fields of LevelStats."""
+    measures = Measures(record)
+    positive = [c for c in chips if c.level == level.index and c.kind == POSITIVE]
+    negative = [c for c in chips if c.level == level.index and c.kind == NEGATIVE]
+    in_range = record.is_gt & measures.in_range(level)
+    too_long = in_range & (measures.longer >= level.size_limit) & (not level.coarsest)
+    return [
+        len(positive),
+        len(negative),
+        bool(positive),
+        in_range.sum(),
+        too_long.sum(),
+        measures.wanted(level, record.is_gt).sum(),
+        sum(int(record.is_gt[chip.rows].sum()) for chip in positive),
+    ]
+
+
+def num_gt_in(record, chip, chip_size):
+    """Ground truth boxes that the sample of a chip has."""
+    return len(gt_in_chip(record, chip.rect, chip.factor, chip.rows, chip_size).boxes)

@@ -1,0 +1,540 @@
+"""`sniper check-data`: every kind of problem is put into a good set, and found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from sniper.data import ProposalSet, save_proposals
+from sniper.tools.check.findings import ERROR, KINDS, WARNING, Findings
+from sniper.tools.check_data import check, main, text_lines
+
+
+def counts(report):
+    return report.findings.counts
+
+
+def checked(tiny_set, *overrides, **options):
+    tiny_set.write()
+    return check(tiny_set.config(*overrides), **options)
+
+
+def texts(report, kind):
+    return [f"{item.where}: {item.text}" for item in report.findings.examples[kind]]
+
+
+def test_a_good_set_has_no_problems(tiny_set, capsys):
+    assert main(["--cfg", str(tiny_set.recipe)]) == 0
+    shown = capsys.readouterr().out
+    assert "4 images (1 without objects), 6 objects of 3 classes" in shown
+    assert "No problems found. (--decode looks closer.)" in shown
+    assert main(["--cfg", str(tiny_set.recipe), "--decode", "--strict"]) == 0
+    assert "--decode" not in capsys.readouterr().out
+
+
+def test_all_problems_are_reported_at_once(tiny_set, capsys):
+    tiny_set.image(8).unlink()
+    tiny_set.image(9).write_bytes(tiny_set.image(9).read_bytes()[:900])
+    tiny_set.content["images"][0]["width"] = 210
+    tiny_set.add(7, [1, 1, 0, 5])
+    tiny_set.add(7, [1, 1, 5, 5], category=3)
+    del tiny_set.content["annotations"][2]
+    tiny_set.write()
+    assert main(["--cfg", str(tiny_set.recipe), "--set", "dataset.NUM_CLASSES", "9"]) == 3
+    shown = capsys.readouterr().out
+    for text in (
+        "missing images: 1", "unreadable images: 1", "than their annotations say: 1",
+        "entries of the annotations: 1", "classes that do not fit: 1", "boxes without extent: 1",
+        "5 errors, 1 warning",
+    ):  # fmt: skip
+        assert text in shown, text
+
+
+# How to spoil the set, and what is to be found: kind, number, a part of the text.
+def missing_image(tiny_set):
+    tiny_set.image(8).unlink()
+    tiny_set.image(12).unlink()
+    return "missing_file", 2, "image 8: no "
+
+
+def empty_file(tiny_set):
+    tiny_set.image(8).write_bytes(b"")
+    return "unreadable_file", 1, "image 8, "
+
+
+def cut_off_jpeg(tiny_set):
+    content = tiny_set.image(9).read_bytes()
+    tiny_set.image(9).write_bytes(content[: len(content) * 2 // 3])
+    return "unreadable_file", 1, "cut off"
+
+
+def no_image(tiny_set):
+    tiny_set.image(9).write_text("<html>not found</html>")
+    return "unreadable_file", 1, "cannot be decoded"
+
+
+def other_size(tiny_set):
+    tiny_set.content["images"][2]["height"] = 241
+    return "size_mismatch", 1, "320x240 px, annotated 320x241"
+
+
+def exchanged_sides(tiny_set):
+    tiny_set.content["images"][0] |= {"width": 150, "height": 200}
+    return "size_mismatch", 1, "EXIF"
+
+
+def image_without_width(tiny_set):
+    del tiny_set.content["images"][3]["width"]
+    return "broken_entry", 1, "image 12: it has no 'width'"
+
+
+def image_is_a_number(tiny_set):
+    tiny_set.content["images"].append(5)
+    return "broken_entry", 1, "image number 5 (no id)"
+
+
+def category_without_name(tiny_set):
+    tiny_set.content["categories"].append({"id": 3, "name": None})
+    return "broken_entry", 1, "category 3: its name is None"
+
+
+def box_with_three_numbers(tiny_set):
+    tiny_set.add(7, [1, 2, 3])
+    return "broken_entry", 1, "annotation 106: its bbox has 3 numbers"
+
+
+def box_not_finite(tiny_set):
+    tiny_set.add(7, [1, 2, float("nan"), 4])
+    return "broken_entry", 1, "not finite"
+
+
+def unknown_category(tiny_set):
+    tiny_set.add(7, [1, 2, 3, 4], category=77)
+    tiny_set.add(7, [1, 2, 3, 4], category=[1])
+    return "broken_entry", 2, "category_id 77 is not in the categories"
+
+
+def duplicate_image_id(tiny_set):
+    tiny_set.content["images"].append(tiny_set.content["images"][0] | {"file_name": "x.jpg"})
+    return "duplicate_id", 1, "image 7 (x.jpg): the id is used before"
+
+
+def duplicate_category_id(tiny_set):
+    tiny_set.content["categories"].append({"id": 5, "name": "dragon"})
+    return "duplicate_id", 1, "category 5 (dragon)"
+
+
+def duplicate_category_name(tiny_set):
+    tiny_set.content["categories"].append({"id": 6, "name": "kite"})
+    return "duplicate_name", 1, "the name 'kite' is used before"
+
+
+def duplicate_file(tiny_set):
+    tiny_set.content["images"].append(tiny_set.content["images"][0] | {"id": 70})
+    return "duplicate_name", 1, "image 70: the file bild 7.jpg is that of image 7"
+
+
+def no_objects_at_all(tiny_set):
+    tiny_set.content["annotations"] = []
+    return "annotations", 1, "no object to train on"
+
+
+def no_image_at_all(tiny_set):
+    tiny_set.content["images"] = []
+    return "annotations", 1, "it lists no usable image"
+
+
+def duplicate_annotation_id(tiny_set):
+    tiny_set.add(7, [1, 1, 20, 20])["id"] = 100
+    return "duplicate_annotation", 1, "annotation 100"
+
+
+def orphan(tiny_set):
+    tiny_set.add(4711, [1, 2, 30, 40])
+    return "orphan", 1, "image_id 4711 is not listed"
+
+
+def box_without_extent(tiny_set):
+    tiny_set.add(7, [5, 5, 0, 10])
+    tiny_set.add(7, [5, 5, 10, -1])
+    tiny_set.add(7, [5, 5, 10, 10], area=0)
+    return "box_degenerate", 3, "x 5 to 5, y 5 to 15 in 200x150 px"
+
+
+def box_outside(tiny_set):
+    tiny_set.add(7, [200, 5, 10, 10])
+    tiny_set.add(7, [5, -20, 10, 20])
+    return "box_outside", 2, "x 200 to 210"
+
+
+def box_beyond_the_border(tiny_set):
+    tiny_set.add(7, [190, 5, 12, 10])
+    tiny_set.add(7, [-1.5, 5, 12, 10])
+    tiny_set.add(7, [190, 5, 10.9, 10])  # less than a px: as in COCO itself
+    return "box_cut", 2, "x 190 to 202, y 5 to 15 in 200x150 px"
+
+
+def class_without_objects(tiny_set):
+    tiny_set.content["annotations"][2]["category_id"] = 5
+    tiny_set.content["annotations"][5]["category_id"] = 5
+    return "empty_class", 1, "bee"
+
+
+def box_longer_than_a_chip(tiny_set):
+    tiny_set.add(9, [5, 5, 90, 10])
+    return "untrainable", 1, "box at (5, 5), 90x10 px: longer than a chip"
+
+
+def tiny_box(tiny_set):
+    tiny_set.add(9, [105, 105, 5, 5])
+    return "untrainable", 1, "below 10 px in every chip"
+
+
+SPOILERS = [
+    missing_image, empty_file, cut_off_jpeg, no_image, other_size, exchanged_sides,
+    image_without_width, image_is_a_number, category_without_name, box_with_three_numbers,
+    box_not_finite, unknown_category, duplicate_image_id, duplicate_category_id,
+    duplicate_category_name, duplicate_file, no_objects_at_all, no_image_at_all,
+    duplicate_annotation_id, orphan, box_without_extent, box_outside, box_beyond_the_border,
+    class_without_objects, box_longer_than_a_chip, tiny_box,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
+def test_each_problem_is_found_alone(tiny_set, spoil):
+    kind, number, part = spoil(tiny_set)
+    report = checked(tiny_set)
+    # Entries that are left out may leave others behind without their owner.
+    allowed = {kind: number}
+    if spoil is no_objects_at_all:
+        allowed["empty_class"] = 3
+    assert counts(report) == allowed
+    assert any(part in text for text in texts(report, kind)), texts(report, kind)
+    is_error = KINDS[kind].severity == ERROR
+    assert main(["--cfg", str(tiny_set.recipe)]) == (3 if is_error else 0)
+
+
+def test_strict_makes_errors_of_warnings(tiny_set):
+    class_without_objects(tiny_set)
+    tiny_set.write()
+    assert main(["--cfg", str(tiny_set.recipe), "--strict"]) == 3
+
+
+def test_what_the_reader_calls_an_error_the_loader_refuses(tiny_set):
+    """The two readers must agree: no error passes training silently, and none is invented."""
+    from sniper.engine.data import training_records
+    from sniper.errors import DataError
+
+    silent = {"unreadable_file", "size_mismatch", "duplicate_name"}  # found when the image is read
+    for spoil in SPOILERS:
+        shutil.rmtree(tiny_set.root)
+        tiny_set.root.mkdir()
+        fresh = type(tiny_set)(tiny_set.root)
+        kind, _, _ = spoil(fresh)
+        fresh.write()
+        try:
+            training_records(fresh.config())
+            refused = False
+        except DataError:
+            refused = True
+        if kind not in silent:
+            assert refused == (KINDS[kind].severity == ERROR), spoil.__name__
+
+
+def test_decoding_sees_what_headers_cannot(tiny_set):
+    image = tiny_set.content["images"][2]
+    path = tiny_set.image(9).with_suffix(".png")
+    cv2.imwrite(str(path), cv2.imread(str(tiny_set.image(9))))
+    image["file_name"] = path.name
+    content = bytearray(path.read_bytes())
+    start = content.find(b"IDAT") + 8
+    content[start:-40] = bytes(len(content) - 40 - start)  # header and end stay in order
+    path.write_bytes(content)
+    assert counts(checked(tiny_set)) == {}
+    report = checked(tiny_set, decode=True, workers=2)
+    assert counts(report) == {"unreadable_file": 1}
+    assert report.decoded
+
+
+def test_png_and_other_formats(tiny_set):
+    pixels = cv2.imread(str(tiny_set.image(9)))
+    for ending in (".png", ".bmp"):
+        image = tiny_set.content["images"][2]
+        path = tiny_set.image(9).with_suffix(ending)
+        cv2.imwrite(str(path), pixels)
+        image["file_name"] = path.name
+        assert counts(checked(tiny_set)) == {}
+        path.write_bytes(path.read_bytes()[:500])
+        assert counts(checked(tiny_set)) == {"unreadable_file": 1}
+
+
+def test_class_count(tiny_set):
+    report = checked(tiny_set, "dataset.NUM_CLASSES", "3")
+    assert counts(report) == {"classes": 1}
+    assert "NUM_CLASSES is 3, the set has 3 categories + 1 = 4" in texts(report, "classes")[0]
+
+
+def test_joined_sets_must_have_the_same_classes_and_other_images(tiny_set):
+    tiny_set.write()
+    shutil.copytree(tiny_set.image(7).parent, tiny_set.image(7, "winter").parent)
+    good = dict(tiny_set.content)
+    tiny_set.write("winter")
+    assert counts(check(tiny_set.config(), "herbst+winter")) == {}
+    tiny_set.content = good | {"categories": good["categories"][::-1]}
+    tiny_set.write("winter")
+    report = check(tiny_set.config(), "herbst+winter")
+    assert counts(report) == {"classes": 1}
+    assert "in another order" in texts(report, "classes")[0]
+    tiny_set.content = good | {"categories": [*good["categories"][:2], {"id": 90, "name": "wasp"}]}
+    tiny_set.write("winter")
+    report = check(tiny_set.config(), "herbst+winter")
+    assert "has wasp; lacks bee" in texts(report, "classes")[0]
+
+
+def test_shared_images(tiny_set):
+    tiny_set.content["images"] = [
+        image | {"file_name": f"../herbst/{image['file_name']}"}
+        for image in tiny_set.content["images"]
+    ]
+    tiny_set.image(7, "winter").parent.mkdir(parents=True)
+    tiny_set.write("winter")
+    report = check(tiny_set.config(), "herbst+winter")
+    assert counts(report) == {"shared_image": 4}
+    assert "COCO_winter: " in texts(report, "shared_image")[0]
+    assert "is in COCO_herbst too" in texts(report, "shared_image")[0]
+    # Naming a set twice is no reason to read it twice.
+    assert len(check(tiny_set.config(), "herbst+herbst").sets) == 1
+
+
+def test_crowded_chips(tiny_set):
+    for x in range(0, 60, 6):
+        tiny_set.add(9, [100 + x, 100, 15, 15])
+    report = checked(tiny_set, "TRAIN.MAX_GT", "5")
+    assert set(counts(report)) == {"crowded_chip"}
+    assert "boxes in a chip at x1.5" in texts(report, "crowded_chip")[0]
+    assert counts(checked(tiny_set, "TRAIN.MAX_GT", "50")) == {}
+
+
+def write_proposals(tiny_set, ids, name="COCO_herbst"):
+    count = len(ids)
+    save_proposals(
+        tiny_set.root / "proposals" / "COCO_herbst_rpn.npz",
+        ProposalSet(
+            name,
+            np.array(ids, np.int64),
+            np.arange(count + 1, dtype=np.int64),
+            np.tile(np.array([[0, 0, 20, 20]], np.float32), (count, 1)),
+            np.ones(count, np.float32),
+        ),
+    )
+
+
+def test_proposals(tiny_set):
+    on = ("TRAIN.USE_NEG_CHIPS", "True")
+    report = checked(tiny_set, *on)
+    assert counts(report) == {"proposals": 1}
+    assert "there is no file" in texts(report, "proposals")[0]
+    write_proposals(tiny_set, [7, 8, 9, 12])
+    assert counts(checked(tiny_set, *on)) == {}
+    write_proposals(tiny_set, [7, 9, 13])
+    report = checked(tiny_set, *on)
+    assert counts(report) == {"proposals": 1}
+    assert "lacks 2 of 4 images, such as 8, 12" in texts(report, "proposals")[0]
+    write_proposals(tiny_set, [7, 8, 9, 12], name="COCO_other")
+    assert "is for the set COCO_other" in texts(checked(tiny_set, *on), "proposals")[0]
+    (tiny_set.root / "proposals" / "COCO_herbst_rpn.npz").write_bytes(b"PK")
+    assert counts(checked(tiny_set, *on)) == {"proposals": 1}
+    assert counts(checked(tiny_set)) == {}
+
+
+def test_legacy_proposals_are_checked_too(tiny_set):
+    folder = tiny_set.root / "proposals"
+    folder.mkdir()
+    (folder / "COCO_herbst_rpn.pkl").write_bytes(b"no pickle")
+    assert counts(checked(tiny_set, "TRAIN.USE_NEG_CHIPS", "True")) == {"proposals": 1}
+
+
+def test_test_set_on_demand(tiny_set):
+    assert counts(checked(tiny_set)) == {}
+    report = checked(tiny_set, with_test=True)
+    assert counts(report) == {"annotations": 1}
+    shutil.copytree(tiny_set.image(7).parent, tiny_set.image(7, "test").parent)
+    tiny_set.content["annotations"] = []
+    tiny_set.write("test")
+    tiny_set.image(8, "test").unlink()
+    report = check(tiny_set.config(), with_test=True)
+    assert counts(report) == {"missing_file": 1}
+    assert [raw.name for raw in report.sets] == ["COCO_herbst", "COCO_test"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"images": [], "categories": {}}'])
+def test_annotation_files_that_are_none(tiny_set, text, capsys):
+    tiny_set.annotations().write_text(text)
+    assert main(["--cfg", str(tiny_set.recipe)]) == 3
+    assert "annotations that cannot be read" in capsys.readouterr().out
+
+
+def test_unknown_kinds_of_sets_and_missing_sets(tiny_set, capsys):
+    assert main(["--cfg", str(tiny_set.recipe), "--image_set", "sommer"]) == 3
+    assert "instances_sommer.json" in capsys.readouterr().out
+    assert main(["--cfg", str(tiny_set.recipe), "--set", "dataset.dataset", "folder"]) == 3
+    assert main(["--cfg", "no such recipe"]) == 2
+    assert main(["--cfg", str(tiny_set.recipe), "--workers", "0"]) == 2
+
+
+def test_the_loader_has_the_last_word(tiny_set, monkeypatch):
+    from sniper.errors import DataError
+    from sniper.tools.check import training
+
+    def refuse(*args, **kwargs):
+        raise DataError("the moon is in the wrong phase", got="new moon")
+
+    monkeypatch.setattr(training, "open_dataset", refuse)
+    report = checked(tiny_set)
+    assert counts(report) == {"loader": 1}
+    assert "the moon is in the wrong phase; got: new moon" in texts(report, "loader")[0]
+
+
+def test_lines_are_limited_and_counted(tiny_set):
+    for _ in range(9):
+        tiny_set.add(7, [0, 0, 0, 1])
+    report = checked(tiny_set)
+    lines = list(text_lines(report, 4))
+    assert sum("x 0 to 0" in line for line in lines) == 4
+    assert "      ... and 5 more" in lines
+    assert any("boxes without extent: 9" in line for line in lines)
+    assert not any("x 0 to 0" in line for line in text_lines(report, 0))
+
+
+def test_findings_keep_a_bounded_number():
+    findings = Findings()
+    for number in range(3000):
+        findings.add("box_cut", "set", str(number))
+    assert findings.counts == {"box_cut": 3000}
+    assert len(findings.examples["box_cut"]) == 1000
+    assert (findings.count(ERROR), findings.count(WARNING)) == (0, 3000)
+
+
+def test_json(tiny_set, capsys):
+    tiny_set.image(8).unlink()
+    tiny_set.add(7, [0, 0, 0, 1])
+    tiny_set.write()
+    path = tiny_set.root / "out" / "report.json"
+    assert main(["--cfg", str(tiny_set.recipe), "--json", str(path)]) == 3
+    content = json.loads(path.read_text())
+    assert list(content) == [
+        "tool", "version", "config", "decoded", "errors", "warnings", "sets", "problems",
+    ]  # fmt: skip
+    assert (content["tool"], content["errors"], content["warnings"]) == ("check-data", 1, 1)
+    assert content["sets"] == [
+        {
+            "name": "COCO_herbst",
+            "annotations": str(tiny_set.annotations()),
+            "images": 4,
+            "images_without_objects": 1,
+            "objects": 6,
+            "ignored_objects": 0,
+            "classes": 3,
+        }
+    ]
+    assert [problem["kind"] for problem in content["problems"]] == [
+        "missing_file",
+        "box_degenerate",
+    ]
+    assert set(content["problems"][0]) == {
+        "kind", "severity", "title", "fix", "count", "examples",
+    }  # fmt: skip
+    capsys.readouterr()
+    assert main(["--cfg", str(tiny_set.recipe), "--json", "-"]) == 3
+    assert json.loads(capsys.readouterr().out) == content
+
+
+def test_help_and_kinds_explain_themselves(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("--decode", "--strict", "The exit code is 3", "examples:"):
+        assert text in shown
+    assert all(kind.title and kind.fix for kind in KINDS.values())
+
+
+VOC_XML = (
+    """<annotation><size><width>{w}</width><height>{h}</height></size>{objects}</annotation>"""
+)
+VOC_OBJECT = """<object><name>{name}</name><difficult>{hard}</difficult><bndbox><xmin>{x1}</xmin>
+<ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"""
+
+
+class VocSet:
+    """Three images in the layout of Pascal VOC."""
+
+    def __init__(self, tiny_set):
+        self.root = tiny_set.root / "voc" / "VOC2007"
+        self.overrides = (
+            *("dataset.dataset", "PascalVOC", "dataset.NUM_CLASSES", "21"),
+            *("dataset.dataset_path", str(self.root.parent), "dataset.image_set", "2007_train"),
+        )
+        self.names = ["000001", "000002", "000003"]
+        (self.root / "JPEGImages").mkdir(parents=True)
+        for name, image_id in zip(self.names, (7, 8, 9)):
+            shutil.copy(tiny_set.image(image_id), self.root / "JPEGImages" / f"{name}.jpg")
+        self.write_list()
+        self.write("000001", 200, 150, ("dog", 0, 11, 21, 40, 45), ("cat", 1, 1, 1, 30, 30))
+        self.write("000002", 150, 200, ("person", 0, 1, 1, 40, 45))
+        self.write("000003", 320, 240, ("bus", 0, 11, 21, 240, 215))
+
+    def write_list(self):
+        path = self.root / "ImageSets" / "Main" / "train.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(self.names) + "\n")
+
+    def write(self, name, width, height, *objects):
+        keys = ("name", "hard", "x1", "y1", "x2", "y2")
+        text = "".join(VOC_OBJECT.format(**dict(zip(keys, item))) for item in objects)
+        path = self.root / "Annotations" / f"{name}.xml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(VOC_XML.format(w=width, h=height, objects=text))
+
+
+@pytest.fixture
+def voc_set(tiny_set):
+    return VocSet(tiny_set)
+
+
+def test_voc_sets(tiny_set, voc_set):
+    report = check(tiny_set.config(*voc_set.overrides))
+    assert counts(report) == {"empty_class": 17}
+    (raw,) = report.sets
+    assert (raw.name, raw.num_objects, raw.num_ignored) == ("PASCALVOC_2007_train", 3, 1)
+
+
+def test_voc_problems_are_reported_at_once(tiny_set, voc_set):
+    voc_set.names += ["000002", "000004"]
+    voc_set.write_list()
+    voc_set.write("000001", 200, 151, ("dog", 0, 11, 21, 300, 45), ("dog", 0, 300, 1, 310, 9))
+    voc_set.write("000002", 150, 200, ("unicorn", 0, 1, 1, 40, 45))
+    (voc_set.root / "JPEGImages" / "000003.jpg").unlink()
+    report = check(tiny_set.config(*voc_set.overrides))
+    found = counts(report)
+    assert found.pop("empty_class") == 18
+    # The long box is cut at the border, where it is too long for a chip of the fine level.
+    found.pop("untrainable", None)
+    assert found == {
+        "duplicate_name": 1,
+        "missing_file": 2,
+        "broken_entry": 2,  # an unknown class, and no annotation file
+        "size_mismatch": 1,
+        "box_cut": 1,
+        "box_outside": 1,
+    }
+
+
+def test_voc_sets_without_list_or_annotations(tiny_set, voc_set):
+    shutil.rmtree(voc_set.root / "Annotations")
+    report = check(tiny_set.config(*voc_set.overrides))
+    assert counts(report)["annotations"] == 2
+    shutil.rmtree(voc_set.root / "ImageSets")
+    assert counts(check(tiny_set.config(*voc_set.overrides))) == {"annotations": 1}

@@ -37,11 +37,6 @@ class BoxLevels:
     factors: np.ndarray
     in_range: np.ndarray
 
-    @property
-    def side_at_level(self) -> np.ndarray:
-        """(N, L) float64: square root of each box's area, scaled px."""
-        return self.side[:, None] * self.factors[self.record]
-
 
 def box_levels(records: Sequence[Record], settings: ChipSettings) -> BoxLevels:
     """Compares the ground truth of `records` with a pyramid; no records give empty arrays."""

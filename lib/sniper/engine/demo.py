@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def demo(
     *,
     save_prefix: str = "SNIPER",
     output_path: Path | None = None,
-    fall_back: bool = False,
+    fall_back: Sequence[str] | None = None,
 ) -> Path:
     """Detects objects in a picture and writes a copy with boxes.
 
@@ -43,7 +44,8 @@ def demo(
         image_path: the picture.
         save_prefix: stem of the checkpoint files.
         output_path: where the drawing goes; None means `data/demo/<stem>_detections<suffix>`.
-        fall_back: use the newest model under `output/` when this configuration has no weights.
+        fall_back: when this configuration has no weights, use the newest model under `output/` with
+            its own configuration and these overrides (KEY VALUE ...); None: do not.
 
     Returns:
         Path of the drawing.
@@ -68,11 +70,13 @@ def demo(
     return path
 
 
-def _find_weights(cfg: EasyDict, save_prefix: str, fall_back: bool) -> tuple[EasyDict, Path]:
+def _find_weights(
+    cfg: EasyDict, save_prefix: str, fall_back: Sequence[str] | None
+) -> tuple[EasyDict, Path]:
     try:
         return cfg, weights_path(cfg, save_prefix)
     except DataError:
-        if not fall_back:
+        if fall_back is None:
             raise
     newest = newest_model(Path("output"), save_prefix)
     if newest is None:
@@ -82,7 +86,7 @@ def _find_weights(cfg: EasyDict, save_prefix: str, fall_back: bool) -> tuple[Eas
             fix=HOW_TO_GET_WEIGHTS,
         )
     logger.info("no weights for %s: using the newest trained model instead", cfg.name)
-    return load_config(newest.parent / "config.yml", ["gpus", cfg.gpus]), newest
+    return load_config(newest.parent / "config.yml", list(fall_back)), newest
 
 
 def newest_model(folder: Path, save_prefix: str) -> Path | None:

@@ -52,6 +52,6 @@ def _run(argv: Sequence[str] | None) -> int:
         args.im_path,
         save_prefix=args.save_prefix,
         output_path=args.out,
-        fall_back=is_default,
+        fall_back=args.overrides if is_default else None,
     )
     return 0

@@ -320,6 +320,7 @@ NEW_KEYS = {
     "TRAIN.LEGACY_MIN_SIZE": True,
     "TRAIN.clip_gradient": 0.0,
     "TRAIN.KEEP_CHECKPOINTS": 0,
+    "TRAIN.MAX_UPDATES": 0,
     "TRAIN.bbox_loss_divisor": 0.0,
 }
 

@@ -82,7 +82,12 @@ CHIP_KEYS = (
 
 OPTIMISER_KEYS = (
     Key("TRAIN.lr", Float(minimum=0), 0.0, "Base learning rate."),
-    Key("TRAIN.lr_step", Text(), "", "Comma list of epochs, fractions allowed, where lr drops."),
+    Key(
+        "TRAIN.lr_step",
+        Text(),
+        "",
+        "Comma list of epochs, fractions allowed, or of updates ('1600u') where lr drops.",
+    ),
     Key("TRAIN.lr_factor", Float(minimum=0), 0.1, "Factor of each drop."),
     Key("TRAIN.warmup", Bool(), False, "Start with a linear warm-up."),
     Key("TRAIN.warmup_lr", Float(minimum=0), 0.0, "Learning rate at which the warm-up starts."),
@@ -94,6 +99,7 @@ OPTIMISER_KEYS = (
     Key("TRAIN.scale", Float(minimum=1e-6), 1.0, "Loss scale; used with fp16 only."),
     Key("TRAIN.begin_epoch", Int(minimum=0), 0, "Epochs done before; shifts the lr steps."),
     Key("TRAIN.end_epoch", Int(minimum=0), 0, "Epochs to train."),
+    Key("TRAIN.MAX_UPDATES", Int(minimum=0), 0, "Stop after this many updates; 0: end_epoch."),
     Key("TRAIN.KEEP_CHECKPOINTS", Int(minimum=0), 0, "Newest checkpoints to keep; 0: all."),
     Key("TRAIN.BATCH_IMAGES", Int(minimum=1), 2, "Chips per device and update."),
     Key(

@@ -16,25 +16,29 @@ def step_updates(lr_step: str, samples: int, batch_size: int, begin_epoch: int =
     """Update numbers after which the rate drops.
 
     Args:
-        lr_step: comma list of epochs, fractions allowed; empty for a constant rate.
+        lr_step: comma list of epochs, fractions allowed, or of updates ("1600u"); empty for a
+            constant rate.
         samples: padded number of chips in an epoch.
         batch_size: chips per update, all devices together.
-        begin_epoch: epochs done before; steps that lie before it are left out.
+        begin_epoch: epochs done before; epochs that lie before it are left out.
 
     Raises:
         ConfigError: the list is not a strictly increasing list of numbers.
     """
+    entries = [entry.strip() for entry in str(lr_step).split(",") if entry.strip()]
+    steps = []
     try:
-        epochs = [float(entry) for entry in str(lr_step).split(",") if entry.strip()]
-    except ValueError:
+        for entry in entries:
+            if entry.endswith("u"):
+                steps.append(int(entry[:-1]))
+            elif float(entry) > begin_epoch:
+                steps.append(int((float(entry) - begin_epoch) * samples / batch_size))
+    except (ValueError, OverflowError):
         raise ConfigError(
-            "TRAIN.lr_step is not a list of epochs",
+            "TRAIN.lr_step is not a list of epochs or updates",
             got=repr(lr_step),
-            expected="e.g. '5.33' or '4,6'",
+            expected="e.g. '5.33', '4,6' or '1600u,1900u'",
         ) from None
-    steps = [
-        int((epoch - begin_epoch) * samples / batch_size) for epoch in epochs if epoch > begin_epoch
-    ]
     if any(b <= a for a, b in zip(steps, steps[1:])) or any(step < 1 for step in steps):
         raise ConfigError(
             "TRAIN.lr_step must give strictly increasing updates",

@@ -242,6 +242,9 @@ class _Run:
                 if epoch > self.state.epoch:
                     self.loader.start_epoch(epoch)
                 self._run_epoch(epoch, progress, display)
+                if progress.updates == self.cfg.TRAIN.MAX_UPDATES:
+                    logger.info("TRAIN.MAX_UPDATES %d reached", progress.updates)
+                    break
         finally:
             self.json_lines.close()
 
@@ -257,6 +260,8 @@ class _Run:
             done = batch.index + 1
             if done == FIRST_DISPLAY or done % display == 0 or done == batches:
                 self._show(epoch, done, batches, progress)
+            if progress.updates == self.cfg.TRAIN.MAX_UPDATES:
+                break
         values = self.metrics.read_epoch()
         took = format_time(time.monotonic() - started)
         logger.info("Epoch[%d] Train %s, time %s", epoch, _format(values), took)

@@ -182,5 +182,5 @@ def test_good_combination(load, overrides):
 def test_value_parsers():
     assert parse_gpus("0, 2,10") == (0, 2, 10)
     assert parse_gpus("cpu") == parse_gpus("") == ()
-    assert parse_lr_steps("5.33, 6") == (5.33, 6.0)
+    assert parse_lr_steps("5.33, 6u") == ((5.33, "epochs"), (6, "updates"))
     assert parse_lr_steps("") == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,21 @@ def find_problems(values: Values) -> list[str]:
     return [problem for check in (*checks, _nms, _heads) for problem in check(values)]
 
 
-def parse_lr_steps(text: str) -> tuple[float, ...]:
-    """`'5.33, 6'` -> (5.33, 6.0); empty text -> (); ValueError when an entry is no number."""
-    return tuple(float(entry) for entry in text.split(",") if entry.strip())
+def parse_lr_steps(text: str) -> tuple[tuple[float, str], ...]:
+    """`'5.33, 1600u'` -> ((5.33, "epochs"), (1600, "updates")); empty text -> ().
+
+    Raises:
+        ValueError: an entry is no finite number, or a number of updates is no integer.
+    """
+    steps: list[tuple[float, str]] = []
+    for entry in (entry.strip() for entry in text.split(",")):
+        if entry.endswith("u"):
+            steps.append((int(entry[:-1]), "updates"))
+        elif entry:
+            steps.append((float(entry), "epochs"))
+    if not all(math.isfinite(number) for number, _ in steps):
+        raise ValueError(text)
+    return tuple(steps)
 
 
 def parse_gpus(text: str) -> tuple[int, ...]:
@@ -112,10 +125,18 @@ def _lr_steps(values: Values) -> Iterator[str]:
     try:
         steps = parse_lr_steps(text)
     except ValueError:
-        yield f"TRAIN.lr_step: expected a comma list of epochs such as '5.33', got {text!r}"
+        yield (
+            "TRAIN.lr_step: expected a comma list of epochs such as '5.33', or of updates such as "
+            f"'1600u', got {text!r}"
+        )
         return
-    if any(late <= early for early, late in zip(steps, steps[1:])) or min(steps, default=1) <= 0:
-        yield f"TRAIN.lr_step: epochs must be positive and increase, got {text!r}"
+    for unit in ("epochs", "updates"):
+        numbers = [number for number, of in steps if of == unit]
+        if (
+            any(late <= early for early, late in zip(numbers, numbers[1:]))
+            or min(numbers, default=1) <= 0
+        ):
+            yield f"TRAIN.lr_step: {unit} must be positive and increase, got {text!r}"
 
 
 def _test_pyramid(values: Values) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import mxnet as mx
 
+from sniper.config import parse_lr_steps
 from sniper.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -25,20 +26,20 @@ def step_updates(lr_step: str, samples: int, batch_size: int, begin_epoch: int =
     Raises:
         ConfigError: the list is not a strictly increasing list of numbers.
     """
-    entries = [entry.strip() for entry in str(lr_step).split(",") if entry.strip()]
-    steps = []
     try:
-        for entry in entries:
-            if entry.endswith("u"):
-                steps.append(int(entry[:-1]))
-            elif float(entry) > begin_epoch:
-                steps.append(int((float(entry) - begin_epoch) * samples / batch_size))
-    except (ValueError, OverflowError):
+        entries = parse_lr_steps(str(lr_step))
+    except ValueError:
         raise ConfigError(
             "TRAIN.lr_step is not a list of epochs or updates",
             got=repr(lr_step),
             expected="e.g. '5.33', '4,6' or '1600u,1900u'",
         ) from None
+    steps = []
+    for number, unit in entries:
+        if unit == "updates":
+            steps.append(int(number))
+        elif number > begin_epoch:
+            steps.append(int((number - begin_epoch) * samples / batch_size))
     if any(b <= a for a, b in zip(steps, steps[1:])) or any(step < 1 for step in steps):
         raise ConfigError(
             "TRAIN.lr_step must give strictly increasing updates",

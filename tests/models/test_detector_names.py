@@ -1,8 +1,6 @@
-"""Names, shapes, order and attributes of the networks against those of 2018 (golden facts)."""
+"""Graphs of the networks: what their options change, and what is refused."""
 
-import gzip
 import json
-import math
 
 import pytest
 
@@ -12,34 +10,21 @@ from sniper.models.detector import (
     DetectorSpec,
     ProposalSettings,
     build_detector,
+    build_mask_head,
     data_names,
     inference_input_shapes,
     label_names,
+    short_output_names,
     train_input_shapes,
 )
-from sniper.models.weights import fixed_names
+from sniper.models.networks import NETWORKS
 
 RESNET_SCALES = (2, 4, 7, 10, 13, 16, 24)
 MOBILE_SCALES = (1, 2, 4, 8, 12)
-NETWORKS = ("resnet_mx_101_e2e", "resnet_mx_50_e2e", "mobilenetv2_e2e")
-VARIANTS = [
-    f"{network}/{variant}"
-    for network in NETWORKS
-    for variant in ("train", "test", "train_rpn", "test_rpn")
-    if not (network == "mobilenetv2_e2e" and variant.endswith("rpn"))
-]
-# The extension interface cannot name an operator's second output like 2018 did.
-RENAMED = {"rois_score": "rois_score_output"}
-# Attributes that MXNet fills in when they are absent.
-DEFAULTS = {
-    "Convolution": {"pad": "(0, 0)", "stride": "(1, 1)", "dilate": "(1, 1)", "num_group": "1"},
-    "SoftmaxOutput": {"normalization": "null"},
-    "Concat": {"dim": "1"},
-}
 
 
 def make_spec(symbol, **values):
-    mobile = symbol == "mobilenetv2_e2e"
+    mobile = symbol.startswith("mobilenetv2")
     base = {
         "num_classes": 81,
         "anchor_scales": MOBILE_SCALES if mobile else RESNET_SCALES,
@@ -50,125 +35,69 @@ def make_spec(symbol, **values):
     return DetectorSpec(symbol=symbol, **{**base, **values})
 
 
-def build(key, **values):
-    network, variant = key.split("/")
-    train, rpn_only = variant.startswith("train"), variant.endswith("rpn")
-    spec = make_spec(network, **values)
-    symbol = build_detector(spec, train=train, rpn_only=rpn_only)
-    if train:
-        return symbol, train_input_shapes(spec, 512, 100, rpn_only)
-    return symbol, inference_input_shapes(2, 512, 512, rpn_only)
-
-
-@pytest.fixture(scope="module")
-def facts(golden):
-    with gzip.open(golden / "networks_2018.json.gz", "rt", encoding="utf-8") as file:
-        return json.load(file)
-
-
-@pytest.mark.parametrize("key", VARIANTS)
-def test_arguments_aux_and_outputs_are_those_of_2018(key, facts):
-    symbol, inputs = build(key)
-    arg, out, aux = symbol.infer_shape(**inputs)
-
-    def listed(names, shapes):
-        return [[RENAMED.get(name, name), list(shape)] for name, shape in zip(names, shapes)]
-
-    assert listed(symbol.list_arguments(), arg) == facts[key]["arguments"]
-    assert listed(symbol.list_auxiliary_states(), aux) == facts[key]["aux"]
-    expected = [[RENAMED.get(name, name), shape] for name, shape in facts[key]["outputs"]]
-    assert listed(symbol.list_outputs(), out) == expected
-
-
-@pytest.mark.parametrize("key", VARIANTS)
-def test_learning_rate_multipliers_and_fixed_names(key, facts):
-    symbol, _ = build(key)
-    attributes = symbol.attr_dict()
-    found = {
-        name: attributes[name]["__lr_mult__"]
-        for name in symbol.list_arguments()
-        if "__lr_mult__" in attributes.get(name, {})
-    }
-    assert found == facts[key]["lr_mult"]
-    assert fixed_names(symbol, facts[key]["fixed_patterns"]) == facts[key]["fixed"]
-
-
-@pytest.mark.parametrize("key", VARIANTS)
-def test_half_precision_tensors_only_when_asked(key, facts):
-    for fp16, expected in ((True, facts[key]["fp16"]), (False, [])):
-        symbol, inputs = build(key, fp16=fp16)
-        types, _, aux_types = symbol.infer_type(**dict.fromkeys(inputs, "float32"))
-        half = [n for n, t in zip(symbol.list_arguments(), types) if t.__name__ == "float16"]
-        assert half == expected
-        assert all(kind.__name__ == "float32" for kind in aux_types)
-        assert ('"op": "Cast"' in symbol.tojson()) == fp16
-
-
-@pytest.mark.parametrize("key", VARIANTS)
-def test_layers_and_attributes_are_those_of_2018(key, facts):
-    expected = facts[key]["nodes"]
-    kinds = {kind for kind, _, _ in expected}
-    symbol, _ = build(key, fp16=True, loss_scale=100.0)
-    nodes = [n for n in json.loads(symbol.tojson())["nodes"] if n["op"] in kinds]
-
-    def normal(kind, name, attrs):
-        values = {**DEFAULTS.get(kind, {}), **attrs}
-        values = {k: v for k, v in values.items() if not k.startswith("__")}
-        return kind, name, values
-
-    found = [
-        normal(n["op"], "" if n["op"] == "Pooling" else n["name"], n.get("attrs", {}))
-        for n in nodes
-    ]
-    wanted = [normal(*node) for node in expected]
-    # Two orders of the same graph: the wiring is checked by the argument order above.
-    assert sorted(map(str, map(_sorted_attrs, found))) == sorted(
-        map(str, map(_sorted_attrs, wanted))
-    )
-
-
-def _sorted_attrs(node):
-    kind, name, attrs = node
-    return kind, name, sorted((key, _number(value)) for key, value in attrs.items())
-
-
-def _number(text):
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def test_parameter_counts_are_those_of_2018():
-    def millions(key):
-        symbol, inputs = build(key)
-        shapes, _, _ = symbol.infer_shape(**inputs)
-        names = zip(symbol.list_arguments(), shapes)
-        return sum(math.prod(shape) for name, shape in names if name not in inputs) / 1e6
-
-    assert millions("resnet_mx_101_e2e/train") == pytest.approx(73.70, abs=0.01)
-    assert millions("resnet_mx_50_e2e/train") == pytest.approx(54.71, abs=0.01)
-    assert millions("mobilenetv2_e2e/train") == pytest.approx(13.48, abs=0.01)
-
-
-@pytest.mark.parametrize("symbol", [*NETWORKS, "resnet_mx_18_e2e"])
+@pytest.mark.parametrize("symbol", NETWORKS)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("rpn_only", [True, False])
 def test_inputs_of_the_graph_are_the_declared_ones(symbol, train, rpn_only):
-    spec = make_spec(symbol)
+    spec = make_spec(symbol, auto_focus=True, with_masks=symbol.endswith("_mask"))
     graph = build_detector(spec, train=train, rpn_only=rpn_only)
-    declared = data_names(train, rpn_only) + (label_names(rpn_only) if train else [])
+    declared = data_names(spec, train=train, rpn_only=rpn_only)
+    declared += label_names(spec, rpn_only=rpn_only) if train else []
     found = [n for n in graph.list_arguments() if not n.endswith(("bias", "gamma", "beta"))]
     found = [n for n in found if n == "bbox_weight" or not n.endswith("_weight")]
     assert sorted(found) == sorted(declared)
 
 
-def test_outputs_of_mobilenet_without_roi_head():
-    spec = make_spec("mobilenetv2_e2e")
-    train = build_detector(spec, train=True, rpn_only=True)
-    assert train.list_outputs() == ["rpn_cls_prob_output", "rpn_bbox_loss_output"]
-    test = build_detector(spec, train=False, rpn_only=True)
-    assert test.list_outputs() == ["rois_output", "rois_score_output", "im_ids"]
+def test_outputs_of_every_network_are_in_the_order_of_2018():
+    for symbol, traits in NETWORKS.items():
+        spec = make_spec(symbol, auto_focus=True, with_masks=traits.heads.masks)
+        train = build_detector(spec, train=True)
+        assert short_output_names(train.list_outputs()) == [
+            "rpn_cls_prob",
+            "rpn_bbox_loss",
+            "cls_scale_prob",
+            "cls_prob_reshape",
+            "bbox_loss_reshape",
+            "roi_label",
+            *(["mask_cls_prob", "mask_targets"] if traits.heads.masks else []),
+        ]
+        train = build_detector(spec, train=True, rpn_only=True)
+        assert train.list_outputs() == ["rpn_cls_prob_output", "rpn_bbox_loss_output"]
+        test = build_detector(spec, train=False, roi_map=True)
+        assert short_output_names(test.list_outputs()) == [
+            "rois",
+            "cls_prob_reshape",
+            "bbox_pred_reshape",
+            "im_ids",
+            "scale_prob",
+            "im_info",
+            "chip_ids",
+            "conv_new_1_relu",
+        ]
+        assert test.list_outputs()[-1] == "conv_new_1_relu_output"
+        test = build_detector(spec, train=False, rpn_only=True)
+        assert test.list_outputs() == ["rois_output", "rois_score_output", "im_ids"]
+
+
+def test_mask_network_without_masks_trains_like_the_others():
+    graph = build_detector(make_spec("resnet_mx_50_e2e_mask"), train=True)
+    plain = build_detector(make_spec("resnet_mx_50_e2e"), train=True)
+    assert graph.list_outputs() == plain.list_outputs()
+    assert sorted(graph.list_arguments()) == sorted(plain.list_arguments())
+    assert "gt_masks" not in graph.list_arguments()
+
+
+def test_roi_map_is_an_output_of_whole_test_graphs_only():
+    spec = make_spec("resnet_mx_18_e2e_mask")
+    for values in ({"train": True}, {"train": False, "rpn_only": True}):
+        with pytest.raises(ConfigError, match="RoI map"):
+            build_detector(spec, **values, roi_map=True)
+
+
+def test_mask_head_needs_a_network_with_trained_masks():
+    for symbol in ("resnet_mx_18_e2e", "resnet_mx_18_e2e_mask"):
+        with pytest.raises(ConfigError, match="WITH_MASK"):
+            build_mask_head(make_spec(symbol))
 
 
 def test_mobilenet_at_stride_16_has_the_same_weights():
@@ -176,7 +105,7 @@ def test_mobilenet_at_stride_16_has_the_same_weights():
     for stride in (32, 16):
         spec = make_spec("mobilenetv2_e2e", feature_stride=stride)
         symbol = build_detector(spec, train=False)
-        inputs = inference_input_shapes(1, 256, 256)
+        inputs = inference_input_shapes(spec, 1, 256, 256)
         arg, out, _ = symbol.infer_shape(**inputs)
         shapes.append(dict(zip(symbol.list_arguments(), arg)))
         rois = dict(zip(symbol.list_outputs(), out))["rois_output"]
@@ -202,8 +131,9 @@ def test_dilation_is_an_option_at_stride_16_only():
 @pytest.mark.parametrize("symbol", ["mobilenetv2_e2e", "resnet_mx_18_e2e"])
 def test_rpn_channels_can_be_chosen(symbol):
     for asked, expected in ((0, 256), (48, 48)):
-        network = build_detector(make_spec(symbol, rpn_channels=asked), train=False)
-        shapes, _, _ = network.infer_shape(**inference_input_shapes(1, 64, 64))
+        spec = make_spec(symbol, rpn_channels=asked)
+        network = build_detector(spec, train=False)
+        shapes, _, _ = network.infer_shape(**inference_input_shapes(spec, 1, 64, 64))
         names = dict(zip(network.list_arguments(), shapes))
         assert names["rpn_conv_3x3_weight"][0] == expected
 
@@ -225,6 +155,19 @@ def test_gradient_scales_follow_batch_and_loss_scale():
     )
     for symbol in ("resnet_mx_18_e2e", "mobilenetv2_e2e"):
         assert gradient_scales(symbol, **values, bbox_loss_divisor=20)[3] == pytest.approx(0.2)
+        spec = make_spec(f"{symbol}_mask", auto_focus=True, with_masks=True, **values)
+        attributes = build_detector(spec, train=True).attr_dict()
+        for name in ("cls_scale_prob", "mask_cls_prob"):
+            assert float(attributes[name]["grad_scale"]) == 4
+
+
+def test_sizes_of_masks_reach_the_operators():
+    values = {"with_masks": True, "max_masks": 7, "mask_size": 10}
+    graph = build_detector(make_spec("resnet_mx_18_e2e_mask", **values), train=True)
+    attributes = graph.attr_dict()
+    assert attributes["multi_proposal_target_mask"]["max_masks"] == "7"
+    assert attributes["mask_rcnn_target"]["mask_size"] == "10"
+    assert attributes["mask_deformable_roi_pool"]["pooled_size"] == "5"
 
 
 def test_anchors_and_proposal_settings_reach_the_operators():
@@ -262,6 +205,17 @@ def test_small_resnet_has_trainable_norms_and_no_deformable_layer():
     assert "stage4_unit2_conv2_weight" in arguments
 
 
+@pytest.mark.parametrize("symbol", NETWORKS)
+def test_every_network_can_be_narrow(symbol):
+    spec = make_spec(symbol, width=0.1, with_masks=symbol.endswith("_mask"), roi_channels=16)
+    graph = build_detector(spec, train=True)
+    arguments, _, _ = graph.infer_shape(**train_input_shapes(spec, 64))
+    shapes = dict(zip(graph.list_arguments(), arguments))
+    last = next(s for n, s in shapes.items() if n == "conv_new_1_weight")
+    assert last[1] < 400
+    assert all(max(s) <= 512 for n, s in shapes.items() if n.endswith("gamma"))
+
+
 def test_width_scales_channels_to_whole_blocks():
     spec = make_spec("resnet_mx_18_e2e", width=0.5, roi_channels=64, fc_channels=128)
     graph = build_detector(spec, train=True)
@@ -290,11 +244,14 @@ def test_width_scales_channels_to_whole_blocks():
 @pytest.mark.parametrize(
     ("symbol", "values", "word"),
     [
-        ("resnet_mx_101_e2e_mask", {}, "resnet_mx_50_e2e"),
+        ("resnext_mx_101_e2e", {}, "resnet_mx_50_e2e"),
         ("resnet_mx_50_e2e", {"feature_stride": 32}, "RPN_FEAT_STRIDE"),
         ("mobilenetv2_e2e", {"feature_stride": 8}, "RPN_FEAT_STRIDE"),
         ("resnet_mx_50_e2e", {"padding": "tf_same"}, "PADDING"),
-        ("resnet_mx_50_e2e", {"width": 0.5}, "WIDTH"),
+        ("resnet_mx_50_e2e", {"with_masks": True}, "WITH_MASK"),
+        ("resnet_mx_50_e2e_mask", {"mask_size": 15}, "mask_size"),
+        ("resnet_mx_50_e2e", {"max_gt": 0}, "MAX_GT"),
+        ("resnet_mx_50_e2e", {"mask_row_length": 5}, "MAX_POLYGON_LEN"),
         ("resnet_mx_18_e2e", {"activation": "relu"}, "ACTIVATION"),
         ("resnet_mx_18_e2e", {"width": 0}, "WIDTH"),
         ("resnet_mx_18_e2e", {"width": float("nan")}, "WIDTH"),

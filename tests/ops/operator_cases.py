@@ -174,10 +174,17 @@ def deformable_psroi_pooling(sizes, rng):
     return Call(ops.deformable_psroi_pooling, arrays, attributes, [shape])
 
 
+def relu6(sizes, rng):
+    shape = tuple(sizes[side] for side in ("images", "masks", "height", "width"))
+    arrays = float_arrays(data=rng.uniform(-4, 10, shape))
+    data = arrays["data"]
+    return Call(ops.relu6, arrays, {}, [shape], lambda: (np.clip(data, 0, 6),))
+
+
 CASES = {
     case.__name__: case
     for case in (
         multi_proposal, multi_proposal_target, multi_proposal_target_mask, mask_rcnn_target,
-        chip_generator, multi_scale_nms, deformable_psroi_pooling,
+        chip_generator, multi_scale_nms, deformable_psroi_pooling, relu6,
     )
 }  # fmt: skip

@@ -13,19 +13,31 @@ import numpy as np
 from sniper.errors import ConfigError, DataError
 
 HEAD_STD = 0.01
-HEAD_LAYERS = (
+# Behind these come others: from scratch N(0, 0.01) here shrinks the gradient of everything below.
+HIDDEN_HEAD_LAYERS = (
     "rpn_conv_3x3",
-    "rpn_cls_score",
-    "rpn_bbox_pred",
     "conv_new_1",
-    "offset",
+    "conv_new_2",
+    "conv_new_3",
     "fc_new_1",
     "fc_new_2",
+    "mask_conv_3x3_1",
+    "mask_conv_3x3_2",
+    "mask_conv_3x3_3",
+    "mask_conv_3x3_4",
+    "mask_deconv",
+)
+HEAD_LAYERS = (
+    *HIDDEN_HEAD_LAYERS,
+    "rpn_cls_score",
+    "rpn_bbox_pred",
+    "conv_new_out",
+    "offset",
     "cls_score",
     "bbox_pred",
+    "mask_out",
 )
-# Behind these come others: from scratch N(0, 0.01) here shrinks the gradient of everything below.
-HIDDEN_HEAD_LAYERS = ("rpn_conv_3x3", "conv_new_1", "fc_new_1", "fc_new_2")
+DECONVOLUTION = "mask_deconv"
 # The last scale of a residual branch. At 0 the block begins as the identity, so that a deep network
 # learns like a shallow one at first (Goyal et al., 2017, section 5.1).
 RESIDUAL_SCALE = re.compile(r"seq-\d+-block[1-9]\d*-linear-batchnorm_gamma")
@@ -90,7 +102,7 @@ def initialise(
         pretrained: arguments and auxiliary states to load, or None.
         seed: of the random streams.
         allow_missing: initialise backbone tensors that the file lacks instead of failing.
-        reset_heads: never load RPN and RoI layers (2018 always overwrote them).
+        reset_heads: never load the layers of heads (2018 always overwrote them).
         init: "legacy" (2018), or "scratch": the heads' hidden layers start like the backbone, and
             the residual blocks of MobileNetV2 as identities.
 
@@ -155,7 +167,7 @@ class _Loader:
 
 
 def is_head(name: str) -> bool:
-    """True for tensors that no backbone file has: RPN, RoI head and deformable offsets."""
+    """True for tensors that no backbone file has: those of all heads, and deformable offsets."""
     layer = name.rpartition("_")[0]
     return layer in HEAD_LAYERS or layer.endswith(OFFSET_SUFFIX)
 
@@ -177,9 +189,16 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int, init: str = "leg
     if layer.endswith("offset"):
         return np.zeros(shape, np.float32)
     small = layer in HEAD_LAYERS and not (init == "scratch" and layer in HIDDEN_HEAD_LAYERS)
-    std = HEAD_STD if small else np.sqrt(2.0 / np.prod(shape[1:]))
+    std = HEAD_STD if small else np.sqrt(2.0 / _fan_in(layer, shape))
     generator = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
     return (std * generator.standard_normal(shape)).astype(np.float32)
+
+
+def _fan_in(layer: str, shape: tuple[int, ...]) -> int:
+    """Numbers of the layer's input that one number of its output is made of."""
+    if layer == DECONVOLUTION:  # kernel = stride: one pixel makes each pixel; inputs come first
+        return shape[0]
+    return int(np.prod(shape[1:]))
 
 
 def _shapes(

@@ -6,22 +6,27 @@ from sniper.errors import ConfigError
 from sniper.models.spec import DetectorSpec
 
 
-def data_names(train: bool, rpn_only: bool = False) -> list[str]:
-    """Names of the inputs, in the order of the 2018 iterators."""
+def data_names(spec: DetectorSpec, *, train: bool, rpn_only: bool = False) -> list[str]:
+    """Names of the inputs, in the order of the 2018 iterators (the same for every network)."""
     if train:
         return ["data"] if rpn_only else ["data", "valid_ranges", "im_info"]
     names = ["data", "im_info", "im_ids"]
     return names if rpn_only else [*names, "chip_ids"]
 
 
-def label_names(rpn_only: bool = False) -> list[str]:
+def label_names(spec: DetectorSpec, *, rpn_only: bool = False) -> list[str]:
     """Names of the labels in training, in the order of the 2018 iterators."""
     names = ["label", "bbox_target", "bbox_weight"]
-    return names if rpn_only else [*names, "gt_boxes"]
+    if rpn_only:
+        return names
+    names.append("gt_boxes")
+    names += ["scale_label"] if spec.auto_focus else []
+    names += ["gt_masks"] if spec.with_masks else []
+    return names
 
 
 def train_input_shapes(
-    spec: DetectorSpec, chip_size: int, max_gt: int = 100, rpn_only: bool = False
+    spec: DetectorSpec, chip_size: int, *, rpn_only: bool = False
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of all data and labels of one device.
 
@@ -44,14 +49,17 @@ def train_input_shapes(
         "label": (images, anchors * side * side),
         "bbox_target": (images, 4 * anchors, side, side),
         "bbox_weight": (images, 4 * anchors, side, side),
-        "gt_boxes": (images, max_gt, 5),
+        "gt_boxes": (images, spec.max_gt, 5),
+        "scale_label": (images, side * side),
+        "gt_masks": (images, spec.max_gt, spec.mask_row_length),
     }
-    names = data_names(True, rpn_only) + label_names(rpn_only)
+    names = data_names(spec, train=True, rpn_only=rpn_only)
+    names += label_names(spec, rpn_only=rpn_only)
     return {name: shapes[name] for name in names}
 
 
 def inference_input_shapes(
-    batch_images: int, height: int, width: int, rpn_only: bool = False
+    spec: DetectorSpec, batch_images: int, height: int, width: int, *, rpn_only: bool = False
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of all inputs of one device at test time."""
     shapes = {
@@ -60,4 +68,4 @@ def inference_input_shapes(
         "im_ids": (batch_images,),
         "chip_ids": (batch_images,),
     }
-    return {name: shapes[name] for name in data_names(False, rpn_only)}
+    return {name: shapes[name] for name in data_names(spec, train=False, rpn_only=rpn_only)}

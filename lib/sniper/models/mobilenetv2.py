@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import mxnet as mx
 
 from sniper.models.blocks import NormSettings, batch_norm, cast, scale_channels
+from sniper.ops.relu6 import relu6
 
 FEATURE_STRIDES = (32, 16)
 EPSILON = 1e-5
@@ -51,7 +52,8 @@ class MobileNetOptions:
         stride: px per cell of the feature map, 32 or 16.
         dilate: at stride 16, dilate the blocks behind the removed stride.
         fp16: everything after the first convolution block is float16.
-        train: the graph will be trained; False lets the inference graph fuse better.
+        train: the graph will be trained; False lets the inference graph fuse better, and gives a
+            symbol that stock MXNet loads.
     """
 
     norm: NormSettings
@@ -156,7 +158,7 @@ def _conv_block(
         body = _cut_first(body, name)
     body = batch_norm(body, f"{name}-batchnorm", options.norm, eps=EPSILON)
     if activate:
-        body = _activation(body, name, options.activation)
+        body = _activation(body, name, options)
     return _cut_first(body, name) if same and cut_late else body
 
 
@@ -167,7 +169,13 @@ def _cut_first(data: mx.sym.Symbol, name: str) -> mx.sym.Symbol:
     )
 
 
-def _activation(data: mx.sym.Symbol, name: str, kind: str) -> mx.sym.Symbol:
-    if kind == "relu6":
-        return mx.sym.clip(data, a_min=0, a_max=6, name=f"{name}-relu6")
-    return mx.sym.Activation(data, act_type="relu", name=f"{name}-relu")
+def _activation(data: mx.sym.Symbol, name: str, options: MobileNetOptions) -> mx.sym.Symbol:
+    """ReLU6 is `clip` wherever that can be: symbols that stock MXNet loads, and fused inference.
+
+    In training on a CPU `clip` would be half of the step or more, so there it is our operator.
+    """
+    if options.activation != "relu6":
+        return mx.sym.Activation(data, act_type="relu", name=f"{name}-relu")
+    if options.train and not options.fp16:
+        return relu6(data, name=f"{name}-relu6")
+    return mx.sym.clip(data, a_min=0, a_max=6, name=f"{name}-relu6")

@@ -1,7 +1,7 @@
 """Pre-activation ResNets: 101 and 50 of 2018, and a small one that trains from scratch on a CPU.
 
-The feature map is the concatenation of the raw sums of stage 3 and stage 4, both at stride 16:
-there is no batch norm or ReLU after a stage. Names and attributes are those of 2018.
+The feature maps are the raw sums of stage 3, alone and concatenated with those of stage 4, both at
+stride 16: there is no batch norm or ReLU after a stage. Names and attributes are those of 2018.
 """
 
 from __future__ import annotations
@@ -18,6 +18,14 @@ WORKSPACE_MB = 512
 DEFORMABLE_GROUPS = 4
 OFFSET_CHANNELS = 2 * 9 * DEFORMABLE_GROUPS
 STAGE_STRIDES = (1, 2, 2, 1)
+
+
+@dataclass(frozen=True)
+class ResNetFeatures:
+    """Feature maps of a ResNet, float32 at stride 16: stage 3 alone, and with stage 4 behind it."""
+
+    stage3: mx.sym.Symbol
+    both: mx.sym.Symbol
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,8 @@ def resnet_features(
     *,
     width: float = 1.0,
     fp16: bool = False,
-) -> mx.sym.Symbol:
-    """Feature map of an image batch.
+) -> ResNetFeatures:
+    """Feature maps of an image batch; a graph that uses only `stage3` has no stage 4.
 
     Args:
         data: (N, 3, H, W) float32, RGB minus the pixel means.
@@ -65,7 +73,7 @@ def resnet_features(
         fp16: from `conv0`'s output to the concatenation everything is float16.
 
     Returns:
-        (N, stage 3 + stage 4 channels, ~H/16, ~W/16) float32.
+        (N, channels, ~H/16, ~W/16) float32; the channels of stage 3, and of both stages.
     """
     body = _stem(data, arch, norm, scale_channels(arch.stem_channels, width), fp16)
     taps = []
@@ -73,8 +81,11 @@ def resnet_features(
         channels = scale_channels(arch.stage_channels[stage], width)
         body = _stage(body, stage, channels, arch, norm)
         taps.append(body)
-    features = mx.sym.Concat(taps[2], taps[3], name="cat4")
-    return cast(features, "float32", enabled=fp16, name="relu1")
+    both = mx.sym.Concat(taps[2], taps[3], name="cat4")
+    return ResNetFeatures(
+        stage3=cast(taps[2], "float32", enabled=fp16, name="conv_feat"),
+        both=cast(both, "float32", enabled=fp16, name="relu1"),
+    )
 
 
 def _stem(

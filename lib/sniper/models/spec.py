@@ -5,36 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sniper.errors import ConfigError
-from sniper.models import mobilenetv2, resnet
+from sniper.models.networks import NETWORKS, NetworkTraits
 
-
-@dataclass(frozen=True)
-class NetworkTraits:
-    """What distinguishes one network from the others, apart from its backbone.
-
-    Args:
-        strides: px per feature cell that the network can be built with.
-        rpn_channels: channels of `rpn_conv_3x3`.
-        fc_channels: width of the RoI head's layers.
-        mobile: the MobileNetV2 family, with its own loss normalisation, padding and activation.
-        scalable: takes a width multiplier.
-    """
-
-    strides: tuple[int, ...]
-    rpn_channels: int
-    fc_channels: int
-    mobile: bool = False
-    scalable: bool = False
-
-
-NETWORKS = {
-    "resnet_mx_101_e2e": NetworkTraits((resnet.FEATURE_STRIDE,), 512, 1024),
-    "resnet_mx_50_e2e": NetworkTraits((resnet.FEATURE_STRIDE,), 512, 1024),
-    "resnet_mx_18_e2e": NetworkTraits((resnet.FEATURE_STRIDE,), 256, 1024, scalable=True),
-    "mobilenetv2_e2e": NetworkTraits(
-        mobilenetv2.FEATURE_STRIDES, 256, 512, mobile=True, scalable=True
-    ),
-}
+SHORTEST_MASK_ROW = 8
 
 
 @dataclass(frozen=True)
@@ -71,17 +44,23 @@ class DetectorSpec:
         bn_momentum: of the running averages.
         bn_mode: "batch", or "frozen": every batch norm uses its stored statistics.
         padding: "symmetric" or "tf_same" (MobileNetV2 only).
-        width: channel multiplier (MobileNetV2 and ResNet-18 only).
+        width: channel multiplier of the backbone.
         activation: "relu6" or "relu" (MobileNetV2 only).
         dilate: at stride 16 the blocks behind the removed stride are dilated (MobileNetV2 only).
         rpn_channels: channels of the RPN's 3x3 layer; 0 is the network's own.
-        roi_channels: channels of the RoI feature map.
+        roi_channels: channels of the RoI feature map, and of the mask and FocusPixel layers.
         fc_channels: width of the RoI head's layers; 0 is the network's own.
         proposal: settings of the proposal operator.
         legacy_gt_centre: ground-truth centres are half a pixel off, as in 2018.
         legacy_areas: areas without +1 beside intersections with it, as in 2018.
         legacy_min_size: thin proposals survive, as in 2018.
         bbox_loss_divisor: the RoI box loss is divided by it; 0 is the 2018 constant.
+        auto_focus: with the FocusPixel branch of AutoFocus.
+        with_masks: the mask head is trained (a `*_mask` network only).
+        max_masks: rois per image that the mask head trains on.
+        mask_size: pixels per side of a predicted mask; even.
+        max_gt: rows of `gt_boxes` and `gt_masks`.
+        mask_row_length: numbers of a row of `gt_masks`.
 
     Raises:
         ConfigError: a value does not fit the network.
@@ -110,6 +89,12 @@ class DetectorSpec:
     legacy_areas: bool = True
     legacy_min_size: bool = True
     bbox_loss_divisor: float = 0.0
+    auto_focus: bool = False
+    with_masks: bool = False
+    max_masks: int = 50
+    mask_size: int = 28
+    max_gt: int = 100
+    mask_row_length: int = 500
 
     def __post_init__(self) -> None:
         if self.symbol not in NETWORKS:
@@ -119,25 +104,39 @@ class DetectorSpec:
                 got=self.symbol,
                 expected=", ".join(sorted(NETWORKS)),
             )
-        traits = self.traits
-        _check("network.RPN_FEAT_STRIDE", self.feature_stride, traits.strides)
+        backbone = self.traits.backbone
+        _check("network.RPN_FEAT_STRIDE", self.feature_stride, backbone.strides)
         _check("network.BN_MODE", self.bn_mode, ("batch", "frozen"))
-        mobile = traits.mobile
-        _check("network.PADDING", self.padding, ("symmetric", "tf_same")[: 2 if mobile else 1])
-        _check("network.ACTIVATION", self.activation, ("relu6", "relu")[: 2 if mobile else 1])
-        if not traits.scalable:
-            _check("network.WIDTH", self.width, (1.0,))
+        choices = 2 if backbone.mobile else 1
+        _check("network.PADDING", self.padding, ("symmetric", "tf_same")[:choices])
+        _check("network.ACTIVATION", self.activation, ("relu6", "relu")[:choices])
+        if not self.traits.heads.masks:
+            _check("TRAIN.WITH_MASK", self.with_masks, (False,))
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
         _check_positive("dataset.NUM_CLASSES", self.num_classes, minimum=2)
+        _check_positive("TRAIN.MAX_POLYGON_LEN", self.mask_row_length, SHORTEST_MASK_ROW)
         for key, value in (
             ("BATCH_IMAGES", self.batch_images),
             ("TRAIN.RPN_BATCH_SIZE", self.rpn_batch_size),
+            ("TRAIN.MAX_GT", self.max_gt),
             ("network.WIDTH", self.width),
             ("network.ROI_CHANNELS", self.roi_channels),
             ("network.ANCHOR_SCALES", len(self.anchor_scales)),
             ("network.ANCHOR_RATIOS", len(self.anchor_ratios)),
             ("PROPOSAL_OP.post_nms_top_n", self.proposal.post_nms_top_n),
+            ("max_masks", self.max_masks),
+            ("mask_size", self.mask_size),
         ):
             _check_positive(key, value)
+        if self.mask_size % 2:
+            raise ConfigError(
+                "the mask head doubles its resolution",
+                where="mask_size",
+                got=self.mask_size,
+                expected="an even number",
+            )
 
     @property
     def traits(self) -> NetworkTraits:

@@ -7,7 +7,7 @@ Files are dictionaries of `mx.nd.save` with `arg:` and `aux:` names (`<prefix>-%
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,10 +21,15 @@ from sniper.models.initialisers import LoadReport, initialise, is_parameter
 __all__ = [
     "LoadReport",
     "Params",
+    "arrays_from_bytes",
     "fixed_names",
     "for_test",
     "initialise",
+    "join_params",
+    "load_arrays",
     "read_params",
+    "save_arrays",
+    "split_params",
     "with_test_params",
     "write_arrays",
     "write_params",
@@ -45,6 +50,16 @@ def read_params(path: str | Path) -> tuple[Params, Params]:
         DataError: the file is missing, is no MXNet parameter file, or is truncated.
     """
     path = Path(path)
+    return split_params(load_arrays(path), path)
+
+
+def load_arrays(path: str | Path) -> Params:
+    """All tensors of a file of `mx.nd.save`, by their full names.
+
+    Raises:
+        DataError: the file is missing, is no MXNet parameter file, is truncated or has no names.
+    """
+    path = Path(path)
     try:
         with open(path, "rb") as file:
             magic = file.read(8)
@@ -55,35 +70,52 @@ def read_params(path: str | Path) -> tuple[Params, Params]:
             got=error.strerror,
             fix="check network.pretrained or the checkpoint's folder and epoch",
         ) from error
+    return _load(magic, lambda: mx.nd.load(str(path)), path)
+
+
+def arrays_from_bytes(data: bytes, where: str | Path) -> Params:
+    """The same from the content of a file; `where` names it in messages.
+
+    Raises:
+        DataError: this is no MXNet parameter file, is truncated or has no names.
+    """
+    return _load(data[:8], lambda: mx.nd.load_frombuffer(data), where)
+
+
+def _load(magic: bytes, load: Callable[[], object], where: str | Path) -> Params:
     if magic != struct.pack("<Q", LIST_MAGIC):
-        raise DataError("this is no MXNet parameter file", where=path, fix="fetch it again")
+        raise DataError("this is no MXNet parameter file", where=where, fix="fetch it again")
     try:
-        arrays = mx.nd.load(str(path))
+        arrays = load()
     except mx.MXNetError as error:
         raise DataError(
             "the weights are truncated or damaged",
-            where=path,
+            where=where,
             got=str(error).strip().splitlines()[-1],
             fix="fetch the file again, or use the checkpoint before",
         ) from error
-    return _split(arrays, path)
+    if not isinstance(arrays, dict) or not arrays:
+        raise DataError("the parameter file holds no named tensors", where=where)
+    return arrays
 
 
-def _split(arrays: object, path: Path) -> tuple[Params, Params]:
-    names = list(arrays) if isinstance(arrays, dict) else []
+def split_params(arrays: Mapping[str, mx.nd.NDArray], where: str | Path) -> tuple[Params, Params]:
+    """Arguments and auxiliary states, without their prefixes `arg:` and `aux:`.
+
+    Raises:
+        DataError: a name has neither prefix.
+    """
     groups: dict[str, Params] = {"arg": {}, "aux": {}}
-    for name in names:
+    for name, value in arrays.items():
         kind, _, base = name.partition(":")
         if kind not in groups or not base:
             raise DataError(
                 "a tensor has no arg: or aux: prefix",
-                where=path,
+                where=where,
                 got=name,
                 fix="save the model with Module.save_params or save_checkpoint",
             )
-        groups[kind][base] = arrays[name]
-    if not names:
-        raise DataError("the parameter file holds no named tensors", where=path)
+        groups[kind][base] = value
     return groups["arg"], groups["aux"]
 
 
@@ -95,9 +127,16 @@ def write_params(
     Raises:
         TrainingError: the disk is full or the folder is not writable.
     """
+    write_arrays(path, join_params(arg, aux))
+
+
+def join_params(
+    arg: Mapping[str, mx.nd.NDArray], aux: Mapping[str, mx.nd.NDArray]
+) -> dict[str, mx.nd.NDArray]:
+    """One dictionary with the names of the file, `arg:` first."""
     arrays = {f"arg:{name}": value for name, value in arg.items()}
     arrays.update({f"aux:{name}": value for name, value in aux.items()})
-    write_arrays(path, arrays)
+    return arrays
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, mx.nd.NDArray]) -> None:
@@ -111,12 +150,13 @@ def write_arrays(path: str | Path, arrays: Mapping[str, mx.nd.NDArray]) -> None:
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
-            _save(file, arrays)
+            save_arrays(file, arrays)
 
     atomic_write(path, write)
 
 
-def _save(file: BinaryIO, arrays: Mapping[str, mx.nd.NDArray]) -> None:
+def save_arrays(file: BinaryIO, arrays: Mapping[str, mx.nd.NDArray]) -> None:
+    """Writes to an open file the bytes that `mx.nd.save` would write."""
     file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays)))
     for array in arrays.values():
         file.write(array.as_in_context(mx.cpu()).__getstate__()["handle"])

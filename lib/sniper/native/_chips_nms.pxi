@@ -34,7 +34,7 @@ cdef extern from "multi_scale_nms/multi_scale_nms.h" namespace "sniper" nogil:
         int64_t max_per_image
     int64_t soft_nms_cpu(float*, int64_t, float, float) except +
     vector[int64_t] hard_nms_cpu(const float*, int64_t, float, int64_t) except +
-    int64_t multi_scale_nms_cpu(const NmsRequest&, float*, int32_t*, int32_t*) except +
+    int64_t multi_scale_nms_cpu(const NmsRequest&, float*, int32_t*, int32_t*, int64_t*) except +
 
 
 cdef uint64_t SEED_MASK = 0xFFFFFFFFFFFFFFFF
@@ -238,7 +238,7 @@ def hard_nms(dets, threshold, max_output=-1):
 
 
 def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_threshold,
-                    min_score=0.001, max_per_image=-1):
+                    min_score=0.001, max_per_image=-1, with_rows=False):
     """Merges the detections of all pyramid levels, for all images and classes in one call.
 
     A row takes part when its area (sides without +1) is > low^2 if low > 0 and <= high^2 if
@@ -256,10 +256,11 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_thre
         min_score: soft-NMS drops rows whose decayed score is lower.
         max_per_image: keeps, per image, the scores >= the max_per_image-th largest (ties may exceed
             it); <= 0 keeps all.
+        with_rows: also tell which row of `dets` each detection was.
 
     Returns:
-        float32 (k, 5) detections, int32 (k,) classes, int32 (k,) images; grouped by image, then
-        class, then order of selection.
+        float32 (k, 5) detections, int32 (k,) classes, int32 (k,) images, and with `with_rows` int64
+        (k,) rows of `dets`; grouped by image, then class, then order of selection.
 
     Raises:
         OpsError: wrong dtypes or shapes, numbers out of range, a level without a valid range.
@@ -286,8 +287,10 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_thre
     out_dets = np.empty((count, 5), np.float32)
     out_classes = np.empty(count, np.int32)
     out_images = np.empty(count, np.int32)
+    out_rows = np.empty(count, np.int64)
     if count == 0:
-        return out_dets, out_classes, out_images
+        return (out_dets, out_classes, out_images, out_rows)[: 4 if with_rows else 3]
+    cdef int64_t[::1] out_row_view = out_rows
     cdef float[:, ::1] out_det_view = out_dets
     cdef int32_t[::1] out_class_view = out_classes, out_image_view = out_images
     request.dets, request.count = &det_view[0, 0], count
@@ -297,9 +300,10 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_thre
     try:
         with nogil:
             count = multi_scale_nms_cpu(request, &out_det_view[0, 0], &out_class_view[0],
-                                        &out_image_view[0])
+                                        &out_image_view[0], &out_row_view[0])
     except ValueError as error:
         raise OpsError(str(error)) from None
     except _FAILURES as error:
         raise _refused("multi_scale_nms", error) from None
-    return out_dets[:count].copy(), out_classes[:count].copy(), out_images[:count].copy()
+    outputs = (out_dets, out_classes, out_images, out_rows)[: 4 if with_rows else 3]
+    return tuple(output[:count].copy() for output in outputs)

@@ -1,7 +1,7 @@
 """Types of the compiled kernels; the docstrings are in the `.pxi` files."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,7 @@ def chip_cover(
 ) -> Float64: ...
 def soft_nms(dets: Float32, sigma: float, min_score: float = 0.001) -> Float32: ...
 def hard_nms(dets: Float32, threshold: float, max_output: int = -1) -> Int64: ...
+@overload
 def multi_scale_nms(
     dets: Float32,
     levels: Int32,
@@ -96,7 +97,22 @@ def multi_scale_nms(
     nms_threshold: float,
     min_score: float = 0.001,
     max_per_image: int = -1,
+    with_rows: Literal[False] = False,
 ) -> tuple[Float32, Int32, Int32]: ...
+@overload
+def multi_scale_nms(
+    dets: Float32,
+    levels: Int32,
+    classes: Int32,
+    images: Int32,
+    valid_ranges: Float32,
+    sigma: float,
+    nms_threshold: float,
+    min_score: float = 0.001,
+    max_per_image: int = -1,
+    *,
+    with_rows: Literal[True],
+) -> tuple[Float32, Int32, Int32, Int64]: ...
 def image_to_chw(
     pixels: UInt8, content_hw: Int32, pixel_means: Iterable[float], out: Float32
 ) -> None: ...

@@ -11,6 +11,7 @@ from sniper.ops.nms import multi_scale_nms
 from sniper.ops.proposal_targets import multi_proposal_target, multi_proposal_target_mask
 from sniper.ops.proposals import multi_proposal
 from sniper.ops.psroi import deformable_psroi_pooling
+from sniper.ops.relu6 import relu6
 
 __all__ = [
     "chip_generator",
@@ -21,4 +22,5 @@ __all__ = [
     "multi_proposal_target",
     "multi_proposal_target_mask",
     "multi_scale_nms",
+    "relu6",
 ]

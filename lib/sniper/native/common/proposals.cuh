@@ -79,7 +79,7 @@ struct ProposalCandidates {
   }
 };
 
-constexpr int kProposalThreads = 512;
+constexpr int kProposalThreads = 256;
 
 // One block per image. `policies(image)` is the policy of common/select_proposals.h.
 template <class Policies>

@@ -1,7 +1,8 @@
 // CUDA kernels of deformable position-sensitive RoI pooling, backward pass.
 //
-// Nothing is added atomically. A warp owns 32 channels of a strip of up to 32 pixels and walks the
-// RoIs in their order, so the gradient of the map has the CPU's bits.
+// Nothing is added atomically. A warp owns 32 channels of a strip of a few pixels and walks the
+// RoIs in their order, so the gradient of the map has the CPU's bits. Short strips give more warps,
+// and a warp passes over the bins that do not reach its strip.
 
 #include "deformable_psroi_pooling/deformable_psroi_pooling_cuda.h"
 #include "deformable_psroi_pooling/psroi_plan.cuh"
@@ -10,6 +11,7 @@ namespace sniper {
 namespace {
 
 constexpr int kSpreadWarps = 4;
+constexpr int kStripPixels = 16;
 
 __global__ void pack_gradients_kernel(PsRoiPlan plan, const float* output_grad) {
   const int64_t across = ceil_div(plan.tile_bins, kPatch), down = plan.channel_patches();
@@ -36,12 +38,12 @@ struct Strip {
 
 __host__ __device__ int64_t strip_count(const PsRoiPlan& plan) {
   return plan.planes() * plan.channel_patches() * plan.shape.height *
-         ceil_div(plan.shape.width, kPatch);
+         ceil_div(plan.shape.width, kStripPixels);
 }
 
 __device__ Strip strip_at(const PsRoiPlan& plan, int64_t index) {
-  const int64_t segments = ceil_div(plan.shape.width, kPatch);
-  const int64_t first_x = index % segments * kPatch;
+  const int64_t segments = ceil_div(plan.shape.width, kStripPixels);
+  const int64_t first_x = index % segments * kStripPixels;
   const int64_t row = index / segments % plan.shape.height;
   const int64_t rest = index / segments / plan.shape.height;
   const int64_t first_channel = rest % plan.channel_patches() * kPatch;
@@ -56,18 +58,22 @@ __device__ Strip strip_at(const PsRoiPlan& plan, int64_t index) {
   strip.row = static_cast<int32_t>(row);
   strip.first_x = static_cast<int32_t>(first_x);
   strip.channels = static_cast<int>(channels < kPatch ? channels : kPatch);
-  strip.pixels = static_cast<int>(pixels < kPatch ? pixels : kPatch);
+  strip.pixels = static_cast<int>(pixels < kStripPixels ? pixels : kStripPixels);
   strip.offset = ((field * plan.channels + first_channel) * plan.groups + group) * plan.pixels +
                  row * plan.shape.width + first_x;
   strip.channel_stride = plan.groups * plan.pixels;
   return strip;
 }
 
-// Whether the bin reads the strip's row; its weight there goes to `weight`.
-__device__ bool reads_row(const PsRoiPlan& plan, const Strip& strip, int64_t slot, float* weight) {
+// Whether the bin reads pixels of the strip; the weight of the strip's row goes to `weight`.
+__device__ bool reads_strip(const PsRoiPlan& plan, const Strip& strip, int64_t slot,
+                            float* weight) {
   const PsRoiBin bin = plan.bins[slot];
-  if (bin.group != strip.group) return false;
-  const PsRoiTap* ys = psroi_taps(plan, slot) + plan.taps_per_axis;
+  if (bin.group != strip.group || bin.taps_x == 0) return false;
+  const PsRoiTap* xs = psroi_taps(plan, slot);
+  if (xs[0].index >= strip.first_x + kStripPixels) return false;
+  if (xs[bin.taps_x - 1].index < strip.first_x) return false;
+  const PsRoiTap* ys = xs + plan.taps_per_axis;
   for (int i = 0; i < bin.taps_y; ++i) {
     if (ys[i].index == strip.row) {
       *weight = ys[i].weight;
@@ -77,8 +83,8 @@ __device__ bool reads_row(const PsRoiPlan& plan, const Strip& strip, int64_t slo
   return false;
 }
 
-// Adds the bins of tile `k` of the chunk. The lanes look for the bins that read the row, 32 at a
-// time; then each adds them, in their order, to the pixels of its channel.
+// Adds the bins of tile `k` of the chunk. The lanes look for the bins that read the strip, 32 at
+// a time; then each adds them, in their order, to the pixels of its channel.
 __device__ void spread_tile(const PsRoiPlan& plan, const Strip& strip, int64_t k, int lane,
                             float (*sums)[kPatch + 1]) {
   const int bins = plan.tiles[k].bins;
@@ -86,7 +92,8 @@ __device__ void spread_tile(const PsRoiPlan& plan, const Strip& strip, int64_t k
   for (int base = 0; base < bins; base += kWarpSize) {
     const int64_t first_slot = k * plan.tile_bins + base;
     float own_weight = 0.0f;
-    const bool reads = base + lane < bins && reads_row(plan, strip, first_slot + lane, &own_weight);
+    const bool reads =
+        base + lane < bins && reads_strip(plan, strip, first_slot + lane, &own_weight);
     for (unsigned left = __ballot_sync(kFullWarp, reads); left != 0; left &= left - 1) {
       const int found = __ffs(static_cast<int>(left)) - 1;
       const float weight_y = __shfl_sync(kFullWarp, own_weight, found);
@@ -101,7 +108,7 @@ __device__ void spread_tile(const PsRoiPlan& plan, const Strip& strip, int64_t k
       for (int j = 0; j < bin.taps_x; ++j) {
         const int32_t x = xs[j].index - strip.first_x;
         const float weight = weight_y * xs[j].weight;
-        if (x >= 0 && x < kPatch) sums[x][lane] += weight * gradient;
+        if (x >= 0 && x < kStripPixels) sums[x][lane] += weight * gradient;
       }
     }
   }
@@ -109,7 +116,7 @@ __device__ void spread_tile(const PsRoiPlan& plan, const Strip& strip, int64_t k
 
 // Gradient of the map. A later chunk goes on with the sums of the earlier ones.
 __global__ void spread_kernel(PsRoiPlan plan, float* data_grad) {
-  __shared__ float all_sums[kSpreadWarps][kPatch][kPatch + 1];  // [warp][pixel][channel]
+  __shared__ float all_sums[kSpreadWarps][kStripPixels][kPatch + 1];  // [warp][pixel][channel]
   float (*sums)[kPatch + 1] = all_sums[threadIdx.y];
   const int lane = static_cast<int>(threadIdx.x);
   const int64_t class_tiles = plan.shape.rois * plan.tiles_per_roi;
@@ -118,9 +125,10 @@ __global__ void spread_kernel(PsRoiPlan plan, float* data_grad) {
   for (int64_t index = begin; index < strip_count(plan); index += step) {
     const Strip strip = strip_at(plan, index);
     float* target = data_grad + strip.offset;
-    for (int c = 0; c < kPatch; ++c) {
-      const bool resumes = plan.first > 0 && c < strip.channels && lane < strip.pixels;
-      sums[lane][c] = resumes ? target[c * strip.channel_stride + lane] : 0.0f;
+    for (int i = lane; i < kStripPixels * kPatch; i += kWarpSize) {
+      const int x = i % kStripPixels, c = i / kStripPixels;
+      const bool resumes = plan.first > 0 && c < strip.channels && x < strip.pixels;
+      sums[x][c] = resumes ? target[c * strip.channel_stride + x] : 0.0f;
     }
     __syncwarp();
     // The tiles of the strip's class, as numbers of the chunk.
@@ -132,7 +140,7 @@ __global__ void spread_kernel(PsRoiPlan plan, float* data_grad) {
       if (base + lane < last) {
         const PsRoiTileInfo info = plan.tiles[base + lane];
         touches = info.image == strip.image && info.first_y <= strip.row &&
-                  strip.row <= info.last_y && info.first_x < strip.first_x + kPatch &&
+                  strip.row <= info.last_y && info.first_x < strip.first_x + kStripPixels &&
                   strip.first_x <= info.last_x;
       }
       for (unsigned left = __ballot_sync(kFullWarp, touches); left != 0; left &= left - 1) {
@@ -140,10 +148,9 @@ __global__ void spread_kernel(PsRoiPlan plan, float* data_grad) {
       }
     }
     __syncwarp();
-    if (lane < strip.pixels) {
-      for (int c = 0; c < strip.channels; ++c) {
-        target[c * strip.channel_stride + lane] = sums[lane][c];
-      }
+    for (int i = lane; i < kStripPixels * strip.channels; i += kWarpSize) {
+      const int x = i % kStripPixels, c = i / kStripPixels;
+      if (x < strip.pixels) target[c * strip.channel_stride + x] = sums[x][c];
     }
   }
 }

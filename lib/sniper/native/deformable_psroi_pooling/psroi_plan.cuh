@@ -13,7 +13,7 @@
 
 namespace sniper {
 
-constexpr int kPatch = kWarpSize;  // side of a transposed patch, pixels of a strip
+constexpr int kPatch = kWarpSize;  // side of a transposed patch, channels of a warp
 constexpr int kPatchRows = 8;      // threads along the second side of a patch
 
 // Where the bins of a tile read; image -1: nowhere. The bounds hold all taps.

@@ -75,8 +75,10 @@ struct MultiScaleNmsParams {
 // Repeatedly the row with the highest score (the first one on ties) changes places with the first
 // remaining row; every later row that overlaps it decays by exp(-overlap^2 / sigma), and when its
 // score falls below min_score the last row takes its place.
-// Rows that are not finite are dropped first.
-int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score);
+// Rows that are not finite are dropped first. `sources`, if there is one, gets for each of them the
+// row that it was on input; it has room for `count`.
+int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score,
+                     int64_t* sources = nullptr);
 
 // Greedy NMS of one class: the kept rows, best first, ties by row; at most `max_output` when that
 // is not negative. A row is suppressed when its IoU (+1 sides) with a kept row is greater than
@@ -88,9 +90,9 @@ std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float thresh
 // by image, then class, then order of selection; the buffers have room for `count` rows. Returns
 // how many. Rows that are not finite are dropped. The limit keeps, per image, the scores >= the
 // max_per_image-th largest, so ties may exceed it. Throws std::invalid_argument on a level without
-// a valid range.
+// a valid range. `out_rows`, if there is one, gets for each output row the input row that it was.
 int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t* out_classes,
-                            int32_t* out_images);
+                            int32_t* out_images, int64_t* out_rows = nullptr);
 
 }  // namespace sniper
 

@@ -64,14 +64,19 @@ std::vector<Group> make_groups(const NmsRequest& request, std::vector<int64_t>* 
   return groups;
 }
 
-// Suppresses one group in place; returns the number of rows that are left at its beginning.
-int64_t suppress(const NmsSettings& settings, float* dets, int64_t count) {
+// Suppresses one group in place, and reorders `rows`, the input rows of its detections, along with
+// them; returns the number that is left at the beginning of both.
+int64_t suppress(const NmsSettings& settings, float* dets, int64_t count, int64_t* rows) {
+  const std::vector<int64_t> original_rows(rows, rows + count);
   if (settings.nms_threshold <= 0.0f) {
-    return soft_nms_cpu(dets, count, settings.sigma, settings.min_score);
+    const int64_t kept = soft_nms_cpu(dets, count, settings.sigma, settings.min_score, rows);
+    for (int64_t k = 0; k < kept; ++k) rows[k] = original_rows[static_cast<std::size_t>(rows[k])];
+    return kept;
   }
   const std::vector<float> original(dets, dets + count * kDetection);
   int64_t kept = 0;
   for (const int64_t row : hard_nms_cpu(original.data(), count, settings.nms_threshold, -1)) {
+    rows[kept] = original_rows[static_cast<std::size_t>(row)];
     std::copy_n(original.data() + row * kDetection, kDetection, dets + kept++ * kDetection);
   }
   return kept;
@@ -125,7 +130,7 @@ std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float thresh
 }
 
 int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t* out_classes,
-                            int32_t* out_images) {
+                            int32_t* out_images, int64_t* out_rows) {
   std::vector<int64_t> rows = valid_rows(request);
   std::vector<Group> groups = make_groups(request, &rows);
   std::vector<float> dets(rows.size() * kDetection);
@@ -137,7 +142,7 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
       const int64_t row = rows[static_cast<std::size_t>(group.begin + k)];
       std::copy_n(request.dets + row * kDetection, kDetection, own + k * kDetection);
     }
-    group.count = suppress(request.settings, own, group.count);
+    group.count = suppress(request.settings, own, group.count, rows.data() + group.begin);
   });
   int64_t written = 0;
   for (std::size_t first = 0; first < groups.size();) {
@@ -149,6 +154,9 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
         const float* det = dets.data() + (groups[first].begin + k) * kDetection;
         if (det[4] < least) continue;
         std::copy_n(det, kDetection, out_dets + written * kDetection);
+        if (out_rows != nullptr) {
+          out_rows[written] = rows[static_cast<std::size_t>(groups[first].begin + k)];
+        }
         out_classes[written] = groups[first].cls;
         out_images[written++] = groups[first].image;
       }

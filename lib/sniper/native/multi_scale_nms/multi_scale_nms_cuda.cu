@@ -1,7 +1,8 @@
 // CUDA kernels of multi-scale NMS.
 //
 // The rows are sorted by image and class on the device, so that nothing has to be read back: a
-// bounded grid of blocks takes group after group from a counter. Rows live in five columns
+// bounded grid of small blocks takes group after group from a counter, and a second grid of larger
+// blocks the groups of many rows, which are listed first. Rows live in five columns
 // (x1, y1, x2, y2, score) of the sorted order.
 
 #include "common/cuda.cuh"
@@ -14,7 +15,7 @@ namespace sniper {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kSharedRows = 1024;  // rows of a group that fit into shared memory
+constexpr int kSmallGroup = 256;  // most rows of a group that a small block suppresses
 constexpr unsigned kMaxBlocks = 4096;
 constexpr int kIndexBits = 25;  // of a class or an image
 constexpr int kKeyBits = 2 * kIndexBits + 1;
@@ -30,14 +31,16 @@ struct Plan {
   std::int32_t *flags, *offsets;      // [sorted row]
   std::int32_t* starts;               // [group or image]: first sorted row, then the end
   std::int32_t *num_groups, *num_images, *next_group;
-  float* columns;      // [column][sorted row]
-  std::int32_t* keep;  // [sorted row]
-  unsigned* fallen;    // soft-NMS; those of a group begin at its first row
+  std::int32_t *large_groups, *num_large;  // more than kSmallGroup rows, in any order
+  float* columns;                          // [column][sorted row]
+  std::int32_t* keep;                      // [sorted row]
+  unsigned* fallen;                        // soft-NMS; those of a group begin at its first row
   std::int32_t *fallen_before, *holes;
   NmsKept kept;  // hard NMS; the same
   void* storage;
   std::size_t storage_bytes;
 
+  int most_large() const { return count / (kSmallGroup + 1); }
   __host__ __device__ bool hard() const { return !(params.settings.nms_threshold <= 0.0f); }
 };
 
@@ -65,6 +68,8 @@ cudaError_t make_plan(const MultiScaleNmsParams& params, Workspace* workspace, P
   plan->num_groups = workspace->take<std::int32_t>(1);
   plan->num_images = workspace->take<std::int32_t>(1);
   plan->next_group = workspace->take<std::int32_t>(1);
+  plan->large_groups = workspace->take<std::int32_t>(plan->most_large());
+  plan->num_large = workspace->take<std::int32_t>(1);
   plan->columns = workspace->take<float>(count * kDetection);
   plan->keep = workspace->take<std::int32_t>(count);
   if (plan->hard()) {
@@ -123,6 +128,7 @@ __global__ void start_kernel(Plan plan, Inputs inputs, Outputs outputs) {
     *plan.num_groups = 0;
     *plan.num_images = 0;
     *plan.next_group = 0;
+    *plan.num_large = 0;
     *outputs.count = 0.0f;
   }
 }
@@ -166,6 +172,63 @@ __global__ void load_columns_kernel(Plan plan, const float* dets) {
   }
 }
 
+__device__ int rows_of(const Plan& plan, int group) {
+  return plan.starts[group + 1] - plan.starts[group];
+}
+
+__global__ void list_large_kernel(Plan plan) {
+  for (std::int64_t group = global_thread(); group < *plan.num_groups; group += global_threads()) {
+    if (rows_of(plan, static_cast<int>(group)) <= kSmallGroup) continue;
+    plan.large_groups[atomicAdd(plan.num_large, 1)] = static_cast<std::int32_t>(group);
+  }
+}
+
+// Soft-NMS of a group, in shared memory up to kSharedRows rows.
+template <int kBlock, int kSharedRows>
+struct SoftNms {
+  static constexpr int kThreads = kBlock;
+
+  static __device__ void run(const Plan& plan, int group) {
+    __shared__ float columns[kDetection * kSharedRows];
+    __shared__ unsigned bits[kSharedRows / kWarpSize];
+    __shared__ std::int32_t before[kSharedRows / kWarpSize], holes[kSharedRows];
+    const int start = plan.starts[group], count = rows_of(plan, group);
+    const GroupRows global = {plan.columns + start, plan.count};
+    const bool fits = count <= kSharedRows;
+    const GroupRows rows = fits ? GroupRows{columns, kSharedRows} : global;
+    const FallenRows fallen =
+        fits ? FallenRows{bits, before, holes}
+             : FallenRows{plan.fallen + start, plan.fallen_before + start, plan.holes + start};
+    for (int i = static_cast<int>(threadIdx.x); fits && i < count; i += kThreads) {
+      for (int k = 0; k < kDetection; ++k) rows.at(k, i) = global.at(k, i);
+    }
+    __syncthreads();
+    const int kept = soft_nms<kThreads>(rows, count, plan.params.settings, fallen);
+    for (int i = static_cast<int>(threadIdx.x); i < kept; i += kThreads) {
+      plan.keep[start + i] = 1;
+      for (int k = 0; fits && k < kDetection; ++k) global.at(k, i) = rows.at(k, i);
+    }
+  }
+};
+
+template <int kBlock>
+struct HardNms {
+  static constexpr int kThreads = kBlock;
+
+  static __device__ void run(const Plan& plan, int group) {
+    __shared__ NmsTile<kThreads> tile;
+    const int start = plan.starts[group], count = rows_of(plan, group);
+    const NmsKept kept = {plan.kept.boxes + start, plan.kept.areas + start,
+                          plan.kept.positions + start};
+    const NmsLimits limits = {count, count, plan.params.settings.nms_threshold};
+    const GroupRows rows = {plan.columns + start, plan.count};
+    const int num_kept = nms_block<kThreads>(rows, count, limits, kept, &tile);
+    for (int k = static_cast<int>(threadIdx.x); k < num_kept; k += kThreads) {
+      plan.keep[start + static_cast<int>(kept.positions[k])] = 1;
+    }
+  }
+};
+
 // The next group for this block; -1 when there is none left.
 __device__ int take_group(const Plan& plan) {
   __shared__ int group;
@@ -175,44 +238,19 @@ __device__ int take_group(const Plan& plan) {
   return group < *plan.num_groups ? group : -1;
 }
 
-__global__ void soft_nms_kernel(Plan plan) {
-  __shared__ float columns[kDetection * kSharedRows];
-  __shared__ unsigned bits[kSharedRows / kWarpSize];
-  __shared__ std::int32_t before[kSharedRows / kWarpSize], holes[kSharedRows];
+template <class Nms>
+__global__ void __launch_bounds__(Nms::kThreads) small_groups_kernel(Plan plan) {
   for (int group = take_group(plan); group >= 0; group = take_group(plan)) {
-    const int start = plan.starts[group];
-    const int count = plan.starts[group + 1] - start;
-    const GroupRows global = {plan.columns + start, plan.count};
-    const bool fits = count <= kSharedRows;
-    const GroupRows rows = fits ? GroupRows{columns, kSharedRows} : global;
-    const FallenRows fallen =
-        fits ? FallenRows{bits, before, holes}
-             : FallenRows{plan.fallen + start, plan.fallen_before + start, plan.holes + start};
-    for (int i = static_cast<int>(threadIdx.x); fits && i < count; i += kGroupThreads) {
-      for (int k = 0; k < kDetection; ++k) rows.at(k, i) = global.at(k, i);
-    }
-    __syncthreads();
-    const int kept = soft_nms(rows, count, plan.params.settings, fallen);
-    for (int i = static_cast<int>(threadIdx.x); i < kept; i += kGroupThreads) {
-      plan.keep[start + i] = 1;
-      for (int k = 0; fits && k < kDetection; ++k) global.at(k, i) = rows.at(k, i);
-    }
+    if (rows_of(plan, group) <= kSmallGroup) Nms::run(plan, group);
   }
 }
 
-__global__ void hard_nms_kernel(Plan plan) {
-  __shared__ NmsTile<kGroupThreads> tile;
-  for (int group = take_group(plan); group >= 0; group = take_group(plan)) {
-    const int start = plan.starts[group];
-    const int count = plan.starts[group + 1] - start;
-    const NmsKept kept = {plan.kept.boxes + start, plan.kept.areas + start,
-                          plan.kept.positions + start};
-    const NmsLimits limits = {count, count, plan.params.settings.nms_threshold};
-    const GroupRows rows = {plan.columns + start, plan.count};
-    const int num_kept = nms_block<kGroupThreads>(rows, count, limits, kept, &tile);
-    for (int k = static_cast<int>(threadIdx.x); k < num_kept; k += kGroupThreads) {
-      plan.keep[start + static_cast<int>(kept.positions[k])] = 1;
-    }
+template <class Nms>
+__global__ void __launch_bounds__(Nms::kThreads) large_groups_kernel(Plan plan) {
+  for (int k = static_cast<int>(blockIdx.x); k < *plan.num_large;
+       k += static_cast<int>(gridDim.x)) {
+    Nms::run(plan, plan.large_groups[k]);
+    __syncthreads();
   }
 }
 
@@ -309,6 +347,22 @@ cudaError_t enqueue_segments(const Plan& plan, int shift, std::int32_t* num_segm
   return cudaSuccess;
 }
 
+// Of a kernel that gives each group, of at most `most`, a block.
+unsigned group_blocks(std::int64_t most) {
+  const unsigned wanted = blocks_for(most, 1);
+  return wanted < kMaxBlocks ? wanted : kMaxBlocks;
+}
+
+template <class Small, class Large>
+void enqueue_suppression(const Plan& plan, void* stream) {
+  SNIPER_LAUNCH(small_groups_kernel<Small>, group_blocks(plan.count), Small::kThreads, 0, stream,
+                plan);
+  if (plan.most_large() == 0) return;
+  SNIPER_LAUNCH(list_large_kernel, blocks(plan), kThreads, 0, stream, plan);
+  SNIPER_LAUNCH(large_groups_kernel<Large>, group_blocks(plan.most_large()), Large::kThreads, 0,
+                stream, plan);
+}
+
 cudaError_t enqueue_all(Plan* plan, const Inputs& inputs, const Outputs& outputs, void* stream) {
   SNIPER_LAUNCH(start_kernel, blocks(*plan), kThreads, 0, stream, *plan, inputs, outputs);
   if (plan->count == 0) return cudaGetLastError();
@@ -317,17 +371,15 @@ cudaError_t enqueue_all(Plan* plan, const Inputs& inputs, const Outputs& outputs
   status = enqueue_segments(*plan, 0, plan->num_groups, stream);
   if (status != cudaSuccess) return status;
   SNIPER_LAUNCH(load_columns_kernel, blocks(*plan), kThreads, 0, stream, *plan, inputs.dets);
-  const unsigned most = blocks_for(plan->count, 1);
-  const unsigned group_blocks = most < kMaxBlocks ? most : kMaxBlocks;
   if (plan->hard()) {
-    SNIPER_LAUNCH(hard_nms_kernel, group_blocks, kGroupThreads, 0, stream, *plan);
+    enqueue_suppression<HardNms<128>, HardNms<512>>(*plan, stream);
   } else {
-    SNIPER_LAUNCH(soft_nms_kernel, group_blocks, kGroupThreads, 0, stream, *plan);
+    enqueue_suppression<SoftNms<128, kSmallGroup>, SoftNms<512, 1536>>(*plan, stream);
   }
   if (plan->params.max_per_image > 0) {
     status = enqueue_segments(*plan, kIndexBits, plan->num_images, stream);
     if (status != cudaSuccess) return status;
-    SNIPER_LAUNCH(limit_kernel, group_blocks, kThreads, 0, stream, *plan);
+    SNIPER_LAUNCH(limit_kernel, group_blocks(plan->count), kThreads, 0, stream, *plan);
   }
   status = enqueue_sum(*plan, plan->keep, stream);
   if (status != cudaSuccess) return status;

@@ -1,4 +1,5 @@
-// Gaussian soft-NMS by one thread block, with the decisions and the order of soft_nms_cpu.
+// Gaussian soft-NMS by one block of kThreads threads, with the decisions and the order of
+// soft_nms_cpu.
 #ifndef SNIPER_NATIVE_MULTI_SCALE_NMS_SOFT_NMS_CUH_
 #define SNIPER_NATIVE_MULTI_SCALE_NMS_SOFT_NMS_CUH_
 
@@ -7,8 +8,7 @@
 
 namespace sniper {
 
-constexpr int kGroupThreads = 128;  // of a block that suppresses a group
-constexpr int kScore = 4;           // column of a detection
+constexpr int kScore = 4;  // column of a detection
 
 // Unsigned numbers in the order of the scores.
 __device__ __forceinline__ unsigned ordered_bits(float score) {
@@ -56,9 +56,10 @@ __device__ __forceinline__ int row_of_key(unsigned long long key) {
 }
 
 // Each thread's best row from `first` on; 0 without.
-inline __device__ unsigned long long find_best(const GroupRows& rows, int first, int count) {
+template <int kThreads>
+__device__ unsigned long long find_best(const GroupRows& rows, int first, int count) {
   unsigned long long best = 0;
-  for (int row = first + static_cast<int>(threadIdx.x); row < count; row += kGroupThreads) {
+  for (int row = first + static_cast<int>(threadIdx.x); row < count; row += kThreads) {
     const unsigned long long key = selection_key(rows.at(kScore, row), row);
     best = key > best ? key : best;
   }
@@ -66,8 +67,9 @@ inline __device__ unsigned long long find_best(const GroupRows& rows, int first,
 }
 
 // The largest key of the block, for all of its threads.
-inline __device__ unsigned long long block_best(unsigned long long key) {
-  __shared__ unsigned long long warps[kGroupThreads / kWarpSize];
+template <int kThreads>
+__device__ unsigned long long block_best(unsigned long long key) {
+  __shared__ unsigned long long warps[kThreads / kWarpSize];
   for (int step = kWarpSize / 2; step > 0; step /= 2) {
     const unsigned long long other = __shfl_down_sync(kFullWarp, key, step);
     key = other > key ? other : key;
@@ -80,16 +82,16 @@ inline __device__ unsigned long long block_best(unsigned long long key) {
 
 // Decays the rows behind `chosen` and marks those that fall below min_score. Returns each thread's
 // best row of the others.
-inline __device__ unsigned long long decay_rows(const GroupRows& rows, int chosen, int count,
-                                                float inverse_sigma, float min_score,
-                                                const FallenRows& fallen, int* any_fallen) {
+template <int kThreads>
+__device__ unsigned long long decay_rows(const GroupRows& rows, int chosen, int count,
+                                         float inverse_sigma, float min_score,
+                                         const FallenRows& fallen, int* any_fallen) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const Box selected = rows.box(chosen);
   const float selected_area = area_inclusive(selected);
   const int first = chosen + 1;
   unsigned long long best = 0;
-  for (int base = static_cast<int>(threadIdx.x) - lane; base < count - first;
-       base += kGroupThreads) {
+  for (int base = static_cast<int>(threadIdx.x) - lane; base < count - first; base += kThreads) {
     const int row = first + base + lane;
     bool falls = false;
     if (row < count) {
@@ -135,8 +137,9 @@ inline __device__ int sum_fallen(int words, const FallenRows& fallen) {
 // Removes the marked ones of the rows first .. count - 1 and returns the new count. On the host
 // every fallen row is replaced by the last row, which is examined in its turn: the k-th hole gets
 // the k-th survivor from the end.
-inline __device__ int remove_fallen(const GroupRows& rows, int first, int count,
-                                    const FallenRows& fallen) {
+template <int kThreads>
+__device__ int remove_fallen(const GroupRows& rows, int first, int count,
+                             const FallenRows& fallen) {
   __shared__ int total;
   const int remaining = count - first;
   if (threadIdx.x < kWarpSize) {
@@ -145,11 +148,11 @@ inline __device__ int remove_fallen(const GroupRows& rows, int first, int count,
   }
   __syncthreads();
   const int survivors = remaining - total;
-  for (int row = static_cast<int>(threadIdx.x); row < survivors; row += kGroupThreads) {
+  for (int row = static_cast<int>(threadIdx.x); row < survivors; row += kThreads) {
     if (fallen.has(row)) fallen.holes[fallen.rank(row)] = row;
   }
   __syncthreads();
-  for (int row = survivors + static_cast<int>(threadIdx.x); row < remaining; row += kGroupThreads) {
+  for (int row = survivors + static_cast<int>(threadIdx.x); row < remaining; row += kThreads) {
     if (fallen.has(row)) continue;
     const int survivors_behind = remaining - 1 - row - (total - fallen.rank(row));
     const int hole = fallen.holes[survivors_behind];
@@ -160,13 +163,14 @@ inline __device__ int remove_fallen(const GroupRows& rows, int first, int count,
 }
 
 // soft_nms_cpu by a block: the same rows in the same order. Returns how many are left.
-inline __device__ int soft_nms(const GroupRows& rows, int count, const NmsSettings& settings,
-                               const FallenRows& fallen) {
+template <int kThreads>
+__device__ int soft_nms(const GroupRows& rows, int count, const NmsSettings& settings,
+                        const FallenRows& fallen) {
   __shared__ int any_fallen;
   const float inverse_sigma = 1.0f / settings.sigma;
-  unsigned long long own_best = find_best(rows, 0, count);
+  unsigned long long own_best = find_best<kThreads>(rows, 0, count);
   for (int chosen = 0; chosen < count; ++chosen) {
-    const int best = row_of_key(block_best(own_best));
+    const int best = row_of_key(block_best<kThreads>(own_best));
     if (threadIdx.x < kDetection && best != chosen) {
       const int column = static_cast<int>(threadIdx.x);
       const float moved = rows.at(column, chosen);
@@ -175,12 +179,12 @@ inline __device__ int soft_nms(const GroupRows& rows, int count, const NmsSettin
     }
     if (threadIdx.x == 0) any_fallen = 0;
     __syncthreads();
-    own_best =
-        decay_rows(rows, chosen, count, inverse_sigma, settings.min_score, fallen, &any_fallen);
+    own_best = decay_rows<kThreads>(rows, chosen, count, inverse_sigma, settings.min_score, fallen,
+                                    &any_fallen);
     __syncthreads();
     if (any_fallen != 0) {
-      count = remove_fallen(rows, chosen + 1, count, fallen);
-      own_best = find_best(rows, chosen + 1, count);
+      count = remove_fallen<kThreads>(rows, chosen + 1, count, fallen);
+      own_best = find_best<kThreads>(rows, chosen + 1, count);
     }
   }
   return count;

@@ -24,6 +24,7 @@ struct Rows {
   int64_t stride;
   int64_t count;
   float* block_best;  // (stride / kBlock)
+  int64_t* source;    // (stride) the row of the input that a row was
 
   float* column(int k) const { return columns + k * stride; }
 };
@@ -36,6 +37,7 @@ void clear_row(const Rows& rows, int64_t row) {
 
 void copy_row(const Rows& rows, int64_t from, int64_t to) {
   for (int k = 0; k < kColumns; ++k) rows.column(k)[to] = rows.column(k)[from];
+  rows.source[to] = rows.source[from];
 }
 
 void update_block(const Rows& rows, int64_t block) {
@@ -127,7 +129,7 @@ void load_rows(const float* dets, int64_t count, Rows* rows) {
     if (!is_finite(box) || !is_finite(det[4])) continue;
     const float values[kColumns] = {box.x1, box.y1, box.x2, box.y2, area_inclusive(box), det[4]};
     for (int k = 0; k < kColumns; ++k) rows->column(k)[rows->count] = values[k];
-    ++rows->count;
+    rows->source[rows->count++] = n;
   }
   for (int64_t row = rows->count; row < rows->stride; ++row) clear_row(*rows, row);
   for (int64_t block = 0; block < rows->stride / kBlock; ++block) update_block(*rows, block);
@@ -138,9 +140,10 @@ Box box_of(const Rows& rows, int64_t row) {
 }
 
 // Moves the best row from `position` on into `det` and returns its box; the row at `position` takes
-// its place.
-Box select_row(const Rows& rows, int64_t position, float* det) {
+// its place. `source`, if there is one, gets the row of the input.
+Box select_row(const Rows& rows, int64_t position, float* det, int64_t* source) {
   const int64_t best = best_row(rows, position);
+  if (source != nullptr) *source = rows.source[best];
   const Box box = box_of(rows, best);
   const float values[kDetection] = {box.x1, box.y1, box.x2, box.y2, rows.column(kScore)[best]};
   std::copy_n(values, kDetection, det);
@@ -153,17 +156,19 @@ Box select_row(const Rows& rows, int64_t position, float* det) {
 
 }  // namespace
 
-int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score) {
+int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score, int64_t* sources) {
   thread_local std::vector<float> memory;
-  thread_local std::vector<int64_t> fallen;
+  thread_local std::vector<int64_t> fallen, source;
   const int64_t stride = (count + kBlock - 1) / kBlock * kBlock;
   memory.resize(static_cast<std::size_t>(kColumns * stride + stride / kBlock));
   fallen.resize(static_cast<std::size_t>(stride));
-  Rows rows{memory.data(), stride, 0, memory.data() + kColumns * stride};
+  source.resize(static_cast<std::size_t>(stride));
+  Rows rows{memory.data(), stride, 0, memory.data() + kColumns * stride, source.data()};
   load_rows(dets, count, &rows);
   const float inverse_sigma = 1.0f / sigma;
   for (int64_t chosen = 0; chosen < rows.count; ++chosen) {
-    const Box box = select_row(rows, chosen, dets + chosen * kDetection);
+    const Box box = select_row(rows, chosen, dets + chosen * kDetection,
+                               sources == nullptr ? nullptr : sources + chosen);
     const int64_t begin = (chosen + 1) / kBlock * kBlock;
     const int64_t num_fallen = decay_rows(&rows, box, area_inclusive(box), begin, rows.count,
                                           inverse_sigma, min_score, fallen.data());

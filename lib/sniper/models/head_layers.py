@@ -1,0 +1,101 @@
+"""What several heads use: layers, pixel-wise softmax losses, deformable pooling of RoIs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mxnet as mx
+
+from sniper.ops import deformable_psroi_pooling
+
+SAMPLES_PER_BIN = 4
+OFFSET_STD = 0.1
+OFFSET_LR_MULT = "0.01"
+IGNORE = {"use_ignore": True, "ignore_label": -1}
+
+
+@dataclass(frozen=True)
+class RoiMap:
+    """The map that RoIs are pooled from.
+
+    Args:
+        features: (N, channels, h, w).
+        channels: its channels.
+        stride: px of the image per cell.
+    """
+
+    features: mx.sym.Symbol
+    channels: int
+    stride: int
+
+
+def conv(data: mx.sym.Symbol, name: str, channels: int, *, kernel: int = 1) -> mx.sym.Symbol:
+    """Convolution with bias that keeps the size of the map."""
+    pad = kernel // 2
+    return mx.sym.Convolution(
+        data, num_filter=channels, kernel=(kernel, kernel), pad=(pad, pad), name=name
+    )
+
+
+def fc(data: mx.sym.Symbol, name: str, outputs: int) -> mx.sym.Symbol:
+    """Fully connected layer with bias."""
+    return mx.sym.FullyConnected(data, num_hidden=outputs, name=name)
+
+
+def relu(data: mx.sym.Symbol, name: str) -> mx.sym.Symbol:
+    """ReLU."""
+    return mx.sym.Activation(data, act_type="relu", name=name)
+
+
+def map_softmax_loss(
+    scores: mx.sym.Symbol, label: mx.sym.Symbol, loss_scale: float, name: str
+) -> mx.sym.Symbol:
+    """Softmax over axis 1 with the mean cross entropy of all positions whose label is not -1.
+
+    Args:
+        scores: (n, classes, ...).
+        label: (n, product of the other sides) or (n, ...).
+        loss_scale: factor on the gradient.
+        name: of the output.
+    """
+    return mx.sym.SoftmaxOutput(
+        scores,
+        label=label,
+        multi_output=True,
+        normalization="valid",
+        grad_scale=loss_scale,
+        name=name,
+        **IGNORE,
+    )
+
+
+def pool_rois(roi_map: RoiMap, rois: mx.sym.Symbol, size: int, prefix: str = "") -> mx.sym.Symbol:
+    """Deformable RoI pooling (R, channels, size, size) with learned offsets of its bins.
+
+    Args:
+        roi_map: the map.
+        rois: (R, 5) image index and box in image px.
+        size: bins per side.
+        prefix: in front of the layers' names.
+    """
+    pooling = {
+        "spatial_scale": 1.0 / roi_map.stride,
+        "output_dim": roi_map.channels,
+        "pooled_size": size,
+        "group_size": 1,
+        "part_size": size,
+        "sample_per_part": SAMPLES_PER_BIN,
+    }
+    plain = deformable_psroi_pooling(roi_map.features, rois, name=f"{prefix}offset_t", **pooling)
+    # The automatic weight and bias inherit the multiplier.
+    with mx.AttrScope(__lr_mult__=OFFSET_LR_MULT):
+        offset = fc(plain, f"{prefix}offset", 2 * size * size)
+    offset = mx.sym.Reshape(offset, shape=(-1, 2, size, size), name=f"{prefix}offset_reshape")
+    return deformable_psroi_pooling(
+        roi_map.features,
+        rois,
+        offset,
+        trans_std=OFFSET_STD,
+        name=f"{prefix}deformable_roi_pool",
+        **pooling,
+    )

@@ -1,4 +1,4 @@
-"""COCO result files and COCO box metrics, by pycocotools."""
+"""COCO result files and COCO metrics of boxes and masks, by pycocotools."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import io
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sniper.data.coco_parse import read_annotation_json
 from sniper.data.dataset import Dataset
 from sniper.errors import DataError
-from sniper.evaluation.report import CocoReport, reason_not_evaluated
-from sniper.evaluation.shape import Detections, check_shape
+from sniper.evaluation.coco_masks import ground_truth_masks, reason_without_masks
+from sniper.evaluation.report import STATISTICS, CocoReport, reason_not_evaluated
+from sniper.evaluation.rle import Masks, segmentation
+from sniper.evaluation.shape import Detections, check_masks, check_shape
 from sniper.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
-_STATISTICS = (
-    *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
-    *("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large"),
-)
 
-
-def coco_results(dataset: Dataset, detections: Detections) -> list[dict[str, Any]]:
+def coco_results(
+    dataset: Dataset, detections: Detections, masks: Masks | None = None
+) -> list[dict[str, Any]]:
     """Result dicts in the order of class, image, detection.
 
     Boxes are rounded to 1 decimal and scores to 8; widths are x2 - x1 + 1 (2018 behaviour).
@@ -37,19 +38,23 @@ def coco_results(dataset: Dataset, detections: Detections) -> list[dict[str, Any
     Args:
         dataset: the set that was detected on.
         detections: per image and class (n, 5) float32.
+        masks: per image, class and detection compressed run lengths, which become `segmentation`.
 
     Raises:
-        DataError: the lists do not have the set's number of images or classes.
+        DataError: the lists do not have the set's number of images or classes, or masks and
+            detections differ in number.
     """
     check_shape(dataset, detections)
+    if masks is not None:
+        check_masks(detections, masks)
     results: list[dict[str, Any]] = []
     for class_index, category_id in enumerate(dataset.category_ids):
         if class_index == 0:
             continue
-        for record, per_class in zip(dataset.records, detections):
+        for image, (record, per_class) in enumerate(zip(dataset.records, detections)):
             rows = np.asarray(per_class[class_index], np.float64).reshape(-1, 5)
             boxes = np.concatenate([rows[:, :2], rows[:, 2:4] - rows[:, :2] + 1], axis=1)
-            results.extend(
+            own = [
                 {
                     "image_id": record.image_id,
                     "category_id": category_id,
@@ -57,7 +62,11 @@ def coco_results(dataset: Dataset, detections: Detections) -> list[dict[str, Any
                     "score": score,
                 }
                 for box, score in zip(boxes.round(1).tolist(), rows[:, 4].round(8).tolist())
-            )
+            ]
+            if masks is not None:
+                for result, counts in zip(own, masks[image][class_index]):
+                    result["segmentation"] = segmentation(counts, record.height, record.width)
+            results.extend(own)
     return results
 
 
@@ -89,15 +98,19 @@ def write_coco_results(
     atomic_write(path, write)
 
 
-def evaluate_coco(dataset: Dataset, results: Sequence[dict[str, Any]]) -> CocoReport | None:
-    """COCO box metrics of results against the set's own annotation file.
+def evaluate_coco(
+    dataset: Dataset, results: Sequence[dict[str, Any]], *, with_masks: bool = False
+) -> CocoReport | None:
+    """COCO metrics of results against the set's own annotation file.
 
     No results at all give zeros. Only the images of `dataset` count, so that a part of a set can
-    be evaluated.
+    be evaluated. Where an object of these images has no segmentation the masks are left out, and
+    the report and the log say so.
 
     Args:
         dataset: the set that was detected on.
         results: of `coco_results`.
+        with_masks: evaluate the masks, which every result has, beside the boxes.
 
     Returns:
         The report; None, with the reason in the log, if the set has no annotations.
@@ -109,18 +122,48 @@ def evaluate_coco(dataset: Dataset, results: Sequence[dict[str, Any]]) -> CocoRe
     if reason is not None:
         logger.info(reason)
         return None
-    image_ids = sorted({record.image_id for record in dataset.records})
-    category_ids = sorted(dataset.category_ids[1:])
-    _check_results(results, set(image_ids), set(category_ids), dataset)
+    known = {record.image_id for record in dataset.records}
+    _check_results(results, known, set(dataset.category_ids[1:]), dataset)
     annotations = read_annotation_json(dataset.annotation_path)["annotations"]
-    known = set(image_ids)
-    ground_truth = [entry for entry in annotations if entry["image_id"] in known]
+    truth = [entry for entry in annotations if entry["image_id"] in known]
+    boxes = _evaluate(dataset, map(_with_defaults, truth), map(_as_annotation, results), "bbox")
+    if not with_masks:
+        return boxes
+    reason = reason_without_masks(dataset, truth)
+    if reason is not None:
+        logger.info(reason)
+        return replace(boxes, masks_not_evaluated=reason)
+    return replace(boxes, masks=_evaluate_masks(dataset, truth, results))
+
+
+def _evaluate_masks(
+    dataset: Dataset, truth: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]
+) -> CocoReport:
+    if not all("segmentation" in result for result in results):
+        raise DataError("a result has no mask, but masks are to be evaluated", where=dataset.name)
+    masks = ground_truth_masks(dataset, truth)
+    truth = [
+        {**_with_defaults(entry, mask), "segmentation": mask} for entry, mask in zip(truth, masks)
+    ]
+    found = [
+        {**result, "area": float(coco_mask.area(result["segmentation"])), "iscrowd": 0}
+        for result in results
+    ]
+    return _evaluate(dataset, truth, found, "segm")
+
+
+def _evaluate(
+    dataset: Dataset,
+    truth: Iterable[dict[str, Any]],
+    found: Iterable[dict[str, Any]],
+    kind: str,
+) -> CocoReport:
+    """The metrics of pycocotools for `kind` bbox or segm."""
+    category_ids = sorted(dataset.category_ids[1:])
     # The evaluator prints its progress; the report says the same once and in order.
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = COCOeval(
-            _index(image_ids, category_ids, map(_with_defaults, ground_truth)),
-            _index(image_ids, category_ids, map(_as_annotation, results)),
-            iouType="bbox",
+            _index(dataset, category_ids, truth), _index(dataset, category_ids, found), iouType=kind
         )
         evaluator.evaluate()
         evaluator.accumulate()
@@ -140,14 +183,17 @@ def _check_results(
             )
 
 
-def _with_defaults(entry: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(entry: dict[str, Any], mask: dict[str, Any] | None = None) -> dict[str, Any]:
     """A ground truth annotation with the keys that the evaluator wants."""
     area = entry.get("area")
+    if area is None:
+        box_area = entry["bbox"][2] * entry["bbox"][3]
+        area = box_area if mask is None else float(coco_mask.area(mask))
     return {
         "image_id": entry["image_id"],
         "category_id": entry["category_id"],
         "bbox": entry["bbox"],
-        "area": entry["bbox"][2] * entry["bbox"][3] if area is None else area,
+        "area": area,
         "iscrowd": int(entry.get("iscrowd") or 0),
     }
 
@@ -159,13 +205,17 @@ def _as_annotation(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _index(
-    image_ids: Sequence[int], category_ids: Sequence[int], annotations: Iterable[dict[str, Any]]
+    dataset: Dataset, category_ids: Sequence[int], annotations: Iterable[dict[str, Any]]
 ) -> COCO:
     """An evaluator's index. Ids count from 1: the evaluator takes a match with id 0 for none."""
+    images = {
+        record.image_id: {"id": record.image_id, "height": record.height, "width": record.width}
+        for record in dataset.records
+    }
     index = COCO()
     index.dataset = {
         "info": {},
-        "images": [{"id": image_id} for image_id in image_ids],
+        "images": [images[image_id] for image_id in sorted(images)],
         "categories": [{"id": category_id} for category_id in category_ids],
         "annotations": [{**entry, "id": i} for i, entry in enumerate(annotations, start=1)],
     }
@@ -183,7 +233,7 @@ def _report(dataset: Dataset, evaluator: COCOeval, category_ids: Sequence[int]) 
     names = zip(dataset.class_names[1:], dataset.category_ids[1:])
     statistics = {
         name: float(value) if value >= 0 else float("nan")
-        for name, value in zip(_STATISTICS, evaluator.stats)
+        for name, value in zip(STATISTICS, evaluator.stats)
     }
     return CocoReport(
         dataset=dataset.name,

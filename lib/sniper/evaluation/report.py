@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sniper.data.dataset import Dataset
@@ -21,11 +21,16 @@ _HEADLINE = {
     "AR": "ar_100",
 }
 _CLASS_COLUMNS = 3
+# Fields of a report, in the order of the evaluator's statistics.
+STATISTICS = (
+    *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
+    *("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large"),
+)
 
 
 @dataclass(frozen=True)
 class CocoReport:
-    """COCO box metrics as fractions of 1; NaN where the set has no such object.
+    """COCO metrics of boxes (or masks) as fractions of 1; NaN where the set has no such object.
 
     Attributes:
         dataset: name of the data set.
@@ -43,6 +48,8 @@ class CocoReport:
         ar_medium: of medium ones.
         ar_large: of large ones.
         per_class: class name -> `ap` of the class.
+        masks: the same numbers of the masks; None if there were none to evaluate.
+        masks_not_evaluated: why masks were not evaluated although they were predicted.
     """
 
     dataset: str
@@ -60,18 +67,37 @@ class CocoReport:
     ar_medium: float
     ar_large: float
     per_class: Mapping[str, float] = field(default_factory=dict)
+    masks: CocoReport | None = None
+    masks_not_evaluated: str | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """All fields, ready for JSON: NaN becomes None."""
-        values = {name: _for_json(value) for name, value in asdict(self).items()}
-        values["per_class"] = {name: _for_json(ap) for name, ap in self.per_class.items()}
+        """All numbers, ready for JSON: NaN becomes None; `masks` holds those of the masks."""
+        values: dict[str, object] = {"dataset": self.dataset, "num_images": self.num_images}
+        values.update(self._numbers())
+        if self.masks is not None:
+            values["masks"] = self.masks._numbers()
+        if self.masks_not_evaluated is not None:
+            values["masks_not_evaluated"] = self.masks_not_evaluated
         return values
+
+    def _numbers(self) -> dict[str, object]:
+        numbers: dict[str, object] = {n: _for_json(getattr(self, n)) for n in STATISTICS}
+        numbers["per_class"] = {name: _for_json(ap) for name, ap in self.per_class.items()}
+        return numbers
 
     def table(self) -> str:
         """The headline numbers, then the AP of every class; in percent, '-' for NaN."""
+        tables = [self._table("box")]
+        if self.masks is not None:
+            tables.append(self.masks._table("mask"))
+        if self.masks_not_evaluated is not None:
+            tables.append(self.masks_not_evaluated)
+        return "\n\n".join(tables)
+
+    def _table(self, kind: str) -> str:
         head = "".join(f"{name:>7}" for name in _HEADLINE)
         values = "".join(f"{_percent(getattr(self, name)):>7}" for name in _HEADLINE.values())
-        title = f"{self.dataset}: {self.num_images} images, box AP in percent"
+        title = f"{self.dataset}: {self.num_images} images, {kind} AP in percent"
         return "\n".join([title, head, values, "", *self._class_lines()])
 
     def _class_lines(self) -> list[str]:

@@ -11,31 +11,16 @@ import mxnet as mx
 import numpy as np
 
 from sniper import boxes as box_ops
-from sniper.errors import DataError
+from sniper.inference.weights import Model, params_of
 from sniper.loader.test import TestBatch
-from sniper.models.detector import DetectorSpec, build_detector, data_names
+from sniper.models.detector import build_detector, data_names, short_output_names
 
 logger = logging.getLogger(__name__)
 
 # Detections with a lower class score are dropped before merging (2018 behaviour).
 MIN_SCORE = 1e-3
 
-
-@dataclass(frozen=True)
-class Model:
-    """A network description with its weights, ready for inference.
-
-    Attributes:
-        spec: the network; `batch_images` is set per pyramid level.
-        arg: parameters by name, `_test` tensors already in place.
-        aux: batch-norm statistics by name.
-        class_names: index 0 is the background.
-    """
-
-    spec: DetectorSpec
-    arg: dict[str, mx.nd.NDArray]
-    aux: dict[str, mx.nd.NDArray]
-    class_names: tuple[str, ...]
+ROI_MAP = "conv_new_1_relu"
 
 
 @dataclass(frozen=True)
@@ -47,12 +32,16 @@ class ChipDetections:
         chip_index: which chip of the image.
         boxes: (R, 4) float32, px of the original image, relative to the chip's origin.
         scores: (R, C) class probabilities, or (R,) objectness of an RPN-only network.
+        factor: px of the original image -> px of the network's input.
+        roi_map: (K, h, w) what the mask head reads; None where it was not asked for.
     """
 
     image_index: int
     chip_index: int
     boxes: np.ndarray
     scores: np.ndarray
+    factor: float = 1.0
+    roi_map: np.ndarray | None = None
 
 
 class LevelForward:
@@ -65,6 +54,7 @@ class LevelForward:
         batch_images: int,
         *,
         rpn_only: bool = False,
+        roi_map: bool = False,
     ) -> None:
         self.devices = devices
         self.batch_size = batch_images * len(devices)
@@ -72,9 +62,9 @@ class LevelForward:
         self._rois_per_image = model.spec.proposal.post_nms_top_n
         self._model = model
         spec = dataclasses.replace(model.spec, batch_images=batch_images)
-        self._symbol = build_detector(spec, train=False, rpn_only=rpn_only)
-        self._data_names = data_names(False, rpn_only)
-        self._output_names = [name.removesuffix("_output") for name in self._symbol.list_outputs()]
+        self._symbol = build_detector(spec, train=False, rpn_only=rpn_only, roi_map=roi_map)
+        self._data_names = data_names(spec, train=False, rpn_only=rpn_only)
+        self._output_names = short_output_names(self._symbol.list_outputs())
         self._module: mx.mod.Module | None = None
 
     def __call__(self, batch: TestBatch) -> Iterator[ChipDetections]:
@@ -89,6 +79,8 @@ class LevelForward:
                 int(batch.chip_index[row]),
                 (boxes[filled] / batch.im_info[row, 2]).astype(np.float32),
                 scores[filled],
+                float(batch.im_info[row, 2]),
+                outputs[ROI_MAP][row] if ROI_MAP in outputs else None,
             )
 
     def _forward(self, batch: TestBatch) -> dict[str, np.ndarray]:
@@ -116,32 +108,9 @@ class LevelForward:
             logger=logger,
         )
         module.bind(shapes, for_training=False)
-        arg = {name: self._model.arg[name] for name in self._present(shapes, "arg")}
-        aux = {name: self._model.aux[name] for name in self._present(shapes, "aux")}
-        module.set_params(arg, aux)
-        return module
-
-    def _present(self, shapes: list[tuple[str, tuple[int, ...]]], kind: str) -> list[str]:
-        """Names of the network's tensors, after a check that the weights have them all."""
         per_device = {name: (s[0] // len(self.devices), *s[1:]) for name, s in shapes}
-        arg_shapes, _, aux_shapes = self._symbol.infer_shape(**per_device)
-        if kind == "arg":
-            names, wanted, have = self._symbol.list_arguments(), arg_shapes, self._model.arg
-        else:
-            names, wanted, have = self._symbol.list_auxiliary_states(), aux_shapes, self._model.aux
-        wrong = [
-            f"{name} {have[name].shape if name in have else 'missing'}, expected {shape}"
-            for name, shape in zip(names, wanted)
-            if name not in per_device and (name not in have or have[name].shape != shape)
-        ]
-        if wrong:
-            raise DataError(
-                "the weights do not fit the network",
-                where=self._model.spec.symbol,
-                got="; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if wrong[5:] else ""),
-                fix="use the recipe that the weights were trained with",
-            )
-        return [name for name in names if name not in per_device]
+        module.set_params(*params_of(self._symbol, per_device, self._model))
+        return module
 
     def _decode(
         self, outputs: dict[str, np.ndarray], im_info: np.ndarray, row: int

@@ -69,6 +69,23 @@ def merge_images(
     Returns:
         Per image, per class (index 0 empty) an (n, 5) float32 array.
     """
+    return merge_with_origins(parts, num_classes, settings)[0]
+
+
+def merge_with_origins(
+    parts: Sequence[Sequence[LevelDetections]], num_classes: int, settings: MergeSettings
+) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
+    """Final detections of several images, and where each was found.
+
+    Args:
+        parts: per image, its rows of all levels and chips in any order.
+        num_classes: with background.
+        settings: valid ranges and NMS.
+
+    Returns:
+        Per image, per class (index 0 empty) an (n, 5) float32 array of detections; the same with
+        (n, 2) int32 level and chip index of each.
+    """
     # Ordered by level and chip, so that the result does not depend on how images were batched.
     ordered = [
         (index, part)
@@ -76,22 +93,27 @@ def merge_images(
         for part in sorted(image_parts, key=lambda part: (part.level, part.chip_index))
     ]
     result = [[np.zeros((0, 5), np.float32)] * num_classes for _ in parts]
+    origins = [[np.zeros((0, 2), np.int32)] * num_classes for _ in parts]
     if not ordered:
-        return result
+        return result, origins
     lengths = [len(part.rows) for _, part in ordered]
-    rows, classes, images = multi_scale_nms(
+    found_at = np.int32([(part.level, part.chip_index) for _, part in ordered])
+    found_at = np.repeat(found_at, lengths, axis=0)  # (all rows, 2)
+    rows, classes, images, sources = multi_scale_nms(
         np.ascontiguousarray(np.concatenate([part.rows for _, part in ordered])),
-        np.repeat(np.int32([part.level for _, part in ordered]), lengths),
+        found_at[:, 0],
         np.concatenate([part.classes for _, part in ordered]),
         np.repeat(np.int32([index for index, _ in ordered]), lengths),
         np.float32(settings.valid_ranges).reshape(-1, 2),
         settings.sigma,
         settings.nms_threshold,
         max_per_image=settings.max_per_image,
+        with_rows=True,
     )
     for image, klass, start, stop in _groups(images, classes):
         result[image][klass] = rows[start:stop]
-    return result
+        origins[image][klass] = found_at[sources[start:stop]]
+    return result, origins
 
 
 def _groups(images: np.ndarray, classes: np.ndarray) -> list[tuple[int, int, int, int]]:

@@ -27,8 +27,24 @@ class Predictor:
         Raises:
             DataError: a file is missing or is no image.
         """
-        records = [_record(Path(path), index) for index, path in enumerate(paths)]
-        return self._detector.detect(records, self._merge)
+        return self._detector.detect(_records(paths), self._merge)
+
+    def detect_with_masks(
+        self, paths: Sequence[str | Path]
+    ) -> tuple[list[list[np.ndarray]], list[list[list[bytes]]] | None]:
+        """Detections as `detect` gives them, and their masks; None if the network has no masks.
+
+        Per image and class the masks are a list of compressed COCO run lengths, one for each
+        detection: `pycocotools.mask.decode({"size": [height, width], "counts": counts})`.
+
+        Raises:
+            DataError: a file is missing or is no image.
+        """
+        return self._detector.detect_with_masks(_records(paths), self._merge)
+
+
+def _records(paths: Sequence[str | Path]) -> list[Record]:
+    return [_record(Path(path), index) for index, path in enumerate(paths)]
 
 
 def _record(path: Path, index: int) -> Record:

@@ -11,14 +11,27 @@ import mxnet as mx
 import numpy as np
 
 from sniper.data import Record
-from sniper.inference.forward import ChipDetections, LevelForward, Model
-from sniper.inference.merge import LevelDetections, MergeSettings, keep_confident, merge_images
+from sniper.inference.blocks import image_blocks
+from sniper.inference.forward import ChipDetections, LevelForward
+from sniper.inference.instances import BlockMaps, block_masks
+from sniper.inference.mask_forward import MaskForward
+from sniper.inference.merge import (
+    LevelDetections,
+    MergeSettings,
+    keep_confident,
+    merge_images,
+    merge_with_origins,
+)
+from sniper.inference.weights import Model
 from sniper.loader.test import TestLoader
 
 logger = logging.getLogger(__name__)
 
 # A progress line at least this often, so that slow and dead can be told apart.
 PROGRESS_EVERY_S = 5.0
+
+# RoI maps of one block of images: about 70 images of 800x600 px on the pyramid of 2018.
+MAP_MEMORY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,13 @@ class Level:
 
 
 class PyramidDetector:
-    """Runs a model on all levels; keeps the bound networks for later calls."""
+    """Runs a model on all levels; keeps the bound networks for later calls.
+
+    Attributes:
+        model: the network and its weights.
+        levels: the pyramid.
+        has_masks: whether the network can tell the masks of its detections.
+    """
 
     def __init__(
         self,
@@ -41,13 +60,19 @@ class PyramidDetector:
         *,
         num_threads: int = 2,
         rpn_only: bool = False,
+        map_memory_bytes: int = MAP_MEMORY_BYTES,
     ) -> None:
         self.model = model
         self.levels = tuple(levels)
+        self.has_masks = model.spec.with_masks and not rpn_only
+        self._masks = MaskForward(model, devices) if self.has_masks else None
+        self._map_memory_bytes = map_memory_bytes
         self._pixel_means = pixel_means
         self._num_threads = num_threads
         self._forwards = [
-            LevelForward(model, devices, level.batch_images, rpn_only=rpn_only)
+            LevelForward(
+                model, devices, level.batch_images, rpn_only=rpn_only, roi_map=self.has_masks
+            )
             for level in self.levels
         ]
 
@@ -59,11 +84,67 @@ class PyramidDetector:
                 parts[found.image_index].append(keep_confident(found, index))
         return merge_images(parts, len(self.model.class_names), merge)
 
-    def run_level(self, records: Sequence[Record], index: int) -> Iterator[ChipDetections]:
-        """Raw detections of every image at one level, in the order of the batches."""
+    def detect_with_masks(
+        self, records: Sequence[Record], merge: MergeSettings
+    ) -> tuple[list[list[np.ndarray]], list[list[list[bytes]]] | None]:
+        """Final detections and the mask of each; None in place of masks if the network has none.
+
+        The masks need the RoI maps of all levels, so the images pass in blocks: memory does not
+        grow with their number, and the result does not depend on the size of the blocks.
+
+        Returns:
+            Detections as `detect` gives them, and per image and class a list with the compressed
+            run lengths of each detection's mask.
+        """
+        if self._masks is None:
+            return self.detect(records, merge), None
+        detections: list[list[np.ndarray]] = [[] for _ in records]
+        masks: list[list[list[bytes]]] = [[] for _ in records]
+        blocks = self._blocks(records)
+        for number, block in enumerate(blocks):
+            label = f"block {number + 1}/{len(blocks)}, " if len(blocks) > 1 else ""
+            found = self._detect_block([records[i] for i in block], merge, label)
+            for index, boxes, own_masks in zip(block, *found):
+                detections[index], masks[index] = boxes, own_masks
+        return detections, masks
+
+    def _blocks(self, records: Sequence[Record]) -> list[list[int]]:
+        return image_blocks(
+            [(record.width, record.height) for record in records],
+            [level.scale for level in self.levels],
+            bytes_per_px=4 * self.model.spec.roi_channels / self.model.spec.feature_stride**2,
+            memory_bytes=self._map_memory_bytes,
+        )
+
+    def _detect_block(
+        self, records: Sequence[Record], merge: MergeSettings, label: str
+    ) -> tuple[list[list[np.ndarray]], list[list[list[bytes]]]]:
+        parts: list[list[LevelDetections]] = [[] for _ in records]
+        maps = BlockMaps()
+        for level in range(len(self.levels)):
+            for found in self.run_level(records, level, label):
+                part = keep_confident(found, level)
+                parts[found.image_index].append(part)
+                if len(part.rows):
+                    maps.keep(level, found)
+        detections, origins = merge_with_origins(parts, len(self.model.class_names), merge)
+        step = _Progress(len(records), f"{label}masks").step
+        return detections, block_masks(self._masks, maps, records, detections, origins, step)
+
+    def run_level(
+        self, records: Sequence[Record], index: int, label: str = ""
+    ) -> Iterator[ChipDetections]:
+        """Raw detections of every image at one level, in the order of the batches.
+
+        Args:
+            records: the images.
+            index: of the level.
+            label: what progress lines begin with.
+        """
         level, forward = self.levels[index], self._forwards[index]
         crops = [[(0.0, 0.0, float(r.width), float(r.height))] for r in records]
-        progress = _Progress(len(records), f"level {index + 1}/{len(self.levels)} {level.scale}")
+        what = f"{label}level {index + 1}/{len(self.levels)} {level.scale}"
+        progress = _Progress(len(records), what)
         with TestLoader(
             records,
             crops,
@@ -80,7 +161,7 @@ class PyramidDetector:
 
 
 class _Progress:
-    """Logs images done, speed and remaining time of one level."""
+    """Logs images done, speed and remaining time of one level, or of the masks."""
 
     def __init__(self, total: int, what: str) -> None:
         self._total, self._what, self._done = total, what, 0

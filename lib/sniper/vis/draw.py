@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from sniper.errors import ConfigError, DataError
+from sniper.evaluation.rle import decode_mask
 
 BACKGROUND_NAME = "__background__"
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".pdf")
@@ -20,16 +21,18 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".pdf")
 _TOP_MARGIN_PX = 15  # a box nearer to the top has its label inside (2018 behaviour)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PDF_DPI = 80  # 2018 behaviour
+_MASK_OPACITY = 0.45
 
 
 @dataclass(frozen=True)
 class _Box:
-    """One rectangle to draw: corners in image px, label, colour (BGR) and drawing order."""
+    """One object to draw: corners in image px, label, colour (BGR), drawing order, mask."""
 
     corners: tuple[float, float, float, float]
     label: str
     colour: tuple[int, int, int]
     order: float
+    mask: bytes | None = None
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
@@ -49,8 +52,11 @@ def draw_detections(
     per_class_detections: Sequence[np.ndarray],
     class_names: Sequence[str],
     threshold: float = 0.5,
+    masks: Sequence[Sequence[bytes]] | None = None,
 ) -> np.ndarray:
     """Draws detections with `name score` labels on a copy of an image (2018 behaviour).
+
+    Masks lie translucent under all boxes and labels, with an outline.
 
     Args:
         image_bgr: (H, W, 3) uint8.
@@ -59,6 +65,8 @@ def draw_detections(
             image or with numbers that are not finite are left out.
         class_names: the names, in the same order.
         threshold: detections below this score are left out.
+        masks: per class the compressed COCO run lengths of each detection's mask, of the image's
+            size; None for boxes alone.
 
     Returns:
         (H, W, 3) uint8 with the highest scores on top; equal to the image when nothing is drawn.
@@ -73,16 +81,34 @@ def draw_detections(
             got=f"{len(per_class_detections)} lists of detections, {len(class_names)} names",
             expected="one list per class name, the background included",
         )
+    if masks is not None and len(masks) != len(class_names):
+        raise DataError("masks and class names differ in number", got=f"{len(masks)} lists")
     boxes = []
     for index, (name, detections) in enumerate(zip(class_names, per_class_detections)):
-        if name == BACKGROUND_NAME:
-            continue
-        colour = class_colour(index)
-        text = _printable(name, index)
-        for *corners, score in _rows(detections, 5, f"detections of {name}"):
-            if score >= threshold:
-                boxes.append(_Box(tuple(corners), f"{text} {score:.1f}", colour, score))
-    return _draw(image_bgr, boxes)
+        if name != BACKGROUND_NAME:
+            own_masks = None if masks is None else masks[index]
+            boxes.extend(_class_boxes(name, index, detections, own_masks))
+    return _draw(image_bgr, [box for box in boxes if box.order >= threshold])
+
+
+def _class_boxes(
+    name: str, index: int, detections: np.ndarray, masks: Sequence[bytes] | None
+) -> list[_Box]:
+    """What is finite of the detections of one class; their order is that of the scores."""
+    rows = _rows(detections, 5, f"detections of {name}", finite=False)
+    if masks is None:
+        masks = [None] * len(rows)
+    if len(masks) != len(rows):
+        raise DataError(
+            f"detections and masks of {name} differ in number",
+            got=f"{len(rows)} detections, {len(masks)} masks",
+        )
+    text, colour = _printable(name, index), class_colour(index)
+    return [
+        _Box(tuple(corners), f"{text} {score:.1f}", colour, score, mask)
+        for (*corners, score), mask in zip(rows, masks)
+        if np.isfinite([*corners, score]).all()
+    ]
 
 
 def draw_ground_truth(
@@ -161,8 +187,8 @@ def _check_image(image: np.ndarray) -> None:
         raise DataError("this is not a colour image", got=got, expected="uint8 (H, W, 3), BGR")
 
 
-def _rows(array: np.ndarray, columns: int, what: str) -> list[list[float]]:
-    """The finite rows of an (n, columns) array; an empty array of any shape has none."""
+def _rows(array: np.ndarray, columns: int, what: str, *, finite: bool = True) -> list[list[float]]:
+    """The (finite) rows of an (n, columns) array; an empty array of any shape has none."""
     array = np.asarray(array, dtype=np.float64)
     if array.size == 0:
         return []
@@ -170,7 +196,7 @@ def _rows(array: np.ndarray, columns: int, what: str) -> list[list[float]]:
         raise DataError(
             f"the {what} have a wrong shape", got=array.shape, expected=f"(n, {columns})"
         )
-    return array[np.isfinite(array).all(axis=1)].tolist()
+    return (array[np.isfinite(array).all(axis=1)] if finite else array).tolist()
 
 
 def _printable(name: str, index: int) -> str:
@@ -184,7 +210,11 @@ def _draw(image: np.ndarray, boxes: list[_Box]) -> np.ndarray:
     drawn = np.ascontiguousarray(image).copy()
     height, width = image.shape[:2]
     thickness = max(1, round(max(height, width) / 320))
-    for box in sorted(boxes, key=lambda b: b.order):
+    boxes = sorted(boxes, key=lambda b: b.order)
+    for box in boxes:
+        if box.mask is not None:
+            _draw_mask(drawn, decode_mask(box.mask, height, width), box.colour, thickness)
+    for box in boxes:
         x1, y1, x2, y2 = box.corners
         if x2 < 0 or y2 < 0 or x1 > width - 1 or y1 > height - 1 or x2 < x1 or y2 < y1:
             continue
@@ -193,6 +223,17 @@ def _draw(image: np.ndarray, boxes: list[_Box]) -> np.ndarray:
         cv2.rectangle(drawn, (left, top), (right, bottom), box.colour, thickness)
         _draw_label(drawn, box.label, left, top, box.colour)
     return drawn
+
+
+def _draw_mask(
+    image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], thickness: int
+) -> None:
+    """Tints the pixels of a mask (H, W) and draws its outline."""
+    inside = mask.astype(bool)
+    tint = image[inside] * (1 - _MASK_OPACITY) + np.array(colour) * _MASK_OPACITY
+    image[inside] = np.round(tint).astype(np.uint8)
+    outline, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, outline, -1, colour, max(1, thickness // 2))
 
 
 def _draw_label(

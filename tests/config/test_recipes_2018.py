@@ -319,8 +319,19 @@ NEW_KEYS = {
     "TRAIN.LEGACY_AREAS": True,
     "TRAIN.LEGACY_MIN_SIZE": True,
     "TRAIN.clip_gradient": 0.0,
+    "TRAIN.DYNAMIC_LOSS_SCALE": False,
+    "TRAIN.LOSS_SCALE_WINDOW": 2000,
+    "TRAIN.ACCUMULATION_STEPS": 1,
+    "TRAIN.GRADIENT_REDUCTION": "sum",
+    "TRAIN.EMA_DECAY": 0.0,
+    "TRAIN.REFERENCE_REPLICAS": 8,
     "TRAIN.KEEP_CHECKPOINTS": 0,
     "TRAIN.MAX_UPDATES": 0,
+    "TRAIN.CHECKPOINT_EVERY": 0,
+    "TRAIN.VALIDATE_EVERY": 0,
+    "TRAIN.VALIDATION_SET": "",
+    "TRAIN.KEEP_BEST": True,
+    "TRAIN.TENSORBOARD": True,
     "TRAIN.bbox_loss_divisor": 0.0,
 }
 
@@ -342,6 +353,8 @@ def in_force(name: str) -> dict:
     values = {**DEFAULTS_2018, **NEW_KEYS, **written_in(name), "name": name}
     if name != VOC:
         values["TRAIN.SCALES"] = [3.0, 1.667, 512.0]
+    if name in (MASK, MAF):
+        values["TRAIN.PROPOSAL_OP.pre_nms_top_n"] = 6000
     return values
 
 

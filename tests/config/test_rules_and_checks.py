@@ -83,6 +83,17 @@ def test_only_proposal_ignores_mask_and_focus(load, caplog):
     assert caplog.text.count("is ignored") == 2
 
 
+def test_heads_that_differ_are_explained(load, caplog):
+    mask = ("symbol", "resnet_mx_50_e2e_mask")
+    with caplog.at_level(logging.INFO):
+        load("", *mask, "TRAIN.WITH_MASK", "true")
+        load("", *mask, "TRAIN.ONLY_PROPOSAL", "true")
+        assert "without TRAIN." not in caplog.text
+        load("", *mask, "TEST.AUTO_FOCUS", "true")
+    assert "resnet_mx_50_e2e_mask without TRAIN.WITH_MASK trains and finds boxes" in caplog.text
+    assert "TEST.AUTO_FOCUS without TRAIN.AUTO_FOCUS" in caplog.text
+
+
 def test_per_level_lists_fit_the_levels(load):
     cfg = load("", "TEST.SCALES", str([(9, 9), (8, 8), (7, 7), (6, 6)]),
                "TEST.VALID_RANGES", str([(-1, -1)] * 4), "TEST.BATCH_IMAGES", "3",
@@ -143,7 +154,11 @@ def test_a_leaf_may_change_the_anchors_of_its_base(load, tmp_path):
         (["TEST.NMS", "1.5"], "between 0 and 1"),
         (["TEST.AUTO_FOCUS", "true", "TEST.DO_PRUNING", "[true, true]"], "no level before it"),
         (["TEST.AUTO_FOCUS", "true", "network.RPN_FEAT_STRIDE", "32"], "STRIDE 16 only"),
-        (["TRAIN.WITH_MASK", "true"], "no mask head"),
+        (["TRAIN.WITH_MASK", "true"], "no mask head, resnet_mx_101_e2e_mask has one"),
+        (
+            ["TRAIN.WITH_MASK", "true", "symbol", "mobilenetv2_e2e"],
+            "mobilenetv2_e2e_mask has one",
+        ),
         (["TRAIN.AUTO_FOCUS", "true"], "AUTO_FOCUS_DC_LOW < SMALL_THRESH"),
         (["gpus", "0,0"], "gpus"),
         (["gpus", "all"], "gpus"),

@@ -58,6 +58,33 @@ def test_rpn_only_outputs_give_the_rpn_metrics():
     assert list(batch_metrics(rpn, labels)) == ["RPNAcc", "RPNLogLoss", "RPNL1Loss"]
 
 
+def test_focus_and_mask_metrics_equal_a_slow_count():
+    rng = np.random.default_rng(5)
+    outputs, labels = _batch(rng)
+    focus = rng.dirichlet([1, 1], size=(2, 9)).transpose(0, 2, 1).astype(np.float32)
+    labels["scale_label"] = rng.integers(-1, 2, (2, 9)).astype(np.float32)
+    masks = rng.dirichlet([1, 1], size=(3, 4, 4)).transpose(0, 3, 1, 2).astype(np.float32)
+    targets = rng.integers(-1, 2, (3, 4, 4)).astype(np.float32)
+    targets[0] = -1
+    outputs.update(cls_scale_prob=focus, mask_cls_prob=masks, mask_targets=targets)
+    values = Metrics().update(outputs, labels)
+    assert list(values)[6:] == ["AutoFocusAcc", "AutoFocusLogLoss", "MaskLogLoss"]
+    hits, losses = [], []
+    for n, k in np.ndindex(2, 9):
+        label = int(labels["scale_label"][n, k])
+        if label != -1:
+            hits.append(focus[n, :, k].argmax() == label)
+            losses.append(-math.log(focus[n, label, k] + LOG_EPSILON))
+    assert values["AutoFocusAcc"] == pytest.approx(np.mean(hits))
+    assert values["AutoFocusLogLoss"] == pytest.approx(np.mean(losses))
+    losses = [
+        -math.log(masks[n, int(targets[n, y, x]), y, x] + LOG_EPSILON)
+        for n, y, x in np.ndindex(3, 4, 4)
+        if targets[n, y, x] != -1
+    ]
+    assert values["MaskLogLoss"] == pytest.approx(np.mean(losses))
+
+
 def test_nothing_counted_is_zero_and_never_nan():
     metrics = Metrics()
     metrics.update(*_batch(np.random.default_rng(2), all_ignored=True))

@@ -6,6 +6,7 @@ import pytest
 from sniper.config import load_config, recipe_names
 from sniper.engine import settings
 from sniper.errors import ConfigError
+from sniper.models.detector import train_input_shapes
 
 
 @pytest.mark.parametrize(("gpus", "count"), [("", 1), ("cpu", 1), ("cpu,cpu", 2), ("cpu, cpu", 2)])
@@ -41,13 +42,21 @@ def test_model_folder_has_the_layout_of_2018():
     assert folder.parts[-3:] == ("sniper_res101_bn", "sniper_res101_e2e", "train2014_val2014")
 
 
+def assert_batches_fit_the_network(cfg):
+    """The loader's arrays are the network's inputs, in the same order and with the same shapes."""
+    batches = settings.batch_settings(cfg)
+    spec = settings.detector_spec(cfg, train=True, batch_images=1, fp16=False)
+    rpn_only = bool(cfg.TRAIN.ONLY_PROPOSAL)
+    shapes = train_input_shapes(spec, cfg.TRAIN.CHIP_SIZE, rpn_only=rpn_only)
+    assert {name: shape[1:] for name, shape in shapes.items()} == batches.shapes
+    assert list(shapes) == [*batches.data_names, *batches.label_names]
+
+
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_every_recipe_describes_a_network_and_its_batches(recipe):
     cfg = load_config(recipe)
-    if cfg.symbol.endswith("_mask"):
-        with pytest.raises(ConfigError, match="not available"):
-            settings.detector_spec(cfg, train=True, batch_images=1, fp16=False)
-        return
+    assert_batches_fit_the_network(cfg)
+    assert_batches_fit_the_network(load_config(recipe, ["TRAIN.ONLY_PROPOSAL", "True"]))
     for train in (True, False):
         spec = settings.detector_spec(cfg, train=train, batch_images=1, fp16=False)
         assert spec.num_anchors == cfg.network.NUM_ANCHORS
@@ -70,6 +79,33 @@ def test_masks_and_focus_pixels_reach_the_batches():
     rpn = load_config("sniper_res101_e2e_mask_autofocus", ["TRAIN.ONLY_PROPOSAL", "True"])
     assert settings.batch_settings(rpn).label_names == ("label", "bbox_target", "bbox_weight")
     assert settings.batch_settings(load_config("sniper_res101_e2e")).focus is None
+
+
+def test_masks_and_focus_pixels_reach_the_network():
+    def spec(recipe, *overrides, train=True):
+        cfg = load_config(recipe, list(overrides))
+        return settings.detector_spec(cfg, train=train, batch_images=1, fp16=False)
+
+    mask = spec("sniper_res101_e2e_mask", "TRAIN.MAX_GT", "7", "TRAIN.MAX_POLYGON_LEN", "90")
+    assert (mask.auto_focus, mask.with_masks) == (False, True)
+    assert (mask.max_gt, mask.mask_row_length) == (7, 90)
+    both = spec("sniper_res101_e2e_mask_autofocus")
+    assert (both.auto_focus, both.with_masks) == (True, True)
+    # Training and inference have their own switches.
+    overrides = ("TEST.AUTO_FOCUS", "False")
+    assert spec("sniper_res101_e2e_autofocus", *overrides).auto_focus
+    assert not spec("sniper_res101_e2e_autofocus", *overrides, train=False).auto_focus
+    assert spec("sniper_res101_e2e_mask", train=False).with_masks
+
+
+def test_mask_training_uses_the_proposals_of_2018():
+    def pre_nms(recipe, *overrides):
+        return load_config(recipe, list(overrides)).TRAIN.PROPOSAL_OP.pre_nms_top_n
+
+    assert pre_nms("sniper_res101_e2e") == -1
+    assert pre_nms("sniper_res101_e2e_mask") == 6000
+    assert pre_nms("sniper_res101_e2e_mask", "TRAIN.PROPOSAL_OP.pre_nms_top_n", "-1") == -1
+    assert pre_nms("sniper_res101_e2e_mask", "TRAIN.WITH_MASK", "False") == -1
 
 
 def test_pixels_are_those_of_2018_unless_asked_otherwise():

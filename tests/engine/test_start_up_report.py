@@ -39,11 +39,13 @@ def records_of(count=40, per_image=8, low=8, high=400, seed=0):
     return records
 
 
-def report_of(*overrides, records=None, devices=2, recipe="sniper_res101_e2e"):
+def report_of(*overrides, records=None, devices=2, workers=1, recipe="sniper_res101_e2e"):
     cfg = load_config(recipe, [*GOOD, *overrides])
     records = records_of() if records is None else records
-    stats = make_epoch(records, chip_settings(cfg), seed=0, epoch=0, batch_size=4 * devices).stats
-    return start_up_report(cfg, records, stats, devices), stats
+    stats = make_epoch(
+        records, chip_settings(cfg), seed=0, epoch=0, batch_size=4 * devices * workers
+    ).stats
+    return start_up_report(cfg, records, stats, devices, workers), stats
 
 
 def line(report, start):
@@ -67,12 +69,47 @@ def test_a_good_run_has_no_warnings():
 def test_batch_and_learning_rate():
     report, stats = report_of()
     batch = line(report, "batch")
-    assert "8 chips an update = 2 device(s) x 4" in batch
+    assert "8 chips an update = 2 device(s) x 4 (TRAIN.BATCH_IMAGES);" in batch
     assert f"{stats.samples // 8} updates an epoch, 3 epochs" in batch
     rate = line(report, "lr 0.015")
-    assert "after 1000 updates from 0.0005" in rate
-    assert "With more devices leave it" in rate
+    assert "after 1000 updates from 0.0005, wd 0.0001" in rate
+    # Two of the eight gradients that the recipe was made for, summed.
+    assert "sum of 2 gradient(s)" in rate
+    assert "their mean with lr 0.03 and wd 5e-05" in rate
+    assert "assumes 8 (TRAIN.REFERENCE_REPLICAS): leave TRAIN.lr" in rate
+    assert "here 0.25 of it" in rate
     assert "With k x 4 BATCH_IMAGES set TRAIN.lr to k x 0.015" in rate
+
+
+def test_accumulation_and_workers_count_like_devices():
+    overrides = ("TRAIN.ACCUMULATION_STEPS", "2")
+    report, stats = report_of(*overrides, workers=3)
+    batch = line(report, "batch")
+    assert "48 chips an update = 2 device(s) x 4 (TRAIN.BATCH_IMAGES) x 2 batches" in batch
+    assert "x 3 workers" in batch
+    assert f"{stats.samples // 48} updates an epoch" in batch
+    assert "sum of 12 gradient(s)" in line(report, "lr")
+    assert "here 1.5 of it" in line(report, "lr")
+
+
+def test_averaged_gradients_have_a_rule_of_their_own():
+    overrides = ("TRAIN.GRADIENT_REDUCTION", "mean", "TRAIN.REFERENCE_REPLICAS", "4")
+    report, _ = report_of(*overrides)
+    rate = line(report, "lr 0.015")
+    assert "mean of 2 gradient(s)" in rate and "does not grow with them" in rate
+    # The linear rule: half the replicas that the recipe assumes, half the rate.
+    assert "assumes 4 (TRAIN.REFERENCE_REPLICAS): by the linear rule 2 take TRAIN.lr 0.0075" in rate
+    assert "written for a sum, as in 2018, takes 4 x its lr and 1/4 of its wd here" in rate
+
+
+def test_the_box_loss_is_an_exception_where_its_divisor_is_a_constant():
+    def excepted(*overrides, recipe="sniper_res101_e2e"):
+        return "box head's box loss" in line(report_of(*overrides, recipe=recipe)[0], "lr")
+
+    assert excepted()
+    assert not excepted("TRAIN.GRADIENT_REDUCTION", "mean")
+    assert excepted("TRAIN.GRADIENT_REDUCTION", "mean", "TRAIN.bbox_loss_divisor", "900")
+    assert not excepted(recipe="sniper_mobilenetv2_e2e")
 
 
 def test_explicit_scales_are_not_called_the_rule():

@@ -85,10 +85,10 @@ def test_content_does_not_depend_on_the_workers(image_records, expected, workers
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_goes_on_exactly_where_it_was_interrupted(image_records, expected, workers):
     with loader_of(image_records, workers) as loader:
-        loader.start_epoch(1, start_batch=3)
+        loader.start_epoch(1, first_batch=3)
         assert loader.batches_per_epoch == len(expected[1])
         assert_same(copies(loader), expected[1][3:])
-        loader.start_epoch(0, start_batch=len(expected[0]))
+        loader.start_epoch(0, first_batch=len(expected[0]))
         assert copies(loader) == []
 
 
@@ -236,7 +236,7 @@ def test_any_epoch_can_follow(image_records, expected):
         loader.start_epoch(1)
         assert_same(copies(loader), expected[1])
         loader.start_epoch(0)
-        loader.start_epoch(1, start_batch=2)
+        loader.start_epoch(1, first_batch=2)
         assert_same(copies(loader), expected[1][2:])
 
 
@@ -481,7 +481,7 @@ def test_no_chips_and_wrong_numbers(image_records):
     with loader_of([]) as loader, pytest.raises(DataError, match="no chip"):
         loader.start_epoch(0)
     with loader_of(image_records) as loader, pytest.raises(ConfigError):
-        loader.start_epoch(0, start_batch=10**6)
+        loader.start_epoch(0, first_batch=10**6)
     for wrong in ({"batch_size": 0}, {"workers": -1}, {"prefetch": 0}, {"image_cache_mb": -1}):
         with pytest.raises(ConfigError):
             loader_of(image_records, **wrong)

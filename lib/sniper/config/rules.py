@@ -12,6 +12,8 @@ logger = logging.getLogger(__name__)
 
 COCO_SCALES = (3.0, 1.667, 512.0)
 COCO_CLASSES = 81
+# What the training operators of 2018 used, without and with masks.
+PRE_NMS_TOP_N = (-1, 6000)
 
 # Per-level lists of TEST and what a level gets that 2018 files do not name.
 _PER_LEVEL = {
@@ -25,6 +27,7 @@ def apply_rules(merged: Merged) -> None:
     """Fills derived values and applies the 2018 rules, in place."""
     _override_coco_scales(merged)
     _switch_off_heads_without_detector(merged.values)
+    _explain_heads(merged.values)
     _choose_nms(merged)
     _fill_derived(merged)
     _fit_to_levels(merged.values)
@@ -60,6 +63,24 @@ def _switch_off_heads_without_detector(values: dict[str, Any]) -> None:
             values[path] = False
 
 
+def _explain_heads(values: dict[str, Any]) -> None:
+    """Says what happens where the heads of training, test and symbol differ."""
+    if values["TRAIN.ONLY_PROPOSAL"]:
+        return
+    symbol = values["symbol"]
+    if symbol.endswith("_mask") and not values["TRAIN.WITH_MASK"]:
+        logger.info(
+            "%s without TRAIN.WITH_MASK trains and finds boxes only, with the RPN of the mask "
+            "networks (in a ResNet it reads stage 3 alone)",
+            symbol,
+        )
+    if values["TEST.AUTO_FOCUS"] and not values["TRAIN.AUTO_FOCUS"]:
+        logger.info(
+            "TEST.AUTO_FOCUS without TRAIN.AUTO_FOCUS: only weights that were trained with the "
+            "FocusPixel branch can be tested"
+        )
+
+
 def _choose_nms(merged: Merged) -> None:
     """`--set TEST.NMS 0.45` alone means hard NMS: the sigma of the file gives way, and so on."""
     values, source = merged.values, merged.source
@@ -79,6 +100,8 @@ def _fill_derived(merged: Merged) -> None:
         values[count] = math.prod(len(values[path]) for path in factors)
     if values["TEST.TEST_EPOCH"] is None:
         values["TEST.TEST_EPOCH"] = values["TRAIN.end_epoch"]
+    if values["TRAIN.PROPOSAL_OP.pre_nms_top_n"] is None:
+        values["TRAIN.PROPOSAL_OP.pre_nms_top_n"] = PRE_NMS_TOP_N[values["TRAIN.WITH_MASK"]]
     # Two names of one number: the stronger source wins, the new name at equal strength.
     old, new = "TEST.RPN_POST_NMS_TOP_N", "TEST.PROPOSAL_OP.post_nms_top_n"
     if source[old] > source[new]:

@@ -5,13 +5,8 @@ from __future__ import annotations
 from sniper.config.key import LEGACY, Key
 from sniper.config.kinds import Array, Bool, Float, Int, Seq, Text
 
-SYMBOLS = (
-    "resnet_mx_101_e2e",
-    "resnet_mx_50_e2e",
-    "resnet_mx_18_e2e",
-    "mobilenetv2_e2e",
-    "resnet_mx_101_e2e_mask",
-)
+BACKBONES = ("resnet_mx_101", "resnet_mx_50", "resnet_mx_18", "mobilenetv2")
+SYMBOLS = tuple(f"{backbone}_{heads}" for heads in ("e2e", "e2e_mask") for backbone in BACKBONES)
 KVSTORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync")
 
 RUN_KEYS = (
@@ -100,7 +95,7 @@ NETWORK_KEYS = (
         "network.WIDTH",
         Float(minimum=0.05, maximum=4),
         1.0,
-        "Channel multiplier of MobileNetV2 and of the small ResNet.",
+        "Channel multiplier of the backbone.",
     ),
     Key(
         "network.ACTIVATION", Text(("relu6", "relu")), "relu6", "Activation of MobileNetV2 blocks."
@@ -125,7 +120,12 @@ NETWORK_KEYS = (
         0,
         "Channels of the proposal network's 3x3 layer; 0: 512, or 256 for the small networks.",
     ),
-    Key("network.ROI_CHANNELS", Int(minimum=1), 256, "Channels of the map that RoIs pool from."),
+    Key(
+        "network.ROI_CHANNELS",
+        Int(minimum=1),
+        256,
+        "Channels of the map that RoIs pool from, and of the mask and FocusPixel layers.",
+    ),
     Key(
         "network.FC_CHANNELS",
         Int(minimum=0),

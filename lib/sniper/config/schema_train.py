@@ -97,6 +97,44 @@ OPTIMISER_KEYS = (
     Key("TRAIN.clip_gradient", Float(minimum=0), 0.0, "Limit of each gradient value; 0: off."),
     Key("TRAIN.fp16", Bool(), False, "Half precision with loss scaling (GPU runs)."),
     Key("TRAIN.scale", Float(minimum=1e-6), 1.0, "Loss scale; used with fp16 only."),
+    Key(
+        "TRAIN.DYNAMIC_LOSS_SCALE",
+        Bool(),
+        False,
+        "Skip an update with overflow and halve the loss scale; TRAIN.scale is its first value.",
+    ),
+    Key(
+        "TRAIN.LOSS_SCALE_WINDOW",
+        Int(minimum=1),
+        2000,
+        "Updates without overflow after which a dynamic loss scale doubles.",
+    ),
+    Key(
+        "TRAIN.ACCUMULATION_STEPS",
+        Int(minimum=1),
+        1,
+        "Batches whose gradients make one update: large batches on few devices.",
+    ),
+    Key(
+        "TRAIN.GRADIENT_REDUCTION",
+        Text(("sum", "mean")),
+        "sum",
+        "Over devices, accumulated batches and workers. sum: as in 2018, the step grows with their "
+        "number. mean: it does not, and bbox_loss_divisor 0 then means 188*BATCH_IMAGES.",
+    ),
+    Key(
+        "TRAIN.REFERENCE_REPLICAS",
+        Int(minimum=1),
+        8,
+        "Devices x accumulated batches x workers that TRAIN.lr was chosen for, 8 in 2018; only the "
+        "start-up report uses it.",
+    ),
+    Key(
+        "TRAIN.EMA_DECAY",
+        Float(minimum=0, maximum=0.999999),
+        0.0,
+        "Decay of a moving average of the weights, which is saved too; 0: none.",
+    ),
     Key("TRAIN.begin_epoch", Int(minimum=0), 0, "Epochs done before; shifts the lr steps."),
     Key("TRAIN.end_epoch", Int(minimum=0), 0, "Epochs to train."),
     Key("TRAIN.MAX_UPDATES", Int(minimum=0), 0, "Stop after this many updates; 0: end_epoch."),
@@ -139,7 +177,13 @@ TARGET_KEYS = (
         "Proposals: only those are too small whose width and height both are, as in 2018; False: "
         "width or height.",
     ),
-    Key("TRAIN.PROPOSAL_OP.pre_nms_top_n", Int(minimum=-1), -1, "Boxes before NMS; -1: all."),
+    Key(
+        "TRAIN.PROPOSAL_OP.pre_nms_top_n",
+        Int(minimum=-1),
+        None,
+        "Boxes before NMS; -1: all; None: as in 2018 all, with masks 6000.",
+        optional=True,
+    ),
     Key("TRAIN.PROPOSAL_OP.nms_thresh", _RATIO, 0.7, "IoU above which NMS drops a proposal."),
     Key("TRAIN.PROPOSAL_OP.min_size", Int(minimum=0), 3, "Least side of a proposal in px."),
     Key("TRAIN.PROPOSAL_OP.post_nms_top_n", Int(minimum=1), 300, "RoIs per chip."),
@@ -169,6 +213,19 @@ LOADER_KEYS = (
         "(1/4) or 12 (1/8) in the mean over photographs.",
     ),
     Key("TRAIN.NUM_THREAD", Int(minimum=1), 8, "Image-reading threads.", NO_EFFECT),
+)
+
+RUN_KEYS = (
+    Key(
+        "TRAIN.CHECKPOINT_EVERY",
+        Int(minimum=0),
+        0,
+        "Updates between checkpoints within an epoch, of which the newest is kept; 0: epochs only.",
+    ),
+    Key("TRAIN.VALIDATE_EVERY", Int(minimum=0), 0, "Epochs between validations; 0: none."),
+    Key("TRAIN.VALIDATION_SET", Text(), "", "Set for validation; empty: dataset.test_image_set."),
+    Key("TRAIN.KEEP_BEST", Bool(), True, "Validation keeps the best weights as <prefix>-best."),
+    Key("TRAIN.TENSORBOARD", Bool(), True, "TensorBoard curves, when tensorboardX is installed."),
 )
 
 _DEAD = (
@@ -220,4 +277,12 @@ def _legacy_keys() -> tuple[Key, ...]:
     return tuple(keys)
 
 
-TRAIN_KEYS = TASK_KEYS + CHIP_KEYS + OPTIMISER_KEYS + TARGET_KEYS + LOADER_KEYS + _legacy_keys()
+TRAIN_KEYS = (
+    *TASK_KEYS,
+    *CHIP_KEYS,
+    *OPTIMISER_KEYS,
+    *TARGET_KEYS,
+    *LOADER_KEYS,
+    *RUN_KEYS,
+    *_legacy_keys(),
+)

@@ -1,95 +1,94 @@
-"""Checkpoints: parameters, optimizer state and where the run stands, each written atomically.
+"""Checkpoints: parameters, optimizer state and where the run stands; all or nothing.
 
-Files of epoch E in the model folder (`<prefix>` is `--save_prefix`, SNIPER by default):
-`<prefix>-symbol.json`, `<prefix>-%04d.params` (2018 layout, with the `_test` pair),
-`<prefix>-%04d.states` (momentum, an `.params`-style dictionary) and `<prefix>-%04d.json`
-(`RunState`, written last: its presence says that the checkpoint is complete).
+Files in the model folder (`<prefix>` is `--save_prefix`, SNIPER by default):
+
+* `<prefix>-symbol.json`: the network.
+* `<prefix>-%04d.params`: after an epoch, 2018 layout with the `_test` pair; `.states` holds the
+  optimizer (an `.params`-style dictionary), `.json` the `RunState`.
+* `<prefix>-ema-%04d.params`: the moving averages of the weights, when the run makes them.
+* `<prefix>-update-%04d.*`: the same three within an epoch, by the number of updates; only the
+  newest is kept, and only until the next checkpoint.
+* `<prefix>-best.params`, `<prefix>-best.json`: the weights that did best at validation.
+
+A checkpoint is written into a folder of its own first and moved when it is complete; the `.json`
+moves last, so that its presence says that the others are there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
+import os
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import mxnet as mx
 
+from sniper.engine.run_state import BestModel, RunState, read_run_state
 from sniper.errors import TrainingError
 from sniper.files import atomic_write_text
-from sniper.models.weights import read_params, with_test_params, write_arrays, write_params
+from sniper.models.weights import (
+    Params,
+    read_params,
+    with_test_params,
+    write_arrays,
+    write_params,
+)
 
 logger = logging.getLogger(__name__)
 
+_TEST_SUFFIX = "_test"
 
-@dataclasses.dataclass(frozen=True)
-class RunState:
-    """Where a run stands after an epoch.
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The arrays of a checkpoint.
 
     Attributes:
-        epoch: epochs done.
-        updates: optimizer updates done.
-        samples: padded chips of the first epoch; the schedule is derived from it.
-        batch_size: chips per update.
-        seed: the run's seed; chips and batches of every epoch follow from it.
+        symbol: the training network.
+        arg, aux: parameters and batch-norm averages by name, as trained.
+        optimizer: momenta and what else an update needs, by name.
+        averaged: moving averages of arg and aux; None when the run makes none.
     """
 
-    epoch: int
-    updates: int
-    samples: int
-    batch_size: int
-    seed: int
+    symbol: mx.sym.Symbol
+    arg: Params
+    aux: Params
+    optimizer: Params
+    averaged: tuple[Params, Params] | None = None
 
 
-class CheckpointFolder:
-    """Reads and writes the checkpoints of one run."""
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint on disk: `<folder>/<stem>.json` and its siblings."""
 
-    def __init__(self, folder: str | Path, prefix: str, keep: int = 0) -> None:
-        """`keep` is the number of newest checkpoints to keep; 0 keeps all."""
-        self.folder = Path(folder)
-        self.prefix = prefix
-        self.keep = keep
+    stem: Path
+    state: RunState
 
-    def path(self, epoch: int, suffix: str) -> Path:
-        """`<prefix>-0003.params` and its siblings."""
-        return self.folder / f"{self.prefix}-{epoch:04d}{suffix}"
+    def path(self, suffix: str) -> Path:
+        """`<stem>.params` and its siblings."""
+        return self.stem.with_name(self.stem.name + suffix)
 
-    def save(self, module: mx.mod.Module, state: RunState) -> Path:
-        """Writes a checkpoint; the previous ones stay whole if the disk is full."""
-        arg, aux = module.get_params()
-        symbol_path = self.folder / f"{self.prefix}-symbol.json"
-        atomic_write_text(symbol_path, module.symbol.tojson())
-        params_path = self.path(state.epoch, ".params")
-        write_params(params_path, with_test_params(arg), aux)
-        write_arrays(self.path(state.epoch, ".states"), _optimizer_arrays(module))
-        atomic_write_text(
-            self.path(state.epoch, ".json"), json.dumps(dataclasses.asdict(state), indent=2)
-        )
-        self._drop_old(state.epoch)
-        return params_path
+    def read_params(self) -> tuple[Params, Params]:
+        """Parameters as they were trained (without the `_test` pair).
 
-    def newest(self) -> RunState | None:
-        """State of the newest complete checkpoint; None where there is none."""
-        pattern = re.compile(re.escape(self.prefix) + r"-(\d{4})\.json")
-        epochs = [
-            int(match.group(1))
-            for path in self.folder.glob(f"{self.prefix}-*.json")
-            if (match := pattern.fullmatch(path.name))
-        ]
-        for epoch in sorted(epochs, reverse=True):
-            if self.path(epoch, ".params").exists() and self.path(epoch, ".states").exists():
-                return self._read_state(epoch)
-        return None
+        Raises:
+            DataError: the file is damaged.
+        """
+        arg, aux = read_params(self.path(".params"))
+        return {k: v for k, v in arg.items() if not k.endswith(_TEST_SUFFIX)}, aux
 
-    def load_params(self, epoch: int) -> tuple[dict, dict]:
-        """Parameters of an epoch as they were trained (without the `_test` pair)."""
-        arg, aux = read_params(self.path(epoch, ".params"))
-        return {name: value for name, value in arg.items() if not name.endswith("_test")}, aux
+    def read_optimizer(self) -> Params:
+        """Arrays of the optimizer by name.
 
-    def load_optimizer(self, module: mx.mod.Module, epoch: int) -> None:
-        """Puts the optimizer state of an epoch into a module whose optimizer is initialised."""
-        path = self.path(epoch, ".states")
+        Raises:
+            TrainingError: the file is damaged.
+        """
+        path = self.path(".states")
         try:
             arrays = mx.nd.load(str(path))
         except mx.MXNetError as error:
@@ -99,84 +98,139 @@ class CheckpointFolder:
                 got=str(error).splitlines()[0],
                 fix="delete this checkpoint's .json file to resume from the one before",
             ) from error
-        _restore_optimizer(module, arrays, path)
+        return arrays if isinstance(arrays, dict) else {}
 
-    def _read_state(self, epoch: int) -> RunState:
-        path = self.path(epoch, ".json")
+
+class CheckpointFolder:
+    """Reads and writes the checkpoints of one run."""
+
+    def __init__(self, folder: str | Path, prefix: str, keep: int = 0) -> None:
+        """`keep` is the number of newest epochs to keep; 0 keeps all."""
+        self.folder = Path(folder)
+        self.prefix = prefix
+        self.keep = keep
+
+    def stem(self, epoch: int) -> Path:
+        """`<folder>/<prefix>-0003`: what the files of an epoch begin with."""
+        return self.folder / f"{self.prefix}-{epoch:04d}"
+
+    def save_epoch(self, snapshot: Snapshot, state: RunState, epoch: int) -> Checkpoint:
+        """Writes the checkpoint of an epoch and drops old ones; returns it.
+
+        Raises:
+            TrainingError: it could not be written; the previous checkpoints are untouched.
+        """
+        checkpoint = Checkpoint(self.stem(epoch), state)
+        with self._staging() as staging:
+            files = self._write(staging, snapshot, checkpoint)
+            if snapshot.averaged is not None:
+                files.insert(0, self._write_weights(staging, self._ema(epoch), *snapshot.averaged))
+            self._commit(staging, files)
+        self._drop_updates(checkpoint)
+        self._drop_epochs(epoch)
+        return checkpoint
+
+    def save_update(self, snapshot: Snapshot, state: RunState) -> Checkpoint:
+        """Writes a checkpoint within an epoch, in place of the one before; see `save_epoch`."""
+        stem = self.folder / f"{self.prefix}-update-{state.updates:04d}"
+        checkpoint = Checkpoint(stem, state)
+        with self._staging() as staging:
+            self._commit(staging, self._write(staging, snapshot, checkpoint))
+        self._drop_updates(checkpoint)
+        return checkpoint
+
+    def save_state(self, checkpoint: Checkpoint, state: RunState) -> Checkpoint:
+        """Puts another run state to a checkpoint that is there."""
+        atomic_write_text(checkpoint.path(".json"), state.to_json())
+        return Checkpoint(checkpoint.stem, state)
+
+    def save_best(self, arg: Params, aux: Params, best: BestModel) -> Path:
+        """Writes the best weights so far and where they come from; returns the weights' path."""
+        name = f"{self.prefix}-best.params"
+        with self._staging() as staging:
+            self._write_weights(staging, self.folder / name, arg, aux)
+            about = f"{self.prefix}-best.json"
+            atomic_write_text(staging / about, json.dumps(dataclasses.asdict(best), indent=2))
+            self._commit(staging, [name, about])
+        return self.folder / name
+
+    def newest(self) -> Checkpoint | None:
+        """The complete checkpoint that was written last; None where there is none."""
+        found = [
+            Checkpoint(path.with_suffix(""), read_run_state(path))
+            for path in sorted(self.folder.glob(f"{self.prefix}-*.json"))
+            if self._pattern(r"(?:update-)?\d{4,}").fullmatch(path.stem)
+            and all(path.with_suffix(suffix).exists() for suffix in (".params", ".states"))
+        ]
+        # Files of older versions do not say when they were written: there the updates decide.
+        return max(found, key=_age, default=None)
+
+    def _pattern(self, rest: str) -> re.Pattern[str]:
+        return re.compile(re.escape(self.prefix) + "-" + rest)
+
+    def _ema(self, epoch: int) -> Path:
+        return self.folder / f"{self.prefix}-ema-{epoch:04d}.params"
+
+    def _write(self, staging: Path, snapshot: Snapshot, checkpoint: Checkpoint) -> list[str]:
+        """Writes all files of a checkpoint; returns their names in the order of moving them."""
+        name = checkpoint.stem.name
+        symbol = f"{self.prefix}-symbol.json"
+        atomic_write_text(staging / symbol, snapshot.symbol.tojson())
+        self._write_weights(staging, checkpoint.path(".params"), snapshot.arg, snapshot.aux)
+        write_arrays(staging / f"{name}.states", snapshot.optimizer)
+        atomic_write_text(staging / f"{name}.json", checkpoint.state.to_json())
+        return [symbol, f"{name}.params", f"{name}.states", f"{name}.json"]
+
+    @staticmethod
+    def _write_weights(staging: Path, target: Path, arg: Params, aux: Params) -> str:
+        write_params(staging / target.name, with_test_params(arg), aux)
+        return target.name
+
+    @contextlib.contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """A folder for files in the making; what a killed run has left there goes away."""
+        folder = self.folder / f".{self.prefix}-saving.tmp"
+        shutil.rmtree(folder, ignore_errors=True)
         try:
-            return RunState(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _commit(self, staging: Path, names: list[str]) -> None:
+        """Moves complete files to their places; the last name marks the whole."""
+        try:
+            # An older checkpoint of the same name is not complete any more from here on.
+            (self.folder / names[-1]).unlink(missing_ok=True)
+            for name in names:
+                os.replace(staging / name, self.folder / name)
+        except OSError as error:
             raise TrainingError(
-                "the run state cannot be read",
-                where=path,
+                "a checkpoint could not be moved to its place",
+                where=self.folder / names[-1],
                 got=str(error),
-                fix="delete this file to resume from the checkpoint before",
+                fix="check the permissions, then go on with --resume",
             ) from error
 
-    def _drop_old(self, epoch: int) -> None:
+    def _drop_updates(self, newest: Checkpoint) -> None:
+        """Removes the checkpoints within an epoch, apart from `newest`."""
+        names = self._pattern(r"update-\d{4,}")
+        for path in self.folder.glob(f"{self.prefix}-update-*.json"):
+            if names.fullmatch(path.stem) and path.stem != newest.stem.name:
+                _remove(path.with_suffix(""))
+
+    def _drop_epochs(self, epoch: int) -> None:
         if self.keep <= 0:
             return
         for old in range(1, epoch - self.keep + 1):
-            # The state goes first, so that a half-removed checkpoint is never resumed from.
-            for suffix in (".json", ".states", ".params"):
-                self.path(old, suffix).unlink(missing_ok=True)
+            _remove(self.stem(old))
+            self._ema(old).unlink(missing_ok=True)
 
 
-def _updater(module: mx.mod.Module) -> tuple[mx.optimizer.Updater, list[str] | None]:
-    """The updater that holds the states, and names by index where its keys are numbers."""
-    if module._update_on_kvstore:
-        return module._kvstore._updater, None
-    return module._updater, list(module._param_names)
+def _age(checkpoint: Checkpoint) -> tuple[float, int]:
+    return checkpoint.state.saved_at_s, checkpoint.state.updates
 
 
-def _key_name(key: int | str, names: list[str] | None, devices: int) -> str:
-    if isinstance(key, int) and names is not None:
-        return f"{names[key // devices]}:{key % devices}"
-    return f"{key}:0"
-
-
-def _optimizer_arrays(module: mx.mod.Module) -> dict[str, mx.nd.NDArray]:
-    """SGD momenta (and fp32 master weights) by `<part>:<parameter>:<device>`."""
-    updater, names = _updater(module)
-    arrays = {}
-    for key, state in updater.states.items():
-        name = _key_name(key, names, len(module._context))
-        parts = state if isinstance(state, (tuple, list)) else (state,)
-        for index, part in enumerate(parts):
-            if part is not None:
-                arrays[f"{index}:{name}"] = part
-    return arrays
-
-
-def _restore_optimizer(module: mx.mod.Module, arrays: dict, path: Path) -> None:
-    updater, names = _updater(module)
-    devices = len(module._context)
-    weights = dict(zip(module._param_names, module._exec_group.param_arrays))
-    fixed = set(module._fixed_param_names or ())
-    keys: list[tuple[int | str, str, int]] = []
-    for index, name in enumerate(module._param_names):
-        if name in fixed:
-            continue
-        if names is None:
-            keys.append((name, name, 0))
-        else:
-            keys.extend((index * devices + device, name, device) for device in range(devices))
-    for key, name, device in keys:
-        weight = weights[name][device]
-        state = updater.optimizer.create_state_multi_precision(index=key, weight=weight)
-        parts = state if isinstance(state, (tuple, list)) else (state,)
-        for index, part in enumerate(parts):
-            if part is None:
-                continue
-            saved = arrays.get(f"{index}:{name}:{device}")
-            if saved is None or saved.shape != part.shape:
-                raise TrainingError(
-                    "the optimizer state does not fit this network",
-                    where=path,
-                    got=f"{name}: {None if saved is None else saved.shape}",
-                    expected=f"{name}: {part.shape}",
-                    fix="resume with the recipe and the devices that the run was started with",
-                )
-            saved.copyto(part)
-        updater.states[key] = state
-        updater.states_synced[key] = True
+def _remove(stem: Path) -> None:
+    # The state goes first, so that a half-removed checkpoint is never resumed from.
+    for suffix in (".json", ".states", ".params"):
+        stem.with_name(stem.name + suffix).unlink(missing_ok=True)

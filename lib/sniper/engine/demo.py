@@ -37,7 +37,7 @@ def demo(
     output_path: Path | None = None,
     fall_back: Sequence[str] | None = None,
 ) -> Path:
-    """Detects objects in a picture and writes a copy with boxes.
+    """Detects objects in a picture and writes a copy with boxes, and masks if the model has them.
 
     Args:
         cfg: configuration of the model.
@@ -62,10 +62,15 @@ def demo(
     cfg.TEST.BATCH_IMAGES = tuple(1 for _ in cfg.TEST.SCALES)
     model = load_model(cfg, devices, weights)
     predictor = Predictor(pyramid_detector(cfg, model, devices), merge_settings(cfg))
-    per_class = predictor.detect([image_path])[0]
+    detections, masks = predictor.detect_with_masks([image_path])
+    per_class = detections[0]
     _report(per_class, predictor.class_names)
     path = output_path or OUTPUT_FOLDER / f"{image_path.stem}_detections{image_path.suffix}"
-    save_image(path, draw_detections(image, per_class, predictor.class_names, DRAWING_THRESHOLD))
+    drawn = draw_detections(
+        *(image, per_class, predictor.class_names, DRAWING_THRESHOLD),
+        masks=None if masks is None else masks[0],
+    )
+    save_image(path, drawn)
     logger.info("picture with detections: %s", path)
     return path
 

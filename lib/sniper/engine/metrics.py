@@ -30,10 +30,10 @@ class Ratio:
 
 @dataclass
 class Metrics:
-    """RPN and RCNN accuracy, log loss and L1 loss over a window and over the epoch.
+    """Accuracy, log loss and L1 loss of all heads over a window and over the epoch.
 
     Names and order are those of 2018: RPNAcc RPNLogLoss RPNL1Loss RCNNAcc RCNNLogLoss
-    RCNNL1LossCRCNN.
+    RCNNL1LossCRCNN AutoFocusAcc AutoFocusLogLoss MaskLogLoss, as far as the network has the heads.
     """
 
     window: dict[str, Ratio] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Metrics:
         """Adds a batch and returns its own values.
 
         Args:
-            outputs: network outputs by name (without `_output`).
+            outputs: network outputs by name (`sniper.models.detector.short_output_names`).
             labels: label tensors of the batch by name.
         """
         batch = batch_metrics(outputs, labels)
@@ -71,7 +71,6 @@ def batch_metrics(
     """(numerator, denominator) of every metric that the outputs allow, in printing order."""
     rpn_label = labels["label"]
     rpn_prob = outputs["rpn_cls_prob"]  # (N, 2, A*h, w)
-    rpn_prob = rpn_prob.reshape(rpn_prob.shape[0], 2, -1)
     result = _classification("RPN", np.moveaxis(rpn_prob, 1, -1), rpn_label)
     counted = float((rpn_label != -1).sum())
     result["RPNL1Loss"] = (float(outputs["rpn_bbox_loss"].sum(dtype=np.float64)), counted)
@@ -82,6 +81,13 @@ def batch_metrics(
         counted = float((roi_label != -1).sum())
         loss = outputs["bbox_loss_reshape"].sum(dtype=np.float64)
         result["RCNNL1LossCRCNN"] = (float(loss), counted)
+    if "cls_scale_prob" in outputs:
+        prob = outputs["cls_scale_prob"]  # (N, 2, h*w)
+        result.update(_classification("AutoFocus", np.moveaxis(prob, 1, -1), labels["scale_label"]))
+    if "mask_cls_prob" in outputs:
+        prob = outputs["mask_cls_prob"]  # (rois, 2, m, m)
+        of_masks = _classification("Mask", np.moveaxis(prob, 1, -1), outputs["mask_targets"])
+        result["MaskLogLoss"] = of_masks["MaskLogLoss"]
     return result
 
 

@@ -15,6 +15,7 @@ from sniper.config.rules import COCO_CLASSES
 from sniper.data.record import Record
 from sniper.engine.anchor_fit import AnchorFit, anchor_fit
 from sniper.engine.chip_measures import TOO_SMALL, Measures, evenly, measure
+from sniper.engine.rate_lines import batch_line, rate_line
 from sniper.engine.settings import batch_settings, chip_settings
 
 logger = logging.getLogger(__name__)
@@ -49,10 +50,14 @@ class _Sample:
 
 
 def log_start_up(
-    cfg: EasyDict, records: Sequence[Record], stats: EpochStats, num_devices: int
+    cfg: EasyDict,
+    records: Sequence[Record],
+    stats: EpochStats,
+    num_devices: int,
+    num_workers: int = 1,
 ) -> None:
     """Logs the start-up report of a run (see `start_up_report`)."""
-    report = start_up_report(cfg, records, stats, num_devices)
+    report = start_up_report(cfg, records, stats, num_devices, num_workers)
     for line in report.lines:
         logger.info("%s", line)
     for warning in report.warnings:
@@ -60,7 +65,11 @@ def log_start_up(
 
 
 def start_up_report(
-    cfg: EasyDict, records: Sequence[Record], stats: EpochStats, num_devices: int
+    cfg: EasyDict,
+    records: Sequence[Record],
+    stats: EpochStats,
+    num_devices: int,
+    num_workers: int = 1,
 ) -> StartUpReport:
     """Says what a run trains on: pyramid, chips, coverage, anchors, batch and learning rate.
 
@@ -68,7 +77,8 @@ def start_up_report(
         cfg: the checked configuration.
         records: the training images, at least one.
         stats: counts of the first epoch's chips.
-        num_devices: devices that train.
+        num_devices: devices that train in each worker.
+        num_workers: processes that train together.
 
     Returns:
         The report; pixels, anchors and crowded chips come from a sample of the images.
@@ -80,8 +90,8 @@ def start_up_report(
         _chip_line(stats, sample),
         _coverage_line(stats),
         _anchor_line(cfg, sample),
-        _batch_line(cfg, stats, num_devices),
-        _rate_line(cfg),
+        batch_line(cfg, stats.samples, num_devices, num_workers),
+        rate_line(cfg, num_devices, num_workers),
     ]
     warnings = list(_warnings(cfg, stats, sample))[: MAX_LINES - len(lines)]
     return StartUpReport(tuple(lines), tuple(warnings))
@@ -184,26 +194,6 @@ def _anchor_line(cfg: EasyDict, sample: _Sample) -> str:
         f"anchors of {stride * min(scales):g} to {stride * max(scales):g} px: {fit.share:.0%} of "
         f"the trained GT has one with IoU >= {fit.threshold:g}, {mean:.1f} on average "
         f"({len(fit.side)} boxes looked at)"
-    )
-
-
-def _batch_line(cfg: EasyDict, stats: EpochStats, num_devices: int) -> str:
-    images = cfg.TRAIN.BATCH_IMAGES
-    batch = num_devices * images
-    return (
-        f"batch: {batch} chips an update = {num_devices} device(s) x {images} "
-        f"(TRAIN.BATCH_IMAGES); {stats.samples // batch} updates an epoch, "
-        f"{cfg.TRAIN.end_epoch} epochs"
-    )
-
-
-def _rate_line(cfg: EasyDict) -> str:
-    train = cfg.TRAIN
-    warmup = f" after {train.warmup_step} updates from {train.warmup_lr:g}" if train.warmup else ""
-    return (
-        f"lr {train.lr:g}{warmup}. With more devices leave it: their gradients are summed, the "
-        f"step grows with them. With k x {train.BATCH_IMAGES} BATCH_IMAGES set TRAIN.lr to "
-        f"k x {train.lr:g}: the gradient of a device is a mean over its chips"
     )
 
 

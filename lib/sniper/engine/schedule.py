@@ -65,7 +65,11 @@ def learning_rate(
 
 
 class WarmupStepSchedule(mx.lr_scheduler.LRScheduler):
-    """`learning_rate` as an MXNet scheduler; logs every drop once."""
+    """`learning_rate` as an MXNet scheduler; logs every drop once.
+
+    Rates are given as the recipe has them. With a `loss_scale` the optimizer gets them divided by
+    it, as in 2018; it may be changed between updates.
+    """
 
     def __init__(
         self,
@@ -74,23 +78,29 @@ class WarmupStepSchedule(mx.lr_scheduler.LRScheduler):
         factor: float = 0.1,
         warmup_lr: float = 0.0,
         warmup_step: int = 0,
+        *,
+        loss_scale: float = 1.0,
     ) -> None:
         # The base class has a warm-up of its own with another formula: it stays off.
         super().__init__(base_lr=base_lr)
-        self._settings = {
-            "base_lr": base_lr,
-            "steps": tuple(steps),
-            "factor": factor,
-            "warmup_lr": warmup_lr,
-            "warmup_step": warmup_step,
-        }
+        self.loss_scale = loss_scale
+        self._warmup_lr = warmup_lr
+        self._shape = {"steps": tuple(steps), "factor": factor, "warmup_step": warmup_step}
         self._drops_seen = 0
 
     def __call__(self, num_update: int) -> float:
-        """Rate of update `num_update`."""
-        rate = learning_rate(num_update, **self._settings)
-        drops = sum(num_update > step for step in self._settings["steps"])
+        """Rate of update `num_update`, divided by the loss scale."""
+        drops = sum(num_update > step for step in self._shape["steps"])
         if drops > self._drops_seen:
+            rate = self.rate(num_update)
             logger.info("update %d: the learning rate is now %g", num_update, rate)
             self._drops_seen = drops
-        return rate
+        return self._rate(num_update, self.loss_scale)
+
+    def rate(self, num_update: int) -> float:
+        """Rate of update `num_update` as the recipe counts it, whatever the loss scale."""
+        return self._rate(num_update, 1.0)
+
+    def _rate(self, num_update: int, scale: float) -> float:
+        base_lr, warmup_lr = self.base_lr / scale, self._warmup_lr / scale
+        return learning_rate(num_update, base_lr=base_lr, warmup_lr=warmup_lr, **self._shape)

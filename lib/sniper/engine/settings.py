@@ -101,8 +101,26 @@ def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) 
         legacy_gt_centre=cfg.TRAIN.LEGACY_GT_CENTRE,
         legacy_areas=cfg.TRAIN.LEGACY_AREAS,
         legacy_min_size=cfg.TRAIN.LEGACY_MIN_SIZE,
-        bbox_loss_divisor=cfg.TRAIN.bbox_loss_divisor,
+        bbox_loss_divisor=_bbox_loss_divisor(cfg, batch_images),
+        auto_focus=bool(cfg.TRAIN.AUTO_FOCUS if train else cfg.TEST.AUTO_FOCUS),
+        with_masks=bool(cfg.TRAIN.WITH_MASK),
+        max_gt=cfg.TRAIN.MAX_GT,
+        mask_row_length=cfg.TRAIN.MAX_POLYGON_LEN,
     )
+
+
+def _bbox_loss_divisor(cfg: EasyDict, batch_images: int) -> float:
+    """`TRAIN.bbox_loss_divisor`; 0 is left to the network, unless gradients are averaged.
+
+    The constant of 2018 gives a device with more chips a larger box loss. A mean over devices is to
+    be the mean over their chips, and so each device's loss has to be a mean.
+    """
+    from sniper.models.train_graph import BOX_LOSS_ROIS
+
+    train = cfg.TRAIN
+    if train.bbox_loss_divisor or train.GRADIENT_REDUCTION == "sum":
+        return train.bbox_loss_divisor
+    return BOX_LOSS_ROIS * batch_images
 
 
 def fp16_in_force(cfg: EasyDict, devices: list[mx.Context]) -> bool:

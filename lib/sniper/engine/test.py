@@ -11,31 +11,19 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.data import Dataset, save_proposals
-from sniper.data.image import read_image
 from sniper.engine.classes import numbered_class_names, read_class_names
 from sniper.engine.data import open_dataset, proposal_file
 from sniper.engine.progress import start_logging
+from sniper.engine.results import draw_set, report_detections
 from sniper.engine.settings import contexts, detector_spec, fp16_in_force, model_folder
 from sniper.errors import DataError
-from sniper.evaluation import (
-    CocoReport,
-    VocReport,
-    coco_results,
-    evaluate_coco,
-    evaluate_voc,
-    voc_rows,
-    write_coco_results,
-    write_image_list,
-    write_report,
-    write_voc_results,
-)
-from sniper.inference.forward import Model
+from sniper.evaluation import CocoReport, VocReport
 from sniper.inference.merge import MergeSettings
 from sniper.inference.proposals import extract_proposals
 from sniper.inference.pyramid import Level, PyramidDetector
+from sniper.inference.weights import Model
 from sniper.models.weights import for_test, read_params
 from sniper.process import usable_cores
-from sniper.vis.draw import draw_detections, save_image
 
 logger = logging.getLogger(__name__)
 
@@ -57,20 +45,53 @@ def test(
     logger.info("%s: %d images, weights of %s", dataset.name, len(dataset.records), folder)
     devices = contexts(cfg.gpus)
     _say_what_is_not_in_force(cfg)
-    rpn_only = bool(cfg.TEST.EXTRACT_PROPOSALS)
     model = load_model(cfg, devices, weights_path(cfg, save_prefix), dataset.class_names)
-    detector = pyramid_detector(cfg, model, devices, rpn_only=rpn_only)
-    if rpn_only:
-        _extract(cfg, detector, dataset)
+    if cfg.TEST.EXTRACT_PROPOSALS:
+        _extract(cfg, pyramid_detector(cfg, model, devices, rpn_only=True), dataset)
         return None
+    pictures = Path(cfg.TEST.VISUALIZATION_PATH) / "dets_final" if visualise else None
+    folder = Path(cfg.output_path) / "results"
+    return evaluate_model(cfg, model, devices, dataset, folder=folder, pictures=pictures)
+
+
+def evaluate_model(
+    cfg: EasyDict,
+    model: Model,
+    devices: list[mx.Context],
+    dataset: Dataset,
+    *,
+    folder: Path,
+    pictures: Path | None = None,
+) -> CocoReport | VocReport | None:
+    """Detects on the test pyramid of a configuration, writes the results and evaluates them.
+
+    Networks with a trained mask head give masks as well; these stand in COCO results and reports.
+
+    Args:
+        cfg: the configuration that the network was trained with.
+        model: the network and its weights; see `load_model` and `inference_model`.
+        devices: where it runs.
+        dataset: what to detect on.
+        folder: of result files and report, which is made when missing; files of an earlier call are
+            replaced.
+        pictures: folder of drawings of all images; None for no drawings.
+
+    Returns:
+        The evaluation; None for sets without annotations.
+
+    Raises:
+        DataError: the weights do not fit the network, or images or annotations are broken.
+        TrainingError: a file could not be written.
+    """
+    detector = pyramid_detector(cfg, model, devices)
     started = time.monotonic()
-    detections = detector.detect(dataset.records, merge_settings(cfg))
+    detections, masks = detector.detect_with_masks(dataset.records, merge_settings(cfg))
     took = time.monotonic() - started
     images = max(len(dataset.records), 1)
     logger.info("%d images in %.1f s, %.3f s an image", images, took, took / images)
-    if visualise:
-        _draw(cfg, dataset, detections)
-    return _evaluate(cfg, dataset, detections)
+    if pictures is not None:
+        draw_set(pictures, dataset, detections, masks)
+    return report_detections(folder, dataset, detections, masks)
 
 
 def _say_what_is_not_in_force(cfg: EasyDict) -> None:
@@ -82,12 +103,15 @@ def _say_what_is_not_in_force(cfg: EasyDict) -> None:
 
 
 def weights_path(cfg: EasyDict, save_prefix: str) -> Path:
-    """`<model folder>/<prefix>-<TEST_EPOCH>.params`.
+    """`<model folder>/<prefix>-<TEST_EPOCH>.params`, or `<prefix>.params` (`SNIPER-best`).
 
     Raises:
         DataError: there is no such file.
     """
     path = model_folder(cfg) / f"{save_prefix}-{cfg.TEST.TEST_EPOCH:04d}.params"
+    without_epoch = model_folder(cfg) / f"{save_prefix}.params"
+    if not path.exists() and without_epoch.exists():
+        return without_epoch
     if not path.exists():
         there = sorted(p.name for p in path.parent.glob("*.params"))
         raise DataError(
@@ -114,8 +138,28 @@ def load_model(
     arg, aux = read_params(path)
     names = class_names or read_class_names(path.parent)
     names = names or numbered_class_names(cfg.dataset.NUM_CLASSES)
+    return inference_model(cfg, devices, arg, aux, names)
+
+
+def inference_model(
+    cfg: EasyDict,
+    devices: list[mx.Context],
+    arg: dict[str, mx.nd.NDArray],
+    aux: dict[str, mx.nd.NDArray],
+    class_names: tuple[str, ...],
+) -> Model:
+    """Weights in memory as a model for inference.
+
+    Args:
+        cfg: the configuration that the network was trained with.
+        devices: where it will run (the CPU needs a graph without fp16).
+        arg: parameters by name, `_test` pairs included, as checkpoints hold them (in training:
+            `with_test_params`).
+        aux: batch-norm statistics by name.
+        class_names: index 0 is the background.
+    """
     spec = detector_spec(cfg, train=False, batch_images=1, fp16=fp16_in_force(cfg, devices))
-    return Model(spec, for_test(arg), aux, tuple(names))
+    return Model(spec, for_test(arg), aux, tuple(class_names))
 
 
 def pyramid_detector(
@@ -152,48 +196,3 @@ def _extract(cfg: EasyDict, detector: PyramidDetector, dataset: Dataset) -> None
     path = proposal_file(cfg.TEST.PROPOSAL_SAVE_PATH, dataset.name)
     save_proposals(path, proposals)
     logger.info("%d proposals of %d images in %s", len(proposals.boxes), len(dataset.records), path)
-
-
-def _evaluate(
-    cfg: EasyDict, dataset: Dataset, detections: list[list[np.ndarray]]
-) -> CocoReport | VocReport | None:
-    folder = Path(cfg.output_path) / "results"
-    report = (_voc_report if dataset.voc else _coco_report)(folder, dataset, detections)
-    if report is not None:
-        logger.info("%s\n%s", dataset.name, report.table())
-    report_path = folder / f"detections_{dataset.image_set}_report.json"
-    write_report(report_path, dataset, report)
-    logger.info("report in %s", report_path)
-    return report
-
-
-def _coco_report(
-    folder: Path, dataset: Dataset, detections: list[list[np.ndarray]]
-) -> CocoReport | None:
-    results = coco_results(dataset, detections)
-    path = folder / f"detections_{dataset.image_set}_results.json"
-    write_coco_results(path, results)
-    logger.info("%d detections in %s", len(results), path)
-    if not dataset.has_annotations:
-        list_path = folder / f"detections_{dataset.image_set}_images.json"
-        write_image_list(list_path, dataset)
-        logger.info("the ids of the images in %s", list_path)
-    return evaluate_coco(dataset, results)
-
-
-def _voc_report(
-    folder: Path, dataset: Dataset, detections: list[list[np.ndarray]]
-) -> VocReport | None:
-    rows = voc_rows(dataset, detections)
-    path = write_voc_results(folder, dataset, rows)
-    logger.info("%d detections in %s", sum(len(own.scores) for own in rows), path)
-    return evaluate_voc(dataset, rows)
-
-
-def _draw(cfg: EasyDict, dataset: Dataset, detections: list[list[np.ndarray]]) -> None:
-    folder = Path(cfg.TEST.VISUALIZATION_PATH) / "dets_final"
-    for record, per_class in zip(dataset.records, detections):
-        path = folder / f"{Path(record.image_path).stem}.jpg"
-        image = read_image(record.image_path)
-        save_image(path, draw_detections(image, per_class, dataset.class_names))
-    logger.info("%d pictures in %s", len(dataset.records), folder)

@@ -99,12 +99,16 @@ class BatchStream:
     The content of a batch depends on the records, the chips, the seed, the epoch and the position
     of its samples alone. Workers are forked here: make it early.
 
+    With a shard this is one of n streams, on n machines perhaps, that divide every batch among
+    them: stream `rank` makes its rows [rank * B / n, (rank + 1) * B / n).
+
     Args:
         records: images with boxes.
         settings: what the arrays look like.
-        batch_size: samples of a batch.
+        batch_size: samples B of a batch, all shards together.
         num_workers: processes; 0 makes the batches in this process.
         seed: any whole number.
+        shard: (rank, n), n divides B.
         prefetch: batches that are made ahead.
         cache_bytes: decoded images that all workers together keep; each keeps at least one.
         stall_timeout_s: waiting for a batch fails when no worker answered for so long.
@@ -118,6 +122,7 @@ class BatchStream:
         batch_size: int,
         num_workers: int,
         seed: int,
+        shard: tuple[int, int] = (0, 1),
         prefetch: int = 4,
         cache_bytes: int = 512 << 20,
         stall_timeout_s: float = 120.0,
@@ -126,7 +131,10 @@ class BatchStream:
         self.settings = settings
         self.batch_size = batch_size
         self.seed = seed
-        self._expander = Expander(settings, batch_size)
+        rank, shards = shard
+        self._rows = batch_size // shards
+        self._offset = rank * self._rows
+        self._expander = Expander(settings, self._rows)
         self._num_slots = prefetch if num_workers else 1
         share = cache_bytes // max(1, num_workers)
         self._router = Router(max(1, num_workers), share)
@@ -137,13 +145,13 @@ class BatchStream:
             self._pool = WorkerPool(
                 make,
                 specs,
-                batch_size=batch_size,
+                batch_size=self._rows,
                 num_slots=self._num_slots,
                 num_workers=num_workers,
                 stall_timeout_s=stall_timeout_s,
             )
         else:
-            self._pool = _OwnProcess(make, empty_arrays(specs, batch_size))
+            self._pool = _OwnProcess(make, empty_arrays(specs, self._rows))
         self.stop()
 
     def start(self, chip_of: ChipOf, samples: np.ndarray, epoch: int, first: int = 0) -> None:
@@ -182,7 +190,7 @@ class BatchStream:
         arrays = self._expander.expand(compact)
         self._next += 1
         self._submit_ahead()  # the slot is free again
-        rows = self._samples[index * self.batch_size : (index + 1) * self.batch_size, 0]
+        rows = self._samples[self._places(index), 0]
         return Batch(
             data={name: arrays[name] for name in self.settings.data_names},
             label={name: arrays[name] for name in self.settings.label_names},
@@ -218,14 +226,19 @@ class BatchStream:
     def _tasks(self, index: int) -> list[_Task]:
         if self._chip_of is None:
             raise TrainingError("no epoch has been started", fix="call start first")
-        begin = index * self.batch_size
-        rows = self._samples[begin : begin + self.batch_size].tolist()
+        places = self._places(index)
+        rows = self._samples[places].tolist()
         # The position in the epoch, and not in the batch, chooses the stream of random numbers.
-        seeds = stream_seeds(self.seed, self._epoch, np.arange(begin, begin + len(rows))).tolist()
+        seeds = stream_seeds(self.seed, self._epoch, places).tolist()
         return [
             _Task(seed, self._ground_truth(self.records[record]), self._chip_of(record, chip))
             for seed, (record, chip) in zip(seeds, rows)
         ]
+
+    def _places(self, index: int) -> np.ndarray:
+        """Where the samples of this stream's batch `index` stand in the epoch."""
+        begin = index * self.batch_size + self._offset
+        return np.arange(begin, begin + self._rows)
 
     def _ground_truth(self, record: Record) -> Record:
         """The record without what no sample needs: keeps messages short."""

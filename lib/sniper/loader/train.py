@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoaderStats:
-    """Counts of the running epoch.
+    """Counts of the running epoch; with a shard the surplus is that of its own samples.
 
     Attributes:
         chips: what the chips consist of.
@@ -45,6 +45,10 @@ class TrainLoader:
     The content of a batch depends on the seed, the epoch and the position of its samples alone:
     not on the number of workers, nor on the batch an epoch was started with.
 
+    Several training processes divide the batches with `shard`: each makes the same chips, and loads
+    its own rows of every batch. All rows together, in the order of the ranks, are the batch of a
+    single process with the same `batch_size`.
+
     Usage::
 
         with TrainLoader(..., end_epoch=end) as loader:
@@ -59,9 +63,10 @@ class TrainLoader:
         records: images with boxes (and proposals, for negative chips).
         chip_settings: how chips are made.
         batch_settings: what the arrays look like.
-        batch_size: samples of a batch, all devices together.
+        batch_size: samples of a batch, all devices of all training processes together.
         num_workers: processes; 0 makes the batches in this process.
         seed: any whole number.
+        shard: (rank, count) of this training process; the batches have batch_size / count rows.
         end_epoch: while an epoch runs the chips of the next one are made in the background, unless
             it is this one; None: never.
         shuffle_window: records whose chips are shuffled together, see `make_epoch`; 0: all.
@@ -70,7 +75,7 @@ class TrainLoader:
         stall_timeout_s: waiting for a batch fails when no worker answered for so long.
 
     Raises:
-        ConfigError: a number is out of range.
+        ConfigError: a number is out of range, or the batch cannot be divided by the shards.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class TrainLoader:
         batch_size: int,
         num_workers: int,
         seed: int,
+        shard: tuple[int, int] = (0, 1),
         end_epoch: int | None = None,
         shuffle_window: int = 0,
         image_cache_mb: int = 512,
@@ -98,6 +104,7 @@ class TrainLoader:
                 "chips and batches must have the same chip size",
                 got=f"{chip_settings.chip_size} and {batch_settings.chip_size}",
             )
+        _check_shard(shard, batch_size)
         self.records = records
         self.chip_settings = chip_settings
         self.batch_settings = batch_settings
@@ -121,19 +128,20 @@ class TrainLoader:
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
+            shard=shard,
             prefetch=prefetch,
             cache_bytes=image_cache_mb << 20,
             stall_timeout_s=stall_timeout_s,
         )
 
-    def start_epoch(self, epoch: int, start_batch: int = 0) -> None:
+    def start_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """Makes the chips of an epoch, unless they are there, and starts on its batches.
 
         A running epoch is given up. `wait_time_s` and the statistics start anew.
 
         Args:
             epoch: number of the epoch.
-            start_batch: first batch to be handed out: an interrupted epoch goes on exactly there.
+            first_batch: first batch to be handed out: an interrupted epoch goes on exactly there.
 
         Raises:
             DataError: not a single chip can be made.
@@ -143,17 +151,17 @@ class TrainLoader:
         self._stream.stop()
         self._epoch = None
         made = self._epochs.take(epoch)
-        self._check_epoch(made, start_batch)
+        self._check_epoch(made, first_batch)
         self._epoch, self._epoch_number = made, epoch
         self._surplus = []
         self.wait_time_s = 0.0
-        self._stream.start(made.chips.chip, made.samples, epoch, start_batch)
+        self._stream.start(made.chips.chip, made.samples, epoch, first_batch)
         if self.end_epoch is not None and epoch + 1 < self.end_epoch:
             self._epochs.prepare(epoch + 1)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches of the running epoch, also those before `start_batch`."""
+        """Batches of the running epoch, also those before `first_batch`."""
         return len(self._running().samples) // self.batch_size
 
     @property
@@ -192,7 +200,7 @@ class TrainLoader:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _check_epoch(self, made: Epoch, start_batch: int) -> None:
+    def _check_epoch(self, made: Epoch, first_batch: int) -> None:
         if not len(made.samples):
             raise DataError(
                 "no chip can be made from these images",
@@ -201,9 +209,9 @@ class TrainLoader:
                 fix="compare TRAIN.SCALES and TRAIN.VALID_RANGES with the sizes of the boxes",
             )
         batches = len(made.samples) // self.batch_size
-        if not 0 <= start_batch <= batches:
+        if not 0 <= first_batch <= batches:
             raise ConfigError(
-                "the epoch has no such batch", got=start_batch, expected=f"0 ... {batches}"
+                "the epoch has no such batch", got=first_batch, expected=f"0 ... {batches}"
             )
 
     def _running(self) -> Epoch:
@@ -226,6 +234,20 @@ class TrainLoader:
                 len(self._surplus),
                 self.batch_settings.max_gt,
             )
+
+
+def _check_shard(shard: tuple[int, int], batch_size: int) -> None:
+    rank, count = shard
+    if not 0 <= rank < count:
+        raise ConfigError(
+            "a shard is (rank, count) with 0 <= rank < count", where="TrainLoader", got=shard
+        )
+    if batch_size % count:
+        raise ConfigError(
+            "the chips of a batch cannot be divided evenly among the training processes",
+            got=f"{batch_size} chips for {count} processes",
+            fix="every process needs the same number of devices and the same TRAIN.BATCH_IMAGES",
+        )
 
 
 def _make_epoch(

@@ -47,6 +47,8 @@ def single(long_side: int) -> tuple[dict, dict]:
         "TEST.SCALES": [[long_side * 3 // 4, long_side]],
         "TEST.VALID_RANGES": [OPEN],
         "TEST.BATCH_IMAGES": [4],
+        # As many proposals an image as the three levels of the pyramid have together.
+        "TEST.PROPOSAL_OP.post_nms_top_n": 300,
     }
     return {"TRAIN.SCALES": [float(long_side)], "TRAIN.VALID_RANGES": [OPEN]}, test
 

@@ -167,18 +167,19 @@ def test_an_image_that_is_truncated_while_training(start, tiny, tmp_path):
     assert str(toy / "images" / "train") in run.errors
 
 
-def interrupt(run):
+def interrupt(run, *, training=False):
+    """Ctrl-C: with something to save the run saves it and says how to go on."""
     os.killpg(run.process.pid, signal.SIGINT)
     since = time.time()
-    assert run.wait_for_end(since) == 130
-    assert "interrupted" in run.errors
+    assert run.wait_for_end(since) == (1 if training else 130)
+    assert ("--resume goes on from here" if training else "interrupted") in run.errors
 
 
 def test_ctrl_c_while_training(start):
     run = start()
     run.wait_for_training()
     assert len(run.workers()) == 2
-    interrupt(run)
+    interrupt(run, training=True)
 
 
 # Chips that take for ever: a good citizen that looks whether it shall stop, and one that does not.
@@ -238,7 +239,7 @@ def test_ctrl_c_while_the_next_epoch_is_made_in_the_background(start):
     run = start(NEXT_EPOCH_HANGS)
     run.wait_for_training()
     run.wait_until(run.marker.exists)
-    interrupt(run)
+    interrupt(run, training=True)
 
 
 def test_a_failure_of_the_next_epoch_ends_the_run(start):

@@ -24,7 +24,8 @@ def test_training_leaves_everything_that_a_run_needs(tiny, trained):
     assert {"SNIPER-0002.states", "SNIPER-0002.json", "config.yml", "classes.json"} <= names
     assert any(name.endswith(".log") for name in names)
     lines = _losses(trained)
-    assert all(np.isfinite(list(line.values())).all() for line in lines)
+    numbers = [value for line in lines for value in line.values() if not isinstance(value, str)]
+    assert np.isfinite(numbers).all()
     assert lines[-1]["epoch"] == 1
     resolved = load_config(trained / "config.yml")
     assert (resolved.name, resolved.TRAIN.CHIP_SIZE) == ("tiny", 128)

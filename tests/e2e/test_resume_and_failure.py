@@ -14,22 +14,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sniper.models import weights
+from sniper import files
+from sniper.engine.checkpoint import CheckpointFolder
 from sniper.models.weights import read_params
 from sniper.tools.test import main as run_test
 
 REPO = Path(__file__).resolve().parents[2]
 
 
+# What a training line tells about the machine and not about the run.
+_PACE = ("time", "chips_per_s", "data_wait", "memory_gb")
+
+
 def _losses(folder):
     lines = [json.loads(line) for line in (folder / "tiny.jsonl").read_text().splitlines()]
-    return {(line["epoch"], line["batch"]): line for line in lines}
+    return {
+        (line["epoch"], line["batch"]): {k: v for k, v in line.items() if k not in _PACE}
+        for line in lines
+        if line["kind"] == "train"
+    }
 
 
 def _assert_same_run(one, other, epochs):
     first, second = _losses(one), _losses(other)
     assert set(first) == set(second)
     for key, line in first.items():
+        assert line.pop("kind") == second[key].pop("kind")
         assert line == pytest.approx(second[key], rel=1e-6), key
     for (name, a), b in zip(
         read_params(one / f"SNIPER-{epochs:04d}.params")[0].items(),
@@ -94,18 +104,28 @@ def test_killed_worker_ends_the_run(tiny):
     assert "Traceback" not in message
 
 
-def test_interrupt_ends_the_run_and_its_workers(tiny):
-    process = _start(tiny, "interrupt", overrides=("TRAIN.end_epoch", "500"))
-    log_lines = tiny.model_folder("interrupt") / "tiny.jsonl"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_run_and_ends_it_and_its_workers(tiny, number):
+    name = signal.Signals(number).name
+    process = _start(tiny, name, overrides=("TRAIN.end_epoch", "500"))
+    log_lines = tiny.model_folder(name) / "tiny.jsonl"
     _wait_for(process, lambda: log_lines.exists() and log_lines.stat().st_size > 0)
     workers = _children(process.pid)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
-    assert process.returncode == 130
+    process.send_signal(number)
+    _, message = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "the same command with --resume goes on from here" in message
+    assert "Traceback" not in message
     end = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < end
         time.sleep(0.05)
+    updates = CheckpointFolder(tiny.model_folder(name), "SNIPER").newest().state.updates
+    assert max(line["update"] for line in _losses(tiny.model_folder(name)).values()) == updates
+    if number == signal.SIGTERM:
+        overrides = ("TRAIN.end_epoch", "500", "TRAIN.MAX_UPDATES", str(updates + 1))
+        folder = tiny.train(name, "--resume", overrides=overrides)
+        assert max(line["update"] for line in _losses(folder).values()) == updates + 1
 
 
 def test_non_finite_loss_stops_and_saves_the_batch(tiny, capsys):
@@ -113,6 +133,7 @@ def test_non_finite_loss_stops_and_saves_the_batch(tiny, capsys):
     assert tiny.run_train("nan", overrides=overrides) == 1
     message = capsys.readouterr().err
     assert "not finite" in message
+    assert "--resume" in message
     with np.load(tiny.model_folder("nan") / "bad_batch.npz") as batch:
         assert batch["data"].shape == (4, 3, 128, 128)
 
@@ -182,12 +203,12 @@ def test_full_disk_keeps_the_checkpoint_before(tiny, monkeypatch, capsys):
     folder = tiny.train("disk", overrides=("TRAIN.end_epoch", "1"))
     before = (folder / "SNIPER-0001.params").read_bytes()
 
-    def full(file, arrays):
-        file.write(b"half a checkpoint")
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def sync(number):
+        if ".SNIPER-0002." in os.readlink(f"/proc/self/fd/{number}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "_save", full)
+        patch.setattr(files.os, "fsync", sync)
         assert tiny.run_train("disk", "--resume") == 1
     message = capsys.readouterr().err
     assert "No space left" in message

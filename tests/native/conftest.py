@@ -18,8 +18,13 @@ def load_helper(name):
     return module
 
 
+# In this order: each may import those above it.
 SOURCES = load_helper("cuda_sources")
-HARNESS = load_helper("cuda_harness")  # imports the one above
+DEVICES = load_helper("cuda_devices")
+HARNESS = load_helper("cuda_harness")
+CALLS = load_helper("cuda_calls")
+CASES = load_helper("cuda_cases")
+SCENARIOS = load_helper("cuda_scenarios")
 GPU, NO_GPU_REASON = HARNESS.find_gpu()
 
 
@@ -50,6 +55,24 @@ def cuda_build_folder(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def cpu(request, tmp_path_factory):
+    """The CPU kernels behind the signatures of the launchers."""
+    if request.config.pluginmanager.has_plugin("cacheprovider"):
+        folder = request.config.cache.mkdir("sniper_cpu_reference")
+    else:
+        folder = tmp_path_factory.mktemp("sniper_cpu_reference")
+    return HARNESS.Backend(HARNESS.HostDevice(SOURCES.build_reference(folder)))
+
+
+@pytest.fixture(scope="session")
+def gpu():
+    """The launchers on a real GPU; skips without one."""
+    if not GPU:
+        pytest.skip(NO_GPU_REASON)
+    return HARNESS.Backend(HARNESS.GpuDevice(*GPU))
+
+
+@pytest.fixture(scope="session")
 def emulated_cuda(cuda_build_folder):
     """The launchers of all CUDA sources on the host emulation."""
     return HARNESS.Backend(HARNESS.EmulatedDevice(*SOURCES.build_emulated(cuda_build_folder)))
@@ -60,4 +83,4 @@ def cuda(request):
     """The launchers, emulated everywhere, and on a real GPU where there is one."""
     if request.param == "emulated":
         return request.getfixturevalue("emulated_cuda")
-    return HARNESS.Backend(HARNESS.GpuDevice(*GPU))
+    return request.getfixturevalue("gpu")

@@ -1,4 +1,6 @@
-"""Compiles the CUDA sources for the host emulation, and checks the tests' structs against them."""
+"""Compiles the CUDA sources for the host emulation and the CPU kernels as their reference, and
+checks the tests' structs against the C++ ones.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,12 @@ FLAGS = [
     "-DSNIPER_CUDA_EMULATION", "-std=c++17", "-O1", "-g", "-ffp-contract=off", "-fPIC",
     "-fvisibility=hidden", "-U_FORTIFY_SOURCE", f"-I{NATIVE}", f"-I{EMULATION}",
 ]  # fmt: skip
+REFERENCE = HERE / "cpu_reference" / "cpu_reference.cc"
+# As setup.py: the reference has the bits of the operators on the CPU.
+REFERENCE_FLAGS = [
+    "-std=c++17", "-O3", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math", "-fPIC",
+    "-fvisibility=hidden", f"-I{NATIVE}",
+]  # fmt: skip
 OLD_S = 3600.0  # objects in the cache that nobody used for so long are removed
 
 
@@ -24,8 +32,8 @@ class LaunchError(RuntimeError):
     """A launcher returned an error, or its run broke a rule."""
 
 
-def content_hash(*paths):
-    digest = hashlib.sha256(" ".join(FLAGS).encode())
+def content_hash(*paths, flags=FLAGS):
+    digest = hashlib.sha256(" ".join(flags).replace(str(HERE.parents[1]), "").encode())
     for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -48,22 +56,46 @@ def build_emulated(folder, sources=None):
         sources = sorted(NATIVE.glob("*/*_cuda.cu"))
     sources = [*sorted(EMULATION.glob("cuda_*.cc")), *sources]
     headers = sorted([*NATIVE.glob("*/*.h"), *NATIVE.glob("*/*.cuh"), *EMULATION.glob("*.h")])
-    objects = [folder / f"{path.stem}-{content_hash(path, *headers)}.o" for path in sources]
+    return build_library(folder, "cuda_emulated", sources, headers, FLAGS)
+
+
+def build_reference(folder):
+    """Library of the CPU kernels with the signatures of the CUDA launchers.
+
+    Raises:
+        LaunchError: it does not compile.
+    """
+    operators = {path.parent for path in NATIVE.glob("*/*_cuda.cu")}
+    sources = [REFERENCE, *sorted(p for folder in operators for p in folder.glob("*_cpu.cc"))]
+    library, errors = build_library(
+        folder, "cpu_reference", sources, sorted(NATIVE.glob("*/*.h")), REFERENCE_FLAGS
+    )
+    if errors:
+        raise LaunchError(f"The CPU kernels do not compile:\n{errors}")
+    return library
+
+
+def build_library(folder, name, sources, headers, flags):
+    """Compiles what is not in `folder` yet; the library's path and the compiler's errors."""
+    objects = [
+        folder / f"{path.stem}-{content_hash(path, *headers, flags=flags)}.o" for path in sources
+    ]
 
     def compile_one(source, target):
         if target.is_file():
             os.utime(target)
             return ""
-        return run_compiler([*FLAGS, "-c", "-x", "c++", source], target)
+        return run_compiler([*flags, "-c", "-x", "c++", source], target)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         errors = [error for error in pool.map(compile_one, sources, objects) if error]
     objects = [path for path in objects if path.is_file()]
-    library = folder / f"libsniper_cuda_emulated-{content_hash(*objects)}.so"
+    library = folder / f"libsniper_{name}-{content_hash(*objects, flags=flags)}.so"
     if not library.is_file():
-        failed = run_compiler(["-shared", *objects], library)
+        openmp = [flag for flag in flags if flag == "-fopenmp"]
+        failed = run_compiler(["-shared", *openmp, *objects], library)
         if failed:
-            raise LaunchError(f"The emulated CUDA library does not link:\n{failed}")
+            raise LaunchError(f"The library {name} does not link:\n{failed}")
     for path in folder.iterdir():
         if path not in objects and path != library and path.stat().st_mtime < time.time() - OLD_S:
             path.unlink(missing_ok=True)

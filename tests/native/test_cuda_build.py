@@ -55,7 +55,7 @@ def test_every_operator_has_launchers_and_cpu_twins():
     operators = {path.parent.name for path in NATIVE.glob("*/*_mxnet.cc")} - {"common"}
     assert {f"sniper_{op}_forward" for op in operators} <= names
     assert {f"sniper_{op}_workspace" for op in operators} <= names
-    assert len(operators) == 7
+    assert len(operators) == 8
 
 
 def test_emulated_library_has_every_launcher(emulated_cuda):

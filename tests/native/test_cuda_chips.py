@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import pytest
+from cuda_calls import chip_generator
+from cuda_cases import random_boxes
 
 from sniper.native import _native
 
 
-class ChipGeneratorParams(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("width_im", "height_im")),
-        ("factor", ctypes.c_double),
-        *((name, ctypes.c_int64) for name in ("chip_size", "stride")),
-        ("seed", ctypes.c_uint64),
-        *((name, ctypes.c_int64) for name in ("width", "height", "lattice_size", "lattice_stride")),
-        *((name, ctypes.c_int64) for name in ("num_boxes", "max_chips")),
-    ]
-
-
-def on_device(cuda, boxes, factor, width, height, size, stride, seed, max_chips=40):
-    params = ChipGeneratorParams(
-        width, height, factor, size, stride, seed % 2**64,
-        int(width * factor), int(height * factor), size, stride, len(boxes), max_chips,
-    )  # fmt: skip
-    chips, count = cuda.run("chip_generator", params, boxes, cuda.out((max_chips, 4)), cuda.out(1))
+def on_device(cuda, *arguments, max_chips=40):
+    chips, count = chip_generator(cuda, *arguments, max_chips=max_chips)
     count = int(count[0])
     np.testing.assert_array_equal(chips[count:], -1)
     return chips[:count]
@@ -37,13 +22,6 @@ def check(cuda, boxes, *level, max_chips=40):
     expected = _native.chip_cover(boxes, *level)
     np.testing.assert_array_equal(chips, expected[:max_chips].astype(np.float32))
     return chips
-
-
-def random_boxes(rng, count, width, height, side):
-    """Boxes of which none is padding."""
-    corners = rng.uniform(0, [width, height], (count, 2)) - 5
-    sides = rng.uniform(5, side, (count, 2))
-    return np.hstack([corners, corners + sides]).astype(np.float32)
 
 
 @pytest.mark.parametrize(

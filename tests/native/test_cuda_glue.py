@@ -260,3 +260,15 @@ def test_scratch_memory_beyond_the_allocator_is_refused(emulated):
 def test_errors_of_cuda_are_quoted(emulated):
     problem = empty_call(emulated[0], "MultiProposal", 15_000_000)
     assert problem == "MultiProposal: CUDA error 1 (emulated CUDA error)."
+
+
+def test_relu6_on_the_gpu_equals_the_cpu(emulated):
+    glue, device = emulated
+    data = np.random.default_rng(0).uniform(-3, 9, (2, 5, 7)).astype(F)
+    (output,) = glue.on_cpu("ReLU6", {}, [data], [data.shape])
+    np.testing.assert_array_equal(output, np.clip(data, 0, 6))
+    np.testing.assert_array_equal(glue.on_gpu(device, "ReLU6", {}, [data], [data.shape])[0], output)
+    call = ("ReLU6", {}, [data + 1, data, output], [data.shape])
+    (gradient,) = glue.on_cpu(*call, backward=True)
+    np.testing.assert_array_equal(gradient, np.where((data < 0) | (data > 6), 0, data + 1))
+    np.testing.assert_array_equal(glue.on_gpu(device, *call, backward=True)[0], gradient)

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import pytest
+from cuda_calls import MaskRcnnTargetParams
+from cuda_calls import mask_rcnn_target as on_device
+from cuda_cases import encode
+from cuda_cases import random_masks as random_case
 
 from sniper.native import _native
-
-
-class MaskRcnnTargetParams(ctypes.Structure):
-    _fields_ = [
-        *((n, ctypes.c_int64) for n in ("num_rois", "num_images", "num_polygons", "row_length")),
-        ("mask_size", ctypes.c_int),
-        ("ignore_label", ctypes.c_float),
-    ]
-
-
-def on_device(cuda, rois, polys, ids, size=28, ignore=-1.0):
-    params = MaskRcnnTargetParams(len(rois), *polys.shape, size, ignore)
-    out = cuda.out((len(rois), size, size))
-    return cuda.run("mask_rcnn_target", params, rois, polys, ids, out, out)
 
 
 def check(cuda, rois, polys, ids, size=28, ignore=-1.0):
@@ -30,44 +18,6 @@ def check(cuda, rois, polys, ids, size=28, ignore=-1.0):
     np.testing.assert_array_equal(targets, expected[0])
     np.testing.assert_array_equal(classes, expected[1])
     return targets, classes
-
-
-def encode(cls, *segments, length=500):
-    """A row of mask_polys: class, number of segments, their lengths, their points."""
-    row = np.full(length, -1, np.float32)
-    flat = [cls, len(segments), *map(len, segments), *np.concatenate(segments)]
-    row[: len(flat)] = flat
-    return row
-
-
-def star(rng, vertices, centre, radius):
-    """A ragged polygon around a point; its edges cross scan rows several times."""
-    angles = np.sort(rng.uniform(0, 2 * np.pi, vertices))
-    radii = radius * rng.uniform(0.1, 1.3, vertices)
-    points = np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None] + centre
-    return points.reshape(-1).astype(np.float32)
-
-
-def random_case(seed, rois=12, images=2, polygons=5):
-    """Polygons of one to three segments that overlap, rois that cut them or miss them."""
-    rng = np.random.default_rng(seed)
-    polys = np.full((images, polygons, 500), -1, np.float32)
-    centres = rng.uniform(50, 400, (images, polygons, 2))
-    boxes, ids = [], []
-    for image in range(images):
-        for k in range(polygons):
-            segments = [
-                star(rng, int(rng.integers(1, 80)), centres[image, k] + rng.normal(0, 20, 2), 60)
-                for _ in range(int(rng.integers(1, 4)))
-            ]
-            polys[image, k] = encode(int(rng.integers(0, 80)), *segments)
-    for _ in range(rois):
-        image, k = int(rng.integers(images)), int(rng.integers(polygons))
-        centre = centres[image, k] + rng.normal(0, 30, 2)
-        half = rng.uniform(0, 90, 2)
-        boxes.append([image, *(centre - half), *(centre + half)])
-        ids.append([k])
-    return np.float32(boxes), polys, np.float32(ids)
 
 
 def test_golden_vectors_of_2018(cuda, golden):

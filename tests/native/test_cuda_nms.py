@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import pytest
+from cuda_calls import MultiScaleNmsParams, multi_scale_nms
+from cuda_cases import clustered, make_rows
 
 from sniper.native import _native
-
-
-class MultiScaleNmsParams(ctypes.Structure):
-    _fields_ = [
-        ("count", ctypes.c_int64),
-        ("num_levels", ctypes.c_int64),
-        ("sigma", ctypes.c_float),
-        ("nms_threshold", ctypes.c_float),
-        ("min_score", ctypes.c_float),
-        ("max_per_image", ctypes.c_int64),
-    ]
-
 
 NO_RANGE = np.float32([[-1, -1]])
 
 
-def clustered(rng, count, size=200.0):
-    """Detections around a few centres, with scores down to those that soft-NMS drops at once."""
-    centres = rng.uniform(0, size, (max(count // 10, 1), 2))
-    corners = centres[rng.integers(0, len(centres), count)] + rng.normal(0, 8, (count, 2))
-    sides = rng.uniform(5, 90, (count, 2))
-    scores = rng.uniform(0, 1, (count, 1)) ** 3 + 0.0011
-    return np.hstack([corners, corners + sides, scores]).astype(np.float32)
-
-
-def make_rows(rng, count, levels=3, classes=4, images=3):
-    indices = [rng.integers(0, n, count) for n in (levels, classes, images)]
-    return clustered(rng, count), *(index.astype(np.float32) for index in indices)
-
-
-def on_device(cuda, rows, ranges, sigma=0.55, threshold=-1.0, min_score=0.001, limit=-1):
-    dets, levels, classes, images = rows
-    count = len(dets)
-    params = MultiScaleNmsParams(count, len(ranges), sigma, threshold, min_score, limit)
-    merged, out_classes, out_images, kept = cuda.run(
-        "multi_scale_nms", params, dets, levels, classes, images, ranges,
-        cuda.out((count, 5)), cuda.out(count), cuda.out(count), cuda.out(1),
-    )  # fmt: skip
+def on_device(cuda, rows, ranges, **settings):
+    merged, out_classes, out_images, kept = multi_scale_nms(cuda, *rows, ranges, **settings)
     kept = int(kept[0])
     for padded in (merged, out_classes, out_images):
         np.testing.assert_array_equal(padded[kept:], -1)
@@ -81,7 +49,7 @@ def test_equals_the_host(cuda, threshold, limit):
 
 
 @pytest.mark.parametrize("threshold", [-1.0, 0.3])
-@pytest.mark.parametrize("count", [1, 2, 32, 33, 200])
+@pytest.mark.parametrize("count", [1, 2, 32, 33, 200, 256, 257])
 def test_one_class_of_any_size(cuda, count, threshold):
     rng = np.random.default_rng(count)
     check(cuda, make_rows(rng, count, 1, 1, 1), threshold=threshold)
@@ -91,13 +59,26 @@ def test_one_class_of_any_size(cuda, count, threshold):
 def test_group_that_does_not_fit_into_shared_memory(cuda, threshold):
     """Most rows fall at once, and then come as holes and survivors in many words of the masks."""
     rng = np.random.default_rng(0)
-    dets = clustered(rng, 1200, 150)
-    dets[:, 4] = rng.uniform(0.0011, 0.02, 1200)
-    zeros = np.zeros(1200, np.float32)
+    dets = clustered(rng, 1700, 150)
+    dets[:, 4] = rng.uniform(0.0011, 0.02, 1700)
+    zeros = np.zeros(1700, np.float32)
     merged, _, _ = check(
         cuda, (dets, zeros, zeros, zeros), sigma=0.05, min_score=0.004, threshold=threshold
     )
-    assert 0 < len(merged) < 1000
+    assert 0 < len(merged) < 1200
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 0.5])
+def test_large_and_small_groups_in_turn(cuda, threshold):
+    """More groups of each kind than the emulation has blocks."""
+    rng = np.random.default_rng(8)
+    sizes = np.tile([3, 260, 1], 30)
+    dets = clustered(rng, sizes.sum(), 60)
+    classes = np.repeat(np.arange(len(sizes), dtype=np.float32), sizes)
+    order = rng.permutation(len(dets))
+    zeros = np.zeros(len(dets), np.float32)
+    rows = (dets[order], zeros, classes[order], zeros)
+    check(cuda, rows, threshold=threshold, sigma=0.01, min_score=0.9, limit=50)
 
 
 @pytest.mark.parametrize("sigma", [1e-6, 0.01, 0.5, 30.0, 1e6])

@@ -2,123 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import pytest
+from cuda_calls import (
+    MOBILENET,
+    RESNET,
+    SMALL,
+    AnchorGrid,
+    MultiProposalParams,
+    MultiProposalTargetMaskParams,
+    ProposalLimits,
+    multi_proposal,
+    multi_proposal_target,
+    multi_proposal_target_mask,
+)
+from cuda_cases import random_batch, random_maps, strange_maps, tied_maps
 
 from sniper.native import _native
-
-RESNET = {"scales": (2, 4, 7, 10, 13, 16, 24), "ratios": (0.5, 1, 2), "feature_stride": 16}
-MOBILENET = {"scales": (1, 2, 4, 8, 12), "ratios": (0.5, 1, 2), "feature_stride": 32}
-SMALL = {"scales": (1, 2, 3), "ratios": (0.5, 1, 1.5), "feature_stride": 16}
-F = np.float32
-
-
-class AnchorGrid(ctypes.Structure):
-    _fields_ = [
-        ("base", ctypes.c_void_p),
-        ("num_anchors", ctypes.c_int),
-        ("height", ctypes.c_int),
-        ("width", ctypes.c_int),
-        ("stride", ctypes.c_float),
-    ]
-
-
-class ProposalLimits(ctypes.Structure):
-    _fields_ = [
-        ("pre_nms_top_n", ctypes.c_int64),
-        ("post_nms_top_n", ctypes.c_int),
-        ("nms_threshold", ctypes.c_float),
-    ]
-
-
-class MultiProposalParams(ctypes.Structure):
-    _fields_ = [
-        ("num_images", ctypes.c_int),
-        ("grid", AnchorGrid),
-        ("limits", ProposalLimits),
-        ("min_size", ctypes.c_float),
-    ]
-
-
-class TargetRules(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_bool)
-        for name in (
-            "legacy_gt_centre", "legacy_areas", "legacy_min_size", "gt_slots_descending",
-            "gt_range_closed", "fill_depends_on_image",
-        )
-    ]  # fmt: skip
-
-
-class MultiProposalTargetParams(ctypes.Structure):
-    _fields_ = [
-        ("num_images", ctypes.c_int),
-        ("max_gt", ctypes.c_int),
-        ("grid", AnchorGrid),
-        ("limits", ProposalLimits),
-        ("min_size", ctypes.c_float),
-        ("rules", TargetRules),
-    ]
-
-
-class MultiProposalTargetMaskParams(ctypes.Structure):
-    _fields_ = [("target", MultiProposalTargetParams), ("max_masks", ctypes.c_int)]
-
-
-# ---- Calls with the arguments of _native ---------------------------------------------------------
-
-
-def make_grid(bbox_pred, scales, ratios, feature_stride):
-    anchors = _native.operator_anchors(feature_stride, scales, ratios)
-    return AnchorGrid(None, len(anchors), *bbox_pred.shape[2:], feature_stride), anchors
-
-
-def multi_proposal(cuda, cls_prob, bbox_pred, im_info, *, pre_nms_top_n=12000, post_nms_top_n=300,
-                   nms_thresh=0.7, min_size=3, **anchors):  # fmt: skip
-    grid, base = make_grid(bbox_pred, **anchors)
-    limits = ProposalLimits(pre_nms_top_n, post_nms_top_n, nms_thresh)
-    rows = len(im_info) * post_nms_top_n
-    return cuda.run(
-        "multi_proposal", MultiProposalParams(len(im_info), grid, limits, min_size),
-        cls_prob, bbox_pred, im_info, cuda.out((rows, 5)), cuda.out((rows,)),
-        hosts={"grid.base": base},
-    )  # fmt: skip
-
-
-def target_params(bbox_pred, gt_boxes, rules, *, pre_nms_top_n, post_nms_top_n=300, nms_thresh=0.7,
-                  min_size=3, legacy_gt_centre=True, legacy_areas=True, legacy_min_size=True,
-                  **anchors):  # fmt: skip
-    grid, base = make_grid(bbox_pred, **anchors)
-    limits = ProposalLimits(pre_nms_top_n, post_nms_top_n, nms_thresh)
-    rules = TargetRules(legacy_gt_centre, legacy_areas, legacy_min_size, *rules)
-    return (
-        MultiProposalTargetParams(*gt_boxes.shape[:2], grid, limits, min_size, rules),
-        base,
-        len(gt_boxes) * post_nms_top_n,
-    )
-
-
-def multi_proposal_target(cuda, *arrays, pre_nms_top_n=-1, **settings):
-    params, base, rows = target_params(
-        arrays[1], arrays[3], (False, True, True), pre_nms_top_n=pre_nms_top_n, **settings
-    )
-    outputs = [cuda.out((rows, width)) for width in (5, 1, 4, 4)]
-    return cuda.run("multi_proposal_target", params, *arrays, *outputs, hosts={"grid.base": base})
-
-
-def multi_proposal_target_mask(cuda, *arrays, pre_nms_top_n=6000, max_masks=50, **settings):
-    params, base, rows = target_params(
-        arrays[1], arrays[3], (True, False, False), pre_nms_top_n=pre_nms_top_n, **settings
-    )
-    masks = len(arrays[3]) * max_masks
-    outputs = [cuda.out((rows, width)) for width in (5, 1, 4, 4)]
-    outputs += [cuda.out((masks, 5)), cuda.out((masks, 1))]
-    return cuda.run(
-        "multi_proposal_target_mask", MultiProposalTargetMaskParams(params, max_masks), *arrays,
-        *outputs, hosts={"target.grid.base": base},
-    )  # fmt: skip
 
 
 def same_bits(got, wanted):
@@ -137,7 +37,8 @@ def check_proposals(cuda, *arrays, **settings):
 def check_targets(cuda, *arrays, masks=False, **settings):
     """Everything but the logarithms has the same bits."""
     name = "multi_proposal_target_mask" if masks else "multi_proposal_target"
-    got = globals()[name](cuda, *arrays, **settings)
+    call = multi_proposal_target_mask if masks else multi_proposal_target
+    got = call(cuda, *arrays, **settings)
     wanted = getattr(_native, name)(*arrays, **settings)
     assert len(got) == len(wanted)
     for index, (a, b) in enumerate(zip(got, wanted)):
@@ -147,32 +48,6 @@ def check_targets(cuda, *arrays, masks=False, **settings):
         else:
             same_bits(a, b)
     return wanted
-
-
-# ---- Inputs --------------------------------------------------------------------------------------
-
-
-def random_maps(seed, n, num_anchors, height, width, spread=0.3):
-    rng = np.random.default_rng(seed)
-    scores = rng.random((n, 2 * num_anchors, height, width)).astype(F)
-    deltas = rng.normal(0, spread, (n, 4 * num_anchors, height, width)).astype(F)
-    sizes = rng.integers([8 * height, 8 * width], [16 * height + 1, 16 * width + 1], (n, 2))
-    return scores, deltas, np.hstack([sizes, np.ones((n, 1))]).astype(F)
-
-
-def random_batch(seed, n, height, width, num_gt, max_gt):
-    """Inputs of the target operators for the SMALL anchors; used rows are not always a prefix."""
-    rng = np.random.default_rng(seed)
-    scores, deltas, sizes = random_maps(seed, n, 9, height, width)
-    gt = np.full((n, max_gt, 5), -1, F)
-    for image in range(n):
-        corner = rng.integers(0, 8 * min(height, width), (num_gt, 2))
-        side = rng.integers(1, 60, (num_gt, 2))
-        rows = np.sort(rng.permutation(max_gt)[:num_gt])
-        classes = rng.integers(1, 9, (num_gt, 1))
-        gt[image, rows] = np.hstack([corner, corner + side, classes])
-    ranges = rng.choice([0, 12, 30], (n, 1)) + np.array([[0, 40]])
-    return scores.reshape(n, 2, 9 * height, width), deltas, sizes, gt, ranges.astype(F)
 
 
 # ---- Tests ---------------------------------------------------------------------------------------
@@ -231,25 +106,12 @@ def test_more_boxes_kept_than_one_tile_holds(cuda):
 
 
 def test_clustered_boxes_and_equal_scores(cuda):
-    """Hundreds of ties, and whole tiles that one box suppresses."""
-    scores, deltas, sizes = random_maps(6, 2, 9, 12, 12, spread=0.02)
-    scores = np.round(scores, 1)
-    scores[1] = 0.25
-    deltas[:, :, 3:, :] -= 2
-    sizes[:, :2] = 150
-    check_proposals(cuda, scores, deltas, sizes, post_nms_top_n=200, nms_thresh=0.6, **SMALL)
+    arrays = tied_maps(6, 2, 9, 12, 12)
+    check_proposals(cuda, *arrays, post_nms_top_n=200, nms_thresh=0.6, **SMALL)
 
 
 def test_scores_and_deltas_that_are_no_numbers(cuda):
-    scores, deltas, sizes = random_maps(7, 3, 9, 8, 8)
-    rng = np.random.default_rng(7)
-    strange = F([np.nan, np.inf, -np.inf, -1, -1.5, -0.0, 0, 1e-40, -1e-40, -0.5, 3e38, -0.999])
-    where = rng.random(scores.shape) < 0.8
-    scores[where] = rng.choice(strange, where.sum())
-    where = rng.random(deltas.shape) < 0.1
-    deltas[where] = rng.choice(F([np.nan, np.inf, -np.inf, 90, -90, 200, 1e38]), where.sum())
-    scores[2] = np.nan  # an image without any candidate
-    _, kept = check_proposals(cuda, scores, deltas, sizes, **SMALL)
+    _, kept = check_proposals(cuda, *strange_maps(7, 3, 9, 8, 8), **SMALL)
     assert not kept.reshape(3, -1)[2].any()
 
 

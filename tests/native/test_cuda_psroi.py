@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import mxnet as mx
 import numpy as np
 import pytest
+from cuda_calls import psroi_backward, psroi_forward, psroi_shape
+from cuda_cases import random_pooling as make_case
 
 from sniper.ops.psroi import deformable_psroi_pooling
 
 
-class PsRoiShape(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("images", "height", "width", "rois", "output_dim")),
-        *((name, ctypes.c_int) for name in ("group", "pooled", "part", "samples")),
-        ("classes", ctypes.c_int64),
-        ("spatial_scale", ctypes.c_float),
-        ("trans_std", ctypes.c_float),
-    ]
-
-
-def shape_of(data, rois, trans, attributes):
-    return PsRoiShape(
-        images=data.shape[0],
-        height=data.shape[2],
-        width=data.shape[3],
-        rois=len(rois),
-        output_dim=attributes["output_dim"],
-        group=attributes["group_size"],
-        pooled=attributes["pooled_size"],
-        part=attributes["part_size"] or attributes["pooled_size"],
-        samples=attributes["sample_per_part"],
-        classes=1 if trans is None else trans.shape[1] // 2,
-        spatial_scale=attributes["spatial_scale"],
-        trans_std=attributes["trans_std"],
-    )
-
-
 def on_device(cuda, data, rois, trans, head, attributes):
     """Output and gradients of data and trans (None without)."""
-    params = shape_of(data, rois, trans, attributes)
-    pooled = attributes["pooled_size"]
-    out_shape = (len(rois), attributes["output_dim"], pooled, pooled)
-    output = cuda.run("deformable_psroi_pooling", params, data, rois, trans, cuda.out(out_shape))
-    grads = cuda.run(
-        "deformable_psroi_pooling", params, head, data, rois, trans, cuda.out(data.shape),
-        None if trans is None else cuda.out(trans.shape),
-        launcher="backward", workspace="backward_workspace",
-    )  # fmt: skip
+    output = psroi_forward(cuda, data, rois, trans, attributes)
+    grads = psroi_backward(cuda, data, rois, trans, head, attributes)
     return (output, grads, None) if trans is None else (output, *grads)
 
 
@@ -61,35 +27,6 @@ def on_cpu(data, rois, trans, head, attributes):
     output.backward(mx.nd.array(head))
     grads = [tensor.grad.asnumpy() for tensor in inputs]
     return output.asnumpy(), grads[0], None if trans is None else grads[2]
-
-
-def make_case(
-    seed, *, images=2, channels=5, classes=1, group=1, pooled=3, part=0, samples=3, rois=7,
-    height=9, width=11, scale=1 / 8,
-):  # fmt: skip
-    """Arrays and attributes; `channels` per class, `classes` 0: no offsets. RoIs of all sizes,
-    partly or wholly outside the map."""
-    rng = np.random.default_rng(seed)
-    output_dim = max(classes, 1) * channels
-    corners = rng.uniform(-40, max(height, width) / scale + 40, (rois, 2, 2))
-    corners.sort(axis=1)
-    image = rng.integers(0, images, (rois, 1))
-    data = rng.standard_normal((images, output_dim * group**2, height, width))
-    boxes = np.hstack([image, corners.reshape(rois, 4)])
-    cells = part or pooled
-    trans = rng.standard_normal((rois, 2 * classes, cells, cells)) if classes else None
-    head = rng.standard_normal((rois, output_dim, pooled, pooled))
-    attributes = {
-        "spatial_scale": scale,
-        "output_dim": output_dim,
-        "pooled_size": pooled,
-        "group_size": group,
-        "part_size": part,
-        "sample_per_part": samples,
-        "trans_std": 0.1,
-    }
-    arrays = [None if a is None else a.astype(np.float32) for a in (data, boxes, trans, head)]
-    return arrays, attributes
 
 
 def check(cuda, arrays, attributes):
@@ -130,7 +67,7 @@ def test_geometry_that_does_not_fit_into_scratch_memory_comes_in_chunks(cuda):
     arrays, attributes = make_case(
         0, pooled=8, samples=1024, rois=20, channels=1, images=1, height=5, width=6, part=2
     )
-    params = shape_of(*arrays[:3], attributes)
+    params = psroi_shape(*arrays[:3], attributes)
     asked = cuda.workspace_bytes("deformable_psroi_pooling", params)
     assert asked < 20 * 64 * 2 * 2048 * 12
     check(cuda, arrays, attributes)

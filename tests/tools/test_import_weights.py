@@ -1,5 +1,6 @@
 """The imported MobileNetV2 against a plain NumPy version of its source model."""
 
+import cv2
 import mxnet as mx
 import numpy as np
 import pytest
@@ -9,12 +10,8 @@ from sniper.models.blocks import NormSettings
 from sniper.models.detector import DetectorSpec, build_detector, train_input_shapes
 from sniper.models.mobilenetv2 import MobileNetOptions, mobilenetv2_features
 from sniper.models.weights import initialise, read_params
-from sniper.tools.import_weights import (
-    PIXEL_MEANS,
-    convert_mobilenetv2,
-    main,
-    read_folded,
-)
+from sniper.tools.import_weights import PIXEL_MEANS, main
+from sniper.tools.weights.folded_mobilenet import convert_mobilenetv2, read_folded
 
 # (expansion, output channels, stride) of the 17 blocks of MobileNetV2 1.0.
 BLOCKS = (
@@ -31,6 +28,7 @@ BLOCKS = (
 )
 NAMES = [f"seq-{i}-block{j}" for i, n in enumerate((1, 2, 3, 4, 3, 3, 1)) for j in range(n)]
 SIDE = 64
+GREY = (127.5, 127.5, 127.5)
 
 
 def source_layers():
@@ -93,7 +91,7 @@ def our_features(rgb, arrays, pixel_means, names, **options):
     """Outputs of our network, given the same pixels minus the means."""
     symbol = mobilenetv2_features(
         mx.sym.Variable("data"),
-        MobileNetOptions(NormSettings(frozen=True), padding="tf_same", **options),
+        MobileNetOptions(NormSettings(frozen=True), **{"padding": "tf_same", **options}),
     )
     inner = symbol.get_internals()
     group = mx.sym.Group([inner[f"{name}_output"] for name in names])
@@ -120,7 +118,7 @@ def assert_close(ours, theirs):
 
 
 def test_all_features_equal_the_source_when_both_pad_with_grey():
-    layers, rgb, means = source_layers(), pixels(), (127.5, 127.5, 127.5)
+    layers, rgb, means = source_layers(), pixels(), GREY
     expected = source_features(rgb, layers)
     arrays = convert_mobilenetv2(layers, means)
     ours = our_features(rgb, arrays, means, our_names())
@@ -144,6 +142,42 @@ def test_with_our_means_only_the_end_of_rows_and_columns_differs():
         assert np.abs(ours[:, -1] - theirs[:, -1]).max() > 0.01
 
 
+def cosine(a, b):
+    return np.vdot(a, b) / np.sqrt(np.vdot(a, a) * np.vdot(b, b))
+
+
+def test_real_weights_on_a_real_picture(coco_mini):
+    """The imported backbone away from the borders, at them, and with the padding of 2018."""
+    path = coco_mini.parents[1] / "weights" / "mbv2_1.0_oidv4_folded_nchw.npz"
+    if not path.is_file():
+        pytest.skip("no shared weights here: set SNIPER_SHARED to the folder with weights/")
+    layers = read_folded(path)
+    picture = next(iter(sorted((coco_mini / "images").rglob("*.jpg"))))
+    bgr = cv2.imread(str(picture))[:160, :192]
+    rgb = bgr[:, :, ::-1].transpose(2, 0, 1).astype(np.float32)
+    expected = source_features(rgb, layers)
+    # name of the source, our name, rows and columns at the end that the padding reaches
+    taps = [
+        ("first-3x3-conv", "first-3x3-conv-cut", 1),
+        ("seq-1-block1", "seq-1-block1-shortcut", 3),
+        ("seq-2-block2", "seq-2-block2-shortcut", 4),
+        ("last-1x1-conv", "last-1x1-conv-relu6", None),
+    ]
+    names = [name for _, name, _ in taps]
+    exact = our_features(rgb, convert_mobilenetv2(layers, GREY), GREY, names)
+    arrays = convert_mobilenetv2(layers, PIXEL_MEANS)
+    ours = our_features(rgb, arrays, PIXEL_MEANS, names)
+    of_2018 = our_features(rgb, arrays, PIXEL_MEANS, names[1:], padding="symmetric")
+    for (source, _, margin), ours_grey, feature in zip(taps, exact, ours):
+        theirs = expected[source]
+        assert_close(ours_grey, theirs)
+        assert 0.999 < cosine(feature, theirs) < 1 - 1e-6
+        if margin:
+            assert_close(feature[:, :-margin, :-margin], theirs[:, :-margin, :-margin])
+    for (source, *_), feature in zip(taps[1:], of_2018):
+        assert cosine(feature, expected[source]) < 0.9
+
+
 def test_means_are_in_bgr_order():
     layers, means = source_layers(), (10.0, 100.0, 200.0)
     rgb = np.broadcast_to(np.array([200, 100, 10], np.float32)[:, None, None], (3, 32, 32))
@@ -158,7 +192,7 @@ def test_written_file_starts_a_detector(tmp_path, capsys):
     assert "tf_same" in capsys.readouterr().out
     spec = DetectorSpec("mobilenetv2_e2e", 3, (1, 2), (1,), 32, 1, padding="tf_same")
     symbol = build_detector(spec, train=True, rpn_only=True)
-    shapes = train_input_shapes(spec, 64, 10, rpn_only=True)
+    shapes = train_input_shapes(spec, 64, rpn_only=True)
     _, _, report = initialise(symbol, shapes, read_params(f"{prefix}-0000.params"), seed=0)
     assert not report.missing and not report.unexpected and not report.reshaped
     assert set(report.initialised) == {
@@ -166,6 +200,18 @@ def test_written_file_starts_a_detector(tmp_path, capsys):
         for layer in ("conv_3x3", "cls_score", "bbox_pred")
         for kind in ("weight", "bias")
     }
+
+
+def test_another_file_is_replaced_on_demand_only(tmp_path, capsys):
+    np.savez(tmp_path / "src.npz", **source_layers())
+    argv = ["mobilenetv2", str(tmp_path / "src.npz"), "--out", str(tmp_path / "m")]
+    (tmp_path / "m-0000.params").write_bytes(b"mine")
+    assert main(argv) == 3
+    assert (tmp_path / "m-0000.params").read_bytes() == b"mine"
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*argv, "--overwrite"]) == 0
+    assert main(argv) == 0
+    assert "the same already" in capsys.readouterr().out
 
 
 def test_missing_source_says_where_to_get_it(tmp_path, capsys):

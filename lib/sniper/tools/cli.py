@@ -24,11 +24,23 @@ TOOLS: dict[str, tuple[str, str]] = {
     "check-data": ("sniper.tools.check_data", "find all problems of a data set before training"),
     "suggest-scales": ("sniper.tools.suggest_scales", "pyramid and anchors for your object sizes"),
     "chip-stats": ("sniper.tools.chip_stats", "chips, pixels and coverage in numbers and a plot"),
+    "plot-log": ("sniper.tools.plot_log", "curves of training runs as a picture"),
     "show-chips": ("sniper.tools.show_chips", "pictures of chips and of the network's input"),
     "make-toy-data": ("sniper.tools.make_toy_data", "draw a small data set in COCO format"),
     "import-weights": ("sniper.tools.import_weights", "convert the weights of other projects"),
+    "place-weights": ("sniper.tools.place_weights", "check a weight file, put it where it belongs"),
+    "place-proposals": (
+        "sniper.tools.place_proposals",
+        "check proposal files, put them in place",
+    ),
+    "export": ("sniper.tools.export", "a trained detector in one archive"),
     "convert-proposals": ("sniper.tools.convert_proposals", "2018 proposal pickles to NPZ files"),
+    "mine-negatives": (
+        "sniper.tools.mine_negatives",
+        "train with mined negative chips, in one go",
+    ),
     "train": ("sniper.tools.train", "train a detector (main_train.py)"),
+    "launch": ("sniper.tools.launch", "train with several processes or machines"),
     "test": ("sniper.tools.test", "detect and evaluate on a data set (main_test.py)"),
     "demo": ("sniper.tools.demo", "detect objects in your own images (demo.py)"),
 }

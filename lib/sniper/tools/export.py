@@ -1,0 +1,73 @@
+"""`sniper export`: a trained detector in one file, for any process with MXNet and our operators."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sniper.tools.arguments import add_config_flags
+from sniper.tools.cli import run_main
+
+_DESCRIPTION = """\
+Writes one archive with the test network (any image size, fp32), its parameters, the class names and
+the resolved configuration. Networks with masks bring their mask head along. The same weights and
+configuration give the same bytes.
+"""
+_EPILOG = """\
+example: sniper export --cfg sniper_mobilenetv2_toy --out toy.zip
+
+Reading it takes MXNet and our operator library only:
+
+  import io, json, zipfile, mxnet as mx
+  from sniper.ops import load_library
+  load_library()
+  files = zipfile.ZipFile("toy.zip")
+  symbol = mx.sym.load_json(files.read("model-symbol.json").decode())
+  params = mx.nd.load_frombuffer(files.read("model-0000.params"))     # arg:... and aux:...
+  classes = json.loads(files.read("meta.json"))["classes"]
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool.
+
+    Returns:
+        0 when the archive is written, 1 when it cannot be, 2 for a bad setting, 3 for missing or
+        unfit weights.
+    """
+    return run_main(_run, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "sniper export",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="MODEL.zip", help="the archive")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--epoch", type=int, help="epoch of the run to export (default: TEST.TEST_EPOCH)"
+    )
+    which.add_argument(
+        "--weights", type=Path, metavar="FILE.params", help="weights of another place"
+    )
+    add_config_flags(parser)
+    return parser
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = _parser().parse_args(argv)
+    from sniper.config import load_config
+    from sniper.engine.export import export_model
+    from sniper.engine.test import weights_path
+
+    cfg = load_config(args.cfg, args.overrides)
+    if args.epoch is not None:
+        cfg.TEST.TEST_EPOCH = args.epoch
+    weights = args.weights or weights_path(cfg, args.save_prefix)
+    export_model(cfg, weights, args.out)
+    print(f"wrote {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB), weights of {weights}")
+    return 0

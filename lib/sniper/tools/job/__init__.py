@@ -1,0 +1,1 @@
+"""A training job of several processes: what `sniper launch` starts, watches and ends."""

@@ -1,0 +1,170 @@
+"""`sniper launch`: train with several processes, on one machine or on several."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from sniper.errors import ConfigError
+from sniper.tools.job.hosts import LOOPBACK, Host, free_port, parse_hosts, read_hostfile
+from sniper.tools.job.plan import JobSettings, is_training, plan, resume_command
+from sniper.tools.job.watch import run_job
+
+DEFAULT_TIMEOUT_S = 1800.0
+# Of the scheduler on another machine, where nobody can look for a free port from here.
+DEFAULT_PORT = 9091
+
+_DESCRIPTION = """\
+Train one detector with several processes ("workers"), on one machine or on several.
+
+Every worker trains its part of each batch; parameter servers add up the gradients, and all
+workers make the same update. N workers with BATCH_IMAGES chips a device train like one process
+with N times as many devices: the batch, and what depends on it, is N times as large.
+"""
+
+_EPILOG = """\
+examples:
+  two processes on this machine, one server:
+    sniper launch -n 2 -s 1 -- main_train.py --cfg sniper_mobilenetv2_toy --set gpus cpu
+  two machines that ssh reaches without a password:
+    sniper launch --hosts alice,bob -- main_train.py --cfg my.yml --set gpus 0,1
+
+Everything after `--` is the command of the workers; .py files run with this interpreter. A
+training gets `--set default.kvstore dist_sync` by itself. Worker 0 writes checkpoints and logs.
+
+On other machines the package, the data set and the working folder must be at the same places
+(a shared file system is easiest, and --resume needs the checkpoints everywhere). Workers and
+servers find each other by the first host's address and talk unencrypted: use a network that
+you trust.
+
+When a process fails or is killed, or when no worker makes an update for --timeout seconds, the
+whole job ends, with a message that names the process and the command that goes on from the
+newest checkpoint. The exit code is that of the process that failed first. Ctrl-C and SIGTERM
+let the workers save a checkpoint first.
+
+Several GPUs of one machine need no launcher: --set gpus 0,1 uses them in one process.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool; returns 0 when all workers have ended well.
+
+    Raises:
+        ConfigError: flags or hosts are wrong.
+        JobError: a process failed; its code is the exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    own, command = _split(arguments)
+    args = _parser().parse_args(own)
+    if not command:
+        raise ConfigError(
+            "nothing to launch",
+            where="sniper launch",
+            expected="a command after --, e.g. sniper launch -n 2 -- main_train.py --cfg F",
+        )
+    settings = _settings(args, command)
+    with _sigterm_as_ctrl_c():
+        run_job(plan(settings), timeout_s=settings.timeout_s, again=_again(own, command))
+    return 0
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Batch systems end jobs with SIGTERM: the workers shall save what they have."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _again(own: list[str], command: list[str]) -> str:
+    line = shlex.join(["sniper", "launch", *own, "--", *resume_command(command)])
+    begin = "To go on from the newest checkpoint: " if is_training(command) else "To start again: "
+    return begin + line
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Our own flags, and the command after the first `--`."""
+    if "--" not in arguments:
+        return arguments, []
+    cut = arguments.index("--")
+    return arguments[:cut], arguments[cut + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sniper launch",
+        usage="sniper launch [-n WORKERS] [-s SERVERS] [--hosts A,B | -H FILE] ... -- command",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("-n", "--workers", type=_positive(int), help="workers (default: one per host, else 2)")
+    add("-s", "--servers", type=_positive(int), help="servers (default: one per host, else 1)")
+    hosts = parser.add_mutually_exclusive_group()
+    hosts.add_argument("--hosts", help="comma list of [user@]host[:ssh_port]; processes go round")
+    hosts.add_argument("-H", "--hostfile", type=Path, help="the same, one host in a line")
+    add("--address", help="the first host's IPv4 address (default: that of its name)")
+    add(
+        "--port",
+        type=_positive(int),
+        help=f"where the processes meet (default: a free one here, {DEFAULT_PORT} on hosts)",
+    )
+    add(
+        "--timeout",
+        type=_positive(float),
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help="end the job when no worker made an update for so long; the time to the first update, "
+        "data preparation included, counts too (default: %(default)g)",
+    )
+    return parser
+
+
+def _positive(kind: type[int] | type[float]) -> type[int] | type[float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise ValueError(text)
+        return value
+
+    parse.__name__ = f"positive {kind.__name__}"
+    return parse
+
+
+def _settings(args: argparse.Namespace, command: list[str]) -> JobSettings:
+    hosts = _hosts(args)
+    address = args.address or (hosts[0].address() if hosts else LOOPBACK)
+    return JobSettings(
+        command=tuple(command),
+        num_workers=args.workers or len(hosts) or 2,
+        num_servers=args.servers or len(hosts) or 1,
+        hosts=tuple(hosts),
+        address=address,
+        port=args.port or (DEFAULT_PORT if hosts else free_port()),
+        timeout_s=args.timeout,
+    )
+
+
+def _hosts(args: argparse.Namespace) -> list[Host]:
+    if args.hostfile:
+        return read_hostfile(args.hostfile)
+    return parse_hosts(args.hosts.split(",")) if args.hosts else []
+
+
+if __name__ == "__main__":
+    from sniper.tools.cli import run_main
+
+    sys.exit(run_main(main))

@@ -1,0 +1,115 @@
+"""`sniper place-weights`: checks a weight file against a recipe and puts it where it belongs."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sniper.errors import DataError
+from sniper.tools.arguments import add_config_flags
+from sniper.tools.cli import run_main
+from sniper.tools.unpack import is_archive, unpack
+from sniper.tools.weights.place import place
+
+if TYPE_CHECKING:
+    from easydict import EasyDict
+
+SUFFIX = ".params"
+_DESCRIPTION = """\
+Compares the names and shapes of a .params file, also one inside a .zip, .tar or .tar.gz archive,
+with the network of a recipe. When all fit, the file is copied unchanged:
+
+  without --backbone   to where main_test.py and demo.py look for the recipe's detector
+  with --backbone      to where training looks for pretrained weights (network.pretrained)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool.
+
+    Returns:
+        0 when the file fits and is in place, 1 when it cannot be written, 2 for a bad setting, 3
+        for a file that is missing, damaged, unsafe or of another network.
+    """
+    return run_main(_run, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "sniper place-weights",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: sniper place-weights SNIPER-0007.params --cfg sniper_res101_e2e",
+    )
+    parser.add_argument("source", type=Path, metavar="FILE", help="a .params file or an archive")
+    parser.add_argument("--member", help="which .params of an archive that holds several")
+    parser.add_argument("--backbone", action="store_true", help="the file is a pretrained backbone")
+    parser.add_argument("--epoch", type=int, help="of the detector (default: TEST.TEST_EPOCH)")
+    parser.add_argument("--check", action="store_true", help="compare only, copy nothing")
+    parser.add_argument("--overwrite", action="store_true", help="replace another file there")
+    add_config_flags(parser)
+    return parser
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = _parser().parse_args(argv)
+    from sniper.config import load_config
+
+    cfg = load_config(args.cfg, args.overrides)
+    if args.epoch is not None:
+        cfg.TEST.TEST_EPOCH = args.epoch
+    if not args.source.is_file():
+        raise DataError("the file is not there", where=args.source)
+    with tempfile.TemporaryDirectory(prefix="sniper-weights-") as folder:
+        source = _params_file(args.source, args.member, Path(folder))
+        count = _check_fit(cfg, source, args.source, backbone=args.backbone)
+        print(f"{args.source}: all {count} tensors fit {cfg.symbol} ({args.cfg})")
+        if not args.check:
+            target = _target(cfg, args.save_prefix, backbone=args.backbone)
+            wrote = place(target, source.read_bytes(), overwrite=args.overwrite)
+            print(f"placed: {target}" if wrote else f"{target} is the same file already")
+    return 0
+
+
+def _params_file(source: Path, member: str | None, folder: Path) -> Path:
+    if not is_archive(source):
+        return source
+    found = unpack(source, folder, [SUFFIX])
+    chosen = [path for path in found if member in (None, path.name)]
+    if len(chosen) != 1:
+        raise DataError(
+            "which of the archive's files is meant?" if chosen else "the archive lacks the file",
+            where=source,
+            got=", ".join(path.name for path in found) or f"no {SUFFIX} file",
+            fix="name one with --member",
+        )
+    return chosen[0]
+
+
+def _check_fit(cfg: EasyDict, path: Path, where: Path, *, backbone: bool) -> int:
+    """Number of tensors that the network takes from the file; raises DataError if any is amiss."""
+    from sniper.engine.export import inference_networks
+    from sniper.engine.settings import detector_spec
+    from sniper.models.fit import fit_params
+    from sniper.models.weights import for_test, read_params
+
+    arg, aux = read_params(path)
+    spec = detector_spec(cfg, train=False, batch_images=1, fp16=False)
+    names: set[str] = set()
+    for symbol, shapes in inference_networks(spec)[: 1 if backbone else None]:
+        fitting = fit_params(symbol, shapes, for_test(arg), aux, where, backbone_only=backbone)
+        names.update(*fitting)
+    return len(names)
+
+
+def _target(cfg: EasyDict, save_prefix: str, *, backbone: bool) -> Path:
+    from sniper.engine.settings import model_folder
+
+    if not backbone:
+        return model_folder(cfg) / f"{save_prefix}-{cfg.TEST.TEST_EPOCH:04d}{SUFFIX}"
+    if not cfg.network.pretrained:
+        raise DataError("the recipe trains from scratch", where="network.pretrained", got="''")
+    return Path(f"{cfg.network.pretrained}-{cfg.network.pretrained_epoch:04d}{SUFFIX}")

@@ -1,0 +1,1 @@
+"""Readers of foreign weight files: one small module per source."""

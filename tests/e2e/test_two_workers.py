@@ -1,0 +1,281 @@
+"""Training with two workers on this machine: the updates of one process, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+# Import of MXNet four times, and the first batches.
+START_LIMIT_S = 120
+END_LIMIT_S = 30
+# Longer than the start takes on a busy machine.
+TIMEOUT_S = 45
+
+SMALL = ("TRAIN.end_epoch", "1", "TRAIN.NUM_PROCESS", "0")
+HALF = ("TRAIN.BATCH_IMAGES", "2", "gpus", "cpu")
+WHOLE = ("TRAIN.BATCH_IMAGES", "2", "gpus", "cpu,cpu")
+# Of the figures in a log these depend on the machine.
+TIMES = {"time", "took_s", "chips_per_s", "data_wait", "memory_gb"}
+
+
+def command(tiny, output, *overrides, flags=(), timeout_s=100):
+    program = [str(REPO / "main_train.py"), *tiny.arguments(output, *flags), *overrides]
+    launcher = [sys.executable, "-m", "sniper.tools.launch", "--timeout", str(timeout_s)]
+    return [*launcher, "-n", "2", "-s", "1", "--", *program]
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(REPO / "lib"), "OMP_NUM_THREADS": "1"}
+
+
+def run(tiny, output, *overrides, flags=()):
+    """Output and errors of a run with two workers that must go well."""
+    done = subprocess.run(
+        command(tiny, output, *overrides, flags=flags),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=START_LIMIT_S + 60,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return done.stdout
+
+
+def params(folder, name="SNIPER-0001"):
+    return {key: value.asnumpy() for key, value in mx.nd.load(f"{folder}/{name}.params").items()}
+
+
+def momenta(folder, name="SNIPER-0001"):
+    arrays = mx.nd.load(f"{folder}/{name}.states")
+    return {key: value.asnumpy() for key, value in arrays.items() if not key.startswith("aux:")}
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "tiny.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def assert_same_bits(first, second):
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+@pytest.fixture
+def fresh(tiny):
+    """Name of an output folder that is empty."""
+    shutil.rmtree(tiny.root / "workers", ignore_errors=True)
+    return "workers"
+
+
+def compare_with_one_process(tiny, output, *overrides):
+    """Trains both ways; returns what two workers have said."""
+    said = run(tiny, output, *SMALL, *HALF, *overrides)
+    shutil.rmtree(tiny.root / "alone", ignore_errors=True)
+    alone = tiny.train("alone", overrides=(*SMALL, *WHOLE, *overrides))
+    together = tiny.model_folder(output)
+    assert_same_bits(params(together), params(alone))
+    assert_same_bits(momenta(together), momenta(alone))
+    pairs = list(zip(losses(together), losses(alone)))
+    assert len(pairs) > 4 and len(losses(together)) == len(losses(alone))
+    for two, one in pairs:
+        assert two.pop("kind") == one.pop("kind")
+        # The sums of the metrics are taken in another order.
+        assert two == pytest.approx(one, rel=1e-12)
+    return said
+
+
+def test_two_workers_train_like_one_process_with_two_devices(tiny, fresh):
+    """Batch BN too: its statistics belong to a device, in one process or in two."""
+    said = compare_with_one_process(tiny, fresh)
+    assert "[worker 0]" in said and "the weights are the same on all 2 workers" in said
+    assert "batch: 4 chips an update = 2 device(s) x 2" in said
+    assert "Epoch[0]" not in "".join(re.findall(r"\[worker 1\].*", said)), "one writer"
+    assert len(list(tiny.model_folder(fresh).glob("*.log"))) == 1
+
+
+class Running:
+    """A job in the background."""
+
+    def __init__(self, folder, arguments):
+        self._files = [open(folder / name, "w+") for name in ("job_out", "job_err")]
+        out, err = self._files
+        self.process = subprocess.Popen(arguments, stdout=out, stderr=err, env=environment())
+
+    def text(self, index):
+        self._files[index].seek(0)
+        return self._files[index].read()
+
+    def wait_for(self, pattern):
+        deadline_s = time.monotonic() + START_LIMIT_S
+        while not re.search(pattern, self.text(0)):
+            assert self.process.poll() is None, self.text(0) + self.text(1)
+            assert time.monotonic() < deadline_s, self.text(0) + self.text(1)
+            time.sleep(0.05)
+
+    def pids(self):
+        """Role: process."""
+        return {r: int(p) for r, p in re.findall(r"(\w+ ?\d?) is process (\d+)", self.text(0))}
+
+    def wait_for_end(self, limit_s=END_LIMIT_S):
+        """Exit code; in time, and with none of the processes left."""
+        sessions = set(self.pids().values())
+        deadline_s = time.monotonic() + limit_s
+        code = self.process.wait(limit_s)
+        while left := sessions & running_sessions():
+            assert time.monotonic() < deadline_s, left
+            time.sleep(0.05)
+        return code
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        for file in self._files:
+            file.close()
+
+
+def running_sessions():
+    """Sessions with a process; the launcher gives every process of the job its own."""
+    sessions = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue  # it has ended meanwhile
+        if state != "Z":
+            sessions.add(int(session))
+    return sessions
+
+
+@pytest.fixture
+def job(tiny, fresh, tmp_path):
+    """A long training with two workers and loader processes, after its first updates."""
+    overrides = ("TRAIN.end_epoch", "500", "TRAIN.NUM_PROCESS", "1", *HALF)
+    running = Running(tmp_path, command(tiny, fresh, *overrides, timeout_s=TIMEOUT_S))
+    try:
+        running.wait_for(r"Batch \[2/")
+        assert set(running.pids()) == {"scheduler", "server 0", "worker 0", "worker 1"}
+        assert set(running.pids().values()) <= running_sessions()
+        yield running
+    finally:
+        running.close()
+
+
+def assert_ended_because_of(job, role, cause):
+    errors = job.text(1)
+    assert f"error: {role} (process " in errors and cause in errors, errors
+    assert "go on from the newest checkpoint: sniper launch --timeout 45 -n 2" in errors
+    assert "main_train.py --resume --cfg" in errors
+
+
+def test_a_killed_worker_ends_the_job(job):
+    os.kill(job.pids()["worker 1"], signal.SIGKILL)
+    assert job.wait_for_end() == 1
+    assert_ended_because_of(job, "worker 1", "was killed by SIGKILL")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["server 0", "scheduler"])
+def test_a_killed_server_ends_the_job(job, role):
+    os.kill(job.pids()[role], signal.SIGKILL)
+    assert job.wait_for_end() == 1
+    assert_ended_because_of(job, role, "was killed by SIGKILL")
+
+
+@pytest.mark.slow
+def test_a_killed_launcher_ends_the_job(job):
+    job.process.kill()
+    job.wait_for_end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["worker 1", "server 0"])
+def test_a_stopped_process_ends_the_job(job, role):
+    os.kill(job.pids()[role], signal.SIGSTOP)
+    assert job.wait_for_end(TIMEOUT_S + END_LIMIT_S) == 1
+    assert f"no worker has made an update for {TIMEOUT_S} s" in job.text(1)
+    assert re.search(rf"probably because of {role} \([^)]*\): no sign of life", job.text(1))
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_resume_goes_on(job, tiny, fresh):
+    job.process.send_signal(signal.SIGINT)
+    assert job.wait_for_end() == 130
+    assert "stopped as requested" in job.text(0)
+    said = run(tiny, fresh, "TRAIN.end_epoch", "2", "TRAIN.NUM_PROCESS", "1", *HALF,
+               flags=("--resume",))  # fmt: skip
+    assert "resumed after" in said or "done already" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("network.BN_MODE", "frozen", "TRAIN.lr", "0.001", "TRAIN.warmup_lr", "0.001"),
+        ("TRAIN.GRADIENT_REDUCTION", "mean", "TRAIN.EMA_DECAY", "0.9"),
+        ("TRAIN.BATCH_IMAGES", "1", "TRAIN.NUM_PROCESS", "2"),
+    ],
+)
+def test_other_settings_train_like_one_process_too(tiny, fresh, overrides):
+    compare_with_one_process(tiny, fresh, *overrides)
+
+
+@pytest.mark.slow
+def test_accumulated_batches_are_added_in_another_order(tiny, fresh):
+    """Batches before workers, instead of devices before batches: equal but for the last bits."""
+    settings = (*SMALL, "TRAIN.ACCUMULATION_STEPS", "2", "TRAIN.lr", "0.01")
+    run(tiny, fresh, *settings, *HALF)
+    shutil.rmtree(tiny.root / "alone", ignore_errors=True)
+    alone = tiny.train("alone", overrides=(*settings, *WHOLE))
+    pairs = list(zip(losses(tiny.model_folder(fresh)), losses(alone)))
+    assert len(pairs) == 7
+    for index, (two, one) in enumerate(pairs):
+        assert two.pop("kind") == one.pop("kind")
+        assert two == pytest.approx(one, rel=1e-12 if index < 2 else 1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("accumulation", "overrides", "place"),
+    [
+        ("1", ("TRAIN.CHECKPOINT_EVERY", "4", "TRAIN.MAX_UPDATES", "4"), "batch 4 of epoch 1"),
+        # The epoch of 6 batches ends within an update.
+        ("4", ("TRAIN.end_epoch", "1"), "epoch 1, update 1"),
+    ],
+)
+def test_a_resumed_run_goes_on_like_an_unbroken_one(tiny, fresh, accumulation, overrides, place):
+    settings = ("TRAIN.end_epoch", "2", "TRAIN.NUM_PROCESS", "0", *HALF)
+    settings += ("TRAIN.ACCUMULATION_STEPS", accumulation)
+    shutil.rmtree(tiny.root / "unbroken_workers", ignore_errors=True)
+    run(tiny, "unbroken_workers", *settings)
+    run(tiny, fresh, *settings, *overrides)
+    assert f"resumed after {place}" in run(tiny, fresh, *settings, flags=("--resume",))
+    whole, broken = tiny.model_folder("unbroken_workers"), tiny.model_folder(fresh)
+    first, second = params(whole, "SNIPER-0002"), params(broken, "SNIPER-0002")
+    trained = {name for name in first if name.startswith("arg:")}
+    assert_same_bits(*({name: of[name] for name in trained} for of in (first, second)))
+    # The averages of BatchNorm, which training does not use, go on from their mean.
+    for name in first.keys() - trained:
+        np.testing.assert_allclose(first[name], second[name], rtol=0.05, atol=0.05, err_msg=name)
+
+
+@pytest.mark.slow
+def test_bad_input_gives_its_own_exit_code(tiny, fresh):
+    arguments = command(tiny, fresh, "dataset.image_set", "no_such_set", *HALF)
+    done = subprocess.run(
+        arguments, env=environment(), capture_output=True, text=True, timeout=START_LIMIT_S
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "no_such_set" in done.stdout and "failed with exit code 3" in done.stderr

@@ -161,6 +161,7 @@ setup(
         "cpu": [f"mxnet=={MXNET_VERSION}"],
         "cu110": [f"mxnet-cu110=={MXNET_VERSION}"],
         "cu112": [f"mxnet-cu112=={MXNET_VERSION}"],
+        "tensorboard": ["tensorboardX"],
     },
     entry_points={
         "console_scripts": [

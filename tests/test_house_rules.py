@@ -26,6 +26,7 @@ FLOORS = [
     ["loader"],
     ["vis"],
     ["inference"],
+    ["training"],
     ["engine"],
     ["tools"],
 ]
@@ -34,6 +35,7 @@ WITHOUT_MXNET = ["boxes", "config", "data", "targets", "chips", "evaluation", "l
 # Only orchestrators see the configuration; everything below gets plain values.
 WITHOUT_CONFIG = [
     "data", "targets", "ops", "chips", "models", "evaluation", "loader", "vis", "inference",
+    "training",
 ]  # fmt: skip
 
 

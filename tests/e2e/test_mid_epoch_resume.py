@@ -12,15 +12,15 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.engine.checkpoint import CheckpointFolder
 from sniper.errors import TrainingError
 from sniper.loader.train import TrainLoader
+from sniper.training.checkpoint import CheckpointFolder
 
 # Dies right after its checkpoint of update UPDATE; then, in another process, an unbroken run and
 # the rest of the broken one. All with one thread: sums in another order differ in the last bit.
 DIE = """
 import os, signal, sys
-from sniper.engine.checkpoint import CheckpointFolder
+from sniper.training.checkpoint import CheckpointFolder
 from sniper.tools.train import main
 save = CheckpointFolder.save_update
 def save_and_die(folder, snapshot, state):

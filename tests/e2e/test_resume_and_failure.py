@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from sniper import files
-from sniper.engine.checkpoint import CheckpointFolder
 from sniper.models.weights import read_params
 from sniper.tools.test import main as run_test
+from sniper.training.checkpoint import CheckpointFolder
 
 REPO = Path(__file__).resolve().parents[2]
 

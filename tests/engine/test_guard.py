@@ -8,9 +8,9 @@ import pytest
 
 from sniper import files
 from sniper.engine.guard import check_step, check_weights
-from sniper.engine.stepper import StepResult
 from sniper.errors import TrainingError
 from sniper.loader.train import Batch
+from sniper.training.stepper import StepResult
 
 LOSSES = {"RPNLogLoss": 0.5, "RCNNLogLoss": 0.25}
 

@@ -6,9 +6,9 @@ import math
 import pytest
 
 from sniper.engine.loop import LoopSettings
-from sniper.engine.run_state import RunState
 from sniper.engine.validation import Validated, figures
 from sniper.evaluation import CocoReport
+from sniper.training.run_state import RunState
 
 
 def _state(epoch, batch=0, updates=None, validated=0):

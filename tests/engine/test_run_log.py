@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from sniper.engine import run_log, tensorboard
-from sniper.engine.distributed import Workers
 from sniper.engine.meter import Meter
 from sniper.engine.progress import Pace, ProgressClock, start_logging
 from sniper.engine.run_log import Display, JsonLines, RunLog
-from sniper.engine.run_state import RunState
 from sniper.engine.validation import Validated
+from sniper.training.distributed import Workers
+from sniper.training.run_state import RunState
 
 PACE = Pace(chips_per_s=16.0, data_wait=0.25, eta_s=3, memory_gb=1.5)
 

@@ -46,7 +46,7 @@ sys.exit(run_main(run, []))
 # Signs of life come often here.
 HEARTBEAT = """
 import time
-from sniper.engine import heartbeat as module
+from sniper.training import heartbeat as module
 module.INTERVAL_S = 0.2
 heartbeat = module.Heartbeat()
 """

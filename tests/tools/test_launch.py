@@ -220,7 +220,7 @@ def test_help_names_the_essentials(capsys):
 def test_the_launcher_needs_no_mxnet():
     code = (
         "import sys; sys.modules['mxnet'] = None\n"
-        "import sniper.tools.launch, sniper.tools.job.guard, sniper.engine.heartbeat\n"
+        "import sniper.tools.launch, sniper.tools.job.guard, sniper.training.heartbeat\n"
     )
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
 

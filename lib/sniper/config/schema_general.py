@@ -24,7 +24,12 @@ RUN_KEYS = (
     Key("symbol", Text(SYMBOLS), "resnet_mx_101_e2e", "Network to build."),
     Key("gpus", Text(), "", "Comma list of GPU ordinals; empty or 'cpu': run on the CPU."),
     Key("CLASS_AGNOSTIC", Bool(), True, "The box head is always class-agnostic.", LEGACY),
-    Key("default.kvstore", Text(KVSTORES), "device", "How MXNet sums gradients over devices."),
+    Key(
+        "default.kvstore",
+        Text(KVSTORES),
+        "device",
+        "dist_sync: several processes (`sniper launch` sets it); all others: one process.",
+    ),
 )
 
 NETWORK_KEYS = (

@@ -8,10 +8,10 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from sniper.engine.stepper import StepResult
 from sniper.errors import TrainingError
 from sniper.files import atomic_write
 from sniper.loader.train import Batch
+from sniper.training.stepper import StepResult
 
 _MOST_NAMES = 5
 

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 
 import mxnet as mx
 
-from sniper.engine.checkpoint import Checkpoint, CheckpointFolder, Snapshot
-from sniper.engine.distributed import Workers
-from sniper.engine.gradients import PREFIX as UNFINISHED
 from sniper.engine.guard import check_weights
 from sniper.engine.interrupts import stopped
 from sniper.engine.progress import ProgressClock
 from sniper.engine.run_log import RunLog
-from sniper.engine.run_state import BestModel, RunState
-from sniper.engine.stepper import Stepper
 from sniper.engine.validation import Validation
 from sniper.errors import TrainingError
+from sniper.training.checkpoint import Checkpoint, CheckpointFolder, Snapshot
+from sniper.training.distributed import Workers
+from sniper.training.gradients import PREFIX as UNFINISHED
+from sniper.training.run_state import BestModel, RunState
+from sniper.training.stepper import Stepper
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sniper.engine.distributed import Workers
-from sniper.engine.metrics import Metrics, Ratio
 from sniper.engine.progress import ProgressClock
 from sniper.engine.run_log import Display, RunLog, format_metrics
-from sniper.engine.run_state import RunState
 from sniper.loader.train import Batch
+from sniper.training.distributed import Workers
+from sniper.training.metrics import Metrics, Ratio
+from sniper.training.run_state import RunState
 
 logger = logging.getLogger(__name__)
 

@@ -1,54 +1,14 @@
-"""What decides an update: learning rate, decay, loss scale, accumulation, averaging."""
+"""The settings of an update, from the configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from easydict import EasyDict
 
-from sniper.engine.schedule import step_updates
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """Settings of a `Stepper`; rates and decay as the recipe gives them, before any loss scale.
-
-    Args:
-        lr: base learning rate.
-        steps: updates after which the rate drops.
-        lr_factor: factor of each drop.
-        warmup_lr: rate at which the warm-up starts.
-        warmup_step: updates of the warm-up; 0: none.
-        momentum: of SGD.
-        wd: weight decay of the parameters named `_weight` or `_gamma`.
-        clip_gradient: limit of each value of the reduced gradient; 0: none.
-        loss_scale: factor on the losses, the first one if it is dynamic.
-        dynamic_loss_scale: halve it on overflow, double it after `loss_scale_window` updates.
-        loss_scale_window: updates without overflow after which it doubles.
-        accumulation: batches whose gradients make one update.
-        reduction: "sum" or "mean" over devices, accumulated batches and workers.
-        ema_decay: decay of the moving average of the weights; 0: none is kept.
-        multi_precision: fp32 master weights of fp16 parameters.
-        fixed: names of the parameters that are not trained.
-    """
-
-    lr: float
-    steps: tuple[int, ...] = ()
-    lr_factor: float = 0.1
-    warmup_lr: float = 0.0
-    warmup_step: int = 0
-    momentum: float = 0.9
-    wd: float = 0.0005
-    clip_gradient: float = 0.0
-    loss_scale: float = 1.0
-    dynamic_loss_scale: bool = False
-    loss_scale_window: int = 2000
-    accumulation: int = 1
-    reduction: str = "sum"
-    ema_decay: float = 0.0
-    multi_precision: bool = False
-    fixed: tuple[str, ...] = ()
+from sniper.config import parse_lr_steps
+from sniper.errors import ConfigError
+from sniper.training.step_settings import StepSettings
 
 
 def step_settings(
@@ -85,3 +45,39 @@ def step_settings(
         multi_precision=fp16,
         fixed=tuple(fixed),
     )
+
+
+def step_updates(lr_step: str, samples: int, batch_size: int, begin_epoch: int = 0) -> list[int]:
+    """Update numbers after which the rate drops.
+
+    Args:
+        lr_step: comma list of epochs, fractions allowed, or of updates ("1600u"); empty for a
+            constant rate.
+        samples: padded number of chips in an epoch.
+        batch_size: chips per update, all devices together.
+        begin_epoch: epochs done before; epochs that lie before it are left out.
+
+    Raises:
+        ConfigError: the list is not a strictly increasing list of numbers.
+    """
+    try:
+        entries = parse_lr_steps(str(lr_step))
+    except ValueError:
+        raise ConfigError(
+            "TRAIN.lr_step is not a list of epochs or updates",
+            got=repr(lr_step),
+            expected="e.g. '5.33', '4,6' or '1600u,1900u'",
+        ) from None
+    steps = []
+    for number, unit in entries:
+        if unit == "updates":
+            steps.append(int(number))
+        elif number > begin_epoch:
+            steps.append(int((number - begin_epoch) * samples / batch_size))
+    if any(b <= a for a, b in zip(steps, steps[1:])) or any(step < 1 for step in steps):
+        raise ConfigError(
+            "TRAIN.lr_step must give strictly increasing updates",
+            got=f"{lr_step!r} -> updates {steps}",
+            expected="increasing epochs that are at least one update apart",
+        )
+    return steps

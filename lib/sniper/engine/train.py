@@ -11,17 +11,14 @@ from easydict import EasyDict
 
 from sniper.config import save_config
 from sniper.data import Record
-from sniper.engine.checkpoint import Checkpoint, CheckpointFolder
 from sniper.engine.classes import write_class_names
 from sniper.engine.data import training_records
-from sniper.engine.distributed import Workers
 from sniper.engine.keeper import Keeper
 from sniper.engine.loop import LoopSettings, TrainingLoop
 from sniper.engine.meter import Meter
 from sniper.engine.progress import ProgressClock, start_logging
 from sniper.engine.report import log_start_up
 from sniper.engine.run_log import RunLog
-from sniper.engine.run_state import RunState
 from sniper.engine.settings import (
     batch_settings,
     chip_settings,
@@ -34,6 +31,9 @@ from sniper.engine.training_network import training_stepper
 from sniper.engine.validation import Validation
 from sniper.errors import ConfigError
 from sniper.loader.train import TrainLoader
+from sniper.training.checkpoint import Checkpoint, CheckpointFolder
+from sniper.training.distributed import Workers
+from sniper.training.run_state import RunState
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def train(
             )
             if workers.is_writer:
                 chips = loader.epoch_stats.chips
-                log_start_up(cfg, records, chips, len(devices) * workers.count)
+                log_start_up(cfg, records, chips, len(devices), workers.count)
             _run(cfg, devices, loader, workers, checkpoints, checkpoint, state, display)
     logger.info("done: weights in %s", folder)
     return folder

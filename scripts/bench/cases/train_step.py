@@ -61,8 +61,8 @@ def initial(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
 def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
     import sniper  # noqa: F401, I001 (prepares the process for MXNet)
     import mxnet as mx
-    from sniper.engine.sgd import Sgd
-    from sniper.engine.step_settings import StepSettings
+    from sniper.training.sgd import Sgd
+    from sniper.training.step_settings import StepSettings
 
     symbol = network_symbol(params["network"])
     names = [name for name in symbol.list_arguments() if name not in ("data", *UNUSED)]

@@ -12,9 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sniper.engine.heartbeat import Heartbeat
 from sniper.errors import TrainingError
 from sniper.tools.cli import run_main
+from sniper.training.heartbeat import Heartbeat
 
 ROLE_VARIABLE = "DMLC_ROLE"
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from sniper import files
-from sniper.engine.checkpoint import CheckpointFolder, Snapshot
 from sniper.engine.classes import read_class_names, write_class_names
-from sniper.engine.run_state import BestModel, RunState, read_run_state
 from sniper.errors import DataError, TrainingError
 from sniper.models.weights import read_params
+from sniper.training.checkpoint import CheckpointFolder, Snapshot
+from sniper.training.run_state import BestModel, RunState, read_run_state
 
 BEST = BestModel(2, 20, "COCO_val", "ap", 0.25)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from sniper.engine.step_settings import StepSettings
-from sniper.engine.stepper import Stepper
 from sniper.loader.train import Batch
 from sniper.models.detector import DetectorSpec
+from sniper.training.step_settings import StepSettings
+from sniper.training.stepper import Stepper
 
 CLASSES, SIDE, FEATURES = 5, 6, 8
 SETTINGS = {

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from sniper.engine.heartbeat import Heartbeat
 from sniper.errors import ConfigError, SniperError, TrainingError
+from sniper.training.heartbeat import Heartbeat
 
 # The rank must be known before the loader forks, and MXNet starts threads: it is imported late.
 if TYPE_CHECKING:
     import mxnet as mx
 
-    from sniper.engine.collectives import RowGather, WorkerSum
+    from sniper.training.collectives import RowGather, WorkerSum
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Workers:
             return
         import mxnet as mx
 
-        from sniper.engine.collectives import RowGather
+        from sniper.training.collectives import RowGather
 
         self.kvstore = self._in_time(lambda: mx.kv.create("dist_sync"), "to join the other workers")
         # From here on an ordinary exit waits for all others, for ever if they wait for this one.
@@ -138,7 +138,7 @@ class Workers:
         """
         if self.kvstore is None or not arrays:
             return
-        from sniper.engine.collectives import WorkerSum, mean_
+        from sniper.training.collectives import WorkerSum, mean_
 
         names = tuple(sorted(arrays))
         if names not in self._means:

@@ -8,9 +8,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.engine.averaging import decay_at
-from sniper.engine.schedule import WarmupStepSchedule
 from sniper.errors import TrainingError
+from sniper.training.averaging import decay_at
+from sniper.training.schedule import WarmupStepSchedule
 
 WHERE = Path("somewhere.states")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import mxnet as mx
 
-from sniper.engine.replica import Arrays
 from sniper.errors import TrainingError
+from sniper.training.replica import Arrays
 
 PREFIX = "ema:"
 

@@ -7,46 +7,7 @@ from collections.abc import Sequence
 
 import mxnet as mx
 
-from sniper.config import parse_lr_steps
-from sniper.errors import ConfigError
-
 logger = logging.getLogger(__name__)
-
-
-def step_updates(lr_step: str, samples: int, batch_size: int, begin_epoch: int = 0) -> list[int]:
-    """Update numbers after which the rate drops.
-
-    Args:
-        lr_step: comma list of epochs, fractions allowed, or of updates ("1600u"); empty for a
-            constant rate.
-        samples: padded number of chips in an epoch.
-        batch_size: chips per update, all devices together.
-        begin_epoch: epochs done before; epochs that lie before it are left out.
-
-    Raises:
-        ConfigError: the list is not a strictly increasing list of numbers.
-    """
-    try:
-        entries = parse_lr_steps(str(lr_step))
-    except ValueError:
-        raise ConfigError(
-            "TRAIN.lr_step is not a list of epochs or updates",
-            got=repr(lr_step),
-            expected="e.g. '5.33', '4,6' or '1600u,1900u'",
-        ) from None
-    steps = []
-    for number, unit in entries:
-        if unit == "updates":
-            steps.append(int(number))
-        elif number > begin_epoch:
-            steps.append(int((number - begin_epoch) * samples / batch_size))
-    if any(b <= a for a, b in zip(steps, steps[1:])) or any(step < 1 for step in steps):
-        raise ConfigError(
-            "TRAIN.lr_step must give strictly increasing updates",
-            got=f"{lr_step!r} -> updates {steps}",
-            expected="increasing epochs that are at least one update apart",
-        )
-    return steps
 
 
 def learning_rate(

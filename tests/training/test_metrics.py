@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sniper.engine.metrics import LOG_EPSILON, Metrics, batch_metrics
+from sniper.training.metrics import LOG_EPSILON, Metrics, batch_metrics
 
 
 def _batch(rng, all_ignored=False):

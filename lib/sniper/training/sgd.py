@@ -7,10 +7,10 @@ from pathlib import Path
 
 import mxnet as mx
 
-from sniper.engine.replica import Arrays
-from sniper.engine.schedule import WarmupStepSchedule
-from sniper.engine.step_settings import StepSettings
 from sniper.errors import TrainingError
+from sniper.training.replica import Arrays
+from sniper.training.schedule import WarmupStepSchedule
+from sniper.training.step_settings import StepSettings
 
 
 class Sgd:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from sniper.engine.schedule import WarmupStepSchedule, learning_rate, step_updates
+from sniper.engine.step_settings import step_updates
 from sniper.errors import ConfigError
+from sniper.training.schedule import WarmupStepSchedule, learning_rate
 
 
 def test_golden_values_of_the_coco_run():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import mxnet as mx
 import numpy as np
 
-from sniper.engine.collectives import WorkerSum
-from sniper.engine.replica import Arrays, Replica
 from sniper.errors import TrainingError
+from sniper.training.collectives import WorkerSum
+from sniper.training.replica import Arrays, Replica
 
 if TYPE_CHECKING:
     from mxnet.kvstore import KVStore

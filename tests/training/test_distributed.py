@@ -12,10 +12,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.engine import collectives
-from sniper.engine.distributed import Workers
 from sniper.errors import ConfigError, TrainingError
 from sniper.tools.job.hosts import free_port
+from sniper.training import collectives
+from sniper.training.distributed import Workers
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 
@@ -91,7 +91,7 @@ def test_small_arrays_travel_together(monkeypatch):
 SCRIPT = """
 import sys, time
 import numpy as np
-from sniper.engine.distributed import Workers
+from sniper.training.distributed import Workers
 from sniper.errors import TrainingError
 
 def raises(words, function, *arguments):
@@ -105,7 +105,7 @@ def raises(words, function, *arguments):
 with Workers("dist_sync") as workers:
     workers.connect()
     import mxnet as mx
-    from sniper.engine import collectives
+    from sniper.training import collectives
 
     collectives.BUCKET_ELEMENTS = 5000
     rank, count = workers.rank, workers.count

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import mxnet as mx
 import numpy as np
 
-from sniper.engine.averaging import PREFIX as AVERAGE_PREFIX
-from sniper.engine.averaging import WeightAverage
-from sniper.engine.gradients import GradientSum, all_finite, non_finite_names
-from sniper.engine.loss_scale import LossScale, scale_losses
-from sniper.engine.replica import Arrays, Replica
-from sniper.engine.sgd import Sgd
-from sniper.engine.step_settings import StepSettings
 from sniper.errors import TrainingError
 from sniper.loader.train import Batch
 from sniper.models.detector import DetectorSpec, short_output_names
+from sniper.training.averaging import PREFIX as AVERAGE_PREFIX
+from sniper.training.averaging import WeightAverage
+from sniper.training.gradients import GradientSum, all_finite, non_finite_names
+from sniper.training.loss_scale import LossScale, scale_losses
+from sniper.training.replica import Arrays, Replica
+from sniper.training.sgd import Sgd
+from sniper.training.step_settings import StepSettings
 
 if TYPE_CHECKING:
     from mxnet.kvstore import KVStore

@@ -6,8 +6,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.engine.loss_scale import HIGHEST, LossScale, scale_losses
 from sniper.errors import TrainingError
+from sniper.training.loss_scale import HIGHEST, LossScale, scale_losses
 
 
 def state_of(stepper):

@@ -9,8 +9,6 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.engine.step_settings import StepSettings
-from sniper.engine.stepper import Stepper
 from sniper.loader.train import Batch
 from sniper.models.detector import (
     DetectorSpec,
@@ -20,6 +18,8 @@ from sniper.models.detector import (
     train_input_shapes,
 )
 from sniper.models.weights import fixed_names, initialise
+from sniper.training.step_settings import StepSettings
+from sniper.training.stepper import Stepper
 
 CLOSE = {"rtol": 2e-5, "atol": 1e-7}
 

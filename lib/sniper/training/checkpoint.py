@@ -28,7 +28,6 @@ from pathlib import Path
 
 import mxnet as mx
 
-from sniper.engine.run_state import BestModel, RunState, read_run_state
 from sniper.errors import TrainingError
 from sniper.files import atomic_write_text
 from sniper.models.weights import (
@@ -38,6 +37,7 @@ from sniper.models.weights import (
     write_arrays,
     write_params,
 )
+from sniper.training.run_state import BestModel, RunState, read_run_state
 
 logger = logging.getLogger(__name__)
 

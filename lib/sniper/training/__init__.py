@@ -1,0 +1,1 @@
+"""The parts of a training run: an update, its workers, its metrics, its checkpoints."""

@@ -91,3 +91,17 @@ def test_nothing_found(images):
     assert len(merged) == images
     for per_class in merged:
         assert [rows.shape for rows in per_class] == [(0, 5)] * 3
+
+
+def test_hard_nms_as_the_configuration_gives_it():
+    """The rule of the configuration sets the sigma to -1 where hard NMS is asked for."""
+    rng = np.random.default_rng(3)
+    part = keep_confident(_found(rng, rois=60), 0)
+    settings = MergeSettings(((-1, -1),), nms_threshold=0.5, sigma=-1)
+    (merged,) = merge_images([[part]], 4, settings)
+    for klass in range(1, 4):
+        rows = part.rows[part.classes == klass]
+        best = rows[rows[:, 4].argmax()]
+        np.testing.assert_array_equal(merged[klass][0], best)
+        assert 0 < len(merged[klass]) < len(rows)
+        assert set(map(tuple, merged[klass])) <= set(map(tuple, rows)), "scores stay"

@@ -10,6 +10,9 @@ import numpy as np
 from sniper.inference.forward import MIN_SCORE, ChipDetections
 from sniper.native._native import multi_scale_nms
 
+# Hard NMS has no sigma (the configuration says -1), but the function wants a valid one.
+UNUSED_SIGMA = 1.0
+
 
 @dataclass(frozen=True)
 class MergeSettings:
@@ -105,7 +108,7 @@ def merge_with_origins(
         np.concatenate([part.classes for _, part in ordered]),
         np.repeat(np.int32([index for index, _ in ordered]), lengths),
         np.float32(settings.valid_ranges).reshape(-1, 2),
-        settings.sigma,
+        settings.sigma if settings.nms_threshold <= 0 else UNUSED_SIGMA,
         settings.nms_threshold,
         max_per_image=settings.max_per_image,
         with_rows=True,

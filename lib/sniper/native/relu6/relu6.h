@@ -1,6 +1,6 @@
-// ReLU6, min(max(x, 0), 6): the function and the gradient of MXNet's `clip` with the limits 0 and 6,
-// to the bit. It is here because `clip` runs on one float at a time and is most of a training step
-// of MobileNetV2 on a CPU.
+// ReLU6, min(max(x, 0), 6): the function and the gradient of MXNet's `clip` with the limits 0 and
+// 6, to the bit. It is here because `clip` runs on one float at a time and is most of a training
+// step of MobileNetV2 on a CPU.
 #ifndef SNIPER_NATIVE_RELU6_RELU6_H_
 #define SNIPER_NATIVE_RELU6_RELU6_H_
 

@@ -1,8 +1,7 @@
-#include "relu6/relu6.h"
-
 #include <algorithm>
 
 #include "common/parallel.h"
+#include "relu6/relu6.h"
 
 namespace sniper {
 namespace {

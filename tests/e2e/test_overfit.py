@@ -10,9 +10,8 @@ from sniper.tools.toy.settings import SceneSettings, ToySettings
 from sniper.tools.toy.writer import make_toy_data
 from sniper.tools.train import main as run_train
 
-AP_WANTED = 0.8
-AP50_WANTED = 0.95
-SCHEDULE = {"updates": 400, "updates_before_drop": 320}
+AP_WANTED = 0.9
+SCHEDULE = {"updates": 600, "updates_before_drop": 500}
 RECIPE = """
 _BASE_: sniper_mobilenetv2_toy
 output_path: {root}/output
@@ -32,7 +31,7 @@ TRAIN:
   FLIP: false
   end_epoch: 9999
   MAX_UPDATES: {updates}
-  lr: 0.005
+  lr: 0.002
   lr_step: '{updates_before_drop}u'
   warmup_step: 20
   warmup_lr: 0.002
@@ -40,7 +39,7 @@ TRAIN:
   BATCH_IMAGES: 4
   KEEP_CHECKPOINTS: 1
   NUM_PROCESS: 0
-  bbox_loss_divisor: 10
+  bbox_loss_divisor: 4
   LEGACY_GT_CENTRE: false  # 2018 learned boxes half a pixel off
   AUTO_FOCUS_DC_LOW: 5
   AUTO_FOCUS_SMALL_THRESH: 80
@@ -54,11 +53,14 @@ TEST:
   NMS_SIGMA: -1
   PROPOSAL_OP: {{pre_nms_top_n: -1, nms_thresh: 0.7, min_size: 3, post_nms_top_n: 32}}
 """
-EVERY_HEAD = {"TRAIN.AUTO_FOCUS": True, "TRAIN.WITH_MASK": True}
 VARIANTS = {
-    "resnet_mx_18_e2e": {"TRAIN.MAX_UPDATES": 300, "TRAIN.lr_step": "240u"},
-    "mobilenetv2_e2e": {"TRAIN.lr": 0.02},
-    "resnet_mx_18_e2e_mask": EVERY_HEAD,
+    "resnet_mx_18_e2e": {},
+    "mobilenetv2_e2e": {
+        "TRAIN.lr": 0.008,
+        "TRAIN.bbox_loss_divisor": 5,
+        "TRAIN.MAX_UPDATES": 500,
+        "TRAIN.lr_step": "420u",
+    },
 }
 IN_DEFAULT_SUITE = ("resnet_mx_18_e2e",)
 
@@ -107,4 +109,4 @@ def overfit(root, name, keys):
 )
 def test_network_learns_four_images(root, symbol):
     report = overfit(root, symbol, {"symbol": symbol, **VARIANTS[symbol]})
-    assert report["ap50"] >= AP50_WANTED and report["ap"] >= AP_WANTED, report
+    assert report["ap"] >= AP_WANTED, report

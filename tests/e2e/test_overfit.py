@@ -61,6 +61,11 @@ VARIANTS = {
         "TRAIN.MAX_UPDATES": 500,
         "TRAIN.lr_step": "420u",
     },
+    "resnet_mx_50_e2e": {
+        "network.WIDTH": 0.125,
+        "TRAIN.MAX_UPDATES": 700,
+        "TRAIN.lr_step": "600u",
+    },
 }
 IN_DEFAULT_SUITE = ("resnet_mx_18_e2e",)
 

@@ -1,4 +1,4 @@
-"""Networks learn four images by heart, from scratch, at a quarter of their width."""
+"""Networks learn four images by heart, from scratch, at a quarter or an eighth of their width."""
 
 import json
 import logging
@@ -102,8 +102,7 @@ def overfit(root, name, keys):
         assert run_test([*arguments, "TEST.TEST_EPOCH", epoch]) == 0
     finally:
         logging.disable(logging.NOTSET)
-    report = json.loads((output / "results" / "detections_train_report.json").read_text())
-    return report
+    return json.loads((output / "results" / "detections_train_report.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/fetch.sh
 
+default_cfg=sniper_res101_e2e
+
 usage() {
   cat <<'EOF'
 Usage: bash scripts/download_pretrained_models.sh [NETWORK ...] [options] [--set KEY VALUE ...]
@@ -21,14 +23,9 @@ NETWORK, one or more of (default: mobilenetv2 resnet50 resnet101):
                 Result: <network.pretrained>-0000.params of the recipe
 
 Options, for one NETWORK:
-  --file PATH     take this file instead of fetching one
-  --url ADDRESS   fetch from here; needs --sha256
-  --sha256 HEX    what the file must have
-  --size BYTES    what the file must have
-  --overwrite     replace another result that is there already
-  --cfg F         recipe, a file or a shipped name (default: sniper_res101_e2e)
-  --set K V ...   overrides of the recipe, must be last
-  --help          this text
+EOF
+  flags_help
+  cat <<'EOF'
 
 The downloads of 2018 (resnet_mx_101_open, resnet_mx_50_imgnet, mobilenetv2) are gone. Who still has
 them:  bash scripts/download_pretrained_models.sh recipe --file PATH --cfg sniper_res101_e2e
@@ -40,7 +37,6 @@ OBJECTRON=@mediapipe/objectron@0.4.1675468480
 OBJECTRON_SIZE=32667233
 OBJECTRON_SHA256=fc3e37b326b05e8f596099c90b3e0931b05a56cd3160b9ac450b621794bac94c
 
-cfg=sniper_res101_e2e
 parse_flags "$@"
 networks=(${rest[@]+"${rest[@]}"})
 [ ${#networks[@]} -gt 0 ] || networks=(mobilenetv2 resnet50 resnet101)

@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/fetch.sh
 
+default_cfg=sniper_res101_e2e
+
 usage() {
   cat <<'EOF'
 Usage: bash scripts/download_sniper_detector.sh [options] [--set KEY VALUE ...]
@@ -17,25 +19,13 @@ answer. Without --file or --url this script says so and ends with status 1. What
     (start from the backbones of scripts/download_pretrained_models.sh)
 
 Options:
-  --file PATH     take this file
-  --url ADDRESS   fetch it from here; needs --sha256
-  --sha256 HEX    what the file must have
-  --size BYTES    what the file must have
-  --overwrite     replace another result that is there already
-  --cfg F         recipe of the detector, a file or a shipped name (default: sniper_res101_e2e)
-  --set K V ...   overrides of the recipe, must be last
-  --help          this text
+EOF
+  flags_help
+  cat <<'EOF'
 The file goes to where main_test.py and demo.py look for it (<output_path>/<recipe>/<sets>/).
 EOF
 }
 
-cfg=sniper_res101_e2e
 parse_flags "$@"
-[ ${#rest[@]} -eq 0 ] || usage_error "unexpected argument: ${rest[0]}"
-if [ -z "$file$url" ]; then
-  complain "the 2018 downloads of the detector weights are gone" \
-    "fix: give a copy with --file PATH, or train: python main_train.py --cfg $cfg (see --help)"
-  exit $EXIT_TRANSFER
-fi
-local_or_url "$(name_of_url "$url")"
-sniper_tool place-weights "$got" ${overwrite[@]+"${overwrite[@]}"} --cfg "$cfg" --set ${own[@]+"${own[@]}"}
+place_copy place-weights "the detector weights" \
+  "train: python main_train.py --cfg $cfg (see --help)"

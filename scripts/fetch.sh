@@ -28,10 +28,24 @@ usage_error() {
   exit $EXIT_USAGE
 }
 
+# The lines of --help on the common flags. The script has set default_cfg.
+flags_help() {
+  cat <<EOF
+  --file PATH     take this file, fetch nothing
+  --url ADDRESS   fetch it from here; needs --sha256
+  --sha256 HEX    what the file must have
+  --size BYTES    what the file must have
+  --overwrite     replace another result that is there already
+  --cfg F         recipe, a file or a shipped name (default: $default_cfg)
+  --set K V ...   overrides of the recipe, must be last
+  --help          this text
+EOF
+}
+
 # Common flags: sets file, url, sha256, size, cfg and the arrays overwrite (the flag or nothing) and
 # own (--set KEY VALUE ...); everything else goes to the array rest.
 parse_flags() {
-  file='' url='' sha256='' size='' cfg=${cfg:-} overwrite=() own=() rest=()
+  file='' url='' sha256='' size='' cfg=$default_cfg overwrite=() own=() rest=()
   while [ $# -gt 0 ]; do
     case $1 in
       -h|--help) usage; exit 0 ;;
@@ -186,4 +200,16 @@ name_of_url() {
   local name=${1%%[?#]*}
   name=${name##*/}
   echo "${name:-download}"
+}
+
+# place_copy TOOL WHAT OTHERWISE: what a script does whose addresses of 2018 are dead, after
+# parse_flags. Hands the user's copy to the tool, or says that WHAT are gone and what else to do.
+place_copy() {
+  [ ${#rest[@]} -eq 0 ] || usage_error "unexpected argument: ${rest[0]}"
+  if [ -z "$file$url" ]; then
+    complain "the 2018 downloads of $2 are gone" "fix: give a copy with --file PATH, or $3"
+    exit $EXIT_TRANSFER
+  fi
+  local_or_url "$(name_of_url "$url")"
+  sniper_tool "$1" "$got" ${overwrite[@]+"${overwrite[@]}"} --cfg "$cfg" --set ${own[@]+"${own[@]}"}
 }

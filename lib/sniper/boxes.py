@@ -33,14 +33,6 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return inter / union
 
 
-def iob(chips: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Fraction of each box inside each chip, float64: (C, 4), (N, 4) -> (C, N).
-
-    Exactly 1.0 for a contained box, because the clamped intersection reproduces the box's corners.
-    """
-    return _intersections(chips, boxes) / areas(np.asarray(boxes, np.float64))
-
-
 def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
     """Copy of `boxes` (N, 4k) clipped to `[0, width - 1] x [0, height - 1]`."""
     clipped = boxes.copy()

@@ -62,13 +62,22 @@ def lattice(width, height, size, stride):
     return np.array(chips, np.float32)
 
 
+def iob(chips, boxes):
+    """Fraction of each box inside each chip, (C, N); exactly 1 for a contained box."""
+    chips, boxes = chips[:, None].astype(np.float64), boxes.astype(np.float64)
+    low = np.maximum(chips[..., :2], boxes[:, :2])
+    high = np.minimum(chips[..., 2:], boxes[:, 2:])
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    return np.prod(np.maximum(high - low + 1, 0), axis=-1) / np.prod(sides, axis=-1)
+
+
 def covers_of(record, boxes, level):
     """Which candidate contains which box, and the candidates: (K, N) bool, (K, 4)."""
     width, height = level_size(record.width, record.height, level.factor)
     scaled = box_ops.clip(boxes * np.float32(level.factor), height, width)
     chips = lattice(width, height, level.chip_size, level.stride)
     with np.errstate(invalid="ignore"):  # a box without an area is in no candidate
-        return box_ops.iob(chips, scaled) == 1.0, chips
+        return iob(chips, scaled) == 1.0, chips
 
 
 def greedy_cover(record, boxes, level, seed):

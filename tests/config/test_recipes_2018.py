@@ -287,6 +287,13 @@ NEW_DEFAULTS = {
 # Keys of this project.
 NEW_KEYS = {
     "seed": 0,
+    "TEST.MODE": "auto",
+    "TEST.SINGLE_SCALE": None,
+    "TEST.SLICE_SIZE": 512,
+    "TEST.SLICE_OVERLAP": 0.2,
+    "TEST.SLICE_FACTOR": 1.0,
+    "TEST.SLICE_WITH_IMAGE": True,
+    "TEST.SLICE_BATCH_IMAGES": 1,
     "network.ANCHOR_ROUNDING": "legacy",
     "network.BN_MODE": "batch",
     "network.PADDING": "symmetric",

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from detection_runs import Runs
 
+from sniper.engine import detect_set
 from sniper.tools.toy.settings import SceneSettings, ToySettings
 from sniper.tools.toy.writer import make_toy_data
 from sniper.tools.train import main as train_main
@@ -79,3 +81,15 @@ def tiny(tmp_path_factory) -> Tiny:
 def trained(tiny) -> Path:
     """Model folder of a finished run."""
     return tiny.train("output")
+
+
+@pytest.fixture(scope="session")
+def runs(tiny, trained) -> Runs:
+    """Test runs of the trained network."""
+    return Runs(tiny, trained)
+
+
+@pytest.fixture
+def one_image_blocks(monkeypatch) -> None:
+    """Lets small sets be more than one block."""
+    monkeypatch.setattr(detect_set, "_BLOCK_IMAGES", (1, 1))

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sniper.config import load_config
+from sniper.engine import detect_set
 from sniper.engine.settings import detector_spec, model_folder
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.initialisers import initialise
@@ -131,3 +132,22 @@ def test_proposals_need_no_mask_head(network, tmp_path):
     overrides = ("TEST.EXTRACT_PROPOSALS", "True", "TEST.PROPOSAL_SAVE_PATH", str(tmp_path))
     assert run_test(network.arguments(overrides=overrides)) == 0
     assert (tmp_path / "COCO_val_rpn.npz").exists()
+
+
+def test_masks_come_from_the_network_and_not_from_cached_levels(network, capsys):
+    assert run_test(network.arguments()) == 0
+    expected = network.read("detections_val_results.json")
+    assert run_test(network.arguments(overrides=("TEST.USE_CACHE", "[True, True]"))) == 0
+    assert "TEST.USE_CACHE is not in force: masks" in capsys.readouterr().err
+    assert network.read("detections_val_results.json") == expected
+    assert not list(network.results.glob("cache_*"))
+
+
+@pytest.mark.slow
+def test_two_jobs_give_the_same_masks(network, monkeypatch):
+    assert run_test(network.arguments()) == 0
+    expected = network.read("detections_val_results.json")
+    monkeypatch.setattr(detect_set, "_BLOCK_IMAGES", (1, 1))
+    assert run_test(network.arguments(overrides=("TEST.CONCURRENT_JOBS", "2"))) == 0
+    assert network.read("detections_val_report.json")["speed"]["jobs"] == 2
+    assert network.read("detections_val_results.json") == expected

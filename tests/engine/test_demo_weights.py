@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sniper.config import load_config, save_config
-from sniper.engine.demo import _find_weights
+from sniper.engine.find_model import find_weights
 from sniper.errors import DataError
 
 
@@ -22,17 +22,17 @@ def trained(tmp_path, monkeypatch):
 
 def test_the_newest_model_keeps_its_own_devices(trained):
     # The 2018 recipe asks for GPU 0: its device must not follow into a model that has its own.
-    cfg, weights = _find_weights(load_config("sniper_res101_e2e"), "SNIPER", [])
+    cfg, weights = find_weights(load_config("sniper_res101_e2e"), "SNIPER", [])
     assert weights.name == "SNIPER-0002.params"
     assert cfg.gpus == "cpu"
     assert cfg.symbol == load_config("sniper_mobilenetv2_toy").symbol
 
 
 def test_overrides_reach_the_newest_model(trained):
-    cfg, _ = _find_weights(load_config("sniper_res101_e2e"), "SNIPER", ["gpus", "1"])
+    cfg, _ = find_weights(load_config("sniper_res101_e2e"), "SNIPER", ["gpus", "1"])
     assert str(cfg.gpus) == "1"
 
 
 def test_a_named_recipe_is_not_replaced(trained):
     with pytest.raises(DataError):
-        _find_weights(load_config("sniper_res101_e2e"), "SNIPER", None)
+        find_weights(load_config("sniper_res101_e2e"), "SNIPER", None)

@@ -16,10 +16,10 @@ from pycocotools.cocoeval import COCOeval
 
 from sniper.data.coco import load_coco
 from sniper.data.dataset import Dataset
+from sniper.data.detections import DetectionTable, ImageDetections, table_of
 from sniper.data.record import Record
 from sniper.errors import DataError
 from sniper.evaluation import (
-    coco_results,
     encode_mask,
     evaluate_coco,
     write_coco_results,
@@ -65,27 +65,40 @@ def rectangle(x1, y1, x2, y2):
     return encode_mask(mask)
 
 
-def results_of(dataset, found):
-    """[(image position, class index, box with score, mask)] -> results with masks."""
-    detections = [[np.zeros((0, 5), np.float32)] * 3 for _ in dataset.records]
-    masks = [[[], [], []] for _ in dataset.records]
-    for image, klass, row, mask in found:
-        detections[image][klass] = np.append(detections[image][klass], np.float32([row]), axis=0)
-        masks[image][klass].append(mask)
-    return coco_results(dataset, detections, masks)
+def table(dataset, found):
+    """[(image position, class index, box with score, mask)] -> table with masks"""
+    images = []
+    for index in range(len(dataset.records)):
+        own = sorted((entry for entry in found if entry[0] == index), key=lambda entry: entry[1])
+        rows = np.float32([entry[2] for entry in own]).reshape(-1, 5)
+        classes = np.int32([entry[1] for entry in own])
+        images.append(ImageDetections(rows, classes, [entry[3] for entry in own]))
+    return table_of(images, with_masks=True)
 
 
-def evaluate(dataset, found):
-    return evaluate_coco(dataset, results_of(dataset, found), with_masks=True)
+def without_masks(detections):
+    return DetectionTable(detections.offsets, detections.rows, detections.classes)
 
 
-def test_results_carry_masks_that_pycocotools_loads(tmp_path):
+@pytest.fixture(params=["pycocotools", "faster-coco-eval"])
+def evaluate(request):
+    if request.param == "faster-coco-eval":
+        pytest.importorskip("faster_coco_eval")
+
+    def function(dataset, found):
+        return evaluate_coco(dataset, table(dataset, found), evaluator=request.param)
+
+    return function
+
+
+def test_results_carry_masks_that_pycocotools_loads(tmp_path, evaluate):
     dataset = make_dataset(tmp_path, [truth(1, [SQUARE], area=1600)])
     mask = rectangle(20, 20, 60, 60)
-    results = results_of(dataset, [(0, 1, (20, 20, 59, 59, 0.9), mask)])
-    assert results[0]["segmentation"] == {"size": [HEIGHT, WIDTH], "counts": mask.decode()}
+    found = table(dataset, [(0, 1, (20, 20, 59, 59, 0.9), mask)])
     path = tmp_path / "results.json"
-    write_coco_results(path, results)
+    write_coco_results(path, dataset, found)
+    results = json.loads(path.read_text())
+    assert results[0]["segmentation"] == {"size": [HEIGHT, WIDTH], "counts": mask.decode()}
     with contextlib.redirect_stdout(io.StringIO()):
         index = COCO(dataset.annotation_path)
         loaded = index.loadRes(str(path))
@@ -97,11 +110,11 @@ def test_results_carry_masks_that_pycocotools_loads(tmp_path):
         evaluator.accumulate()
         evaluator.summarize()
     assert evaluator.stats[0] == ONE
-    report = evaluate_coco(dataset, results, with_masks=True)
+    report = evaluate_coco(dataset, found)
     assert report.masks.ap == pytest.approx(evaluator.stats[0], abs=1e-12)
 
 
-def test_boxes_and_masks_have_their_own_numbers(tmp_path):
+def test_boxes_and_masks_have_their_own_numbers(tmp_path, evaluate):
     dataset = make_dataset(
         tmp_path, [truth(1, [SQUARE]), truth(2, [SQUARE], image_id=2, category_id=3)]
     )
@@ -120,13 +133,13 @@ def test_boxes_and_masks_have_their_own_numbers(tmp_path):
     assert (report.masks.ap50, report.masks.ap75) == (ONE, pytest.approx(0.5))
 
 
-def test_a_right_mask_in_a_wrong_box_counts_as_mask(tmp_path):
+def test_a_right_mask_in_a_wrong_box_counts_as_mask(tmp_path, evaluate):
     dataset = make_dataset(tmp_path, [truth(1, [SQUARE])])
     report = evaluate(dataset, [(0, 1, (90, 90, 110, 110, 0.9), rectangle(20, 20, 60, 60))])
     assert (report.ap, report.masks.ap) == (0, ONE)
 
 
-def test_the_size_of_a_mask_is_that_of_its_pixels(tmp_path):
+def test_the_size_of_a_mask_is_that_of_its_pixels(tmp_path, evaluate):
     # A false alarm with a large box and a small mask does not count against medium objects.
     dataset = make_dataset(tmp_path, [truth(1, [SQUARE])])
     hit = (0, 1, (20, 20, 59, 59, 0.8), rectangle(20, 20, 60, 60))
@@ -138,18 +151,18 @@ def test_the_size_of_a_mask_is_that_of_its_pixels(tmp_path):
     assert report.ap_medium == pytest.approx(0.5)
 
 
-def test_empty_masks_are_misses(tmp_path):
+def test_empty_masks_are_misses(tmp_path, evaluate):
     dataset = make_dataset(tmp_path, [truth(1, [SQUARE])])
     report = evaluate(dataset, [(0, 1, (20, 20, 59, 59, 0.9), rectangle(0, 0, 0, 0))])
     assert (report.ap, report.masks.ap) == (ONE, 0)
 
 
-def test_no_detections_give_zeros(tmp_path):
+def test_no_detections_give_zeros(tmp_path, evaluate):
     report = evaluate(make_dataset(tmp_path, [truth(1, [SQUARE])]), [])
     assert (report.ap, report.masks.ap, report.masks.per_class["cat"]) == (0, 0, 0)
 
 
-def test_every_form_of_ground_truth(tmp_path):
+def test_every_form_of_ground_truth(tmp_path, evaluate):
     column = {"size": [HEIGHT, WIDTH], "counts": [20 * HEIGHT, 40 * HEIGHT, 100 * HEIGHT]}
     packed = coco_mask.encode(np.asfortranarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)))
     packed = {"size": packed["size"], "counts": packed["counts"].decode()}
@@ -175,7 +188,7 @@ def test_every_form_of_ground_truth(tmp_path):
     assert report.masks.ap_small == ONE and math.isnan(report.ap_small)
 
 
-def test_masks_in_crowd_regions_are_not_counted(tmp_path):
+def test_masks_in_crowd_regions_are_not_counted(tmp_path, evaluate):
     crowd = {"size": [HEIGHT, WIDTH], "counts": [80 * HEIGHT, 80 * HEIGHT]}
     dataset = make_dataset(
         tmp_path, [truth(1, [SQUARE]), truth(2, crowd, (80, 0, 80, HEIGHT), iscrowd=1)]
@@ -194,7 +207,9 @@ def test_masks_in_crowd_regions_are_not_counted(tmp_path):
         ([truth(1, [SQUARE]), truth(2, [])], "1 of 2 objects have no segmentation"),
     ],
 )
-def test_without_polygons_only_boxes_are_evaluated(tmp_path, annotations, sentence, caplog):
+def test_without_polygons_only_boxes_are_evaluated(
+    tmp_path, annotations, sentence, caplog, evaluate
+):
     dataset = make_dataset(tmp_path, annotations)
     found = [(0, 1, (20, 20, 59, 59, 0.9), rectangle(20, 20, 60, 60))]
     with caplog.at_level("INFO"):
@@ -203,11 +218,11 @@ def test_without_polygons_only_boxes_are_evaluated(tmp_path, annotations, senten
     assert sentence in caplog.text and sentence in report.table()
     assert report.masks is None and report.ap > 0
     assert report.as_dict()["masks_not_evaluated"] == sentence
-    plain = evaluate_coco(dataset, coco_results(dataset, [[np.zeros((0, 5))] * 3] * 2))
+    plain = evaluate_coco(dataset, without_masks(table(dataset, [])))
     assert {"masks", "masks_not_evaluated"}.isdisjoint(plain.as_dict())
 
 
-def test_table_and_json_show_both(tmp_path):
+def test_table_and_json_show_both(tmp_path, evaluate):
     dataset = make_dataset(tmp_path, [truth(1, [SQUARE])])
     report = evaluate(dataset, [(0, 1, (20, 20, 59, 59, 0.9), rectangle(20, 20, 60, 44))])
     lines = report.table().splitlines()
@@ -220,7 +235,9 @@ def test_table_and_json_show_both(tmp_path):
     content = json.loads(path.read_text())
     assert (content["ap"], content["masks"]["ap"]) == (ONE, pytest.approx(0.3))
     assert content["masks"]["per_class"] == {"cat": pytest.approx(0.3), "dog": None}
-    assert set(content) - set(content["masks"]) == {"dataset", "num_images", "masks"}
+    assert set(content) - set(content["masks"]) == {
+        *("dataset", "num_images", "num_detections", "num_objects", "evaluator", "masks")
+    }
 
 
 @pytest.mark.parametrize(
@@ -235,45 +252,27 @@ def test_table_and_json_show_both(tmp_path):
         ([[20, 20, "a", 20, 60, 60]], "broken"),
     ],
 )
-def test_broken_segmentations_are_explained(tmp_path, segmentation, problem):
+def test_broken_segmentations_are_explained(tmp_path, segmentation, problem, evaluate):
     dataset = make_dataset(tmp_path, [truth(5, segmentation)])
     with pytest.raises(DataError, match="segmentation of annotation 5 is broken") as caught:
         evaluate(dataset, [])
     assert problem in str(caught.value)
 
 
-def test_masks_that_do_not_fit_the_detections_are_refused(tmp_path):
-    dataset = make_dataset(tmp_path, [truth(1, [SQUARE])])
-    detections = [[np.zeros((0, 5)), np.ones((1, 5)), np.zeros((0, 5))], [np.zeros((0, 5))] * 3]
-    with pytest.raises(DataError, match="masks do not fit"):
-        coco_results(dataset, detections, [[[], [], []], [[], [], []]])
-    without = coco_results(dataset, detections)
-    with pytest.raises(DataError, match="has no mask"):
-        evaluate_coco(dataset, without, with_masks=True)
-
-
 @pytest.mark.parametrize("image_set", ["val2017", "train2017"])
-def test_perfect_masks_on_real_annotations(coco_mini, image_set):
+def test_perfect_masks_on_real_annotations(coco_mini, image_set, evaluate):
     dataset = load_coco(coco_mini, image_set, with_masks=True)
-    detections, masks = [], []
-    for record in dataset.records:
-        own = [np.zeros((0, 5), np.float32) for _ in dataset.class_names]
-        own_masks = [[] for _ in dataset.class_names]
+    found = []
+    for index, record in enumerate(dataset.records):
         for box, klass, polygons in zip(record.boxes, record.classes, record.polygons):
-            own[klass] = np.append(own[klass], np.float32([[*box, 0.9]]), axis=0)
             runs = coco_mask.frPyObjects(
                 [p.astype(float).tolist() for p in polygons], record.height, record.width
             )
-            own_masks[klass].append(coco_mask.merge(runs)["counts"])
-        detections.append(own)
-        masks.append(own_masks)
-    results = coco_results(dataset, detections, masks)
-    report = evaluate_coco(dataset, results, with_masks=True)
+            found.append((index, int(klass), (*box, 0.9), coco_mask.merge(runs)["counts"]))
+    report = evaluate(dataset, found)
     assert report.masks.ap == pytest.approx(1, abs=2e-3)
     for record in dataset.records:
         assert record.polygons is not None
     # Only the images of the set count.
     part = replace(dataset, records=dataset.records[:3])
-    ids = {record.image_id for record in part.records}
-    some = [result for result in results if result["image_id"] in ids]
-    assert evaluate_coco(part, some, with_masks=True).masks.num_images == 3
+    assert evaluate(part, [entry for entry in found if entry[0] < 3]).masks.num_images == 3

@@ -4,6 +4,7 @@ import json
 
 from sniper.data.dataset import Dataset
 from sniper.evaluation import CocoReport, reason_not_evaluated, write_report
+from sniper.evaluation.report import ClassNumbers
 
 NAN = float("nan")
 
@@ -18,7 +19,17 @@ def make_report(per_class):
         "ap_large": 0.999,
         **{f"ar_{kind}": 0.25 for kind in ("1", "10", "100", "small", "medium", "large")},
     }
-    return CocoReport(dataset="COCO_x", num_images=3, per_class=per_class, **numbers)
+    classes = {name: ClassNumbers(7, ap, 0.75, 0.25) for name, ap in per_class.items()}
+    sizes = {"all": 12, "small": 0, "medium": 5, "large": 7}
+    return CocoReport(
+        dataset="COCO_x",
+        num_images=3,
+        classes=classes,
+        num_objects=sizes,
+        num_detections=99,
+        evaluator="somebody 1.2",
+        **numbers,
+    )
 
 
 def make_dataset(has_annotations):
@@ -40,10 +51,20 @@ def test_table_is_aligned_and_in_percent():
     assert lines[1].split() == ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR"]
     assert lines[2].split() == ["12.3", "100.0", "0.0", "-", "50.0", "99.9", "25.0"]
     assert len(lines[1]) == len(lines[2])
-    assert len({line.index("|") for line in lines[4:]}) == 1
-    shown = "|".join(lines[4:]).split("|")
-    assert sorted(cell.strip().rsplit(None, 1)[0] for cell in shown) == sorted(names)
-    assert [cell.split()[-1] for cell in shown if cell.strip().startswith("c")] == ["-"]
+    assert [line.split()[-3:] for line in lines[5:8]] == [
+        ["0", "-", "25.0"],
+        ["5", "50.0", "25.0"],
+        ["7", "99.9", "25.0"],
+    ]
+    assert lines[8] == "AR with 1 / 10 / 100 detections an image: 25.0 / 25.0 / 25.0"
+    assert lines[-1] == "99 detections, by somebody 1.2"
+    classes = lines[11:-1]
+    assert len({line.index("|") for line in [lines[10], *classes[:2]]}) == 1
+    shown = "|".join(classes).split("|")
+    assert sorted(cell.strip().rsplit(None, 4)[0] for cell in shown) == sorted(names)
+    assert [cell.split()[1:] for cell in shown if cell.strip().startswith("c")] == [
+        ["7", "-", "75.0", "25.0"]
+    ]
 
 
 def test_dict_is_strict_json_and_complete():
@@ -51,6 +72,8 @@ def test_dict_is_strict_json_and_complete():
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert content["ap"] == 0.1234 and content["ap_small"] is None
     assert content["per_class"] == {"cat": 0.5, "dog": None}
+    assert content["classes"]["dog"] == {"objects": 7, "ap": None, "ap50": 0.75, "ar": 0.25}
+    assert content["evaluator"] == "somebody 1.2" and content["num_objects"]["all"] == 12
     assert {"dataset", "num_images", "ar_100", "ap75"} <= set(content)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sniper.data import Dataset, Record, VocTruth, load_dataset
+from sniper.data.detections import ImageDetections, table_of
 from sniper.errors import DataError, TrainingError
 from sniper.evaluation import (
     average_precision,
@@ -54,12 +55,13 @@ def make_dataset(objects, *, year="2007", images=3, **changes):
 
 
 def detections(dataset, rows):
-    """[(image id, class, x1, y1, x2, y2, score)] -> per image, per class arrays"""
-    result = [[np.zeros((0, 5), np.float32) for _ in dataset.class_names] for _ in dataset.records]
-    for image, class_index, *row in rows:
-        old = result[image - 1][class_index]
-        result[image - 1][class_index] = np.append(old, np.array([row], np.float32), axis=0)
-    return result
+    """[(image id, class, x1, y1, x2, y2, score)] -> table"""
+    images = []
+    for image_id in range(1, len(dataset.records) + 1):
+        own = sorted((row for row in rows if row[0] == image_id), key=lambda row: row[1])
+        numbers = np.float32([row[2:] for row in own]).reshape(-1, 5)
+        images.append(ImageDetections(numbers, np.int32([row[1] for row in own])))
+    return table_of(images)
 
 
 def evaluate(dataset, rows):
@@ -194,7 +196,7 @@ def test_sets_without_annotations_say_why(caplog):
 
 def test_wrong_shapes_are_refused():
     with pytest.raises(DataError, match="detections for 0 images"):
-        voc_rows(make_dataset([]), [])
+        voc_rows(make_dataset([]), detections(make_dataset([], images=0), []))
 
 
 def test_files(tmp_path):
@@ -265,11 +267,9 @@ def test_from_files_to_average_precision(tmp_path):
     (folder / "ImageSets" / "Main" / "val.txt").write_text("\n".join(ids))
     dataset = load_dataset("PascalVOC", tmp_path, "12_val")
     assert [record.num_gt for record in dataset.records] == [1, 1, 1, 0]
-    found = [[np.zeros((0, 5), np.float32) for _ in dataset.class_names] for _ in ids]
-    for i in (0, 2, 3):  # one is missed; the difficult one counts for nothing
-        row = [max(i - 1, 0), max(i - 1, 0), 39 + i, 39 + i, 0.9]
-        found[i][12] = np.array([row], np.float32)
-    rows = voc_rows(dataset, found)
+    # One is missed; the difficult one counts for nothing.
+    found = [(i + 1, 12, max(i - 1, 0), max(i - 1, 0), 39 + i, 39 + i, 0.9) for i in (0, 2, 3)]
+    rows = voc_rows(dataset, detections(dataset, found))
     report = evaluate_voc(dataset, rows)
     assert report.metric == "area" and report.num_images == 4
     assert report.per_class["dog"] == pytest.approx(2 / 3)

@@ -28,19 +28,11 @@ def _mask(box):
 
 
 @given(integer_boxes(), integer_boxes())
-def test_iou_and_iob_count_pixels(a, b):
+def test_iou_counts_pixels(a, b):
     for i, j in np.ndindex(len(a), len(b)):
         first, second = _mask(a[i]), _mask(b[j])
         inter = (first & second).sum()
         assert box_ops.iou(a, b)[i, j] == pytest.approx(inter / (first | second).sum())
-        assert box_ops.iob(a, b)[i, j] == pytest.approx(inter / second.sum())
-
-
-@given(integer_boxes())
-def test_contained_boxes_have_iob_of_exactly_one(boxes):
-    boxes = boxes * np.float32(1.667)
-    chip = np.float32([[0, 0, 200, 200]])
-    assert (box_ops.iob(chip, boxes) == 1.0).all()
 
 
 @given(integer_boxes(), integer_boxes())
@@ -68,6 +60,5 @@ def test_empty_inputs():
     none = np.zeros((0, 4), np.float32)
     some = np.float32([[0, 0, 1, 1]])
     assert box_ops.iou(none, some).shape == (0, 1)
-    assert box_ops.iob(some, none).shape == (1, 0)
     assert box_ops.encode(none, none).shape == (0, 4)
     assert box_ops.decode(none, none).shape == (0, 4)

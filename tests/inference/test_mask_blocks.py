@@ -9,29 +9,33 @@ from hypothesis import strategies as st
 
 from sniper.chips.pyramid import test_factor as factor_at_test
 from sniper.data import Record
+from sniper.data.detections import ImageDetections, table_of
 from sniper.evaluation.rle import decode_mask
 from sniper.inference.blocks import image_blocks
 from sniper.inference.forward import ChipDetections
-from sniper.inference.instances import BlockMaps, block_masks
-from sniper.inference.merge import (
-    LevelDetections,
-    MergeSettings,
-    keep_confident,
-    merge_images,
-    merge_with_origins,
-)
+from sniper.inference.instances import BlockMaps, table_with_masks
+from sniper.inference.merge import LevelDetections, MergeSettings, keep_confident, merge_levels
 
-SETTINGS = MergeSettings(((-1, 90), (32, 180), (75, -1)), nms_threshold=-1, sigma=0.55)
+RANGES = ((-1, 90), (32, 180), (75, -1))
+SETTINGS = MergeSettings(nms_threshold=-1, sigma=0.55)
 SCALES = [(300, 500), (128, 128)]
+
+
+def factors(sizes):
+    return [[factor_at_test(w, h, scale) for scale in SCALES] for w, h in sizes]
 
 
 @given(
     st.lists(st.tuples(st.integers(10, 2000), st.integers(10, 2000)), max_size=30),
     st.floats(1e3, 1e8),
+    st.integers(1, 40),
 )
 @settings(max_examples=60, deadline=None)
-def test_blocks_hold_every_image_once_and_stay_small(sizes, memory):
-    blocks = image_blocks(sizes, SCALES, bytes_per_px=4.0, memory_bytes=memory)
+def test_blocks_hold_every_image_once_and_stay_small(sizes, memory, most):
+    blocks = image_blocks(
+        sizes, factors(sizes), bytes_per_px=4.0, memory_bytes=memory, most_images=most
+    )
+    assert max(map(len, blocks), default=0) <= most
     assert sorted(i for block in blocks for i in block) == list(range(len(sizes)))
 
     def need(block):
@@ -44,14 +48,15 @@ def test_blocks_hold_every_image_once_and_stay_small(sizes, memory):
     assert all(len(block) == 1 or need(block) <= memory * (1 + 1e-9) for block in blocks)
     # No block could take the first image of the next one.
     for block, following in zip(blocks, blocks[1:]):
-        assert need([*block, following[0]]) > memory * (1 - 1e-9)
+        assert len(block) == most or need([*block, following[0]]) > memory * (1 - 1e-9)
 
 
 def test_images_of_one_size_stand_together():
     sizes = [(640, 480), (100, 90), (640, 480), (480, 640), (100, 90)]
-    (block,) = image_blocks(sizes, SCALES, bytes_per_px=1.0, memory_bytes=1e12)
+    limits = {"bytes_per_px": 1.0, "memory_bytes": 1e12, "most_images": 9}
+    (block,) = image_blocks(sizes, factors(sizes), **limits)
     assert block == [1, 4, 3, 0, 2]
-    assert image_blocks([], SCALES, bytes_per_px=1.0, memory_bytes=1) == []
+    assert image_blocks([], [], **limits) == []
 
 
 def _found(rng, image, chip, rois=25, classes=4):
@@ -71,25 +76,22 @@ def test_every_detection_stands_where_it_is_said_to_come_from(threshold):
         [keep_confident(_found(rng, i, chip), level) for level in range(3) for chip in range(2)]
         for i in range(3)
     ]
-    settings = MergeSettings(SETTINGS.valid_ranges, threshold, 0.55, max_per_image=60)
-    detections, origins = merge_with_origins(parts, 4, settings)
+    settings = MergeSettings(threshold, 0.55, max_per_image=60)
+    table, origins = merge_levels(parts, RANGES, settings)
+    assert origins.shape == (table.num_detections, 2)
     levels_seen = set()
-    for image_parts, per_class, own_origins in zip(parts, detections, origins):
+    for image, image_parts in enumerate(parts):
         by_place = {(part.level, part.chip_index): part for part in image_parts}
         used = set()
-        for klass, (rows, places) in enumerate(zip(per_class, own_origins)):
-            assert places.shape == (len(rows), 2)
-            for row, place in zip(rows, places.tolist()):
-                part = by_place[tuple(place)]
-                same = (part.rows[:, :4] == row[:4]).all(axis=1) & (part.classes == klass)
-                assert (part.rows[same, 4] >= row[4]).any()
-                levels_seen.add(place[0])
-                used.add((klass, tuple(place), tuple(row[:4]), row[4]))
-        assert len(used) == sum(len(rows) for rows in per_class)
+        own = slice(*table.offsets[image : image + 2])
+        for row, klass, place in zip(table.rows[own], table.classes[own], origins[own].tolist()):
+            part = by_place[tuple(place)]
+            same = (part.rows[:, :4] == row[:4]).all(axis=1) & (part.classes == klass)
+            assert (part.rows[same, 4] >= row[4]).any()
+            levels_seen.add(place[0])
+            used.add((klass, tuple(place), tuple(row[:4]), row[4]))
+        assert len(used) == own.stop - own.start
     assert levels_seen == {0, 1, 2}
-    for one, other in zip(detections, merge_images(parts, 4, settings)):
-        for a, b in zip(one, other):
-            np.testing.assert_array_equal(a, b)
 
 
 def test_of_the_same_box_at_two_levels_each_keeps_its_own():
@@ -99,9 +101,9 @@ def test_of_the_same_box_at_two_levels_each_keeps_its_own():
         LevelDetections(0, 3, np.float32([[*row, 0.5]]), np.int32([1])),
     ]
     for order in (parts, parts[::-1]):
-        (detections,), (origins,) = merge_with_origins([order], 2, SETTINGS)
-        np.testing.assert_allclose(detections[1][:, 4], [0.9, 0.5 * np.exp(-1 / 0.55)], rtol=1e-5)
-        assert origins[1].tolist() == [[1, 0], [0, 3]]
+        table, origins = merge_levels([order], RANGES, SETTINGS)
+        np.testing.assert_allclose(table.rows[:, 4], [0.9, 0.5 * np.exp(-1 / 0.55)], rtol=1e-5)
+        assert origins.tolist() == [[1, 0], [0, 3]]
 
 
 def _record(width, height):
@@ -139,16 +141,14 @@ def test_masks_are_read_at_the_level_and_chip_of_their_detection():
         [0, 0, 40, 40, 0.7],
         [5, 5, 15, 25, 0.6],
     ]
-    detections = [np.zeros((0, 5), np.float32), np.float32(boxes[:3]), np.float32(boxes[3:])]
-    origins = [np.zeros((0, 2), np.int32), np.int32([[0, 0], [1, 7], [1, 0]]), np.int32([[0, 0]])]
-    empty = [np.zeros((0, 5), np.float32)] * 3, [np.zeros((0, 2), np.int32)] * 3
+    own = ImageDetections(np.float32(boxes), np.int32([1, 1, 1, 2]))
+    none = ImageDetections(own.rows[:0], own.classes[:0])
+    origins = np.int32([[0, 0], [1, 7], [1, 0], [0, 0]])
     records = [_record(200, 100), _record(50, 60)]
-    masks = block_masks(network, maps, records, [detections, empty[0]], [origins, empty[1]])
-    assert [[len(own) for own in image] for image in masks] == [[0, 3, 1], [0, 0, 0]]
+    found, nothing = table_with_masks(network, maps, records, table_of([own, none]), origins)
+    assert len(found.masks) == 4 and nothing.masks == []
     heights = [20, 40, 40, 20]  # of the frames
-    for counts, box, height, filled in zip(
-        [*masks[0][1], *masks[0][2]], boxes, heights, [2, 6, 4, 2]
-    ):
+    for counts, box, height, filled in zip(found.masks, boxes, heights, [2, 6, 4, 2]):
         mask = decode_mask(counts, 100, 200)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         assert (columns[0], columns[-1], rows[0]) == (box[0], box[2], box[1])
@@ -161,4 +161,5 @@ def test_masks_are_read_at_the_level_and_chip_of_their_detection():
 
 
 def test_a_block_without_images():
-    assert block_masks(MarkedMaps(), BlockMaps(), [], [], []) == []
+    table = table_with_masks(MarkedMaps(), BlockMaps(), [], table_of([]), np.zeros((0, 2), int))
+    assert len(table) == 0 and table.has_masks

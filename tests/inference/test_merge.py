@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from sniper.inference.forward import ChipDetections
-from sniper.inference.merge import MergeSettings, keep_confident, merge_images
+from sniper.inference.merge import MergeSettings, keep_confident, merge_levels
 
-SETTINGS = MergeSettings(((-1, 90), (32, 180), (75, -1)), nms_threshold=-1, sigma=0.55)
+RANGES = ((-1, 90), (32, 180), (75, -1))
+SETTINGS = MergeSettings(nms_threshold=-1, sigma=0.55)
 
 
 def _found(rng, image=0, chip=0, rois=30, classes=4):
@@ -17,13 +18,19 @@ def _found(rng, image=0, chip=0, rois=30, classes=4):
     return ChipDetections(image, chip, boxes, scores)
 
 
+def merged_lists(parts, num_classes, settings, ranges=RANGES):
+    """Per image and class the rows of the merged table."""
+    table, _ = merge_levels(parts, ranges, settings)
+    return [[own.rows[own.classes == k] for k in range(num_classes)] for own in table]
+
+
 def _slow_merge(parts, num_classes, settings):
     """One image: valid range, then Gaussian soft-NMS, class by class."""
     result = []
     for klass in range(num_classes):
         rows = []
         for part in sorted(parts, key=lambda p: (p.level, p.chip_index)):
-            low, high = settings.valid_ranges[part.level]
+            low, high = RANGES[part.level]
             for row in part.rows[part.classes == klass].astype(np.float64):
                 area = (row[2] - row[0]) * (row[3] - row[1])
                 if (low <= 0 or area > low**2) and (high <= 0 or area <= high**2):
@@ -48,7 +55,7 @@ def _slow_merge(parts, num_classes, settings):
 def test_merge_equals_the_slow_rules():
     rng = np.random.default_rng(0)
     parts = [[keep_confident(_found(rng), level) for level in range(3)] for _ in range(2)]
-    merged = merge_images(parts, 4, MergeSettings(SETTINGS.valid_ranges, max_per_image=-1))
+    merged = merged_lists(parts, 4, MergeSettings(max_per_image=-1))
     for image_parts, per_class in zip(parts, merged):
         for fast, slow in zip(per_class, _slow_merge(image_parts, 4, SETTINGS)):
             assert fast.shape == slow.shape
@@ -60,8 +67,8 @@ def test_order_of_chips_and_company_do_not_matter():
     rng = np.random.default_rng(1)
     one = [keep_confident(_found(rng, chip=chip), level) for level in (0, 1) for chip in (0, 1)]
     other = [keep_confident(_found(rng), 0)]
-    alone = merge_images([one], 4, SETTINGS)[0]
-    together = merge_images([other, one[::-1]], 4, SETTINGS)[1]
+    alone = merged_lists([one], 4, SETTINGS)[0]
+    together = merged_lists([other, one[::-1]], 4, SETTINGS)[1]
     for a, b in zip(alone, together):
         np.testing.assert_array_equal(a, b)
 
@@ -69,8 +76,8 @@ def test_order_of_chips_and_company_do_not_matter():
 def test_limit_keeps_the_best_of_all_classes():
     rng = np.random.default_rng(2)
     parts = [[keep_confident(_found(rng, rois=200), 1)]]
-    everything = merge_images(parts, 4, MergeSettings(SETTINGS.valid_ranges, max_per_image=0))[0]
-    limited = merge_images(parts, 4, MergeSettings(SETTINGS.valid_ranges, max_per_image=20))[0]
+    everything = merged_lists(parts, 4, MergeSettings(max_per_image=0))[0]
+    limited = merged_lists(parts, 4, MergeSettings(max_per_image=20))[0]
     scores = np.sort(np.concatenate([rows[:, 4] for rows in everything]))[::-1]
     kept = np.sort(np.concatenate([rows[:, 4] for rows in limited]))[::-1]
     np.testing.assert_array_equal(kept, scores[:20])
@@ -87,7 +94,7 @@ def test_background_and_unlikely_classes_are_dropped():
 
 @pytest.mark.parametrize("images", [0, 2])
 def test_nothing_found(images):
-    merged = merge_images([[] for _ in range(images)], 3, SETTINGS)
+    merged = merged_lists([[] for _ in range(images)], 3, SETTINGS)
     assert len(merged) == images
     for per_class in merged:
         assert [rows.shape for rows in per_class] == [(0, 5)] * 3
@@ -97,8 +104,8 @@ def test_hard_nms_as_the_configuration_gives_it():
     """The rule of the configuration sets the sigma to -1 where hard NMS is asked for."""
     rng = np.random.default_rng(3)
     part = keep_confident(_found(rng, rois=60), 0)
-    settings = MergeSettings(((-1, -1),), nms_threshold=0.5, sigma=-1)
-    (merged,) = merge_images([[part]], 4, settings)
+    settings = MergeSettings(nms_threshold=0.5, sigma=-1)
+    (merged,) = merged_lists([[part]], 4, settings, [(-1, -1)])
     for klass in range(1, 4):
         rows = part.rows[part.classes == klass]
         best = rows[rows[:, 4].argmax()]

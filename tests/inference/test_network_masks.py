@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 
 import cv2
 import mxnet as mx
 import numpy as np
 import pytest
 
+from sniper.data import Record
+from sniper.data.detections import join_tables, reorder
 from sniper.errors import DataError
 from sniper.evaluation import decode_mask
-from sniper.inference import instances, pyramid
+from sniper.inference import detector as detector_module
+from sniper.inference import instances
+from sniper.inference.detector import Detector
+from sniper.inference.level import Level
 from sniper.inference.mask_forward import MaskForward, MaskJob
-from sniper.inference.merge import MergeSettings
+from sniper.inference.merge import MergeSettings, keep_confident
 from sniper.inference.paste import MaskPaster
-from sniper.inference.predictor import Predictor, _records
-from sniper.inference.pyramid import Level, PyramidDetector
 from sniper.inference.weights import Model
 from sniper.models.detector import (
     DetectorSpec,
@@ -28,8 +30,8 @@ from sniper.models.detector import (
 )
 
 CLASSES = 4
-MERGE = MergeSettings(((-1, 40), (10, -1)), sigma=0.55, max_per_image=70)
-LEVELS = (Level((128, 192), 1), Level((64, 96), 1))
+MERGE = MergeSettings(sigma=0.55, max_per_image=70)
+LEVELS = (Level((128, 192), 1, (-1, 40)), Level((64, 96), 1, (10, -1)))
 MEANS = np.array([100.0, 100, 100])
 SIZES = [(90, 70), (70, 90), (90, 70), (64, 64), (90, 70)]
 
@@ -97,37 +99,50 @@ def paths(tmp_path_factory):
     return paths
 
 
-def predictor(model, levels=LEVELS, devices=1, **options):
+@pytest.fixture(scope="module")
+def records(paths):
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
+    return [
+        Record(str(path), number, *size, False, *nothing)
+        for number, (path, size) in enumerate(zip(paths, SIZES))
+    ]
+
+
+def make_detector(model, levels=LEVELS, devices=1):
     contexts = [mx.cpu(i) for i in range(devices)]
-    return Predictor(
-        PyramidDetector(model, levels, contexts, MEANS, num_threads=1, **options), MERGE
-    )
+    return Detector(model, levels, MERGE, contexts, MEANS, num_threads=1)
 
 
 @pytest.fixture(scope="module")
-def found(model, paths):
-    return predictor(model).detect_with_masks(paths)
+def found(model, records):
+    return make_detector(model).detect(records)
 
 
-def each(detections, masks):
+def each(table):
     """(image, class, row, counts) of all detections."""
-    for image, (per_class, own_masks) in enumerate(zip(detections, masks)):
-        for klass, (rows, counts) in enumerate(zip(per_class, own_masks)):
-            assert len(rows) == len(counts)
-            yield from ((image, klass, row, mask) for row, mask in zip(rows, counts))
+    for image, own in enumerate(table):
+        for row, klass, mask in zip(own.rows, own.classes, own.masks):
+            yield image, klass, row, mask
 
 
-def test_every_detection_has_the_mask_of_its_own_box(model, paths, found):
+def assert_same_boxes(one, other):
+    for name in ("offsets", "rows", "classes"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_every_detection_has_the_mask_of_its_own_box(model, records, found, monkeypatch):
     """Slow way: find the level whose raw boxes hold the box, and ask for this one mask alone."""
-    detector = PyramidDetector(model, LEVELS, [mx.cpu()], MEANS, num_threads=1)
-    raw = {
-        (chip.image_index, level): chip
-        for level in range(2)
-        for chip in detector.run_level(_records(paths), level)
-    }
+    raw = {}
+
+    def keep(chip, level, origin):
+        raw[chip.image_index, level] = chip
+        return keep_confident(chip, level, origin)
+
+    monkeypatch.setattr(detector_module, "keep_confident", keep)
+    make_detector(model).detect(records)
     head = build_mask_head(model.spec)
     checked = {0: 0, 1: 0}
-    for image, klass, row, counts in each(*found):
+    for image, klass, row, counts in each(found):
         levels = [
             level for level in (0, 1) if (raw[image, level].boxes == row[:4]).all(axis=1).any()
         ]
@@ -158,7 +173,7 @@ def test_every_detection_has_the_mask_of_its_own_box(model, paths, found):
 
 def test_masks_differ_and_lie_in_their_boxes(found):
     shares = []
-    for image, _, row, counts in each(*found):
+    for image, _, row, counts in each(found):
         width, height = SIZES[image]
         mask = decode_mask(counts, height, width)
         x1, y1, x2, y2 = np.floor(row[:4] + 0.5).astype(int)
@@ -168,7 +183,7 @@ def test_masks_differ_and_lie_in_their_boxes(found):
     assert 0 < np.mean(shares) < 1 and np.std(shares) > 0.01
 
 
-def test_blocks_bound_the_maps_in_memory_and_change_nothing(model, paths, found, monkeypatch):
+def test_blocks_bound_the_maps_in_memory_and_change_nothing(model, records, found, monkeypatch):
     held = []
 
     class CountedMaps(instances.BlockMaps):
@@ -180,33 +195,32 @@ def test_blocks_bound_the_maps_in_memory_and_change_nothing(model, paths, found,
             super().__init__()
             held.append(0)
 
-    monkeypatch.setattr(pyramid, "BlockMaps", CountedMaps)
-    detections, masks = predictor(model, map_memory_bytes=1).detect_with_masks(paths)
-    assert len(held) == len(paths) and max(held) <= len(LEVELS)
-    assert masks == found[1]
-    for one, other in zip(detections, found[0]):
-        for a, b in zip(one, other):
-            np.testing.assert_array_equal(a, b)
+    monkeypatch.setattr(detector_module, "BlockMaps", CountedMaps)
+    monkeypatch.setattr(detector_module, "MAP_MEMORY_BYTES", 1)
+    detector = make_detector(model)
+    blocks = detector.blocks(records)
+    tables = [detector.detect([records[index] for index in block]) for block in blocks]
+    assert len(held) == len(records) and max(held) <= len(LEVELS)
+    table = reorder(join_tables(tables), np.argsort([i for block in blocks for i in block]))
+    assert_same_boxes(table, found)
+    np.testing.assert_array_equal(table.mask_bytes, found.mask_bytes)
+    np.testing.assert_array_equal(table.mask_offsets, found.mask_offsets)
 
 
-def test_detections_are_those_without_masks(model, paths, found, caplog):
-    for one, other in zip(predictor(model).detect(paths), found[0]):
-        for a, b in zip(one, other):
-            np.testing.assert_array_equal(a, b)
+def test_detections_are_those_without_masks(model, records, found):
     boxes_only = dataclasses.replace(model, spec=dataclasses.replace(model.spec, with_masks=False))
-    with caplog.at_level(logging.INFO):
-        detections, masks = predictor(boxes_only).detect_with_masks(paths)
-    assert masks is None
-    for one, other in zip(detections, found[0]):
-        for a, b in zip(one, other):
-            np.testing.assert_array_equal(a, b)
+    table = make_detector(boxes_only).detect(records)
+    assert not table.has_masks and found.has_masks
+    assert_same_boxes(table, found)
 
 
 @pytest.mark.parametrize(("batches", "devices"), [((3, 2), 1), ((1, 2), 2)])
-def test_batches_and_devices_change_rounding_only(model, paths, found, batches, devices):
-    levels = [Level(level.scale, batch) for level, batch in zip(LEVELS, batches)]
-    other = list(each(*predictor(model, levels, devices).detect_with_masks(paths)))
-    ours = list(each(*found))
+def test_batches_and_devices_change_rounding_only(model, records, found, batches, devices):
+    levels = [
+        dataclasses.replace(level, batch_images=batch) for level, batch in zip(LEVELS, batches)
+    ]
+    other = list(each(make_detector(model, levels, devices).detect(records)))
+    ours = list(each(found))
     assert len(ours) == len(other)
     differing = total = 0
     for (image, klass, row, counts), (*where, other_row, other_counts) in zip(ours, other):
@@ -236,14 +250,14 @@ def test_many_boxes_go_in_several_parts(model):
     assert list(network([])) == []
 
 
-def test_a_residual_network_has_masks_too(paths):
+def test_a_residual_network_has_masks_too(records):
     spec = make_spec("resnet_mx_18_e2e_mask")
-    detections, masks = predictor(make_model(spec)).detect_with_masks(paths[:2])
-    assert sum(1 for _ in each(detections, masks)) > 0
+    table = make_detector(make_model(spec)).detect(records[:2])
+    assert table.has_masks and table.num_detections > 0
 
 
-def test_weights_without_a_mask_head_are_explained(model, paths):
+def test_weights_without_a_mask_head_are_explained(model, records):
     arg = {name: value for name, value in model.arg.items() if not name.startswith("mask_")}
     without = dataclasses.replace(model, arg=arg)
     with pytest.raises(DataError, match="mask_offset_weight missing"):
-        predictor(without).detect_with_masks(paths[:1])
+        make_detector(without).detect(records[:1])

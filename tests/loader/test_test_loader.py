@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sniper.chips.pyramid import test_factor as factor_at_test
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.loader import test as module
 
@@ -22,7 +23,9 @@ def whole(records):
 
 def loader_of(records, crops=None, **options):
     settings = {"batch_size": 4, "pixel_means": MEANS, "num_threads": 2, **options}
-    return module.TestLoader(records, whole(records) if crops is None else crops, SCALE, **settings)
+    factors = [factor_at_test(record.width, record.height, SCALE) for record in records]
+    crops = whole(records) if crops is None else crops
+    return module.TestLoader(records, crops, factors, **settings)
 
 
 def real_items(loader):

@@ -1,5 +1,6 @@
 """Weight files, `_test` tensors, starting values and the load report."""
 
+import dataclasses
 import os
 import resource
 import signal
@@ -239,6 +240,25 @@ def test_start_from_scratch_keeps_the_gradient_alive(network):
     for name in residual:
         assert not scratch[name].asnumpy().any()
     assert len(changed) == len(residual) + 4, "the layers that predict still start at N(0, 0.01)"
+
+
+def test_bottlenecks_from_scratch_begin_as_identities():
+    spec = dataclasses.replace(SPEC, symbol="resnet_mx_50_e2e", feature_stride=16, width=0.125)
+    shapes = train_input_shapes(spec, 64)
+    arg, aux, _ = initialise(build_detector(spec, train=True), shapes, None, 0, init="scratch")
+    ends = {name for name in arg if name.endswith("_conv3_weight")}
+    zero = {name for name in ends if not arg[name].asnumpy().any()}
+    assert len(ends) == 3 + 4 + 6 + 3
+    assert ends - zero == {f"stage{stage}_unit1_conv3_weight" for stage in (1, 2, 3, 4)}
+    internals = build_detector(spec, train=True).get_internals()
+    names = ("stage3_unit1_plus_output", "stage3_unit6_plus_output")
+    stage = mx.sym.Group([internals[name] for name in names])
+    image = mx.nd.random.normal(shape=shapes["data"])
+    own = {name: arg[name] for name in stage.list_arguments() if name != "data"}
+    running = {name: aux[name] for name in stage.list_auxiliary_states()}
+    first, last = stage.bind(mx.cpu(), {"data": image, **own}, aux_states=running).forward()
+    assert first.asnumpy().any()
+    np.testing.assert_array_equal(first.asnumpy(), last.asnumpy())
 
 
 def test_deconvolution_from_scratch_keeps_the_size_of_its_input():

@@ -9,7 +9,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.inference.forward import LevelForward, Model
+from sniper.inference.forward import Network
+from sniper.inference.weights import Model
 from sniper.loader.test import TestBatch
 from sniper.models.detector import (
     DetectorSpec,
@@ -133,7 +134,7 @@ def test_a_float32_graph_takes_float16_tensors(tmp_path, params, graph):
     results = []
     for given in (arg, widened):
         model = Model(SMALL, for_test(given), aux, tuple("abcde"))
-        (found,) = LevelForward(model, [mx.cpu()], 1)(batch)
+        (found,) = Network(model, [mx.cpu()])(batch)
         results.append(found)
     assert len(results[0].boxes) > 10 and results[0].scores.std() > 1e-4
     np.testing.assert_array_equal(results[0].boxes, results[1].boxes)

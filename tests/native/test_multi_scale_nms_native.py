@@ -289,6 +289,17 @@ def test_wrong_arguments_are_refused(change, word):
             _native.hard_nms(change["dets"], 0.5)
 
 
+@pytest.mark.parametrize("sigma", [-1.0, 0.0, float("nan")])
+def test_hard_nms_does_not_look_at_sigma(sigma):
+    rows = np.float32([[0, 0, 9, 9, 0.9], [0, 0, 9, 9, 0.8], [20, 20, 29, 29, 0.7]])
+    index = [np.zeros(3, np.int32)] * 3
+    ranges = np.float32([[-1, -1]])
+    out, *_ = _native.multi_scale_nms(rows, *index, ranges, sigma, 0.5)
+    np.testing.assert_array_equal(out, rows[[0, 2]])
+    with pytest.raises(OpsError, match="sigma"):
+        _native.multi_scale_nms(rows, *index, ranges, sigma, 0.0)
+
+
 THREADS_SCRIPT = """
 import hashlib
 import numpy as np

@@ -14,9 +14,9 @@ import yaml
 from sniper import boxes as box_ops
 from sniper.config import dump_config, load_config
 from sniper.engine.settings import detector_spec
-from sniper.engine.test import load_model
+from sniper.engine.models import load_model
 from sniper.errors import DataError
-from sniper.inference.forward import LevelForward
+from sniper.inference.forward import Network
 from sniper.loader.test import TestBatch
 from sniper.models.archive import META, read_archive
 from sniper.models.detector import build_detector, inference_input_shapes, train_input_shapes
@@ -104,11 +104,11 @@ def test_another_process_gets_the_numbers_of_the_engine(run, archive, tmp_path):
     theirs = np.load(tmp_path / "out.npz")
 
     model = load_model(run.cfg, [mx.cpu()], run.weights)
-    forward = LevelForward(model, [mx.cpu()], 2)
+    network = Network(model, [mx.cpu()])
     index = np.arange(2)
     batch = TestBatch(given["data"], given["im_info"], index, index, np.zeros(2, bool))
     rois = theirs["rois_output"].reshape(2, -1, 5)
-    for row, found in enumerate(forward(batch)):
+    for row, found in enumerate(network(batch)):
         filled = np.any(rois[row, :, 1:] != 0, axis=1)
         scores = theirs["cls_prob_reshape_output"][row][filled]
         assert scores.std() > 1e-3

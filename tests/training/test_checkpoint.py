@@ -53,7 +53,7 @@ def test_a_checkpoint_comes_back(tmp_path):
     assert folder.newest() is None
     sums = {"RPNAcc": (0.1, 3.0), "RPNLogLoss": (1 / 3, 0.0)}
     state = _state(1, batch=4, skipped=2, window=sums, sums=sums, best=BEST)
-    folder.save_epoch(_snapshot(), state, 2)
+    folder.save_epoch(_snapshot(), state)
     newest = folder.newest()
     assert newest.state.replace(saved_at_s=0.0) == state
     assert newest.path(".params") == tmp_path / "SNIPER-0002.params"
@@ -71,23 +71,23 @@ def test_a_checkpoint_comes_back(tmp_path):
 def test_the_newest_complete_checkpoint_is_found(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER")
     for epoch in (1, 2, 3):
-        folder.save_epoch(_snapshot(epoch), _state(epoch), epoch)
+        folder.save_epoch(_snapshot(epoch), _state(epoch))
     (tmp_path / "SNIPER-0003.states").unlink()
     assert folder.newest().state.epoch == 2
 
 
 def test_a_new_run_in_the_folder_of_an_old_one_is_the_newest(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER")
-    folder.save_epoch(_snapshot(7), _state(7), 7)
+    folder.save_epoch(_snapshot(7), _state(7))
     folder.save_update(_snapshot(1), _state(0, 3, batch=3))
     assert folder.newest().state.updates == 3
-    folder.save_epoch(_snapshot(2), _state(1), 1)
+    folder.save_epoch(_snapshot(2), _state(1))
     _assert_holds(folder.newest(), 2)
 
 
 def test_checkpoints_within_an_epoch_make_room(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER")
-    folder.save_epoch(_snapshot(1), _state(1), 1)
+    folder.save_epoch(_snapshot(1), _state(1))
     for update in (12, 14):
         folder.save_update(_snapshot(update), _state(1, update, batch=update - 10))
     assert [name for name in _names(tmp_path) if "update" in name] == [
@@ -96,14 +96,14 @@ def test_checkpoints_within_an_epoch_make_room(tmp_path):
         "SNIPER-update-0014.states",
     ]
     _assert_holds(folder.newest(), 14)
-    folder.save_epoch(_snapshot(2), _state(2), 2)
+    folder.save_epoch(_snapshot(2), _state(2))
     assert not [name for name in _names(tmp_path) if "update" in name]
 
 
 def test_files_of_older_versions_resume(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER")
     for epoch in (1, 2):
-        path = folder.save_epoch(_snapshot(epoch), _state(epoch), epoch).path(".json")
+        path = folder.save_epoch(_snapshot(epoch), _state(epoch)).path(".json")
         old = {"epoch": epoch, "updates": 6 * epoch, "samples": 24, "batch_size": 4, "seed": 0}
         path.write_text(json.dumps(old))
     assert folder.newest().state == RunState(2, 12, 24, 4, 0)
@@ -115,7 +115,7 @@ def test_files_of_older_versions_resume(tmp_path):
 def test_only_the_newest_are_kept(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER", keep=2)
     for epoch in (1, 2, 3, 4):
-        folder.save_epoch(_snapshot(epoch, averaged=epoch), _state(epoch), epoch)
+        folder.save_epoch(_snapshot(epoch, averaged=epoch), _state(epoch))
         if epoch == 1:
             folder.save_best(*_best())
     assert [name for name in _names(tmp_path) if name.endswith(".params")] == [
@@ -135,7 +135,7 @@ def _best():
 
 def test_averaged_and_best_weights_have_their_own_files(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER")
-    folder.save_epoch(_snapshot(1, averaged=2), _state(2), 2)
+    folder.save_epoch(_snapshot(1, averaged=2), _state(2))
     folder.save_best(*_best())
     _assert_holds(folder.newest(), 1)
     for name, value in (("SNIPER-ema-0002", 2), ("SNIPER-best", 5)):
@@ -166,7 +166,7 @@ class _FullDisk:
 )
 def test_a_full_disk_at_any_file_keeps_what_was_there(tmp_path, monkeypatch, function, kind, calls):
     folder = CheckpointFolder(tmp_path, "SNIPER")
-    folder.save_epoch(_snapshot(1, averaged=1), _state(1), 1)
+    folder.save_epoch(_snapshot(1, averaged=1), _state(1))
     folder.save_best(_snapshot(1).arg, _snapshot(1).aux, BEST)
 
     def save():
@@ -176,7 +176,7 @@ def test_a_full_disk_at_any_file_keeps_what_was_there(tmp_path, monkeypatch, fun
             folder.save_best(*_best())
         else:
             epoch = 1 if kind == "again" else 2
-            folder.save_epoch(_snapshot(2, averaged=2), _state(epoch), epoch)
+            folder.save_epoch(_snapshot(2, averaged=2), _state(epoch))
 
     # Every file is moved twice: within the folder of files in the making, and to its place. There
     # it may replace a file of the same name, which takes no room on the disk.
@@ -197,13 +197,13 @@ def test_left_overs_of_a_killed_run_go_away(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER")
     (tmp_path / ".SNIPER-saving.tmp").mkdir()
     (tmp_path / ".SNIPER-saving.tmp" / "SNIPER-0001.params").write_bytes(b"half")
-    folder.save_epoch(_snapshot(1), _state(1), 1)
+    folder.save_epoch(_snapshot(1), _state(1))
     assert not list(tmp_path.glob(".*"))
 
 
 def test_a_new_state_for_an_old_checkpoint(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER")
-    saved = folder.save_epoch(_snapshot(1), _state(1), 1)
+    saved = folder.save_epoch(_snapshot(1), _state(1))
     folder.save_state(saved, _state(1, validated=10, best=BEST))
     assert folder.newest().state.best == BEST
     assert folder.newest().state.validated == 10
@@ -211,7 +211,7 @@ def test_a_new_state_for_an_old_checkpoint(tmp_path):
 
 def test_broken_state_files_are_named(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER")
-    saved = folder.save_epoch(_snapshot(1), _state(1), 1)
+    saved = folder.save_epoch(_snapshot(1), _state(1))
     saved.path(".states").write_bytes(b"no arrays")
     with pytest.raises(TrainingError, match=r"SNIPER-0001\.states"):
         saved.read_optimizer()

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sniper.data.detections import ImageDetections
 from sniper.errors import ConfigError, DataError
-from sniper.vis.draw import class_colour, draw_detections, draw_ground_truth, save_image
+from sniper.vis.draw import class_colour, draw_detections, save_image
 
 NAMES = ("__background__", "cat", "dog")
 
@@ -20,9 +21,10 @@ def grey() -> np.ndarray:
     return np.full((240, 320, 3), 90, dtype=np.uint8)
 
 
-def detections(cat: list = (), dog: list = (), background: list = ()) -> list[np.ndarray]:
+def detections(cat: list = (), dog: list = (), background: list = ()) -> ImageDetections:
     lists = (background, cat, dog)
-    return [np.array(rows, dtype=np.float32).reshape(-1, 5) for rows in lists]
+    rows = np.concatenate([np.array(own, dtype=np.float32).reshape(-1, 5) for own in lists])
+    return ImageDetections(rows, np.repeat(np.int32([0, 1, 2]), [len(own) for own in lists]))
 
 
 def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -77,8 +79,7 @@ def test_higher_scores_lie_on_top_whatever_the_class(grey: np.ndarray) -> None:
 def test_background_and_empty_detections_draw_nothing(grey: np.ndarray) -> None:
     full = detections(background=[[50, 60, 150, 160, 0.99]])
     np.testing.assert_array_equal(draw_detections(grey, full, NAMES), grey)
-    empty = [np.zeros((0, 5)), np.array([]), []]
-    np.testing.assert_array_equal(draw_detections(grey, empty, NAMES), grey)
+    np.testing.assert_array_equal(draw_detections(grey, detections(), NAMES), grey)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,9 @@ def test_boxes_crossing_the_border_are_cut(grey: np.ndarray) -> None:
 @settings(max_examples=40, deadline=None)
 def test_any_numbers_are_drawn_without_failure(rows: list) -> None:
     image = np.zeros((37, 53, 3), dtype=np.uint8)
-    drawn = draw_detections(image, [np.zeros((0, 5)), np.array(rows).reshape(-1, 5)], NAMES[:2])
+    boxes = np.array(rows).reshape(-1, 5)
+    found = ImageDetections(boxes, np.ones(len(boxes), np.int32))
+    drawn = draw_detections(image, found, NAMES)
     assert drawn.shape == image.shape
 
 
@@ -126,7 +129,7 @@ def test_lines_grow_with_the_image() -> None:
 
 
 def test_names_that_are_not_ascii(grey: np.ndarray) -> None:
-    boxes = [np.array([[50, 60, 250, 160, 0.9]])]
+    boxes = ImageDetections(np.array([[50, 60, 250, 160, 0.9]]), np.zeros(1, np.int32))
     accent = draw_detections(grey, boxes, ["Äpfel"])
     np.testing.assert_array_equal(accent, draw_detections(grey, boxes, ["Apfel"]))
     foreign = draw_detections(grey, boxes, ["自転車"])
@@ -145,24 +148,13 @@ def test_colours_are_stable_and_distinct() -> None:
     assert all(0 <= c <= 255 and isinstance(c, int) for colour in colours for c in colour)
 
 
-def test_ground_truth(grey: np.ndarray) -> None:
-    boxes = np.array([[50, 60, 150, 160], [50, 60, 120, 130]], dtype=np.float32)
-    drawn = draw_ground_truth(grey, boxes, np.array([1, 2]), NAMES)
-    assert tuple(drawn[160, 100]) == class_colour(1)
-    assert tuple(drawn[100, 50]) == class_colour(2)  # the smaller box lies on top
-    none = draw_ground_truth(grey, np.zeros((0, 4)), np.zeros(0, int), NAMES)
-    np.testing.assert_array_equal(none, grey)
-    with pytest.raises(DataError, match="class without a name"):
-        draw_ground_truth(grey, boxes, np.array([1, 3]), NAMES)
-    with pytest.raises(DataError, match="differ in number"):
-        draw_ground_truth(grey, boxes, np.array([1]), NAMES)
-
-
 def test_wrong_input_is_explained(grey: np.ndarray) -> None:
-    with pytest.raises(DataError, match="do not fit together"):
-        draw_detections(grey, detections()[:2], NAMES)
+    with pytest.raises(DataError, match="class without a name"):
+        draw_detections(grey, detections(dog=[[1, 2, 3, 4, 0.9]]), NAMES[:2])
     with pytest.raises(DataError, match="wrong shape"):
-        draw_detections(grey, [np.zeros((2, 4))] * 3, NAMES)
+        draw_detections(grey, ImageDetections(np.zeros((2, 4)), np.ones(2, np.int32)), NAMES)
+    with pytest.raises(DataError, match="differ in number"):
+        draw_detections(grey, ImageDetections(np.zeros((2, 5)), np.ones(1, np.int32)), NAMES)
     for image in (grey.astype(np.float32), grey[:, :, 0], None, grey[:0]):
         with pytest.raises(DataError, match="not a colour image"):
             draw_detections(image, detections(), NAMES)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
+from sniper.data.detections import ImageDetections
 from sniper.errors import DataError
 from sniper.evaluation import encode_mask
 from sniper.vis.draw import class_colour, draw_detections
@@ -24,9 +27,13 @@ def disc(x: int, y: int, radius: int) -> np.ndarray:
 
 
 def draw(grey: np.ndarray, cats: list, masks: list, threshold: float = 0.5) -> np.ndarray:
-    rows = [np.zeros((0, 5)), np.float32(cats).reshape(-1, 5), np.zeros((0, 5))]
-    counts = [[], [encode_mask(mask) for mask in masks], []]
-    return draw_detections(grey, rows, NAMES, threshold, masks=counts)
+    return draw_detections(grey, of_cats(cats, map(encode_mask, masks)), NAMES, threshold)
+
+
+def of_cats(rows: list, masks: Iterable[bytes] | None = None) -> ImageDetections:
+    rows = np.float32(rows).reshape(-1, 5)
+    masks = None if masks is None else list(masks)
+    return ImageDetections(rows, np.ones(len(rows), np.int32), masks)
 
 
 def test_a_mask_is_tinted_and_the_picture_shows_through(grey: np.ndarray) -> None:
@@ -51,9 +58,9 @@ def test_masks_lie_under_boxes_and_labels(grey: np.ndarray) -> None:
 
 
 def test_without_masks_and_with_empty_masks_boxes_are_drawn_alone(grey: np.ndarray) -> None:
-    rows = [np.zeros((0, 5)), np.float32([[50, 60, 150, 160, 0.9]]), np.zeros((0, 5))]
-    plain = draw_detections(grey, rows, NAMES)
-    empty = draw(grey, rows[1].tolist(), [np.zeros((HEIGHT, WIDTH), np.uint8)])
+    rows = [[50, 60, 150, 160, 0.9]]
+    plain = draw_detections(grey, of_cats(rows), NAMES)
+    empty = draw(grey, rows, [np.zeros((HEIGHT, WIDTH), np.uint8)])
     np.testing.assert_array_equal(plain, empty)
 
 
@@ -71,8 +78,5 @@ def test_each_mask_belongs_to_its_own_detection(grey: np.ndarray) -> None:
 
 
 def test_wrong_numbers_of_masks_are_refused(grey: np.ndarray) -> None:
-    rows = [np.zeros((0, 5)), np.zeros((1, 5)), np.zeros((0, 5))]
-    with pytest.raises(DataError, match="masks of cat differ in number"):
-        draw_detections(grey, rows, NAMES, masks=[[], [], []])
-    with pytest.raises(DataError, match="masks and class names"):
-        draw_detections(grey, rows, NAMES, masks=[[], []])
+    with pytest.raises(DataError, match="differ in number"):
+        draw_detections(grey, of_cats([[50, 60, 150, 160, 0.9]], []), NAMES)

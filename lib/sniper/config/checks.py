@@ -151,7 +151,16 @@ def _test_pyramid(values: Values) -> Iterator[str]:
     for low, high in scales:
         if low > high:
             yield f"TEST.SCALES: ({low}, {high}) has a min side above its max side"
-    if values["TEST.AUTO_FOCUS"]:
+    mode, focus = values["TEST.MODE"], values["TEST.AUTO_FOCUS"]
+    if mode == "focus" and not focus:
+        yield (
+            "TEST.MODE: focus needs a network with the FocusPixel branch (TRAIN.AUTO_FOCUS and "
+            "TEST.AUTO_FOCUS true)"
+        )
+    single = values["TEST.SINGLE_SCALE"]
+    if single is not None and single[0] > single[1]:
+        yield f"TEST.SINGLE_SCALE: {tuple(single)} has a min side above its max side"
+    if focus:
         if values["network.RPN_FEAT_STRIDE"] != 16:
             yield (
                 "TEST.AUTO_FOCUS: works at network.RPN_FEAT_STRIDE 16 only, "

@@ -16,7 +16,13 @@ import yaml
 from easydict import EasyDict
 
 from sniper.config.checks import find_problems
-from sniper.config.merge import Merged, merge_file, merge_overrides, raise_problems
+from sniper.config.merge import (
+    Merged,
+    merge_file,
+    merge_overrides,
+    merge_values,
+    raise_problems,
+)
 from sniper.config.recipes import find_recipe
 from sniper.config.rules import apply_rules
 from sniper.config.schema import SCHEMA
@@ -44,8 +50,28 @@ def load_config(path_or_recipe: str | Path, overrides: Sequence[str] = ()) -> Ea
     merge_overrides(merged, overrides)
     raise_problems(merged.problems, path)
     merged.values["name"] = merged.values["name"] or path.name.split(".")[0]
+    return _resolved(merged, path)
+
+
+def config_of(values: Mapping[str, Any], where: str) -> EasyDict:
+    """A configuration from plain values, such as those of `dump_config`, merged and checked.
+
+    Args:
+        values: keys and sections as a yml file has them, without `_BASE_`.
+        where: names their place in messages.
+
+    Raises:
+        ConfigError: keys or values are wrong; lists all problems.
+    """
+    merged = Merged()
+    merge_values(merged, values, where)
+    raise_problems(merged.problems, where)
+    return _resolved(merged, where)
+
+
+def _resolved(merged: Merged, where: object) -> EasyDict:
     apply_rules(merged)
-    raise_problems(find_problems(merged.values), path)
+    raise_problems(find_problems(merged.values), where)
     return EasyDict(_nest(merged.values))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Merged:
 class _Layer:
     """One file of the chain; `number` is its place from the first base on, starting with 1."""
 
-    file: Path
+    file: Path | str
     number: int
     extends: bool
 
@@ -65,6 +65,11 @@ def merge_file(merged: Merged, path: Path) -> None:
             document.pop("name", None)
         extends = document.pop(BASE_KEY, None) is not None
         _merge_section(merged, document, "", _Layer(file, number, extends))
+
+
+def merge_values(merged: Merged, values: Mapping[str, Any], where: str) -> None:
+    """Merges what a file without `_BASE_` would hold; `where` names it in messages."""
+    _merge_section(merged, values, "", _Layer(where, 1, False))
 
 
 def _base_chain(path: Path) -> list[tuple[Path, dict]]:
@@ -98,7 +103,9 @@ def _base_of(document: dict, path: Path) -> Path | None:
         raise ConfigError(f"{BASE_KEY} of {path} was not found:\n{error}") from error
 
 
-def _merge_section(merged: Merged, section: dict, prefix: str, layer: _Layer) -> None:
+def _merge_section(
+    merged: Merged, section: Mapping[str, Any], prefix: str, layer: _Layer
+) -> None:
     for name, value in section.items():
         path = f"{prefix}{name}"
         if path in SECTIONS:

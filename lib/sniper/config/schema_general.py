@@ -117,7 +117,8 @@ NETWORK_KEYS = (
         Text(choices=("legacy", "scratch")),
         "legacy",
         "Starting values of what is not pretrained. legacy: heads at N(0, 0.01) as in 2018; "
-        "scratch: hidden head layers after He et al., MobileNetV2's residual blocks as identities.",
+        "scratch: hidden head layers after He et al., residual blocks (MobileNetV2, bottleneck "
+        "ResNets) as identities.",
     ),
     Key(
         "network.RPN_CHANNELS",

@@ -44,8 +44,34 @@ PYRAMID_KEYS = (
         "TEST.USE_CACHE",
         _PER_SCALE_BOOL,
         (False, False, False),
-        "Per level: read detections and maps of an earlier run from disk.",
+        "Per level: keep its raw detections on disk and read them while nothing has changed.",
     ),
+)
+
+MODE_KEYS = (
+    Key(
+        "TEST.MODE",
+        Text(("auto", "single", "pyramid", "focus", "slice")),
+        "auto",
+        "One level, all levels in full, FocusChips, or uniform windows; auto: by AUTO_FOCUS.",
+    ),
+    Key(
+        "TEST.SINGLE_SCALE",
+        Row((Int(minimum=1), Int(minimum=1))),
+        None,
+        "(min side, max side) in px for modes single and slice; None: the middle level's.",
+        optional=True,
+    ),
+    Key("TEST.SLICE_SIZE", Int(minimum=32), 512, "Side of the windows of mode slice, image px."),
+    Key(
+        "TEST.SLICE_OVERLAP",
+        Float(minimum=0, maximum=0.9),
+        0.2,
+        "Least overlap of neighbouring windows, as a share of their side.",
+    ),
+    Key("TEST.SLICE_FACTOR", Float(minimum=0.01), 1.0, "Network px per image px in the windows."),
+    Key("TEST.SLICE_WITH_IMAGE", Bool(), True, "See the whole image at the single scale as well."),
+    Key("TEST.SLICE_BATCH_IMAGES", Int(minimum=1), 1, "Windows per device in mode slice."),
 )
 
 RESULT_KEYS = (
@@ -73,11 +99,11 @@ RESULT_KEYS = (
     Key("TEST.EXTRACT_PROPOSALS", Bool(), False, "Write proposals instead of detections."),
     Key("TEST.PROPOSAL_SAVE_PATH", Text(), "output/proposals", "Folder of extracted proposals."),
     Key("TEST.VISUALIZATION_PATH", Text(), "./debug/visualization", "Folder of --vis drawings."),
-    Key("TEST.VISUALIZE_INTERMEDIATE_SCALES", Bool(), False, "Draw every level, too."),
+    Key("TEST.VISUALIZE_INTERMEDIATE_SCALES", Bool(), False, "Nothing: --vis draws the results."),
 )
 
 _DEAD = (
-    ("N_PROPOSAL_PER_SCALE", Int(), 300, "Was never read; see TEST.RPN_POST_NMS_TOP_N."),
+    ("N_PROPOSAL_PER_SCALE", Int(), 300, "Proposals that TEST.EXTRACT_PROPOSALS keeps of a level."),
     ("HAS_RPN", Bool(), False, "Nothing."),
     ("TEST_FLAG", Bool(), False, "Nothing."),
     ("CXX_PROPOSAL", Bool(), True, "Proposals are always made by the compiled operator."),
@@ -94,6 +120,7 @@ _DEAD = (
 
 TEST_KEYS = (
     PYRAMID_KEYS
+    + MODE_KEYS
     + RESULT_KEYS
     + tuple(Key(f"TEST.{name}", kind, value, doc, LEGACY) for name, kind, value, doc in _DEAD)
 )

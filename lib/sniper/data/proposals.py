@@ -74,6 +74,11 @@ class ProposalSet:
         own = slice(self.offsets[position], self.offsets[position + 1])
         return self.boxes[own], self.scores[own]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name, as files hold them."""
+        arrays = {name: getattr(self, name) for name in _DTYPES}
+        return {**arrays, "set_name": np.array(self.set_name)}
+
 
 def _problem(proposals: ProposalSet) -> str | None:
     images, count = len(proposals.image_ids), len(proposals.boxes)
@@ -108,8 +113,7 @@ def save_proposals(path: str | Path, proposals: ProposalSet) -> None:
     Raises:
         TrainingError: the file could not be written.
     """
-    content = {name: getattr(proposals, name) for name in _DTYPES}
-    write_npz(path, {**content, "set_name": np.array(proposals.set_name)})
+    write_npz(path, proposals.arrays())
 
 
 def load_proposals(path: str | Path) -> ProposalSet:
@@ -129,6 +133,28 @@ def load_proposals(path: str | Path) -> ProposalSet:
             fix="extract the proposals again (TEST.EXTRACT_PROPOSALS)",
         ) from error
     return ProposalSet(str(arrays.pop("set_name")), **arrays)
+
+
+def join_proposals(
+    parts: Sequence[ProposalSet], set_name: str, image_ids: Sequence[int]
+) -> ProposalSet:
+    """The proposals of several parts of a set, for the images in a given order.
+
+    Raises:
+        DataError: an image is in none of the parts.
+    """
+    part_of = {image_id: part for part in parts for image_id in part.image_ids.tolist()}
+    missing = next((image_id for image_id in image_ids if image_id not in part_of), None)
+    if missing is not None:
+        raise DataError(f"image {missing} has no proposals", where=set_name)
+    found = [part_of[image_id].for_image(image_id) for image_id in image_ids]
+    return ProposalSet(
+        set_name,
+        np.array(image_ids, np.int64),
+        np.cumsum([0, *(len(scores) for _, scores in found)], dtype=np.int64),
+        np.concatenate([np.zeros((0, 4), np.float32), *(boxes for boxes, _ in found)]),
+        np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in found)]),
+    )
 
 
 def attach_proposals(

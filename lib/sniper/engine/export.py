@@ -11,9 +11,10 @@ from easydict import EasyDict
 import sniper
 from sniper.config import dump_config
 from sniper.engine.classes import numbered_class_names, read_class_names
+from sniper.engine.models import archive_weights, is_archive
 from sniper.engine.settings import detector_spec
-from sniper.errors import DataError
-from sniper.models.archive import ModelArchive, Network, write_archive
+from sniper.errors import ConfigError, DataError
+from sniper.models.archive import ModelArchive, Network, read_archive, write_archive
 from sniper.models.detector import (
     DetectorSpec,
     build_detector,
@@ -32,23 +33,50 @@ def export_model(cfg: EasyDict, weights: Path, out: Path) -> None:
 
     Args:
         cfg: the configuration that the network was trained with.
-        weights: a `.params` file, 2018 files included; class names are taken from beside it.
+        weights: see `exported`.
         out: the archive.
 
     Raises:
-        DataError: the weights are missing, damaged or do not fit the network.
+        ConfigError, DataError: see `exported`.
         TrainingError: the archive could not be written.
     """
-    arg, aux = read_params(weights)
-    arg = for_test(arg)
+    write_archive(out, exported(cfg, weights))
+
+
+def exported(cfg: EasyDict, weights: Path) -> ModelArchive:
+    """The test network of a configuration with its weights, in fp32.
+
+    Args:
+        cfg: the configuration that the network was trained with.
+        weights: a `.params` file, 2018 files included, with the class names beside it; or another
+            archive.
+
+    Raises:
+        ConfigError: the archive is in INT8.
+        DataError: the weights are missing, damaged or do not fit the network.
+    """
+    arg, aux, class_names = _weights(cfg, weights)
     spec = detector_spec(cfg, train=False, batch_images=1, fp16=False)
     networks = [
         _fp32(symbol, *fit_params(symbol, shapes, arg, aux, weights))
         for symbol, shapes in inference_networks(spec)
     ]
     detector, mask_head = [*networks, None][:2]
-    meta = _meta(cfg, _class_names(cfg, weights), detector)
-    write_archive(out, ModelArchive(detector, mask_head, meta))
+    return ModelArchive(detector, mask_head, _meta(cfg, class_names, detector))
+
+
+def _weights(cfg: EasyDict, weights: Path) -> tuple[Params, Params, tuple[str, ...]]:
+    if not is_archive(weights):
+        arg, aux = read_params(weights)
+        return for_test(arg), aux, _class_names(cfg, weights)
+    archive = read_archive(weights)
+    if archive.is_int8:
+        raise ConfigError(
+            "this network is in INT8 already",
+            where=weights,
+            fix="start from the fp32 weights: a .params file, or an archive of `sniper export`",
+        )
+    return archive_weights(archive, weights)
 
 
 def inference_networks(

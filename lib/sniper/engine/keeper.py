@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import mxnet as mx
 
@@ -60,19 +60,11 @@ class Keeper:
 
     def save_update(self, state: RunState) -> None:
         """Writes a checkpoint within an epoch."""
-        snapshot = self._snapshot()
-        with self._alone("the checkpoint"):
-            if self._workers.is_writer:
-                self._saved = self._checkpoints.save_update(snapshot, state)
-                logger.info("update %d saved: %s", state.updates, self._saved.path(".params"))
+        self._save(self._checkpoints.save_update, state, f"update {state.updates}")
 
-    def save_epoch(self, state: RunState, epoch: int) -> None:
-        """Writes the checkpoint number `epoch`."""
-        snapshot = self._snapshot()
-        with self._alone("the checkpoint"):
-            if self._workers.is_writer:
-                self._saved = self._checkpoints.save_epoch(snapshot, state, epoch)
-                logger.info("epoch %d saved: %s", epoch, self._saved.path(".params"))
+    def save_epoch(self, state: RunState) -> None:
+        """Writes the checkpoint of an epoch."""
+        self._save(self._checkpoints.save_epoch, state, f"epoch {state.file_epoch}")
 
     def validate(
         self, validation: Validation | None, state: RunState, log: RunLog | None
@@ -104,6 +96,15 @@ class Keeper:
         if not self._workers.is_writer:
             return TrainingError("stopped as requested", where=f"worker {self._workers.rank}")
         return stopped(self._saved and self._saved.path(".params"))
+
+    def _save(
+        self, write: Callable[[Snapshot, RunState], Checkpoint], state: RunState, name: str
+    ) -> None:
+        snapshot = self._snapshot()
+        with self._alone("the checkpoint"):
+            if self._workers.is_writer:
+                self._saved = write(snapshot, state)
+                logger.info("%s saved: %s", name, self._saved.path(".params"))
 
     def _save_best(self, arg: dict, aux: dict, best: BestModel) -> None:
         if self._keep_best:

@@ -45,7 +45,11 @@ class LoopSettings:
 
     def finished(self, state: RunState) -> bool:
         """Whether a run that stands there has nothing left to train."""
-        return state.epoch >= self.end_epoch or 0 < self.max_updates <= state.updates
+        return state.epoch >= self.end_epoch or self.limit_reached(state)
+
+    def limit_reached(self, state: RunState) -> bool:
+        """Whether `max_updates` ends the run here."""
+        return 0 < self.max_updates <= state.updates
 
     def validation_missing(self, state: RunState) -> bool:
         """Whether the weights are to be validated, and were not."""
@@ -119,7 +123,7 @@ class TrainingLoop:
             self._run_epoch()
             self._validate_if_missing()
             is_started = False
-        if 0 < self._settings.max_updates <= self._state.updates:
+        if self._settings.limit_reached(self._state):
             logger.info("TRAIN.MAX_UPDATES %d reached", self._settings.max_updates)
 
     def _run_epoch(self) -> None:
@@ -199,12 +203,11 @@ class TrainingLoop:
 
     def _end_epoch(self, took_s: float) -> None:
         """Saves the epoch, also one that MAX_UPDATES has cut short."""
-        number = self._state.file_epoch
         complete = self._state.batch == self._batches_of_epoch
         self._meter.end_epoch(self._state, took_s, complete=complete)
         if complete:
             self._state = self._state.replace(epoch=self._state.epoch + 1, batch=0)
-        self._keeper.save_epoch(self._meter.into(self._state), number)
+        self._keeper.save_epoch(self._meter.into(self._state))
         if self._stop_requested():
             raise self._keeper.stopped()
 

@@ -1,29 +1,34 @@
 """Detections in, numbers out."""
 
-from sniper.evaluation.coco import coco_results, evaluate_coco, write_coco_results
+from sniper.evaluation.coco import evaluate_coco
+from sniper.evaluation.coco_files import read_coco_results, write_coco_results, write_upload
+from sniper.evaluation.curves import PrecisionRecall
 from sniper.evaluation.image_list import write_image_list
+from sniper.evaluation.proposals import ProposalReport, proposal_recall
 from sniper.evaluation.report import CocoReport, reason_not_evaluated, write_report
-from sniper.evaluation.rle import Masks, decode_mask, encode_mask
-from sniper.evaluation.shape import Detections
+from sniper.evaluation.rle import decode_mask, encode_mask
 from sniper.evaluation.voc import VocReport, average_precision, evaluate_voc
-from sniper.evaluation.voc_files import VocRows, voc_rows, write_voc_results
+from sniper.evaluation.voc_files import VocRows, read_voc_results, voc_rows, write_voc_results
 
 __all__ = [
     "CocoReport",
-    "Detections",
-    "Masks",
+    "PrecisionRecall",
+    "ProposalReport",
     "VocReport",
     "VocRows",
     "average_precision",
-    "coco_results",
     "decode_mask",
     "encode_mask",
     "evaluate_coco",
     "evaluate_voc",
+    "proposal_recall",
+    "read_coco_results",
+    "read_voc_results",
     "reason_not_evaluated",
     "voc_rows",
     "write_coco_results",
     "write_image_list",
     "write_report",
+    "write_upload",
     "write_voc_results",
 ]

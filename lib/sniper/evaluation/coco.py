@@ -1,190 +1,106 @@
-"""COCO result files and COCO metrics of boxes and masks, by pycocotools."""
+"""COCO metrics of boxes and masks, by pycocotools or faster-coco-eval."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from sniper.data.coco_parse import read_annotation_json
 from sniper.data.dataset import Dataset
-from sniper.errors import DataError
+from sniper.data.detections import DetectionTable
 from sniper.evaluation.coco_masks import ground_truth_masks, reason_without_masks
-from sniper.evaluation.report import STATISTICS, CocoReport, reason_not_evaluated
-from sniper.evaluation.rle import Masks, segmentation
-from sniper.evaluation.shape import Detections, check_masks, check_shape
-from sniper.files import atomic_write
+from sniper.evaluation.coco_numbers import coco_report
+from sniper.evaluation.evaluators import (
+    AUTO,
+    MAX_DETECTIONS,
+    Accumulated,
+    Annotation,
+    AnnotationIndex,
+    accumulate,
+    choose_evaluator,
+    evaluator_version,
+    join_categories,
+)
+from sniper.evaluation.report import CocoReport, reason_not_evaluated
+from sniper.evaluation.result_rows import ResultRows, best_of_groups, result_rows
 
 logger = logging.getLogger(__name__)
 
-
-def coco_results(
-    dataset: Dataset, detections: Detections, masks: Masks | None = None
-) -> list[dict[str, Any]]:
-    """Result dicts in the order of class, image, detection.
-
-    Boxes are rounded to 1 decimal and scores to 8; widths are x2 - x1 + 1 (2018 behaviour).
-
-    Args:
-        dataset: the set that was detected on.
-        detections: per image and class (n, 5) float32.
-        masks: per image, class and detection compressed run lengths, which become `segmentation`.
-
-    Raises:
-        DataError: the lists do not have the set's number of images or classes, or masks and
-            detections differ in number.
-    """
-    check_shape(dataset, detections)
-    if masks is not None:
-        check_masks(detections, masks)
-    results: list[dict[str, Any]] = []
-    for class_index, category_id in enumerate(dataset.category_ids):
-        if class_index == 0:
-            continue
-        for image, (record, per_class) in enumerate(zip(dataset.records, detections)):
-            rows = np.asarray(per_class[class_index], np.float64).reshape(-1, 5)
-            boxes = np.concatenate([rows[:, :2], rows[:, 2:4] - rows[:, :2] + 1], axis=1)
-            own = [
-                {
-                    "image_id": record.image_id,
-                    "category_id": category_id,
-                    "bbox": box,
-                    "score": score,
-                }
-                for box, score in zip(boxes.round(1).tolist(), rows[:, 4].round(8).tolist())
-            ]
-            if masks is not None:
-                for result, counts in zip(own, masks[image][class_index]):
-                    result["segmentation"] = segmentation(counts, record.height, record.width)
-            results.extend(own)
-    return results
-
-
-def write_coco_results(
-    path: str | Path, results: Sequence[dict[str, Any]], *, compact: bool = False
-) -> None:
-    """Writes the results as JSON with sorted keys, as evaluation servers take it.
-
-    Args:
-        path: the file; an old one stays until the new one is complete.
-        results: of `coco_results`; none gives an empty list.
-        compact: one line per detection instead of an indent of 4 (2018 behaviour).
-
-    Raises:
-        TrainingError: the file could not be written.
-    """
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            if compact:
-                stream.write("[")
-                for number, result in enumerate(results):
-                    stream.write(",\n" if number else "\n")
-                    stream.write(json.dumps(result, sort_keys=True))
-                stream.write("\n]\n")
-            else:
-                json.dump(results, stream, sort_keys=True, indent=4)
-
-    atomic_write(path, write)
+# Evaluators want a dict for every detection: about so many exist at a time, or those of a class.
+_DETECTIONS_PER_BLOCK = 2_500
 
 
 def evaluate_coco(
-    dataset: Dataset, results: Sequence[dict[str, Any]], *, with_masks: bool = False
+    dataset: Dataset, table: DetectionTable, *, evaluator: str = AUTO
 ) -> CocoReport | None:
-    """COCO metrics of results against the set's own annotation file.
+    """COCO metrics of detections against the set's own annotation file.
 
-    No results at all give zeros. Only the images of `dataset` count, so that a part of a set can
-    be evaluated. Where an object of these images has no segmentation the masks are left out, and
-    the report and the log say so.
+    The numbers are those of the result file: boxes and scores are rounded as there. No detections
+    at all give zeros. Only the images of `dataset` count, so that a part of a set can be
+    evaluated. Masks are evaluated when the table has them and every object of these images has a
+    segmentation; else the report and the log say why not.
 
     Args:
         dataset: the set that was detected on.
-        results: of `coco_results`.
-        with_masks: evaluate the masks, which every result has, beside the boxes.
+        table: its detections.
+        evaluator: `pycocotools`, `faster-coco-eval`, or `auto`: the second where it is installed.
 
     Returns:
         The report; None, with the reason in the log, if the set has no annotations.
 
     Raises:
-        DataError: the annotation file is broken, or a result is none of this set.
+        ConfigError: the evaluator is unknown or not installed.
+        DataError: the annotation file is broken, or the detections do not fit the set.
     """
+    name = choose_evaluator(evaluator)
     reason = reason_not_evaluated(dataset)
     if reason is not None:
         logger.info(reason)
         return None
-    known = {record.image_id for record in dataset.records}
-    _check_results(results, known, set(dataset.category_ids[1:]), dataset)
-    annotations = read_annotation_json(dataset.annotation_path)["annotations"]
-    truth = [entry for entry in annotations if entry["image_id"] in known]
-    boxes = _evaluate(dataset, map(_with_defaults, truth), map(_as_annotation, results), "bbox")
-    if not with_masks:
+    found = result_rows(dataset, table)
+    logger.info("evaluation by %s", evaluator_version(name))
+    annotations = _annotations(dataset, with_masks=table.has_masks)
+    task = _Task(dataset, table, found, np.array([r.image_id for r in dataset.records]), name)
+    boxes = _evaluate(task, [_with_defaults(entry) for entry in annotations], "bbox")
+    if not table.has_masks:
         return boxes
-    reason = reason_without_masks(dataset, truth)
+    reason = reason_without_masks(dataset, annotations)
     if reason is not None:
         logger.info(reason)
         return replace(boxes, masks_not_evaluated=reason)
-    return replace(boxes, masks=_evaluate_masks(dataset, truth, results))
-
-
-def _evaluate_masks(
-    dataset: Dataset, truth: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]
-) -> CocoReport:
-    if not all("segmentation" in result for result in results):
-        raise DataError("a result has no mask, but masks are to be evaluated", where=dataset.name)
-    masks = ground_truth_masks(dataset, truth)
+    masks = ground_truth_masks(dataset, annotations)
     truth = [
-        {**_with_defaults(entry, mask), "segmentation": mask} for entry, mask in zip(truth, masks)
+        {**_with_defaults(entry, mask), "segmentation": mask}
+        for entry, mask in zip(annotations, masks)
     ]
-    found = [
-        {**result, "area": float(coco_mask.area(result["segmentation"])), "iscrowd": 0}
-        for result in results
+    return replace(boxes, masks=_evaluate(task, truth, "segm"))
+
+
+def _annotations(dataset: Dataset, *, with_masks: bool) -> list[Annotation]:
+    """The annotations of the images and categories of a set."""
+    hook = None if with_masks else _without_segmentation
+    annotations = read_annotation_json(dataset.annotation_path, hook)["annotations"]
+    images = {record.image_id for record in dataset.records}
+    categories = set(dataset.category_ids[1:])
+    return [
+        entry
+        for entry in annotations
+        if entry["image_id"] in images and entry["category_id"] in categories
     ]
-    return _evaluate(dataset, truth, found, "segm")
 
 
-def _evaluate(
-    dataset: Dataset,
-    truth: Iterable[dict[str, Any]],
-    found: Iterable[dict[str, Any]],
-    kind: str,
-) -> CocoReport:
-    """The metrics of pycocotools for `kind` bbox or segm."""
-    category_ids = sorted(dataset.category_ids[1:])
-    # The evaluator prints its progress; the report says the same once and in order.
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = COCOeval(
-            _index(dataset, category_ids, truth), _index(dataset, category_ids, found), iouType=kind
-        )
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return _report(dataset, evaluator, category_ids)
+def _without_segmentation(entry: Annotation) -> Annotation:
+    entry.pop("segmentation", None)
+    return entry
 
 
-def _check_results(
-    results: Sequence[dict[str, Any]], image_ids: set[int], category_ids: set[int], dataset: Dataset
-) -> None:
-    for result in results:
-        if result["image_id"] not in image_ids or result["category_id"] not in category_ids:
-            raise DataError(
-                f"a result belongs to no image or category of {dataset.name}",
-                where=dataset.annotation_path,
-                got=f"image {result['image_id']}, category {result['category_id']}",
-            )
-
-
-def _with_defaults(entry: dict[str, Any], mask: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A ground truth annotation with the keys that the evaluator wants."""
+def _with_defaults(entry: Annotation, mask: dict[str, Any] | None = None) -> Annotation:
+    """A ground truth annotation with the keys that the evaluators want."""
     area = entry.get("area")
     if area is None:
         box_area = entry["bbox"][2] * entry["bbox"][3]
@@ -198,51 +114,117 @@ def _with_defaults(entry: dict[str, Any], mask: dict[str, Any] | None = None) ->
     }
 
 
-def _as_annotation(result: dict[str, Any]) -> dict[str, Any]:
-    """A result as annotation; its area decides between small, medium and large."""
-    area = result["bbox"][2] * result["bbox"][3]
-    return {**result, "area": area, "iscrowd": 0}
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is evaluated: a set, its detections, and who evaluates."""
+
+    dataset: Dataset
+    table: DetectionTable
+    found: ResultRows
+    image_ids: np.ndarray
+    evaluator: str
 
 
-def _index(
-    dataset: Dataset, category_ids: Sequence[int], annotations: Iterable[dict[str, Any]]
-) -> COCO:
-    """An evaluator's index. Ids count from 1: the evaluator takes a match with id 0 for none."""
-    images = {
-        record.image_id: {"id": record.image_id, "height": record.height, "width": record.width}
-        for record in dataset.records
-    }
-    index = COCO()
-    index.dataset = {
-        "info": {},
-        "images": [images[image_id] for image_id in sorted(images)],
-        "categories": [{"id": category_id} for category_id in category_ids],
-        "annotations": [{**entry, "id": i} for i, entry in enumerate(annotations, start=1)],
-    }
-    index.createIndex()
-    return index
+def _evaluate(task: _Task, truth: Sequence[Annotation], kind: str) -> CocoReport:
+    """The metrics of `kind` bbox or segm.
 
-
-def _report(dataset: Dataset, evaluator: COCOeval, category_ids: Sequence[int]) -> CocoReport:
-    # precision: (IoU, recall, category, area, detections); -1 where there is no object.
-    precision = evaluator.eval["precision"][:, :, :, 0, -1]
-    by_id = {
-        category_id: _mean(precision[:, :, position])
-        for position, category_id in enumerate(category_ids)
-    }
-    names = zip(dataset.class_names[1:], dataset.category_ids[1:])
-    statistics = {
-        name: float(value) if value >= 0 else float("nan")
-        for name, value in zip(STATISTICS, evaluator.stats)
-    }
-    return CocoReport(
-        dataset=dataset.name,
-        num_images=len(evaluator.params.imgIds),
-        per_class={name: by_id[category_id] for name, category_id in names},
-        **statistics,
+    Categories are independent of each other, so that some at a time are matched and counted.
+    """
+    classes = np.argsort(task.dataset.category_ids[1:], kind="stable") + 1  # by id, as evaluators
+    by_category: dict[int, list[Annotation]] = {i: [] for i in task.dataset.category_ids[1:]}
+    for entry in truth:
+        by_category[entry["category_id"]].append(entry)
+    parts = [
+        _accumulate(task, block, by_category, kind) for block in _blocks(task, classes.tolist())
+    ]
+    return coco_report(
+        task.dataset,
+        join_categories(parts),
+        classes,
+        truth,
+        len(task.found),
+        evaluator_version(task.evaluator),
     )
 
 
-def _mean(values: np.ndarray) -> float:
-    values = values[values >= 0]
-    return float(values.mean()) if values.size else float("nan")
+def _blocks(task: _Task, classes: list[int]) -> Iterator[list[int]]:
+    """Classes in the given order, some at a time."""
+    block: list[int] = []
+    count = 0
+    for index in classes:
+        own = task.found.of_class(index)
+        if block and count + own.stop - own.start > _DETECTIONS_PER_BLOCK:
+            yield block
+            block, count = [], 0
+        block.append(index)
+        count += own.stop - own.start
+    if block:
+        yield block
+
+
+def _accumulate(
+    task: _Task, classes: list[int], by_category: dict[int, list[Annotation]], kind: str
+) -> Accumulated:
+    """Counts of some classes."""
+    ids = [task.dataset.category_ids[index] for index in classes]
+    truth = [entry for category_id in ids for entry in by_category[category_id]]
+    found = [entry for index in classes for entry in _found(task, index, kind)]
+    # Images without objects and detections change nothing; without any, one keeps evaluators happy.
+    used = {entry["image_id"] for entry in truth}
+    for index in classes:
+        used.update(
+            task.image_ids[np.unique(task.found.images[task.found.of_class(index)])].tolist()
+        )
+    records = [r for r in task.dataset.records if r.image_id in used] or task.dataset.records[:1]
+    images = {r.image_id: {"id": r.image_id, "height": r.height, "width": r.width} for r in records}
+    return accumulate(
+        AnnotationIndex(_numbered(truth), images, ids),
+        AnnotationIndex(_numbered(found), images, ids),
+        kind,
+        task.evaluator,
+    )
+
+
+def _numbered(entries: list[Annotation]) -> list[Annotation]:
+    """Ids count from 1: evaluators take a match with id 0 for none."""
+    for number, entry in enumerate(entries, start=1):
+        entry["id"] = number
+    return entries
+
+
+def _found(task: _Task, index: int, kind: str) -> list[Annotation]:
+    """The detections of a class that count; their areas decide between small, medium and large."""
+    found, own = task.found, task.found.of_class(index)
+    counted = best_of_groups(found.images[own], found.scores[own], MAX_DETECTIONS[-1])
+    kept = np.arange(own.start, own.stop)[counted]
+    boxes = found.boxes[kept]
+    category_id = task.dataset.category_ids[index]
+    entries = [
+        {
+            "image_id": image_id,
+            "category_id": category_id,
+            "bbox": box,
+            "area": area,
+            "iscrowd": 0,
+            "score": score,
+        }
+        for image_id, box, area, score in zip(
+            task.image_ids[found.images[kept]].tolist(),
+            boxes.tolist(),
+            (boxes[:, 2] * boxes[:, 3]).tolist(),
+            found.scores[kept].tolist(),
+        )
+    ]
+    if kind == "segm":
+        _add_masks(task, entries, kept)
+    return entries
+
+
+def _add_masks(task: _Task, entries: list[Annotation], kept: np.ndarray) -> None:
+    for entry, place in zip(entries, kept.tolist()):
+        record = task.dataset.records[task.found.images[place]]
+        counts = task.table.mask(int(task.found.rows[place]))
+        entry["segmentation"] = {"size": [record.height, record.width], "counts": counts}
+    areas = coco_mask.area([entry["segmentation"] for entry in entries]) if entries else []
+    for entry, area in zip(entries, areas):
+        entry["area"] = float(area)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from sniper.data.dataset import Dataset
+from sniper.evaluation.curves import PrecisionRecall
 from sniper.files import atomic_write_text
 
 _HEADLINE = {
@@ -20,12 +22,30 @@ _HEADLINE = {
     "APl": "ap_large",
     "AR": "ar_100",
 }
-_CLASS_COLUMNS = 3
-# Fields of a report, in the order of the evaluator's statistics.
+_SIZES = {"small": "below 32^2 px", "medium": "32^2 to 96^2 px", "large": "above 96^2 px"}
+_CLASS_COLUMNS = 2
+# Fields of a report, in the order of the evaluators' statistics.
 STATISTICS = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
     *("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large"),
 )
+
+
+@dataclass(frozen=True)
+class ClassNumbers:
+    """COCO metrics of a class as fractions of 1; NaN where it has no objects.
+
+    Attributes:
+        objects: of the class in the set, crowd regions not counted.
+        ap: average precision over IoU 0.50:0.95.
+        ap50: at IoU 0.50.
+        ar: average recall with a hundred detections per image.
+    """
+
+    objects: int
+    ap: float
+    ap50: float
+    ar: float
 
 
 @dataclass(frozen=True)
@@ -47,7 +67,11 @@ class CocoReport:
         ar_small: `ar_100` of small objects.
         ar_medium: of medium ones.
         ar_large: of large ones.
-        per_class: class name -> `ap` of the class.
+        classes: class name -> its numbers.
+        num_objects: `all`, `small`, `medium`, `large` -> objects, crowd regions not counted.
+        num_detections: detections that were evaluated.
+        evaluator: who matched and counted, with its version.
+        curves: precision over recall; None if they were not kept.
         masks: the same numbers of the masks; None if there were none to evaluate.
         masks_not_evaluated: why masks were not evaluated although they were predicted.
     """
@@ -66,13 +90,28 @@ class CocoReport:
     ar_small: float
     ar_medium: float
     ar_large: float
-    per_class: Mapping[str, float] = field(default_factory=dict)
+    classes: Mapping[str, ClassNumbers] = field(default_factory=dict)
+    num_objects: Mapping[str, int] = field(default_factory=dict)
+    num_detections: int = 0
+    evaluator: str = ""
+    curves: PrecisionRecall | None = field(default=None, compare=False, repr=False)
     masks: CocoReport | None = None
     masks_not_evaluated: str | None = None
 
+    @property
+    def per_class(self) -> dict[str, float]:
+        """Class name -> `ap` of the class."""
+        return {name: numbers.ap for name, numbers in self.classes.items()}
+
     def as_dict(self) -> dict[str, object]:
         """All numbers, ready for JSON: NaN becomes None; `masks` holds those of the masks."""
-        values: dict[str, object] = {"dataset": self.dataset, "num_images": self.num_images}
+        values: dict[str, object] = {
+            "dataset": self.dataset,
+            "num_images": self.num_images,
+            "num_detections": self.num_detections,
+            "num_objects": dict(self.num_objects),
+            "evaluator": self.evaluator,
+        }
         values.update(self._numbers())
         if self.masks is not None:
             values["masks"] = self.masks._numbers()
@@ -83,10 +122,16 @@ class CocoReport:
     def _numbers(self) -> dict[str, object]:
         numbers: dict[str, object] = {n: _for_json(getattr(self, n)) for n in STATISTICS}
         numbers["per_class"] = {name: _for_json(ap) for name, ap in self.per_class.items()}
+        numbers["classes"] = {
+            name: {key: _for_json(value) for key, value in asdict(own).items()}
+            for name, own in self.classes.items()
+        }
+        if self.curves is not None:
+            numbers["precision_recall"] = self.curves.as_dict()
         return numbers
 
     def table(self) -> str:
-        """The headline numbers, then the AP of every class; in percent, '-' for NaN."""
+        """The headline numbers, then by size and by class; in percent, '-' for NaN."""
         tables = [self._table("box")]
         if self.masks is not None:
             tables.append(self.masks._table("mask"))
@@ -97,14 +142,48 @@ class CocoReport:
     def _table(self, kind: str) -> str:
         head = "".join(f"{name:>7}" for name in _HEADLINE)
         values = "".join(f"{_percent(getattr(self, name)):>7}" for name in _HEADLINE.values())
-        title = f"{self.dataset}: {self.num_images} images, {kind} AP in percent"
-        return "\n".join([title, head, values, "", *self._class_lines()])
+        counted = f"{self.num_detections} detections, by {self.evaluator}"
+        return "\n".join(
+            [
+                f"{self.dataset}: {self.num_images} images, {kind} AP in percent",
+                *(head, values, ""),
+                *self._size_lines(),
+                *("", *self._class_lines()),
+                *([counted] if self.evaluator else []),
+            ]
+        )
+
+    def _size_lines(self) -> list[str]:
+        names = [f"{size} ({limits})" for size, limits in _SIZES.items()]
+        lines = [f"{'size of the objects':<24} {'number':>7} {'AP':>6} {'AR':>6}"]
+        for size, name in zip(_SIZES, names):
+            ap, ar = getattr(self, f"ap_{size}"), getattr(self, f"ar_{size}")
+            number = self.num_objects.get(size, "-")
+            lines.append(f"{name:<24} {number:>7} {_percent(ap):>6} {_percent(ar):>6}")
+        recalls = " / ".join(_percent(ar) for ar in (self.ar_1, self.ar_10, self.ar_100))
+        return [*lines, f"AR with 1 / 10 / 100 detections an image: {recalls}"]
 
     def _class_lines(self) -> list[str]:
-        width = max((len(name) for name in self.per_class), default=0)
-        cells = [f"{name:<{width}} {_percent(ap):>6}" for name, ap in self.per_class.items()]
+        width = max((len(name) for name in ("class", *self.classes)), default=0)
+        head = f"{'class':<{width}} {'number':>7} {'AP':>6} {'AP50':>6} {'AR':>6}"
+        cells = [
+            f"{name:<{width}} {own.objects:>7} {_percent(own.ap):>6} {_percent(own.ap50):>6} "
+            f"{_percent(own.ar):>6}"
+            for name, own in self.classes.items()
+        ]
         rows = math.ceil(len(cells) / _CLASS_COLUMNS)
-        return ["  |  ".join(cells[row::rows]) for row in range(rows)]
+        heads = [head] * min(_CLASS_COLUMNS, len(cells))
+        return ["  |  ".join(line) for line in (heads, *(cells[row::rows] for row in range(rows)))]
+
+
+class Report(Protocol):
+    """What every report can say."""
+
+    def as_dict(self) -> dict[str, object]:
+        """All numbers, ready for JSON."""
+
+    def table(self) -> str:
+        """The numbers for the eye."""
 
 
 def _percent(value: float) -> str:
@@ -122,8 +201,20 @@ def reason_not_evaluated(dataset: Dataset) -> str | None:
     return f"{dataset.name} is not evaluated: {dataset.annotation_path} has no annotations"
 
 
-def write_report(path: str | Path, dataset: Dataset, report: CocoReport | None) -> None:
+def write_report(
+    path: str | Path,
+    dataset: Dataset,
+    report: Report | None,
+    *,
+    speed: Mapping[str, object] | None = None,
+) -> None:
     """Writes the numbers as JSON, or the reason why there are none.
+
+    Args:
+        path: the file.
+        dataset: the set.
+        report: its numbers; None for sets without annotations.
+        speed: how long the detection took; stands in the file as `speed`.
 
     Raises:
         TrainingError: the file could not be written.
@@ -132,4 +223,6 @@ def write_report(path: str | Path, dataset: Dataset, report: CocoReport | None) 
         content = {"dataset": dataset.name, "not_evaluated": reason_not_evaluated(dataset)}
     else:
         content = report.as_dict()
+    if speed is not None:
+        content["speed"] = dict(speed)
     atomic_write_text(path, json.dumps(content, indent=2) + "\n")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-
-# Per image in data set order, per class with the empty background at index 0, per detection: the
-# compressed run lengths (`counts`) of a mask of the image's size.
-Masks = Sequence[Sequence[Sequence[bytes]]]
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from sniper.data.dataset import Dataset
+from sniper.data.detections import DetectionTable
 from sniper.errors import DataError
-from sniper.evaluation.shape import Detections, check_shape
+from sniper.evaluation.shape import check_shape
 from sniper.files import atomic_write_text
 
 
@@ -29,7 +30,7 @@ class VocRows:
     boxes: np.ndarray
 
 
-def voc_rows(dataset: Dataset, detections: Detections) -> list[VocRows]:
+def voc_rows(dataset: Dataset, table: DetectionTable) -> list[VocRows]:
     """Rounded detections per class (index 0 is the background), images in data set order.
 
     The numbers that are evaluated are those of the files, so that other programs get the same
@@ -37,28 +38,24 @@ def voc_rows(dataset: Dataset, detections: Detections) -> list[VocRows]:
 
     Args:
         dataset: a Pascal VOC set.
-        detections: per image and class (n, 5) float32 x1 y1 x2 y2 score, image px.
+        table: its detections.
 
     Raises:
-        DataError: the lists do not have the set's number of images or classes.
+        DataError: the table does not have the set's number of images, or classes that the set does
+            not have.
     """
-    check_shape(dataset, detections)
+    check_shape(dataset, table)
     ids = np.array([record.image_id for record in dataset.records], np.int64)
+    # Rows of a table are ordered by image and rank already: a stable sort keeps that.
+    order = np.argsort(table.classes, kind="stable")
+    bounds = np.searchsorted(table.classes[order], np.arange(1, len(dataset.class_names) + 1))
+    image_ids, rows = ids[table.image_of_row[order]], table.rows[order].astype(np.float64)
     none = VocRows(ids[:0], np.zeros(0), np.zeros((0, 4)))
-    return [
-        none,
-        *(
-            _rows_of_class([per_class[index] for per_class in detections], ids)
-            for index in range(1, len(dataset.class_names))
-        ),
-    ]
+    return [none, *(_rows(image_ids[a:b], rows[a:b]) for a, b in zip(bounds, bounds[1:]))]
 
 
-def _rows_of_class(per_image: list[np.ndarray], ids: np.ndarray) -> VocRows:
-    arrays = [np.asarray(rows, np.float64).reshape(-1, 5) for rows in per_image]
-    table = np.concatenate([np.zeros((0, 5)), *arrays])
-    counts = [len(rows) for rows in arrays]
-    return VocRows(np.repeat(ids, counts), table[:, 4].round(3), table[:, :4].round(1))
+def _rows(image_ids: np.ndarray, rows: np.ndarray) -> VocRows:
+    return VocRows(image_ids, rows[:, 4].round(3), rows[:, :4].round(1))
 
 
 def write_voc_results(folder: str | Path, dataset: Dataset, rows: list[VocRows]) -> Path:
@@ -88,6 +85,66 @@ def write_voc_results(folder: str | Path, dataset: Dataset, rows: list[VocRows])
             text = "".join(_lines(own, truth.image_names))
             atomic_write_text(target / f"comp4_det_{truth.subset}_{name}.txt", text)
     return target
+
+
+def read_voc_results(folder: str | Path, dataset: Dataset) -> DetectionTable:
+    """Reads the files of `write_voc_results`.
+
+    Args:
+        folder: of all results.
+        dataset: the Pascal VOC set that was detected on.
+
+    Raises:
+        DataError: the set is none of Pascal VOC, a file is missing or cut off, or a line is broken
+            or of another image.
+    """
+    truth = dataset.voc
+    if truth is None:
+        raise DataError("this set has no Pascal VOC result files", where=dataset.name)
+    source = Path(folder) / f"VOC{truth.year}" / "Main"
+    places = {truth.image_names[r.image_id]: i for i, r in enumerate(dataset.records)}
+    numbers = [np.zeros((0, 7))]
+    for index, name in enumerate(_file_parts(dataset.class_names)):
+        if name is not None:
+            path = source / f"comp4_det_{truth.subset}_{name}.txt"
+            numbers.append(_read_class(path, index, places))
+    table = np.concatenate(numbers)
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    counts = np.bincount(table[:, 0].astype(np.int64), minlength=len(places))
+    return DetectionTable(
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        rows=table[:, [3, 4, 5, 6, 2]].astype(np.float32),
+        classes=table[:, 1].astype(np.int32),
+    )
+
+
+def _read_class(path: Path, index: int, places: dict[str, int]) -> np.ndarray:
+    """Rows image, class, score, x1, y1, x2, y2 of the file of one class, px counted from 0."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "a result file cannot be read",
+            where=path,
+            got=error,
+            fix="run main_test.py with the same --cfg first, or name another folder",
+        ) from error
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        name, *fields = line.split() or [""]
+        try:
+            score, *corners = map(float, fields)
+            x1, y1, x2, y2 = (value - 1 for value in corners)
+            rows.append((places[name], index, score, x1, y1, x2, y2))
+        except (KeyError, ValueError) as error:
+            known = name in places
+            raise DataError(
+                "a result file is broken or cut off" if known else "a result is of another set",
+                where=f"{path}, line {number}",
+                got=repr(line),
+                expected="image score x1 y1 x2 y2, of an image of this set",
+            ) from error
+    return np.array(rows, np.float64).reshape(-1, 7)
 
 
 def _lines(rows: VocRows, image_names: dict[int, str]) -> list[str]:

@@ -1,39 +1,41 @@
-"""A detector bound for inference: batches of images in, raw boxes and scores out."""
+"""A detector bound for inference: batches of windows in, raw boxes and scores out."""
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mxnet as mx
 import numpy as np
 
 from sniper import boxes as box_ops
-from sniper.inference.weights import Model, params_of
+from sniper.errors import ConfigError
+from sniper.inference.bound import BoundGraph
+from sniper.inference.weights import Model
 from sniper.loader.test import TestBatch
 from sniper.models.detector import build_detector, data_names, short_output_names
-
-logger = logging.getLogger(__name__)
 
 # Detections with a lower class score are dropped before merging (2018 behaviour).
 MIN_SCORE = 1e-3
 
-ROI_MAP = "conv_new_1_relu"
+ROI_MAP, FOCUS_MAP = "conv_new_1_relu", "scale_prob"
+FOCUS_PLANE = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChipDetections:
-    """What the network found in one chip (or whole image) of one level.
+    """What the network found in one window of one level.
 
     Attributes:
         image_index: row of the image in the list of records.
-        chip_index: which chip of the image.
-        boxes: (R, 4) float32, px of the original image, relative to the chip's origin.
+        chip_index: which window of the image.
+        boxes: (R, 4) float32, px of the original image, relative to the window's origin.
         scores: (R, C) class probabilities, or (R,) objectness of an RPN-only network.
         factor: px of the original image -> px of the network's input.
         roi_map: (K, h, w) what the mask head reads; None where it was not asked for.
+        focus_map: (h, w) float32 probability of small objects, of the padded window; None without
+            the branch of AutoFocus.
     """
 
     image_index: int
@@ -42,84 +44,104 @@ class ChipDetections:
     scores: np.ndarray
     factor: float = 1.0
     roi_map: np.ndarray | None = None
+    focus_map: np.ndarray | None = None
 
 
-class LevelForward:
-    """A model bound for one batch size on the given devices; any image size."""
+class Network:
+    """A model on the given devices, for batches and images of any size; threads may share it.
+
+    Args:
+        model: the network and its weights.
+        devices: a batch is spread evenly over them.
+        rpn_only: proposals and their scores instead of classes and boxes.
+        roi_map: put out the map that the mask head reads.
+    """
 
     def __init__(
         self,
         model: Model,
-        devices: list[mx.Context],
-        batch_images: int,
+        devices: Sequence[mx.Context],
         *,
         rpn_only: bool = False,
         roi_map: bool = False,
     ) -> None:
-        self.devices = devices
-        self.batch_size = batch_images * len(devices)
-        self.rpn_only = rpn_only
+        self.num_devices = len(devices)
+        self._rpn_only = rpn_only
         self._rois_per_image = model.spec.proposal.post_nms_top_n
-        self._model = model
-        spec = dataclasses.replace(model.spec, batch_images=batch_images)
-        self._symbol = build_detector(spec, train=False, rpn_only=rpn_only, roi_map=roi_map)
-        self._data_names = data_names(spec, train=False, rpn_only=rpn_only)
-        self._output_names = short_output_names(self._symbol.list_outputs())
-        self._module: mx.mod.Module | None = None
+        symbol = _symbol(model, devices, rpn_only=rpn_only, roi_map=roi_map)
+        self._data_names = data_names(model.spec, train=False, rpn_only=rpn_only)
+        self._output_names = short_output_names(symbol.list_outputs())
+        self._graphs = [BoundGraph(symbol, model, device) for device in devices]
+        self._lock = threading.Lock()
 
-    def __call__(self, batch: TestBatch) -> Iterator[ChipDetections]:
-        """Detections of every image of the batch, padding left out."""
-        outputs = self._forward(batch)
-        for row in np.flatnonzero(~batch.is_padding):
-            rois, boxes, scores = self._decode(outputs, batch.im_info[row], int(row))
-            # Slots that no proposal filled are zero boxes.
-            filled = np.any(rois != 0, axis=1)
-            yield ChipDetections(
-                int(batch.image_index[row]),
-                int(batch.chip_index[row]),
-                (boxes[filled] / batch.im_info[row, 2]).astype(np.float32),
-                scores[filled],
-                float(batch.im_info[row, 2]),
-                outputs[ROI_MAP][row] if ROI_MAP in outputs else None,
-            )
-
-    def _forward(self, batch: TestBatch) -> dict[str, np.ndarray]:
+    def __call__(self, batch: TestBatch) -> list[ChipDetections]:
+        """Detections of every window of the batch, padding left out."""
         inputs = {
             "data": batch.data,
             "im_info": batch.im_info,
             "im_ids": batch.image_index.astype(np.float32),
             "chip_ids": batch.chip_index.astype(np.float32),
         }
-        arrays = [mx.nd.array(inputs[name]) for name in self._data_names]
-        shapes = [(name, array.shape) for name, array in zip(self._data_names, arrays)]
-        if self._module is None:
-            self._module = self._bind(shapes)
-        data_batch = mx.io.DataBatch(arrays, provide_data=[mx.io.DataDesc(*s) for s in shapes])
-        self._module.forward(data_batch, is_train=False)
-        results = self._module.get_outputs()
-        return dict(zip(self._output_names, (array.asnumpy() for array in results)))
+        with self._lock:
+            outputs = self._forward({name: inputs[name] for name in self._data_names})
+        return [self._found(outputs, batch, int(row)) for row in np.flatnonzero(~batch.is_padding)]
 
-    def _bind(self, shapes: list[tuple[str, tuple[int, ...]]]) -> mx.mod.Module:
-        module = mx.mod.Module(
-            self._symbol,
-            self._data_names,
-            label_names=None,
-            context=self.devices,
-            logger=logger,
+    def _forward(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        shares = {name: np.split(array, self.num_devices) for name, array in inputs.items()}
+        # All devices begin before the first one is waited for.
+        started = [
+            graph.start({name: share[index] for name, share in shares.items()})
+            for index, graph in enumerate(self._graphs)
+        ]
+        columns = [[array.asnumpy() for array in outputs] for outputs in started]
+        return dict(zip(self._output_names, map(_joined, zip(*columns))))
+
+    def _found(self, outputs: dict[str, np.ndarray], batch: TestBatch, row: int) -> ChipDetections:
+        im_info = batch.im_info[row]
+        rois, boxes, scores = self._decode(outputs, im_info, row)
+        # Slots that no proposal filled are zero boxes.
+        filled = np.any(rois != 0, axis=1)
+        return ChipDetections(
+            int(batch.image_index[row]),
+            int(batch.chip_index[row]),
+            (boxes[filled] / im_info[2]).astype(np.float32),
+            scores[filled],
+            float(im_info[2]),
+            outputs[ROI_MAP][row] if ROI_MAP in outputs else None,
+            outputs[FOCUS_MAP][row, FOCUS_PLANE] if FOCUS_MAP in outputs else None,
         )
-        module.bind(shapes, for_training=False)
-        per_device = {name: (s[0] // len(self.devices), *s[1:]) for name, s in shapes}
-        module.set_params(*params_of(self._symbol, per_device, self._model))
-        return module
 
     def _decode(
         self, outputs: dict[str, np.ndarray], im_info: np.ndarray, row: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """RoIs, refined boxes (px of the level, clipped) and scores of one image."""
+        """RoIs, refined boxes (px of the level, clipped) and scores of one window."""
         count = self._rois_per_image
         rois = outputs["rois"][row * count : (row + 1) * count, 1:]  # (R, 4)
-        if self.rpn_only:
+        if self._rpn_only:
             return rois, rois, outputs["rois_score"].reshape(-1, count)[row]
         deltas = outputs["bbox_pred_reshape"][row]  # (R, 4)
         boxes = box_ops.clip(box_ops.decode(rois, deltas), im_info[0], im_info[1])
         return rois, boxes, outputs["cls_prob_reshape"][row]
+
+
+def _symbol(
+    model: Model, devices: Sequence[mx.Context], *, rpn_only: bool, roi_map: bool
+) -> mx.sym.Symbol:
+    if model.symbol is None:
+        return build_detector(model.spec, train=False, rpn_only=rpn_only, roi_map=roi_map)
+    if any(device.device_type != "cpu" for device in devices):
+        raise ConfigError(
+            "INT8 networks run on the CPU only",
+            got=", ".join(map(str, devices)),
+            fix="--set gpus cpu, or take the fp32 weights",
+        )
+    if rpn_only:
+        raise ConfigError(
+            "an INT8 network has no output for proposals alone",
+            fix="extract proposals with the fp32 weights",
+        )
+    return model.symbol
+
+
+def _joined(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sniper.data import Record
+from sniper.data.detections import DetectionTable
 from sniper.inference.forward import ChipDetections
 from sniper.inference.mask_forward import MaskJob
 from sniper.inference.paste import MaskPaster
@@ -46,65 +47,43 @@ class BlockMaps:
         return MaskJob(own.roi_map, boxes_net.astype(np.float32), classes)
 
 
-def block_masks(
+def table_with_masks(
     network: MaskNetwork,
     maps: BlockMaps,
     records: Sequence[Record],
-    detections: Sequence[Sequence[np.ndarray]],
-    origins: Sequence[Sequence[np.ndarray]],
+    table: DetectionTable,
+    origins: np.ndarray,
     step: Callable[[], None] = lambda: None,
-) -> list[list[list[bytes]]]:
-    """The masks of all detections of a block, each read at the level and chip that found it.
+) -> DetectionTable:
+    """A table with the masks of its detections, each read at the level and chip that found it.
 
     Args:
         network: probabilities of jobs.
         maps: RoI maps of the block.
         records: the images of the block.
-        detections: per image and class (n, 5) float32 x1 y1 x2 y2 score, image px.
-        origins: per image and class (n, 2) level and chip index.
+        table: their detections.
+        origins: (D, 2) level and chip index of each.
         step: called after each image.
-
-    Returns:
-        Per image and class a list with the compressed run lengths of each mask.
     """
-    tables = [_Table(*pair) for pair in zip(detections, origins)]
+    groups = [_groups(table, origins, image) for image in range(len(records))]
     jobs = [
-        maps.job(image, *table.origins[rows[0]], table.boxes[rows], table.classes[rows])
-        for image, table in enumerate(tables)
-        for rows in table.groups
+        maps.job(image, *origins[rows[0]], table.rows[rows, :4], table.classes[rows])
+        for image, own in enumerate(groups)
+        for rows in own
     ]
     probabilities = iter(network(jobs))
-    result = []
-    for record, table in zip(records, tables):
+    masks = [b""] * table.num_detections
+    for record, own in zip(records, groups):
         paster = MaskPaster(record.height, record.width)
-        counts = [b""] * len(table.boxes)
-        for rows in table.groups:
+        for rows in own:
             for row, probability in zip(rows, next(probabilities)):
-                counts[row] = paster.encode(probability, table.boxes[row])
-        result.append(table.by_class(counts))
+                masks[row] = paster.encode(probability, table.rows[row, :4])
         step()
-    return result
+    return table.with_masks(masks)
 
 
-class _Table:
-    """All detections of one image in one table, class after class.
-
-    Attributes:
-        boxes: (n, 4) float32, image px.
-        classes: (n,) int64.
-        origins: (n, 2) int32, level and chip index.
-        groups: rows of each level and chip, ascending.
-    """
-
-    def __init__(self, detections: Sequence[np.ndarray], origins: Sequence[np.ndarray]) -> None:
-        self._lengths = [len(rows) for rows in detections]
-        self.boxes = np.concatenate([rows[:, :4] for rows in detections])
-        self.classes = np.repeat(np.arange(len(detections)), self._lengths)
-        self.origins = np.concatenate(origins)
-        different, group = np.unique(self.origins, axis=0, return_inverse=True)
-        self.groups = [np.flatnonzero(group.ravel() == k) for k in range(len(different))]
-
-    def by_class(self, values: list[bytes]) -> list[list[bytes]]:
-        """A value for each row as one list for each class."""
-        ends = np.cumsum(self._lengths).tolist()
-        return [values[end - length : end] for end, length in zip(ends, self._lengths)]
+def _groups(table: DetectionTable, origins: np.ndarray, image: int) -> list[np.ndarray]:
+    """Rows of an image, those of each level and chip together, ascending."""
+    first, last = table.offsets[image : image + 2]
+    different, group = np.unique(origins[first:last], axis=0, return_inverse=True)
+    return [first + np.flatnonzero(group.ravel() == k) for k in range(len(different))]

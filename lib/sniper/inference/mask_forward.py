@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mxnet as mx
 import numpy as np
 
-from sniper.inference.weights import Model, params_of
+from sniper.inference.bound import BoundGraph
+from sniper.inference.weights import Model
 from sniper.models.detector import build_mask_head
 
 # Boxes go through the network in whole groups of this: few different shapes, and what a group
@@ -33,11 +35,14 @@ class MaskJob:
 
 
 class MaskForward:
-    """The mask head of a model on the given devices; any map size, any number of boxes."""
+    """The mask head of a model on the given devices; any map size, any number of boxes.
+
+    Threads may share it."""
 
     def __init__(self, model: Model, devices: Sequence[mx.Context]) -> None:
         symbol = build_mask_head(model.spec)
-        self._heads = [_BoundHead(symbol, model, device) for device in devices]
+        self._heads = [BoundGraph(symbol, model, device) for device in devices]
+        self._lock = threading.Lock()
 
     def __call__(self, jobs: Sequence[MaskJob]) -> Iterator[np.ndarray]:
         """Per job, in order, (n, m, m) float32: the probability of being part of the object."""
@@ -47,9 +52,11 @@ class MaskForward:
         for start in range(0, len(parts), width):
             # All devices work on their part before the first one is waited for.
             wave = parts[start : start + width]
-            outputs = [head.start(job) for head, (job, _) in zip(self._heads, wave)]
+            with self._lock:
+                started = [head.start(_inputs(job))[0] for head, (job, _) in zip(self._heads, wave)]
+                outputs = [output.asnumpy() for output in started]
             for (job, is_last), output in zip(wave, outputs):
-                done.append(output.asnumpy()[: len(job.boxes)])
+                done.append(output[: len(job.boxes)])
                 if is_last:
                     yield np.concatenate(done)
                     done = []
@@ -64,35 +71,12 @@ def _split(job: MaskJob) -> list[tuple[MaskJob, bool]]:
     ]
 
 
-class _BoundHead:
-    """The mask head on one device."""
-
-    def __init__(self, symbol: mx.sym.Symbol, model: Model, device: mx.Context) -> None:
-        self._symbol, self._model, self._device = symbol, model, device
-        self._executor: mx.executor.Executor | None = None
-        self._shapes: dict[str, tuple[int, ...]] = {}
-
-    def start(self, job: MaskJob) -> mx.nd.NDArray:
-        """Begins to compute the masks of at most LARGEST_BATCH boxes.
-
-        The result has void rows behind those of the boxes, and holds until the next call.
-        """
-        count = len(job.boxes)
-        padded = -(-count // GROUP) * GROUP
-        rois = np.zeros((padded, 5), np.float32)
-        rois[:count, 1:] = job.boxes
-        classes = np.ones(padded, np.float32)
-        classes[:count] = job.classes
-        inputs = {"roi_map": job.roi_map[None], "mask_rois": rois, "mask_classes": classes}
-        executor = self._bound({name: array.shape for name, array in inputs.items()})
-        return executor.forward(is_train=False, **inputs)[0]
-
-    def _bound(self, shapes: dict[str, tuple[int, ...]]) -> mx.executor.Executor:
-        if self._executor is None:
-            arg, aux = params_of(self._symbol, shapes, self._model)
-            self._executor = self._symbol.simple_bind(self._device, grad_req="null", **shapes)
-            self._executor.copy_params_from(arg, aux)
-        elif shapes != self._shapes:
-            self._executor = self._executor.reshape(allow_up_sizing=True, **shapes)
-        self._shapes = shapes
-        return self._executor
+def _inputs(job: MaskJob) -> dict[str, np.ndarray]:
+    """Inputs for at most LARGEST_BATCH boxes, with void rows behind those of the boxes."""
+    count = len(job.boxes)
+    padded = -(-count // GROUP) * GROUP
+    rois = np.zeros((padded, 5), np.float32)
+    rois[:count, 1:] = job.boxes
+    classes = np.ones(padded, np.float32)
+    classes[:count] = job.classes
+    return {"roi_map": job.roi_map[None], "mask_rois": rois, "mask_classes": classes}

@@ -24,12 +24,15 @@ class Model:
         arg: parameters by name, `_test` tensors already in place.
         aux: batch-norm statistics by name.
         class_names: index 0 is the background.
+        symbol: a whole detector that is ready to be bound, with the outputs of `build_detector`,
+            for example in INT8; None means that `spec` describes the graph.
     """
 
     spec: DetectorSpec
     arg: Params
     aux: Params
     class_names: tuple[str, ...]
+    symbol: mx.sym.Symbol | None = None
 
 
 def params_of(

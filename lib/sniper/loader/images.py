@@ -5,10 +5,22 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
+from typing import Protocol
 
 import numpy as np
 
 from sniper.data.image import read_image
+
+
+class ImageSource(Protocol):
+    """Where decoded images come from; threads share it."""
+
+    def read(self, path: str, reduction: int = 1) -> np.ndarray:
+        """The image (H, W, 3) uint8 BGR, which must not be written to; see `read_image`.
+
+        Raises:
+            DataError: it cannot be read.
+        """
 
 
 class RecentKeys:

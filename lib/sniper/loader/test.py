@@ -12,11 +12,11 @@ from functools import partial
 
 import numpy as np
 
-from sniper.chips.pyramid import test_factor as factor_at_test
 from sniper.data.image import check_size, content_size, level_image
 from sniper.data.record import Record
 from sniper.errors import ConfigError, TrainingError
-from sniper.loader.images import ImageCache
+from sniper.loader.clock import StageClock
+from sniper.loader.images import ImageCache, ImageSource
 from sniper.loader.threads import DaemonThreads
 
 # The sides of a batch are multiples of this: few different shapes, few re-allocations.
@@ -73,13 +73,15 @@ class TestLoader:
         records: images; `flipped` is ignored (2018 behaviour).
         crops: per record its windows, image px, end exclusive: `[(0, 0, width, height)]` for the
             whole image, `[]` to leave the image out.
-        scale: (short side, longest long side) in px; the factor is that of the whole image.
+        factors: per record image px -> network px.
         batch_size: most windows of a batch, a multiple of `batch_multiple`.
         batch_multiple: every batch has a multiple of it (the number of devices).
         pixel_means: three means, BGR.
         num_threads: threads that decode images, at least one.
         prefetch: batches that are made ahead.
         timeout_s: waiting for a batch fails after so long.
+        images: where decoded images come from; None reads the files.
+        clock: adds up what reading and resizing take.
 
     Raises:
         ConfigError: a number is out of range, or crops and records do not fit together.
@@ -91,7 +93,7 @@ class TestLoader:
         self,
         records: Sequence[Record],
         crops: Sequence[Sequence[Rect]],
-        scale: Sequence[float],
+        factors: Sequence[float],
         *,
         batch_size: int,
         batch_multiple: int = 1,
@@ -99,6 +101,8 @@ class TestLoader:
         num_threads: int = 2,
         prefetch: int = 2,
         timeout_s: float = 120.0,
+        images: ImageSource | None = None,
+        clock: StageClock | None = None,
     ) -> None:
         if min(batch_size, num_threads, prefetch, timeout_s) <= 0:
             raise ConfigError(
@@ -110,17 +114,18 @@ class TestLoader:
                 "the batch must divide evenly among the devices",
                 got=f"batch size {batch_size}, {batch_multiple} devices",
             )
-        if len(records) != len(crops):
+        if not len(records) == len(crops) == len(factors):
             raise ConfigError(
-                "every image needs a list of windows",
-                got=f"{len(records)} images, {len(crops)} lists",
+                "every image needs a list of windows and a factor",
+                got=f"{len(records)} images, {len(crops)} lists, {len(factors)} factors",
             )
         self.records = records
         self.pixel_means = pixel_means
         self.prefetch = prefetch
         self.timeout_s = timeout_s
-        self._batches = _batches(_windows(records, crops, scale), batch_size, batch_multiple)
-        self._images = ImageCache(max_images=4)
+        self._batches = _batches(_windows(crops, factors), batch_size, batch_multiple)
+        self._images = images or ImageCache(max_images=4)
+        self._clock = clock or StageClock()
         self._threads = DaemonThreads(num_threads, "sniper-test-loader")
         self._finalizer = weakref.finalize(self, self._threads.close)
 
@@ -198,23 +203,23 @@ class TestLoader:
     def _fill(self, batch: TestBatch, position: int, window: _Window) -> None:
         """Writes one window into its batch."""
         record = self.records[window.image]
-        image = self._images.read(record.image_path)
+        with self._clock("read"):
+            image = self._images.read(record.image_path)
         check_size(image, record)
         out_hw = batch.data.shape[2:]
-        batch.data[position] = level_image(
-            image, window.rect, window.factor, out_hw, self.pixel_means
-        )
+        with self._clock("resize"):
+            batch.data[position] = level_image(
+                image, window.rect, window.factor, out_hw, self.pixel_means
+            )
         height, width = content_size(image.shape[:2], window.rect, window.factor)
         batch.im_info[position] = height, width, window.factor
 
 
-def _windows(
-    records: Sequence[Record], crops: Sequence[Sequence[Rect]], scale: Sequence[float]
-) -> list[_Window]:
+def _windows(crops: Sequence[Sequence[Rect]], factors: Sequence[float]) -> list[_Window]:
     """All windows, the largest in network px first; ties in the order of the images."""
     windows = [
-        _Window(i, j, tuple(map(float, rect)), factor_at_test(record.width, record.height, scale))
-        for i, (record, rects) in enumerate(zip(records, crops))
+        _Window(i, j, tuple(map(float, rect)), float(factor))
+        for i, (rects, factor) in enumerate(zip(crops, factors))
         for j, rect in enumerate(rects)
     ]
     return sorted(windows, key=lambda window: -window.tensor_hw[0] * window.tensor_hw[1])

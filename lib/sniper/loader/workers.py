@@ -168,7 +168,7 @@ class WorkerPool:
     def _start(self, index: int, make: MakeSample) -> None:
         context = multiprocessing.get_context("fork")
         parent_end, child_end = context.Pipe(duplex=True)
-        _limit_send(parent_end, self.stall_timeout_s)
+        limit_send(parent_end, self.stall_timeout_s)
         inherited = [*(worker.pipe for worker in self._workers), parent_end]
         process = context.Process(
             target=run_worker,
@@ -254,7 +254,7 @@ def _at_work(workers: Sequence[_Worker]) -> str:
     return ", ".join(next(iter(worker.pending.values()), "idle") for worker in workers)
 
 
-def _limit_send(pipe: Connection, seconds: float) -> None:
+def limit_send(pipe: Connection, seconds: float) -> None:
     """Lets `pipe.send` fail with BlockingIOError when the other end does not read for so long."""
     with socket.socket(fileno=os.dup(pipe.fileno())) as same:
         limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))

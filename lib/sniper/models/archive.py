@@ -34,6 +34,8 @@ FORMAT, FORMAT_VERSION = "sniper-model", 1
 META = "meta.json"
 SYMBOL, PARAMS = "{}-symbol.json", "{}-0000.params"
 DETECTOR, MASK_HEAD = "model", "mask"
+# `meta["precision"]` of a quantised detector; others have no such entry.
+INT8 = "int8"
 MEMBERS = [form.format(part) for part in (DETECTOR, MASK_HEAD) for form in (SYMBOL, PARAMS)]
 LARGEST_META = 16 << 20
 # The first date that a zip archive can hold: the same input gives the same bytes at any time.
@@ -64,6 +66,11 @@ class ModelArchive:
     detector: Network
     mask_head: Network | None
     meta: Mapping[str, Any]
+
+    @property
+    def is_int8(self) -> bool:
+        """The detector's symbol computes in INT8: it cannot be built from the configuration."""
+        return self.meta.get("precision") == INT8
 
 
 def write_archive(path: str | Path, model: ModelArchive) -> None:

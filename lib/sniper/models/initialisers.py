@@ -38,9 +38,12 @@ HEAD_LAYERS = (
     "mask_out",
 )
 DECONVOLUTION = "mask_deconv"
-# The last scale of a residual branch. At 0 the block begins as the identity, so that a deep network
+# The end of a residual branch beside an identity: the scale of MobileNetV2's last batch norm, the
+# last convolution of a bottleneck. At 0 the block begins as the identity, so that a deep network
 # learns like a shallow one at first (Goyal et al., 2017, section 5.1).
-RESIDUAL_SCALE = re.compile(r"seq-\d+-block[1-9]\d*-linear-batchnorm_gamma")
+RESIDUAL_END = re.compile(
+    r"seq-\d+-block[1-9]\d*-linear-batchnorm_gamma|stage\d_unit(?!1_)\d+_conv3_weight"
+)
 # Offsets of deformable layers start at zero, so that these begin as ordinary layers.
 OFFSET_SUFFIX = "_offset"
 NAMES_SHOWN = 8
@@ -104,7 +107,7 @@ def initialise(
         allow_missing: initialise backbone tensors that the file lacks instead of failing.
         reset_heads: never load the layers of heads (2018 always overwrote them).
         init: "legacy" (2018), or "scratch": the heads' hidden layers start like the backbone, and
-            the residual blocks of MobileNetV2 as identities.
+            the residual blocks of MobileNetV2 and of bottleneck ResNets as identities.
 
     Raises:
         ConfigError: the shapes do not fit the network.
@@ -182,7 +185,7 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int, init: str = "leg
     layer, _, kind = name.rpartition("_")
     if name.endswith("_moving_mean") or kind in ("bias", "beta"):
         return np.zeros(shape, np.float32)
-    if init == "scratch" and RESIDUAL_SCALE.fullmatch(name):
+    if init == "scratch" and RESIDUAL_END.fullmatch(name):
         return np.zeros(shape, np.float32)
     if name.endswith("_moving_var") or kind == "gamma":
         return np.ones(shape, np.float32)

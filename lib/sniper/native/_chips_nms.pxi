@@ -251,7 +251,7 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_thre
         classes: int32 (n,).
         images: int32 (n,).
         valid_ranges: float32 (L, 2), image px.
-        sigma: of soft-NMS.
+        sigma: of soft-NMS; anything goes for hard NMS.
         nms_threshold: of hard NMS (IoU, at most 1); <= 0 selects soft-NMS.
         min_score: soft-NMS drops rows whose decayed score is lower.
         max_per_image: keeps, per image, the scores >= the max_per_image-th largest (ties may exceed
@@ -266,9 +266,10 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_thre
         OpsError: wrong dtypes or shapes, numbers out of range, a level without a valid range.
     """
     cdef NmsRequest request
+    cdef float threshold = _number("nms_threshold", nms_threshold, -1e6, 1)
     request.settings = NmsSettings(
-        _number("sigma", sigma, 1e-6, 1e6),
-        _number("nms_threshold", nms_threshold, -1e6, 1),
+        0 if threshold > 0 else _number("sigma", sigma, 1e-6, 1e6),
+        threshold,
         _number("min_score", min_score, -1e30, 1e30),
     )
     request.max_per_image = _integer("max_per_image", max_per_image, -_MAX_COUNT, _MAX_COUNT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 DEFAULT_CFG = "configs/faster/sniper_res101_e2e.yml"
 
@@ -14,6 +15,17 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         "--save_prefix", default="SNIPER", help="stem of the checkpoint files (default: SNIPER)"
     )
     _add_set(parser)
+
+
+def add_weights_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --weights."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="a .params file, or an archive (.zip) of `sniper export` or `sniper quantize` "
+        "(default: what the recipe's training has left)",
+    )
 
 
 def add_cfg_and_set(parser: argparse.ArgumentParser) -> None:

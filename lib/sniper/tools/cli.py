@@ -34,6 +34,8 @@ TOOLS: dict[str, tuple[str, str]] = {
         "check proposal files, put them in place",
     ),
     "export": ("sniper.tools.export", "a trained detector in one archive"),
+    "quantize": ("sniper.tools.quantize", "a detector in INT8, for faster detection on CPUs"),
+    "bench": ("sniper.tools.bench", "how long each stage of detection takes"),
     "convert-proposals": ("sniper.tools.convert_proposals", "2018 proposal pickles to NPZ files"),
     "mine-negatives": (
         "sniper.tools.mine_negatives",
@@ -42,7 +44,9 @@ TOOLS: dict[str, tuple[str, str]] = {
     "train": ("sniper.tools.train", "train a detector (main_train.py)"),
     "launch": ("sniper.tools.launch", "train with several processes or machines"),
     "test": ("sniper.tools.test", "detect and evaluate on a data set (main_test.py)"),
-    "demo": ("sniper.tools.demo", "detect objects in your own images (demo.py)"),
+    "analyze": ("sniper.tools.analyze", "what is wrong with the detections of a set, and why"),
+    "detect": ("sniper.tools.detect", "detect objects in images, folders and videos"),
+    "demo": ("sniper.tools.demo", "detect objects in a picture and look at them (demo.py)"),
 }
 
 

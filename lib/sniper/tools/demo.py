@@ -1,4 +1,4 @@
-"""`demo.py` and `sniper-demo`: detect objects in one picture."""
+"""`demo.py` and `sniper-demo`: detect objects in a picture, a folder or a video."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sniper.tools.arguments import DEFAULT_CFG, add_config_flags
+from sniper.tools.arguments import DEFAULT_CFG, add_config_flags, add_weights_flag
 from sniper.tools.cli import run_main
 
 DEFAULT_IMAGE = "data/demo/demo.jpg"
@@ -20,21 +20,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="demo.py",
-        description="Detect objects in a picture and write a copy with boxes. Without --cfg the "
-        "ResNet-101 model is used or, where its weights are missing, the newest model "
-        "under output/ (the one of the quickstart, for example).",
+        description="Detect objects in a picture, a folder of pictures or a video, and write a "
+        "copy with boxes and a JSON file. Without --cfg the ResNet-101 model is used or, where its "
+        "weights are missing, the newest model under output/ (the one of the quickstart, for "
+        "example). `sniper detect` has more options.",
         epilog="example: python demo.py --im_path holiday.jpg",
     )
     parser.add_argument(
-        "--im_path", type=Path, default=Path(DEFAULT_IMAGE), help="picture (default: %(default)s)"
+        "--im_path",
+        type=Path,
+        default=Path(DEFAULT_IMAGE),
+        help="picture, folder or video (default: %(default)s)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=None,
-        help="the drawing; its ending chooses jpg, png or pdf "
+        help="the drawing; its ending chooses jpg, png or pdf; for a folder the folder of drawings "
         "(default: data/demo/<name>_detections with the picture's ending)",
     )
+    add_weights_flag(parser)
     add_config_flags(parser)
     return parser
 
@@ -50,6 +55,7 @@ def _run(argv: Sequence[str] | None) -> int:
     demo(
         cfg,
         args.im_path,
+        weights=args.weights,
         save_prefix=args.save_prefix,
         output_path=args.out,
         fall_back=args.overrides if is_default else None,

@@ -17,17 +17,21 @@ from sniper.errors import DataError
 from sniper.tools.arguments import add_cfg_and_set
 from sniper.tools.chip_sheets import ImageChips, level_sheet, summary, tensor_sheet
 from sniper.tools.cli import run_main
+from sniper.tools.focus_sheet import focus_levels, focus_sheet, focus_summary
 from sniper.tools.training_set import TrainingSet, load_training_set, log_to_stderr
 from sniper.vis.figures import save_figure
 
 _DESCRIPTION = """\
-Draws the chips of some training images, two pictures for each image:
+Draws the chips of some training images, two or three pictures for each image:
 
   <id>_levels.png   one panel for each pyramid level: the image with the chips of that level (the
                     rest is dimmed), the boxes that the level trains, those it ignores and those
                     that no level trains; negative chips with the false alarms they were made for
   <id>_tensors.png  what the network gets of each chip, pixel by pixel: de-normalised input, valid
                     and ignored boxes, centres of positive and negative anchors, FocusPixels
+  <id>_focus.png    with TRAIN.AUTO_FOCUS, one panel for each level of the test: FocusPixels and
+                    the FocusChips made of them, as if the network marked exactly the labels;
+                    needs no weights and shows what TEST.CHIP_HYPERPARAMS can reach at best
 
 Chips are those of training with the same seed and epoch. Which anchors are sampled depends in
 training on a chip's place in the epoch; here it depends on the image and the chip.
@@ -100,6 +104,11 @@ def _main(argv: Sequence[str]) -> int:
             path = folder / f"{item.name}_tensors.png"
             save_figure(tensor_sheet(data, item, args.epoch, args.tensors), path)
             print(path, flush=True)
+        if data.cfg.TRAIN.AUTO_FOCUS:
+            path = folder / f"{item.name}_focus.png"
+            levels = focus_levels(data.cfg, item.record)
+            save_figure(focus_sheet(data.cfg, item.record, levels), path)
+            print(f"{path}: {focus_summary(item.record, levels)}", flush=True)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from sniper.tools.arguments import add_config_flags
+from sniper.tools.arguments import add_config_flags, add_weights_flag
 from sniper.tools.cli import run_main
 
 
@@ -23,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python main_test.py --cfg sniper_mobilenetv2_toy --set gpus cpu",
     )
     parser.add_argument("--vis", action="store_true", help="draw the detections of every image")
+    add_weights_flag(parser)
     add_config_flags(parser)
     return parser
 
@@ -34,5 +35,5 @@ def _run(argv: Sequence[str] | None) -> int:
     cfg = load_config(args.cfg, args.overrides)
     from sniper.engine.test import test
 
-    test(cfg, save_prefix=args.save_prefix, visualise=args.vis)
+    test(cfg, save_prefix=args.save_prefix, weights=args.weights, visualise=args.vis)
     return 0

@@ -114,12 +114,13 @@ class CheckpointFolder:
         """`<folder>/<prefix>-0003`: what the files of an epoch begin with."""
         return self.folder / f"{self.prefix}-{epoch:04d}"
 
-    def save_epoch(self, snapshot: Snapshot, state: RunState, epoch: int) -> Checkpoint:
-        """Writes the checkpoint of an epoch and drops old ones; returns it.
+    def save_epoch(self, snapshot: Snapshot, state: RunState) -> Checkpoint:
+        """Writes the checkpoint of the epoch that `state` is in, drops old ones; returns it.
 
         Raises:
             TrainingError: it could not be written; the previous checkpoints are untouched.
         """
+        epoch = state.file_epoch
         checkpoint = Checkpoint(self.stem(epoch), state)
         with self._staging() as staging:
             files = self._write(staging, snapshot, checkpoint)
@@ -221,9 +222,11 @@ class CheckpointFolder:
     def _drop_epochs(self, epoch: int) -> None:
         if self.keep <= 0:
             return
-        for old in range(1, epoch - self.keep + 1):
-            _remove(self.stem(old))
-            self._ema(old).unlink(missing_ok=True)
+        names = self._pattern(r"(?:ema-)?(\d{4,})")
+        for path in self.folder.glob(f"{self.prefix}-*.params"):
+            found = names.fullmatch(path.stem)
+            if found and int(found[1]) <= epoch - self.keep:
+                _remove(path.with_suffix(""))
 
 
 def _age(checkpoint: Checkpoint) -> tuple[float, int]:

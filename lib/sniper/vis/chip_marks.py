@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,13 @@ from sniper.vis.figures import BLUE, GREEN, GREY, MAGENTA, ORANGE, RED, YELLOW, 
 
 # What a box is for a level or a chip.
 VALID, IGNORED, NEVER = "valid", "ignored", "never"
+TRAINING_TEXTS = {
+    VALID: "box trained at this level",
+    IGNORED: "box of other levels: ignored here",
+    NEVER: "box that no level trains",
+}
 
+_FOCUS_COLOUR = (1.0, 0.88, 0.1, 0.45)
 _BOX_COLOUR = {VALID: GREEN, IGNORED: ORANGE, NEVER: RED}
 _BOX_WIDTH = {VALID: 1.8, IGNORED: 1.2, NEVER: 1.8}
 _BOX_STYLE = {VALID: "-", IGNORED: (0, (4, 2)), NEVER: (0, (1, 1))}
@@ -117,11 +123,22 @@ def draw_anchors(axes: Axes, label: np.ndarray, stride: int, zoom: int) -> None:
 
 def draw_focus(axes: Axes, focus: np.ndarray, stride: int) -> None:
     """Cells to focus on in yellow, cells without an opinion in grey."""
-    for value, colour in ((1, (1.0, 0.88, 0.1, 0.45)), (-1, (0.85, 0.85, 0.85, 0.45))):
-        layer = np.zeros((*focus.shape, 4))
-        layer[focus == value] = colour
-        side_y, side_x = focus.shape[0] * stride, focus.shape[1] * stride
-        axes.imshow(layer, extent=pixel_extent(side_y, side_x), interpolation="nearest")
+    size_px = focus.shape[0] * stride, focus.shape[1] * stride
+    for value, colour in ((1, _FOCUS_COLOUR), (-1, (0.85, 0.85, 0.85, 0.45))):
+        _tint(axes, focus == value, colour, size_px)
+
+
+def draw_focus_picture(axes: Axes, focus: np.ndarray) -> None:
+    """FocusPixels as (H, W) bool in image px, in yellow."""
+    _tint(axes, focus, _FOCUS_COLOUR, focus.shape)
+
+
+def _tint(
+    axes: Axes, where: np.ndarray, colour: tuple[float, ...], size_px: tuple[int, int]
+) -> None:
+    layer = np.zeros((*where.shape, 4))
+    layer[where] = colour
+    axes.imshow(layer, extent=pixel_extent(*size_px), interpolation="nearest")
 
 
 def draw_content(axes: Axes, size_hw: tuple[float, float], side: int) -> None:
@@ -160,8 +177,14 @@ def _box_handle(state: str, text: str) -> Patch:
     )
 
 
-def level_legend(states: set[str], has_negative: bool, has_alarms: bool) -> list[object]:
-    """What the marks on an image mean."""
+def _focus_handle() -> Patch:
+    return Patch(facecolor=YELLOW, alpha=0.6, label="FocusPixel")
+
+
+def level_legend(
+    texts: Mapping[str, str], has_negative: bool, has_alarms: bool, has_focus: bool = False
+) -> list[object]:
+    """What the marks on an image mean; `texts` has the states of boxes that occur."""
     handles: list[object] = [
         Patch(
             fill=False, edgecolor=cycle(0), linewidth=2.4, label="chip (numbered; others dimmed)"
@@ -173,12 +196,9 @@ def level_legend(states: set[str], has_negative: bool, has_alarms: bool) -> list
                 fill=False, edgecolor=MAGENTA, linewidth=2.4, linestyle="--", label="negative chip"
             )
         )
-    texts = {
-        VALID: "box trained at this level",
-        IGNORED: "box of other levels: ignored here",
-        NEVER: "box that no level trains",
-    }
-    handles += [_box_handle(state, text) for state, text in texts.items() if state in states]
+    handles += [_box_handle(state, text) for state, text in texts.items()]
+    if has_focus:
+        handles.append(_focus_handle())
     if has_alarms:
         handles.append(_marker("x", MAGENTA, "false alarm"))
     return handles
@@ -194,7 +214,7 @@ def tensor_legend(has_focus: bool, has_negative: bool) -> list[object]:
         Patch(fill=False, edgecolor="#777777", linestyle=":", label="im_info, where smaller"),
     ]
     if has_focus:
-        handles.append(Patch(facecolor=YELLOW, alpha=0.6, label="FocusPixel"))
+        handles.append(_focus_handle())
         handles.append(Patch(facecolor=GREY, label="FocusPixel: ignored"))
     if has_negative:
         handles.append(Patch(fill=False, edgecolor=MAGENTA, linewidth=3, label="negative chip"))

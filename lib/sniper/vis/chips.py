@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from sniper.errors import DataError
 from sniper.vis.chip_marks import (
     IGNORED,
     NEVER,
+    TRAINING_TEXTS,
     VALID,
     ChipOutline,
     add_legend,
@@ -22,6 +23,7 @@ from sniper.vis.chip_marks import (
     draw_chip,
     draw_content,
     draw_focus,
+    draw_focus_picture,
     draw_frame,
     level_legend,
     pixel_extent,
@@ -61,6 +63,7 @@ class LevelPanel:
         boxes: (N, 4), image px.
         states: one of VALID, IGNORED, NEVER for each box.
         alarms: (K, 4), proposals that the negative chips were made for, image px.
+        focus: (H, W) bool, image px that are FocusPixels of this level; None shows none.
     """
 
     title: str
@@ -68,6 +71,7 @@ class LevelPanel:
     boxes: np.ndarray
     states: Sequence[str]
     alarms: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    focus: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +115,19 @@ def denormalise(data: np.ndarray, pixel_means: Sequence[float]) -> np.ndarray:
     return np.ascontiguousarray(picture.transpose(1, 2, 0))
 
 
-def draw_levels(image_bgr: np.ndarray, heading: str, panels: Sequence[LevelPanel]) -> Figure:
+def draw_levels(
+    image_bgr: np.ndarray,
+    heading: str,
+    panels: Sequence[LevelPanel],
+    texts: Mapping[str, str] = TRAINING_TEXTS,
+) -> Figure:
     """A sheet with one panel per level: the image, dimmed outside the chips, and the boxes.
 
     Args:
         image_bgr: (H, W, 3) uint8.
         heading: one line over the sheet.
         panels: the levels, at least one.
+        texts: what the states of boxes mean, for the legend.
 
     Raises:
         DataError: there is no panel.
@@ -131,6 +141,8 @@ def draw_levels(image_bgr: np.ndarray, heading: str, panels: Sequence[LevelPanel
     for panel, axes in zip(panels, places):
         _show(axes, panel.title, (height, width))
         axes.imshow(_dim(image_bgr[:, :, ::-1], panel.chips), extent=pixel_extent(height, width))
+        if panel.focus is not None:
+            draw_focus_picture(axes, panel.focus)
         draw_boxes(axes, panel.boxes, panel.states)
         draw_alarms(axes, panel.alarms)
         for index, chip in enumerate(panel.chips):
@@ -138,7 +150,9 @@ def draw_levels(image_bgr: np.ndarray, heading: str, panels: Sequence[LevelPanel
     has_alarms = any(len(panel.alarms) for panel in panels)
     states = {state for panel in panels for state in panel.states}
     has_negative = any(chip.negative for panel in panels for chip in panel.chips)
-    add_legend(figure, level_legend(states, has_negative, has_alarms))
+    has_focus = any(panel.focus is not None for panel in panels)
+    named = {state: text for state, text in texts.items() if state in states}
+    add_legend(figure, level_legend(named, has_negative, has_alarms, has_focus))
     return figure
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sniper.data.detections import ImageDetections
 from sniper.errors import ConfigError, DataError
 from sniper.evaluation.rle import decode_mask
 
@@ -49,10 +50,9 @@ def class_colour(index: int) -> tuple[int, int, int]:
 
 def draw_detections(
     image_bgr: np.ndarray,
-    per_class_detections: Sequence[np.ndarray],
+    detections: ImageDetections,
     class_names: Sequence[str],
     threshold: float = 0.5,
-    masks: Sequence[Sequence[bytes]] | None = None,
 ) -> np.ndarray:
     """Draws detections with `name score` labels on a copy of an image (2018 behaviour).
 
@@ -60,90 +60,34 @@ def draw_detections(
 
     Args:
         image_bgr: (H, W, 3) uint8.
-        per_class_detections: one (n, 5) array x1 y1 x2 y2 score in image px per class name; the
-            entry of `__background__` is skipped. Boxes are cut at the border; those outside the
-            image or with numbers that are not finite are left out.
-        class_names: the names, in the same order.
+        detections: rows, classes and masks, the latter of the image's size. Boxes are cut at the
+            border; those outside the image or with numbers that are not finite are left out, and
+            so are those of `__background__`.
+        class_names: the name of every class index.
         threshold: detections below this score are left out.
-        masks: per class the compressed COCO run lengths of each detection's mask, of the image's
-            size; None for boxes alone.
 
     Returns:
         (H, W, 3) uint8 with the highest scores on top; equal to the image when nothing is drawn.
 
     Raises:
-        DataError: the image or the detections have a wrong shape, or the counts differ.
+        DataError: the image or the detections have a wrong shape, the counts differ, or a class has
+            no name.
     """
     _check_image(image_bgr)
-    if len(per_class_detections) != len(class_names):
+    rows = _rows(detections.rows)
+    masks = [None] * len(rows) if detections.masks is None else detections.masks
+    if not len(rows) == len(detections.classes) == len(masks):
         raise DataError(
-            "detections and class names do not fit together",
-            got=f"{len(per_class_detections)} lists of detections, {len(class_names)} names",
-            expected="one list per class name, the background included",
+            "detections, their classes and their masks differ in number",
+            got=f"{len(rows)}, {len(detections.classes)}, {len(masks)}",
         )
-    if masks is not None and len(masks) != len(class_names):
-        raise DataError("masks and class names differ in number", got=f"{len(masks)} lists")
     boxes = []
-    for index, (name, detections) in enumerate(zip(class_names, per_class_detections)):
-        if name != BACKGROUND_NAME:
-            own_masks = None if masks is None else masks[index]
-            boxes.extend(_class_boxes(name, index, detections, own_masks))
-    return _draw(image_bgr, [box for box in boxes if box.order >= threshold])
-
-
-def _class_boxes(
-    name: str, index: int, detections: np.ndarray, masks: Sequence[bytes] | None
-) -> list[_Box]:
-    """What is finite of the detections of one class; their order is that of the scores."""
-    rows = _rows(detections, 5, f"detections of {name}", finite=False)
-    if masks is None:
-        masks = [None] * len(rows)
-    if len(masks) != len(rows):
-        raise DataError(
-            f"detections and masks of {name} differ in number",
-            got=f"{len(rows)} detections, {len(masks)} masks",
-        )
-    text, colour = _printable(name, index), class_colour(index)
-    return [
-        _Box(tuple(corners), f"{text} {score:.1f}", colour, score, mask)
-        for (*corners, score), mask in zip(rows, masks)
-        if np.isfinite([*corners, score]).all()
-    ]
-
-
-def draw_ground_truth(
-    image_bgr: np.ndarray, boxes: np.ndarray, classes: np.ndarray, class_names: Sequence[str]
-) -> np.ndarray:
-    """Draws annotated boxes with their class names on a copy of an image.
-
-    Args:
-        image_bgr: (H, W, 3) uint8.
-        boxes: (N, 4) x1 y1 x2 y2, image px.
-        classes: (N,) index of each box's class.
-        class_names: the names; index 0 is `__background__`, whose boxes are skipped.
-
-    Returns:
-        (H, W, 3) uint8 with the smallest boxes on top.
-
-    Raises:
-        DataError: shapes or counts do not fit, or a class has no name.
-    """
-    _check_image(image_bgr)
-    rows = _rows(boxes, 4, "ground truth boxes")
-    indices = [int(c) for c in np.asarray(classes).reshape(-1)]
-    if len(indices) != len(rows):
-        raise DataError("boxes and classes differ in number", got=f"{len(rows)}, {len(indices)}")
-    wanted = []
-    for corners, index in zip(rows, indices):
-        if not 0 <= index < len(class_names):
-            raise DataError(
-                "a box has a class without a name", got=index, expected=f"0 .. {len(class_names)}-1"
-            )
-        if class_names[index] != BACKGROUND_NAME:
-            area = (corners[2] - corners[0]) * (corners[3] - corners[1])
-            label = _printable(class_names[index], index)
-            wanted.append(_Box(tuple(corners), label, class_colour(index), -area))
-    return _draw(image_bgr, wanted)
+    for (*corners, score), index, mask in zip(rows, detections.classes.tolist(), masks):
+        name = _name_of(index, class_names)
+        if np.isfinite([*corners, score]).all() and name != BACKGROUND_NAME and score >= threshold:
+            label = f"{_printable(name, index)} {score:.1f}"
+            boxes.append(_Box(tuple(corners), label, class_colour(index), score, mask))
+    return _draw(image_bgr, boxes)
 
 
 def save_image(path: str | Path, image_bgr: np.ndarray) -> None:
@@ -187,16 +131,22 @@ def _check_image(image: np.ndarray) -> None:
         raise DataError("this is not a colour image", got=got, expected="uint8 (H, W, 3), BGR")
 
 
-def _rows(array: np.ndarray, columns: int, what: str, *, finite: bool = True) -> list[list[float]]:
-    """The (finite) rows of an (n, columns) array; an empty array of any shape has none."""
+def _rows(array: np.ndarray) -> list[list[float]]:
+    """The rows of an (n, 5) array; an empty array of any shape has none."""
     array = np.asarray(array, dtype=np.float64)
     if array.size == 0:
         return []
-    if array.ndim != 2 or array.shape[1] != columns:
+    if array.ndim != 2 or array.shape[1] != 5:
+        raise DataError("the detections have a wrong shape", got=array.shape, expected="(n, 5)")
+    return array.tolist()
+
+
+def _name_of(index: int, class_names: Sequence[str]) -> str:
+    if not 0 <= index < len(class_names):
         raise DataError(
-            f"the {what} have a wrong shape", got=array.shape, expected=f"(n, {columns})"
+            "a box has a class without a name", got=index, expected=f"0 .. {len(class_names)}-1"
         )
-    return (array[np.isfinite(array).all(axis=1)] if finite else array).tolist()
+    return class_names[index]
 
 
 def _printable(name: str, index: int) -> str:

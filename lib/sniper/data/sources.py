@@ -1,0 +1,284 @@
+"""Images to detect on: files, folders, globs, lists, arrays and videos, one after the other."""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+
+from sniper.data.image import read_image
+from sniper.data.video import Frame, is_video, read_frames, video_info
+from sniper.errors import ConfigError, DataError
+
+IMAGE_ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .png .bmp .dib .tif .tiff .webp .ppm .pgm .pnm .jp2".split()
+)
+LIST_ENDING = ".txt"
+
+# A path or a pattern, an array (H, W, 3) uint8 BGR, or several of these.
+SourceLike = Union[str, "os.PathLike[str]", np.ndarray, Sequence["SourceLike"]]
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """One image, decoded only where nothing else is possible (arrays, frames).
+
+    Attributes:
+        name: path below the folder that all files of the source share, with `/`: unique for
+            different files. Frames are `<video>#<number>`, arrays `image_<number>`.
+        path: the image file, or the video of a frame; None for arrays.
+        pixels: (H, W, 3) uint8 BGR; None for files, which `read` decodes.
+        frame: place in the video; None for images.
+    """
+
+    name: str
+    path: Path | None = None
+    pixels: np.ndarray | None = None
+    frame: Frame | None = None
+
+    def read(self) -> np.ndarray:
+        """The pixels (H, W, 3) uint8 BGR.
+
+        Raises:
+            DataError: the file is missing, cut off or no image.
+        """
+        return read_image(self.path) if self.pixels is None else self.pixels
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What could not be read, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(eq=False)
+class Source:
+    """Images in a fixed order; can be iterated over any number of times.
+
+    Attributes:
+        parts: files and arrays, videos, in order.
+        every: the n-th frames of videos are taken.
+        on_error: "raise", or "skip": what cannot be read goes to `skipped`.
+        skipped: filled while the images are read.
+    """
+
+    parts: list[SourceImage]
+    every: int = 1
+    on_error: str = "raise"
+    skipped: list[Skipped] = field(default_factory=list)
+
+    @property
+    def expected(self) -> int | None:
+        """Number of images; of videos what their containers say, None where one does not."""
+        total = 0
+        for part in self.parts:
+            frames = self._frames_in(part) if _is_video_part(part) else 1
+            if frames is None:
+                return None
+            total += frames
+        return total
+
+    def __len__(self) -> int:
+        """Number of images; TypeError for videos, whose length shows at their end."""
+        if any(map(_is_video_part, self.parts)):
+            raise TypeError("the number of frames of a video is known at its end; see `expected`")
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[SourceImage]:
+        """The images in order.
+
+        Raises:
+            DataError: a video cannot be read; with on_error "skip" it goes to `skipped`.
+        """
+        for part in self.parts:
+            if not _is_video_part(part):
+                yield part
+                continue
+            try:
+                for frame, pixels in read_frames(part.path, self.every):
+                    yield SourceImage(f"{part.name}#{frame.index:06d}", part.path, pixels, frame)
+            except DataError as error:
+                self.refuse(part.name, error)
+
+    def refuse(self, name: str, error: DataError) -> None:
+        """Notes an image that cannot be read, or raises the error if none may be left out."""
+        if self.on_error == "raise":
+            raise error
+        self.skipped.append(Skipped(name, str(error)))
+
+    def _frames_in(self, part: SourceImage) -> int | None:
+        try:
+            count = video_info(part.path).num_frames
+        except DataError:
+            return 0  # reported when its turn comes
+        return None if count is None else math.ceil(count / self.every)
+
+
+def open_source(
+    source: SourceLike | Source, *, recursive: bool = False, every: int = 1, on_error: str = "raise"
+) -> Source:
+    """Finds the images of a source; none is decoded yet.
+
+    Args:
+        source: an image, a video, a folder of images, a glob, a text file (`.txt`) with one path a
+            line, relative to its own folder; an array (H, W, 3) uint8 BGR; or a list of any of
+            these. A `Source` is returned as it is.
+        recursive: look into folders below folders.
+        every: take each n-th frame of videos.
+        on_error: "raise", or "skip" what cannot be read and list it in `Source.skipped`.
+
+    Raises:
+        ConfigError: a wrong type, array or option.
+        DataError: there is no such file, or no image in it.
+    """
+    if isinstance(source, Source):
+        return source
+    if every < 1 or on_error not in ("raise", "skip"):
+        raise ConfigError(
+            "a source cannot be opened like this",
+            got=f"every {every}, on_error {on_error!r}",
+            expected='every >= 1, on_error "raise" or "skip"',
+        )
+    opened = Source([], every, on_error)
+    finds: list[_Find | np.ndarray] = []
+    for one in _flat(source):
+        if isinstance(one, np.ndarray):
+            finds.append(_checked(one))
+            continue
+        try:
+            finds.append(_find(os.fspath(one), recursive))
+        except DataError as error:
+            opened.refuse(os.fspath(one), error)
+    opened.parts.extend(_named(finds))
+    return opened
+
+
+@dataclass(frozen=True)
+class _Find:
+    """Files of one member of a source, and the folder that their names start from."""
+
+    base: str
+    paths: list[str]
+
+
+def _flat(source: SourceLike) -> Iterator[str | os.PathLike[str] | np.ndarray]:
+    if isinstance(source, (str, os.PathLike, np.ndarray)):
+        yield source
+    elif isinstance(source, (list, tuple)):
+        for one in source:
+            yield from _flat(one)
+    else:
+        raise ConfigError(
+            "this is nothing to detect on",
+            got=type(source).__name__,
+            expected="a path, an array (H, W, 3) uint8 BGR, or a list of these",
+        )
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ConfigError(
+            "an array is no image",
+            got=f"{image.dtype} {image.shape}",
+            expected="uint8 (H, W, 3), channels blue, green, red",
+            fix="cv2.imread gives such arrays; several images go in as a list",
+        )
+    return image
+
+
+def _find(name: str, recursive: bool) -> _Find:
+    if os.path.isdir(name):
+        return _Find(name, _in_folder(name, recursive))
+    if os.path.isfile(name):
+        if name.lower().endswith(LIST_ENDING):
+            return _in_list(name)
+        return _Find(os.path.dirname(name), [name])
+    if glob.has_magic(name):
+        return _matches(name)
+    raise DataError(
+        "there is no such file or folder",
+        where=name,
+        expected="an image, a video, a folder, a pattern such as 'photos/*.jpg', or a .txt list",
+    )
+
+
+def _in_folder(folder: str, recursive: bool) -> list[str]:
+    found: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=_raise_unreadable):
+        folders[:] = sorted(folders) if recursive else []
+        found += [os.path.join(parent, file) for file in sorted(files) if _is_image(file)]
+    if not found:
+        raise DataError(
+            "a folder has no images",
+            where=folder,
+            expected="files that end in " + ", ".join(sorted(IMAGE_ENDINGS)),
+            fix=None if recursive else "images in folders below it count with the option recursive",
+        )
+    return found
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise DataError("a folder cannot be read", where=error.filename, got=error) from error
+
+
+def _matches(pattern: str) -> _Find:
+    paths = sorted(
+        path
+        for path in glob.glob(pattern, recursive=True)
+        if os.path.isfile(path) and (_is_image(path) or is_video(path))
+    )
+    if not paths:
+        raise DataError("no image or video has such a name", where=pattern)
+    base = pattern
+    while glob.has_magic(base):
+        base = os.path.dirname(base)
+    return _Find(base, paths)
+
+
+def _in_list(name: str) -> _Find:
+    """Files that a text names; whether they are there shows when they are read."""
+    try:
+        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("a list of images cannot be read", where=name, got=error) from error
+    folder = os.path.dirname(name)
+    paths = [os.path.join(folder, line.strip()) for line in lines if line.strip()]
+    if not paths:
+        raise DataError("a list of images is empty", where=name, expected="one path a line")
+    return _Find(_shared_folder([os.path.dirname(path) for path in paths]), paths)
+
+
+def _is_image(name: str) -> bool:
+    hidden = os.path.basename(name).startswith(".")
+    return not hidden and os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
+
+
+def _is_video_part(part: SourceImage) -> bool:
+    return part.path is not None and part.frame is None and is_video(part.path)
+
+
+def _named(finds: Sequence[_Find | np.ndarray]) -> Iterator[SourceImage]:
+    """All files and arrays in order, with names that tell different files apart."""
+    bases = [find.base for find in finds if isinstance(find, _Find)]
+    base = _shared_folder(bases) if bases else ""
+    number = 0
+    for find in finds:
+        if isinstance(find, np.ndarray):
+            yield SourceImage(f"image_{number:06d}", pixels=find)
+            number += 1
+            continue
+        for path in find.paths:
+            name = os.path.relpath(os.path.abspath(path), base)
+            yield SourceImage(Path(name).as_posix(), Path(path))
+
+
+def _shared_folder(folders: Sequence[str]) -> str:
+    return os.path.commonpath([os.path.abspath(folder) for folder in folders])

@@ -1,0 +1,244 @@
+"""COCO result files: written piece by piece, packed for upload, read back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sniper.data.dataset import Dataset
+from sniper.data.detections import DetectionTable
+from sniper.errors import DataError
+from sniper.evaluation.result_rows import result_rows
+from sniper.files import atomic_write
+
+# Detections that are text at a time.
+_CHUNK = 1 << 14
+_INDENTED = """    {
+        "bbox": [
+            %r,
+            %r,
+            %r,
+            %r
+        ],
+        "category_id": %r,
+        "image_id": %r,
+        "score": %r
+    },
+"""
+_COMPACT = '{"bbox": [%r, %r, %r, %r], "category_id": %r, "image_id": %r, "score": %r},\n'
+_COMPACT_WITH_MASK = (
+    '{"bbox": [%r, %r, %r, %r], "category_id": %r, "image_id": %r, "score": %r, '
+    '"segmentation": {"counts": "%s", "size": [%r, %r]}},\n'
+)
+_INDENTED_WITH_MASK = _INDENTED.replace(
+    '"score": %r\n',
+    '"score": %r,\n        "segmentation": {\n            "counts": "%s",\n'
+    '            "size": [\n                %r,\n                %r\n            ]\n        }\n',
+)
+# A fixed time stamp: the same results give the same bytes.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def write_coco_results(
+    path: str | Path, dataset: Dataset, table: DetectionTable, *, compact: bool | None = None
+) -> int:
+    """Writes detections as evaluation servers take them: JSON with sorted keys.
+
+    They are ordered by class, image and rank; boxes x, y, x2 - x1 + 1, y2 - y1 + 1 are rounded to 1
+    decimal and scores to 8 (2018 behaviour). Detections with masks get a `segmentation` of
+    compressed run lengths. Nothing gives an empty list.
+
+    Args:
+        path: the file; an old one stays until the new one is complete.
+        dataset: the set that was detected on.
+        table: its detections.
+        compact: one line for each detection instead of an indent of 4 (2018 behaviour); None
+            writes masks compactly and boxes alone with the indent.
+
+    Returns:
+        The number of detections.
+
+    Raises:
+        DataError: the detections do not fit the set, or one is not finite.
+        TrainingError: the file could not be written.
+    """
+    compact = table.has_masks if compact is None else compact
+    pieces = _pieces(dataset, table, compact)
+    first = next(pieces, None)
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="ascii", newline="\n") as stream:
+            if first is None:
+                stream.write("[\n]\n" if compact else "[]")
+                return
+            last = first
+            stream.write("[\n")
+            for piece in pieces:
+                stream.write(last)
+                last = piece
+            stream.write(last[: -len(",\n")])
+            stream.write("\n]\n" if compact else "\n]")
+
+    atomic_write(path, write)
+    return table.num_detections
+
+
+def _pieces(dataset: Dataset, table: DetectionTable, compact: bool) -> Iterator[str]:
+    """The text of the results, some thousands at a time, with a comma and a line end after each."""
+    found = result_rows(dataset, table)
+    image_ids = np.array([record.image_id for record in dataset.records], np.int64)
+    category_ids = np.array(dataset.category_ids, np.int64)
+    sizes = np.array([(r.height, r.width) for r in dataset.records], np.int64).reshape(-1, 2)
+    if table.has_masks:
+        template = _COMPACT_WITH_MASK if compact else _INDENTED_WITH_MASK
+    else:
+        template = _COMPACT if compact else _INDENTED
+    for start in range(0, len(found), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        images = found.images[chunk]
+        columns = [
+            *found.boxes[chunk].T.tolist(),
+            category_ids[found.classes[chunk]].tolist(),
+            image_ids[images].tolist(),
+            found.scores[chunk].tolist(),
+        ]
+        if table.has_masks:
+            # Run lengths use the backslash, which JSON escapes.
+            masks = (table.mask(row) for row in found.rows[chunk].tolist())
+            columns.append([mask.decode("ascii").replace("\\", "\\\\") for mask in masks])
+            columns += sizes[images].T.tolist()
+        values = [value for row in zip(*columns) for value in row]
+        yield (template * len(images)) % tuple(values)
+
+
+def write_upload(path: str | Path) -> Path:
+    """Packs a result file for an evaluation server: `<name>.zip` beside it, with it alone inside.
+
+    The name inside is that of the file. The COCO server asks for `detections_<set>_<method>_
+    results.json`; files called `detections_<set>_results.json` have an empty method.
+
+    Raises:
+        TrainingError: the file could not be read or written.
+    """
+    path = Path(path)
+    target = path.with_suffix(".zip")
+
+    def write(temporary: Path) -> None:
+        entry = zipfile.ZipInfo(path.name, _ZIP_TIME)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        entry.external_attr = 0o644 << 16
+        entry.file_size = path.stat().st_size
+        with zipfile.ZipFile(temporary, "w") as archive, open(path, "rb") as source:
+            with archive.open(entry, "w") as packed:
+                shutil.copyfileobj(source, packed, 1 << 20)
+
+    atomic_write(target, write)
+    return target
+
+
+def read_coco_results(path: str | Path, dataset: Dataset) -> DetectionTable:
+    """Reads the boxes of a result file of a set, whoever wrote it; masks are left out.
+
+    Args:
+        path: a JSON list of detections with image_id, category_id, bbox and score.
+        dataset: the set that was detected on.
+
+    Raises:
+        DataError: the file cannot be read or is cut off, a detection is broken, or it belongs to no
+            image or category of the set.
+    """
+    results = _read_list(path)
+    images = {record.image_id: index for index, record in enumerate(dataset.records)}
+    classes = {identity: i for i, identity in enumerate(dataset.category_ids) if i}
+    numbers: list[tuple[float, ...]] = []
+    for position, result in enumerate(results):
+        try:
+            x, y, width, height = result["bbox"]
+            place = images[result["image_id"]], classes[result["category_id"]]
+            score = float(result["score"])
+            numbers.append((*place, x, y, x + width - 1, y + height - 1, score))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _broken(path, dataset, position, result, images, classes) from error
+    return _table(np.array(numbers, np.float64).reshape(-1, 7), len(images))
+
+
+def _read_list(path: str | Path) -> list[Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            results = json.load(stream, object_hook=_without_mask)
+    except OSError as error:
+        raise DataError(
+            "the result file cannot be read",
+            where=path,
+            got=error,
+            fix="run main_test.py with the same --cfg first, or name another file",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            "the result file is no valid JSON",
+            where=path,
+            got=error,
+            fix="write it again; it may have been cut off",
+        ) from error
+    if not isinstance(results, list):
+        raise DataError(
+            "this is no COCO result file",
+            where=path,
+            got=f"a JSON {type(results).__name__}",
+            expected="a list of detections",
+        )
+    return results
+
+
+def _without_mask(entry: dict[str, Any]) -> dict[str, Any]:
+    """Drops what takes most of the memory while it is read."""
+    entry.pop("segmentation", None)
+    return entry
+
+
+def _broken(
+    path: str | Path,
+    dataset: Dataset,
+    position: int,
+    result: Any,
+    images: dict[int, int],
+    classes: dict[int, int],
+) -> DataError:
+    """Why a detection could not be taken."""
+    keys = ("image_id", "category_id", "bbox", "score")
+    if isinstance(result, dict) and all(key in result for key in keys):
+        ids = result["image_id"], result["category_id"]
+        if not _is_key(ids[0], images) or not _is_key(ids[1], classes):
+            return DataError(
+                f"a detection belongs to no image or category of {dataset.name}",
+                where=path,
+                got=f"image {ids[0]!r}, category {ids[1]!r} in entry {position}",
+                fix="name the result file of this set",
+            )
+    return DataError(
+        f"entry {position} of the result file is broken",
+        where=path,
+        got=repr(result)[:200],
+        expected="image_id, category_id, bbox [x, y, width, height] and score",
+    )
+
+
+def _is_key(value: Any, known: dict[int, int]) -> bool:
+    return isinstance(value, int) and value in known
+
+
+def _table(numbers: np.ndarray, num_images: int) -> DetectionTable:
+    """A table of rows (image, class, x1, y1, x2, y2, score) in any order; the rank is theirs."""
+    numbers = numbers[np.lexsort((numbers[:, 1], numbers[:, 0]))]
+    counts = np.bincount(numbers[:, 0].astype(np.int64), minlength=num_images)
+    return DetectionTable(
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        rows=np.ascontiguousarray(numbers[:, 2:], np.float32),
+        classes=numbers[:, 1].astype(np.int32),
+    )

@@ -1,0 +1,99 @@
+"""From the counts of a COCO evaluator to the numbers of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sniper.data.dataset import Dataset
+from sniper.evaluation.curves import PrecisionRecall
+from sniper.evaluation.evaluators import RECALLS, Accumulated, Annotation
+from sniper.evaluation.report import STATISTICS, ClassNumbers, CocoReport
+
+_NAN = float("nan")
+# Positions of an evaluator's arrays.
+_IOU_50, _IOU_75 = 0, 5
+_ALL, _SMALL, _MEDIUM, _LARGE = range(4)
+_BEST_1, _BEST_10, _BEST_100 = range(3)
+_AREAS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
+
+
+def coco_report(
+    dataset: Dataset,
+    counts: Accumulated,
+    classes: np.ndarray,
+    truth: Sequence[Annotation],
+    num_detections: int,
+    evaluator: str,
+) -> CocoReport:
+    """The report of one kind of detections.
+
+    Args:
+        dataset: the set that was detected on.
+        counts: of all categories.
+        classes: (K,) class index of each category of `counts`.
+        truth: the objects that were matched.
+        num_detections: of all classes.
+        evaluator: who counted.
+    """
+    place = np.argsort(classes)  # of class 1, 2, ... among the categories
+    precision, recall = counts.precision[:, :, place], counts.recall[:, place]
+    names = dataset.class_names[1:]
+    sizes = _object_counts(dataset, truth)
+    return CocoReport(
+        dataset=dataset.name,
+        num_images=len({record.image_id for record in dataset.records}),
+        **dict(zip(STATISTICS, _statistics(counts.precision, counts.recall))),
+        classes={
+            name: ClassNumbers(
+                objects=int(sizes[index, _ALL]),
+                ap=_mean(precision[:, :, index, _ALL, _BEST_100]),
+                ap50=_mean(precision[_IOU_50, :, index, _ALL, _BEST_100]),
+                ar=_mean(recall[:, index, _ALL, _BEST_100]),
+            )
+            for index, name in enumerate(names)
+        },
+        num_objects={
+            name: int(count) for name, count in zip(("all", *_AREAS), sizes.sum(axis=0).tolist())
+        },
+        num_detections=num_detections,
+        evaluator=evaluator,
+        curves=_curves(precision[..., _ALL, _BEST_100], names),
+    )
+
+
+def _statistics(precision: np.ndarray, recall: np.ndarray) -> list[float]:
+    """The twelve numbers of an evaluator's summary, in its order."""
+    best = precision[..., _BEST_100]
+    return [
+        _mean(best[..., _ALL]),
+        _mean(best[_IOU_50, ..., _ALL]),
+        _mean(best[_IOU_75, ..., _ALL]),
+        *(_mean(best[..., area]) for area in (_SMALL, _MEDIUM, _LARGE)),
+        *(_mean(recall[:, :, _ALL, limit]) for limit in (_BEST_1, _BEST_10, _BEST_100)),
+        *(_mean(recall[:, :, area, _BEST_100]) for area in (_SMALL, _MEDIUM, _LARGE)),
+    ]
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is defined; NaN where nothing is."""
+    values = values[values > -1]
+    return float(np.mean(values)) if values.size else _NAN
+
+
+def _object_counts(dataset: Dataset, truth: Sequence[Annotation]) -> np.ndarray:
+    """(C-1, 4) objects of each class: all, small, medium, large; crowd regions are none."""
+    row = {identity: i for i, identity in enumerate(dataset.category_ids[1:])}
+    counts = np.zeros((len(row), 1 + len(_AREAS)), np.int64)
+    for entry in truth:
+        if not entry["iscrowd"]:
+            inside = [low <= entry["area"] <= high for low, high in _AREAS.values()]
+            counts[row[entry["category_id"]]] += [1, *inside]
+    return counts
+
+
+def _curves(precision: np.ndarray, names: Sequence[str]) -> PrecisionRecall:
+    defined = np.where(precision > -1, precision, _NAN)  # (10, 101, K)
+    chosen = np.stack([defined[_IOU_50], defined[_IOU_75], defined.mean(axis=0)])
+    return PrecisionRecall(RECALLS, tuple(names), chosen)

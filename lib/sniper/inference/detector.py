@@ -1,0 +1,316 @@
+"""Detection on images: all levels, the windows of each, and what they find merged."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import mxnet as mx
+import numpy as np
+
+from sniper.chips.focus import focus_chips, inside_borders
+from sniper.chips.pyramid import test_factor
+from sniper.chips.slices import slice_windows
+from sniper.data import ProposalSet, Record
+from sniper.data.detections import DetectionTable
+from sniper.inference.blocks import image_blocks
+from sniper.inference.forward import ChipDetections, Network
+from sniper.inference.instances import BlockMaps, table_with_masks
+from sniper.inference.level import FOCUS, SLICES, Level
+from sniper.inference.level_cache import LevelCache, LevelResult, Window, Windows
+from sniper.inference.mask_forward import MaskForward
+from sniper.inference.merge import LevelDetections, MergeSettings, keep_confident, merge_levels
+from sniper.inference.progress import OnStep, ProgressLog
+from sniper.inference.stats import RunStats, level_stage
+from sniper.inference.weights import Model
+from sniper.loader.clock import StageClock
+from sniper.loader.images import ImageCache, ImageSource
+from sniper.loader.test import TestLoader
+
+# RoI maps of one block of images: about 70 images of 800x600 px on the pyramid of 2018.
+MAP_MEMORY_BYTES = 1 << 30
+# Decoded images stay for the next level.
+IMAGE_MEMORY_BYTES = 256 << 20
+
+
+class Detector:
+    """Detects objects in images; keeps the bound network for later calls. Threads may share it.
+
+    Results do not depend on how images are spread over calls and batches, nor on their order.
+
+    Args:
+        model: the network and its weights.
+        levels: what is looked at, in this order.
+        merge: how the findings become one result.
+        devices: where the network runs.
+        pixel_means: three means, BGR.
+        pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
+        num_threads: threads that read images.
+        rpn_only: for `proposals` instead of `detect`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        levels: Sequence[Level],
+        merge: MergeSettings,
+        devices: Sequence[mx.Context],
+        pixel_means: np.ndarray,
+        *,
+        pyramid: Sequence[tuple[int, int]] = (),
+        num_threads: int = 2,
+        rpn_only: bool = False,
+    ) -> None:
+        self.model = model
+        self.levels = tuple(levels)
+        self.merge = merge
+        self.has_masks = model.spec.with_masks and not rpn_only
+        self._pyramid = tuple(pyramid)
+        self._pixel_means = pixel_means
+        self._num_threads = num_threads
+        self._network = Network(model, devices, rpn_only=rpn_only, roi_map=self.has_masks)
+        self._masks = MaskForward(model, devices) if self.has_masks else None
+        self._stats = RunStats()
+        self._lock = threading.Lock()
+
+    def blocks(self, records: Sequence[Record], most_images: int = 64) -> list[list[int]]:
+        """Indices of images that fit into memory together; those of one size stand together."""
+        spec = self.model.spec
+        bytes_per_px = 4 * spec.roi_channels / spec.feature_stride**2 if self.has_masks else 0.0
+        return image_blocks(
+            [(record.width, record.height) for record in records],
+            [[level.factor(record) for level in self.levels] for record in records],
+            bytes_per_px=bytes_per_px,
+            memory_bytes=MAP_MEMORY_BYTES,
+            most_images=most_images,
+        )
+
+    def detect(
+        self,
+        records: Sequence[Record],
+        *,
+        images: ImageSource | None = None,
+        on_step: OnStep | None = None,
+        cache: LevelCache | None = None,
+    ) -> DetectionTable:
+        """Detections of a block of images, whose decoded maps must fit into memory together.
+
+        Args:
+            records: the images; only path and size are read.
+            images: where their pixels come from; None reads the files.
+            on_step: called after every window and mask; None logs now and then.
+            cache: keeps what the levels find in these images; not used for networks with masks,
+                whose maps it does not hold.
+
+        Returns:
+            The detections of `records`, with masks if the network has them.
+
+        Raises:
+            DataError: an image cannot be read or has another size, or weights do not fit.
+            TrainingError: reading an image took longer than the timeout.
+        """
+        started_s = time.perf_counter()
+        run = _Run(records, images or ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
+        maps = BlockMaps() if self.has_masks else None
+        cache = None if self.has_masks else cache
+        parts: list[list[LevelDetections]] = [[] for _ in records]
+        windows = _whole_images(records)
+        found_windows = windows
+        for index, level in enumerate(self.levels):
+            windows = self._windows(level, records, windows, found_windows)
+            result = cache.load(index) if cache is not None else None
+            if result is None:
+                result = self._detect_level(index, run, windows, maps)
+                if cache is not None:
+                    cache.save(index, result)
+            for own, new in zip(parts, result.parts):
+                own.extend(new)
+            found_windows = result.next_windows
+        with run.clock("merge"):
+            ranges = [level.valid_range for level in self.levels]
+            table, origins = merge_levels(parts, ranges, self.merge)
+        if maps is not None:
+            with run.clock("masks"):
+                step = run.steps("masks", len(records))
+                table = table_with_masks(self._masks, maps, records, table, origins, step)
+        self._note(run, time.perf_counter() - started_s)
+        return table
+
+    def proposals(
+        self,
+        records: Sequence[Record],
+        set_name: str,
+        per_level: int = 300,
+        *,
+        on_step: OnStep | None = None,
+    ) -> ProposalSet:
+        """Best `per_level` proposals of every image and level, levels in order, in image px.
+
+        No valid ranges and no NMS over levels (spec: pipeline 7.5).
+
+        Args:
+            records: images without flips.
+            set_name: the data set's name, kept in the file.
+            per_level: proposals kept of one level.
+            on_step: called after every image of a level; None logs now and then.
+        """
+        started_s = time.perf_counter()
+        run = _Run(records, ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
+        boxes = [[np.zeros((0, 4), np.float32) for _ in self.levels] for _ in records]
+        scores = [[np.zeros(0, np.float32) for _ in self.levels] for _ in records]
+        for level in range(len(self.levels)):
+            for found in self.run_level(level, run, _whole_images(records)):
+                kept = np.flatnonzero(found.scores > 0)[:per_level]
+                boxes[found.image_index][level] = found.boxes[kept]
+                scores[found.image_index][level] = found.scores[kept].astype(np.float32)
+        self._note(run, time.perf_counter() - started_s)
+        image_boxes = [np.concatenate(rows) for rows in boxes]
+        counts = [len(rows) for rows in image_boxes]
+        return ProposalSet(
+            set_name,
+            np.array([record.image_id for record in records], np.int64),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            np.concatenate([*image_boxes, np.zeros((0, 4), np.float32)]),
+            np.concatenate([*(s for rows in scores for s in rows), np.zeros(0, np.float32)]),
+        )
+
+    def take_stats(self) -> RunStats:
+        """Figures of all calls since the last time."""
+        with self._lock:
+            stats, self._stats = self._stats, RunStats()
+        return stats
+
+    def _windows(
+        self,
+        level: Level,
+        records: Sequence[Record],
+        windows: Windows,
+        found_windows: Windows | None,
+    ) -> Windows:
+        if level.windows == FOCUS:
+            return found_windows
+        if level.windows == SLICES:
+            return [
+                [tuple(w) for w in slice_windows(record.width, record.height, level.slices)]
+                for record in records
+            ]
+        return windows
+
+    def _detect_level(
+        self, index: int, run: _Run, windows: Windows, maps: BlockMaps | None
+    ) -> LevelResult:
+        level = self.levels[index]
+        parts = [[None] * len(own) for own in windows]
+        focus = [[()] * len(own) for own in windows]
+        for found in self.run_level(index, run, windows):
+            image, chip = found.image_index, found.chip_index
+            window, record = windows[image][chip], run.records[image]
+            part = keep_confident(found, index, window[:2])
+            if level.prune:
+                part = _pruned(part, window, record)
+            parts[image][chip] = part
+            if maps is not None and len(part.rows):
+                maps.keep(index, found, window[:2])
+            if level.focus is not None:
+                focus[image][chip] = self._focus_windows(level, found, window, record)
+        if level.focus is None:
+            return LevelResult(parts, None)
+        # Chips of neighbouring chips can be the same one.
+        return LevelResult(
+            parts, [list(dict.fromkeys(window for own in f for window in own)) for f in focus]
+        )
+
+    def _focus_windows(
+        self, level: Level, found: ChipDetections, window: Window, record: Record
+    ) -> list[Window]:
+        """FocusChips of one window on whole pixels, image px."""
+        x1, y1, x2, y2 = window
+        chips = focus_chips(
+            found.focus_map,
+            level.focus,
+            ((x2 - x1) * found.factor, (y2 - y1) * found.factor),
+            found.factor,
+            origin=(x1, y1),
+            stride=self.model.spec.feature_stride,
+        )
+        # 2018 cut at the pixel below and counted boxes from the fraction: up to one px off.
+        low = np.floor(chips[:, :2])
+        high = np.minimum(np.ceil(chips[:, 2:]), [record.width, record.height])
+        return [tuple(chip) for chip in np.concatenate([low, high], axis=1).tolist()]
+
+    def run_level(self, index: int, run: _Run, windows: Windows) -> Iterator[ChipDetections]:
+        """Raw detections of every window of one level, in the order of the batches."""
+        level = self.levels[index]
+        factors = [level.factor(record) for record in run.records]
+        total = sum(map(len, windows))
+        step = run.steps(f"level {index + 1}/{len(self.levels)}", total)
+        run.pixels += sum(
+            factor**2 * sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in own)
+            for factor, own in zip(factors, windows)
+        )
+        with TestLoader(
+            run.records,
+            windows,
+            factors,
+            batch_size=level.batch_images * self._network.num_devices,
+            batch_multiple=self._network.num_devices,
+            pixel_means=self._pixel_means,
+            num_threads=self._num_threads,
+            images=run.images,
+            clock=run.clock,
+        ) as loader:
+            for batch in loader:
+                with run.clock("forward"), run.clock(level_stage(index)):
+                    all_found = self._network(batch)
+                for found in all_found:
+                    step()
+                    yield found
+
+    def _note(self, run: _Run, took_s: float) -> None:
+        pyramid_pixels = sum(
+            test_factor(record.width, record.height, scale) ** 2 * record.width * record.height
+            for record in run.records
+            for scale in self._pyramid
+        )
+        stats = RunStats(
+            len(run.records), took_s, run.clock.seconds(), run.pixels, float(pyramid_pixels)
+        )
+        with self._lock:
+            self._stats += stats
+
+
+class _Run:
+    """One call: its images and what it has cost so far."""
+
+    def __init__(
+        self, records: Sequence[Record], images: ImageSource, on_step: OnStep | None
+    ) -> None:
+        self.records, self.images = records, images
+        self.clock = StageClock()
+        self.pixels = 0.0
+        self._on_step = on_step or ProgressLog()
+
+    def steps(self, what: str, total: int) -> _Steps:
+        return _Steps(self._on_step, what, total)
+
+
+class _Steps:
+    """Counts the steps of one thing."""
+
+    def __init__(self, on_step: OnStep, what: str, total: int) -> None:
+        self._on_step, self._what, self._total, self._done = on_step, what, total, 0
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._on_step(self._what, self._done, self._total)
+
+
+def _whole_images(records: Sequence[Record]) -> Windows:
+    return [[(0.0, 0.0, float(record.width), float(record.height))] for record in records]
+
+
+def _pruned(part: LevelDetections, window: Window, record: Record) -> LevelDetections:
+    """Without what touches a border of the window inside the image."""
+    kept = inside_borders(part.rows[:, :4], window, (record.width, record.height))
+    return LevelDetections(part.level, part.chip_index, part.rows[kept], part.classes[kept])

@@ -1,0 +1,126 @@
+"""`sniper analyze`: what is wrong with the detections of a set, in numbers and plots."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from easydict import EasyDict
+
+from sniper.config import load_config
+from sniper.data import Dataset
+from sniper.data.detections import DetectionTable
+from sniper.engine.data import open_dataset
+from sniper.evaluation import read_coco_results, read_voc_results
+from sniper.files import atomic_write_text
+from sniper.tools.analysis.study import Study, study
+from sniper.tools.analysis.summary import summary
+from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.cli import run_main
+from sniper.tools.training_set import log_to_stderr, write_json
+from sniper.vis.confusion import plot_confusion
+from sniper.vis.errors import plot_errors
+from sniper.vis.figures import save_figure
+
+_DESCRIPTION = """\
+Says what is wrong with the detections that main_test.py wrote, and what it costs:
+
+  summary.txt    errors by cause and what AP50 would be without them, confusions, worst images
+  errors.png     causes, scores, sizes of the objects, choice of a score threshold
+  confusion.png  which classes are taken for which, with a row and a column for the background
+  analysis.json  all of these numbers
+
+Causes are those of TIDE: wrong class, box off, both, duplicate, background, missed. Boxes only.
+"""
+_EPILOG = """\
+examples:
+  sniper analyze --cfg sniper_mobilenetv2_toy --out analysis
+  sniper analyze --cfg my.yml --results other_results.json --score 0.3
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the analysis; 0, or 2 for a wrong config and 3 for wrong data."""
+    return run_main(_main, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sniper analyze",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="PATH",
+        help="COCO result file, or for Pascal VOC the folder with VOC<year>/Main (default: what "
+        "main_test.py wrote for this config)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the files (default: `analysis_<set>` beside the results)",
+    )
+    parser.add_argument(
+        "--score",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="least score for confusions, worst images and counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--worst",
+        type=int,
+        default=50,
+        metavar="N",
+        help="images with the most errors to list in analysis.json (default: %(default)s)",
+    )
+    add_cfg_and_set(parser)
+    return parser
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not 0 <= args.score <= 1:
+        parser.error("--score must be 0 to 1")
+    if args.worst < 0:
+        parser.error("--worst must not be negative")
+    log_to_stderr()
+    cfg = load_config(args.cfg, args.overrides)
+    dataset = open_dataset(cfg, cfg.dataset.test_image_set)
+    table = _results(cfg, dataset, args.results)
+    found = study(dataset, table, args.score, args.worst)
+    out = args.out or _results_folder(cfg) / f"analysis_{dataset.image_set}"
+    print(summary(found), end="")
+    _write(out, found)
+    print(f"pictures and numbers: {out}", file=sys.stderr)
+    return 0
+
+
+def _results_folder(cfg: EasyDict) -> Path:
+    return Path(cfg.output_path) / "results"
+
+
+def _results(cfg: EasyDict, dataset: Dataset, path: Path | None) -> DetectionTable:
+    if dataset.voc:
+        return read_voc_results(path or _results_folder(cfg), dataset)
+    default = _results_folder(cfg) / f"detections_{dataset.image_set}_results.json"
+    return read_coco_results(path or default, dataset)
+
+
+def _write(out: Path, found: Study) -> None:
+    name = f"{found.dataset.name}, score {found.score:g} or more"
+    save_figure(plot_errors(found.view()), out / "errors.png")
+    save_figure(plot_confusion(found.confusion, name), out / "confusion.png")
+    write_json(out / "analysis.json", found.as_dict())
+    atomic_write_text(out / "summary.txt", summary(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""`sniper bench`: where the time of a detection goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from sniper.tools.arguments import add_config_flags, add_weights_flag
+from sniper.tools.cli import run_main
+
+_DESCRIPTION = """\
+Detects on images of the test set and says what each stage takes: reading and decoding, resizing,
+the network on every level, merging, masks. Without trained weights it takes random ones.
+"""
+_EPILOG = """\
+examples: sniper bench --cfg sniper_mobilenetv2_toy --images 40
+          sniper bench --cfg sniper_res50_e2e --generated 800x600 --images 4 --set gpus cpu
+          sniper bench --cfg sniper_mobilenetv2_toy --weights toy_int8.zip
+"""
+_SIZE = re.compile(r"(\d+)x(\d+)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool.
+
+    Returns:
+        0 when all is measured, 2 for a bad setting, 3 for missing or unfit weights or data.
+    """
+    return run_main(_run, argv)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "sniper bench",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--images", type=int, default=20, metavar="N", help="default: 20")
+    parser.add_argument(
+        "--generated",
+        type=_size,
+        metavar="WIDTHxHEIGHT",
+        help="pictures of random blobs instead of the test set",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=("single", "pyramid", "focus", "slice"),
+        help="default: TEST.MODE of the recipe",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    add_weights_flag(parser)
+    add_config_flags(parser)
+    return parser
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = _parser().parse_args(argv)
+    from sniper.config import load_config
+    from sniper.engine.progress import start_logging
+    from sniper.engine.speed import generated_records, measure_detection, test_records
+    from sniper.files import atomic_write_text
+
+    start_logging(level=logging.WARNING)
+    cfg = load_config(args.cfg, args.overrides)
+    with tempfile.TemporaryDirectory(prefix="sniper-bench-") as folder:
+        if args.generated:
+            records = generated_records(Path(folder), args.images, *args.generated)
+        else:
+            records = test_records(cfg, args.images)
+        speed = measure_detection(
+            cfg,
+            records,
+            weights=args.weights,
+            save_prefix=args.save_prefix,
+            mode=args.mode,
+            threads=os.environ["OMP_NUM_THREADS"],
+        )
+    print(speed.table())
+    if args.json:
+        atomic_write_text(args.json, json.dumps(speed.as_dict(), indent=1))
+    return 0

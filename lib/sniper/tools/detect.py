@@ -1,0 +1,164 @@
+"""`sniper detect`: objects in any images and videos, as JSON and drawings."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sniper.config import SCHEMA
+from sniper.errors import ConfigError
+from sniper.tools.arguments import DEFAULT_CFG, add_config_flags
+from sniper.tools.cli import run_main
+
+if TYPE_CHECKING:
+    from sniper.engine.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+JSON_NAME, DRAWINGS_FOLDER = "detections.json", "drawings"
+EXIT_SKIPPED = 3
+
+_DESCRIPTION = """\
+Detects objects in images, folders, patterns, text lists (one path a line) and videos; needs no
+annotations. The model is loaded once; memory does not grow with the number of images.
+
+  DIR/detections.json   one line for each image or frame: size, boxes, scores, class names, masks;
+                        valid at any time, also after Ctrl-C
+  DIR/drawings/...      a picture for each image and an MP4 file for each video, in the folders and
+                        with the names of the originals
+"""
+_EPILOG = """\
+examples:
+  sniper detect holiday.jpg --out found                      (the newest trained model)
+  sniper detect photos/ films/*.mp4 --recursive --out found --cfg sniper_mobilenetv2_toy
+  sniper detect list.txt --out found --model detector.zip --format none
+
+Files that cannot be read are left out and listed at the end, and the exit code is 3. Other exit
+codes: 1 the run failed, 2 wrong usage or configuration, 130 interrupted.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool; returns its exit code."""
+    return run_main(_run, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sniper detect",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILES", help="what to detect on")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="MODEL.zip",
+        help="archive of `sniper export`, instead of --cfg",
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE.params", help="weights of another place than --cfg's"
+    )
+    parser.add_argument(
+        "--gpus",
+        help="devices: 0 or 0,1 or cpu (default: the recipe's, or the CPU with --model)",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=SCHEMA["TEST.MODE"].kind.choices,
+        help="see TEST.MODE (default: the recipe's)",
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="images per device in one pass")
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="least score of an object (default: 0.5)"
+    )
+    parser.add_argument(
+        "--format", choices=("jpg", "png", "pdf", "none"), default="jpg", help="of the pictures"
+    )
+    parser.add_argument("--recursive", action="store_true", help="folders below folders as well")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="take each N-th frame of videos"
+    )
+    parser.add_argument(
+        "--stop_on_error", action="store_true", help="end at the first file that cannot be read"
+    )
+    add_config_flags(parser)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    from sniper.data.sources import open_source
+    from sniper.engine.detect import detect_files
+    from sniper.engine.drawings import Drawings
+    from sniper.engine.interrupts import StopRequest
+    from sniper.engine.progress import start_logging
+
+    start_logging()
+    on_error = "raise" if args.stop_on_error else "skip"
+    source = open_source(args.files, recursive=args.recursive, every=args.every, on_error=on_error)
+    predictor, model = _load(args)
+    logger.info("model: %s, %d classes", model, len(predictor.class_names) - 1)
+    drawings = Drawings(
+        args.out / DRAWINGS_FOLDER,
+        f".{args.format}",
+        threshold=args.threshold,
+        every=args.every,
+    )
+    # SIGTERM too ends the run in good order.
+    with StopRequest().listen(), drawings:
+        summary = detect_files(
+            predictor,
+            source,
+            args.out / JSON_NAME,
+            threshold=args.threshold,
+            drawings=None if args.format == "none" else drawings,
+            about={"model": model},
+        )
+    logger.info(
+        "%d objects in %d images: %s", summary.objects, summary.images, args.out / JSON_NAME
+    )
+    logger.info("%s", summary.stats.table())
+    for one in summary.skipped:
+        logger.warning("left out: %s: %s", one.name, one.reason)
+    if summary.skipped:
+        logger.warning("left out because they could not be read: %d", len(summary.skipped))
+    return EXIT_SKIPPED if summary.skipped else 0
+
+
+def _load(args: argparse.Namespace) -> tuple[Predictor, str]:
+    """The model, and what it is called in messages and in the JSON file."""
+    from sniper.config import load_config
+    from sniper.engine.find_model import find_weights
+    from sniper.engine.predictor import Predictor
+
+    options = {"mode": args.mode, "devices": args.gpus, "batch_images": args.batch}
+    if args.model is not None:
+        _refuse_with_archive(args)
+        return Predictor(args.model, **options), str(args.model)
+    cfg, weights = load_config(args.cfg, args.overrides), args.weights
+    if weights is None:
+        fall_back = args.overrides if args.cfg == DEFAULT_CFG else None
+        cfg, weights = find_weights(cfg, args.save_prefix, fall_back)
+    return Predictor(cfg, weights, **options), str(weights)
+
+
+def _refuse_with_archive(args: argparse.Namespace) -> None:
+    also = {
+        "--cfg": args.cfg != DEFAULT_CFG,
+        "--weights": args.weights is not None,
+        "--set": bool(args.overrides),
+    }
+    given = [flag for flag, is_given in also.items() if is_given]
+    if given:
+        raise ConfigError(
+            "an archive has its own configuration and weights",
+            where="--model",
+            got=f"{', '.join(given)} as well",
+            fix="leave them out; --mode, --batch and --gpus work with archives",
+        )

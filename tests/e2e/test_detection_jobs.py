@@ -1,0 +1,140 @@
+"""main_test.py: the same result for any number of jobs, any batch size and with cached levels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from detection_runs import batches, interrupted, jobs
+
+from sniper.data import load_proposals
+from sniper.engine import detect_set
+from sniper.inference.detector import Detector
+from sniper.tools.test import main as run_test
+
+
+@pytest.mark.parametrize("name", ["first1", "first3", "first5"])
+def test_blocks_and_batches_make_no_difference(runs, name, monkeypatch):
+    expected = runs.run(name)
+    assert len(json.loads(expected)) > 10
+    assert runs.run(name, *batches(16, 16)) == expected
+    monkeypatch.setattr(detect_set, "_BLOCK_IMAGES", (2, 2))
+    assert runs.run(name, *batches(1, 8)) == expected
+
+
+def test_two_jobs_write_the_same_file(runs, one_image_blocks):
+    assert runs.run("first5", *jobs(2), *batches(7, 1)) == runs.run("first5")
+    output = sorted(runs.tiny.root.glob("jobs_*"), key=lambda p: int(p.name[5:]))[-2]
+    speed = json.loads((output / "results" / "detections_first5_report.json").read_text())["speed"]
+    assert speed["jobs"] == 2 and speed["images"] == 5 and speed["images_per_s"] > 0
+    assert speed["percent_of_pixels"] == pytest.approx(100, abs=1)
+    assert speed["seconds"]["forward"] > 0 and speed["mode"] == "pyramid"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["first1", "first3", "first5"])
+@pytest.mark.parametrize("number", [2, 4])
+@pytest.mark.parametrize("sizes", [(1, 1), (2, 3), (16, 16)])
+def test_any_number_of_jobs_writes_the_same_file(runs, one_image_blocks, name, number, sizes):
+    assert runs.run(name, *jobs(number), *batches(*sizes)) == runs.run(name)
+
+
+def proposals(path):
+    found = load_proposals(path)
+    return found.image_ids.tolist(), found.offsets.tolist(), found.boxes, found.scores
+
+
+def extract(runs, output, name, folder, *overrides):
+    """The proposal file of a run."""
+    flags = ("TEST.EXTRACT_PROPOSALS", True, "TEST.PROPOSAL_SAVE_PATH", folder)
+    assert run_test(runs.arguments(output, name, *flags, *overrides)) == 0
+    assert not list((output / "results").glob("partial_*"))
+    return proposals(folder / f"COCO_{name}_rpn.npz")
+
+
+def test_proposals_go_the_same_way(runs, one_image_blocks, monkeypatch, tmp_path, capsys):
+    first = extract(runs, runs.new_output(), "first3", tmp_path / "once")
+    flags = ("TEST.EXTRACT_PROPOSALS", True, "TEST.PROPOSAL_SAVE_PATH", tmp_path / "twice")
+    output = interrupted(runs, "first3", monkeypatch, *flags)
+    second = extract(runs, output, "first3", tmp_path / "twice", *batches(5, 1))
+    assert "2 of 3 images are done already" in capsys.readouterr().err
+    for expected, found in zip(first, second):
+        np.testing.assert_array_equal(found, expected)
+    report = json.loads((tmp_path / "once" / "COCO_first3_rpn_report.json").read_text())
+    assert report["num_proposals"] == len(first[2]) and report["speed"]["mode"] == "proposals"
+    assert 0 <= report["recall_50"]["all"]["300"] <= 1
+
+
+@pytest.mark.slow
+def test_proposals_of_two_jobs(runs, one_image_blocks, tmp_path):
+    expected = extract(runs, runs.new_output(), "first3", tmp_path / "one")
+    found = extract(runs, runs.new_output(), "first3", tmp_path / "two", *jobs(2))
+    for own, wanted in zip(found, expected):
+        np.testing.assert_array_equal(own, wanted)
+
+
+@pytest.fixture
+def levels(monkeypatch):
+    """Indices of the levels that the network of this process looks at."""
+    original, seen = Detector.run_level, []
+
+    def run_level(self, index, *arguments):
+        seen.append(index)
+        return original(self, index, *arguments)
+
+    monkeypatch.setattr(Detector, "run_level", run_level)
+    return seen
+
+
+def test_cached_levels_are_read_back_and_never_stale(runs, levels, capsys):
+    output = runs.new_output()
+
+    def seen(*overrides):
+        del levels[:]
+        capsys.readouterr()
+        assert run_test(runs.arguments(output, "first3", *overrides)) == 0
+        return list(levels)
+
+    first, both = ("TEST.USE_CACHE", [True, False]), ("TEST.USE_CACHE", [True, True])
+    expected = runs.run("first3")
+    assert seen(*first) == [0, 1], "there is none yet"
+    assert seen(*first) == [1]
+    assert runs.results(output, "first3") == expected
+    assert seen(*both) == [1]
+    assert seen(*both, *batches(5, 5)) == []
+    assert runs.results(output, "first3") == expected
+    # Valid ranges and NMS apply to what is in the cache.
+    ranges = ("TEST.VALID_RANGES", [[-1, 50], [20, -1]], "TEST.NMS", 0.3)
+    assert seen(*both, *ranges) == []
+    assert runs.results(output, "first3") == runs.run("first3", *ranges)
+    # Another second level: the first one still holds.
+    scales = ("TEST.SCALES", [[240, 320], [96, 96]])
+    assert seen(*both, *scales) == [1]
+    assert "removed cached detections with other weights" in capsys.readouterr().err
+    assert runs.results(output, "first3") == runs.run("first3", *scales)
+    shutil.copy(
+        runs.trained / "SNIPER-0001.params", output / "tiny" / "train" / "SNIPER-0002.params"
+    )
+    assert seen(*both) == [0, 1]
+    assert seen() == [0, 1], "without the key nothing is read"
+
+
+def test_pictures_of_nested_folders_do_not_collide(runs, tmp_path):
+    toy = tmp_path / "toy"
+    shutil.copytree(runs.tiny.root / "toy" / "annotations", toy / "annotations")
+    path = toy / "annotations" / "instances_first3.json"
+    content = json.loads(path.read_text())
+    names = ["north/a.jpg", "south/a.jpg", "south/deep/b.jpg"]
+    for image, name in zip(content["images"], names):
+        target = toy / "images" / "first3" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(runs.tiny.root / "toy" / "images" / "train" / image["file_name"], target)
+        image["file_name"] = name
+    path.write_text(json.dumps(content))
+    overrides = ("dataset.dataset_path", toy, "TEST.VISUALIZATION_PATH", tmp_path / "drawn")
+    arguments = runs.arguments(runs.new_output(), "first3", *overrides)
+    assert run_test([*arguments[:2], "--vis", *arguments[2:]]) == 0
+    drawn = tmp_path / "drawn" / "dets_final"
+    assert sorted(str(p.relative_to(drawn)) for p in drawn.rglob("*.jpg")) == names

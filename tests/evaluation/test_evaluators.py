@@ -1,0 +1,240 @@
+"""Both evaluators against each other and against pycocotools as everybody calls it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from sniper.data.coco import load_coco
+from sniper.data.dataset import Dataset
+from sniper.data.detections import ImageDetections, table_of
+from sniper.data.record import Record
+from sniper.errors import ConfigError
+from sniper.evaluation import coco, evaluate_coco, evaluators, write_coco_results
+from sniper.evaluation.report import STATISTICS
+
+SIZE = 300
+CATEGORIES = (30, 2, 17, 5)
+
+
+def random_case(tmp_path, seed, images=14):
+    """A set with crowds, all sizes, polygons and run lengths, and detections near its objects."""
+    rng = np.random.default_rng(seed)
+    ids = rng.permutation(np.arange(1, images + 1)).tolist()
+    truth, found = [], []
+    for image_id in ids:
+        boxes = random_boxes(rng, int(rng.integers(0, 8)))
+        # The last category has no objects.
+        classes = rng.integers(1, len(CATEGORIES), len(boxes))
+        for box, klass in zip(boxes, classes):
+            truth.append(annotation(image_id, CATEGORIES[klass - 1], box, rng.random() < 0.15))
+        found.append(random_detections(rng, boxes, classes, crowded=image_id == 1))
+    path = tmp_path / "instances_x.json"
+    names = [f"c{i}" for i in CATEGORIES]
+    content = {
+        "images": [{"id": i, "width": SIZE, "height": SIZE} for i in ids],
+        "categories": [{"id": i, "name": name} for i, name in zip(CATEGORIES, names)],
+        "annotations": [{**entry, "id": i} for i, entry in enumerate(truth, start=1)],
+    }
+    path.write_text(json.dumps(content))
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
+    records = tuple(Record(f"{i}.jpg", i, SIZE, SIZE, False, *nothing) for i in ids)
+    dataset = Dataset(
+        *("COCO_x", "x", ("__background__", *names), (0, *CATEGORIES), records, str(path), True)
+    )
+    return dataset, table_of(found, with_masks=True)
+
+
+def random_boxes(rng, count):
+    """(count, 4) x y width height, small ones and large ones."""
+    sides = np.exp(rng.uniform(np.log(6), np.log(180), (count, 2)))
+    return np.hstack([rng.uniform(0, SIZE - sides), sides]).round(2)
+
+
+def annotation(image_id, category_id, box, crowd):
+    x, y, width, height = box.tolist()
+    polygon = [x, y, x + width, y, x + width, y + height, x, y + height]
+    segmentation = coco_mask.merge(coco_mask.frPyObjects([polygon], SIZE, SIZE))
+    runs = {"size": segmentation["size"], "counts": segmentation["counts"].decode()}
+    return {
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [x, y, width, height],
+        "area": 0.9 * width * height,
+        "iscrowd": int(crowd),
+        "segmentation": runs if crowd else [polygon],
+    }
+
+
+def random_detections(rng, boxes, classes, *, crowded):
+    count = 130 if crowded else int(rng.integers(10, 30))
+    own = random_boxes(rng, count)
+    kinds = rng.integers(1, len(CATEGORIES) + 1, count)
+    if crowded:
+        kinds[:] = 1
+    if len(boxes):
+        near = rng.random(count) < 0.8
+        chosen = rng.integers(0, len(boxes), count)
+        own[near] = (boxes[chosen] * rng.normal(1, 0.03, (count, 4)))[near]
+        kinds[near] = classes[chosen][near]
+    order = np.argsort(kinds, kind="stable")
+    own, kinds = own[order], kinds[order]
+    corners = np.hstack([own[:, :2], own[:, :2] + own[:, 2:] - 1])
+    # Few different scores: equal ones keep their order.
+    scores = rng.integers(1, 12, (count, 1)) / 12
+    masks = [encoded(box) for box in own]
+    return ImageDetections(np.float32(np.hstack([corners, scores])), kinds.astype(np.int32), masks)
+
+
+def encoded(box):
+    return coco_mask.frPyObjects(np.ascontiguousarray(box[None]), SIZE, SIZE)[0]["counts"]
+
+
+def plain_statistics(dataset, table, folder, kind):
+    """The twelve numbers of pycocotools on the files."""
+    path = folder / "plain_results.json"
+    write_coco_results(path, dataset, table)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(dataset.annotation_path)
+        results = json.loads(path.read_text())
+        # A result of both kinds would have the area of its box, for masks as well.
+        for result in results:
+            del result["segmentation" if kind == "bbox" else "bbox"]
+        evaluator = COCOeval(truth, truth.loadRes(results), iouType=kind)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator
+
+
+def numbers(report):
+    values = np.array([getattr(report, name) for name in STATISTICS])
+    return np.where(np.isnan(values), -1, values)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pycocotools_by_blocks_is_pycocotools(tmp_path, monkeypatch, seed):
+    dataset, table = random_case(tmp_path, seed)
+    monkeypatch.setattr(coco, "_DETECTIONS_PER_BLOCK", 30)
+    report = evaluate_coco(dataset, table, evaluator="pycocotools")
+    for kind, ours in (("bbox", report), ("segm", report.masks)):
+        plain = plain_statistics(dataset, table, tmp_path, kind)
+        np.testing.assert_array_equal(numbers(ours), plain.stats)
+        precision = plain.eval["precision"][:, :, :, 0, 2]
+        by_id = {category: precision[:, :, k] for k, category in enumerate(sorted(CATEGORIES))}
+        for name, category in zip(dataset.class_names[1:], CATEGORIES):
+            ap, ap50 = by_id[category].mean(), by_id[category][0].mean()
+            found = ours.classes[name]
+            expected = (np.nan, np.nan) if ap < 0 else (ap, ap50)
+            np.testing.assert_array_equal((found.ap, found.ap50), expected)
+        np.testing.assert_allclose(
+            ours.curves.mean[0], precision[0][:, precision[0, 0] > -1].mean(axis=1)
+        )
+    assert 0.05 < report.ap < 0.9 and 0.05 < report.masks.ap < 0.9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_both_evaluators_give_the_same_numbers(tmp_path, seed):
+    pytest.importorskip("faster_coco_eval")
+    dataset, table = random_case(tmp_path, seed)
+    if seed == 5:
+        table = table_of([empty() for _ in dataset.records], with_masks=True)
+    slow, fast = (
+        evaluate_coco(dataset, table, evaluator=name)
+        for name in ("pycocotools", "faster-coco-eval")
+    )
+    assert (slow.evaluator.split()[0], fast.evaluator.split()[0]) == (
+        *("pycocotools", "faster-coco-eval"),
+    )
+    for a, b in ((slow, fast), (slow.masks, fast.masks)):
+        # pycocotools adds an epsilon to the denominator of a precision.
+        np.testing.assert_allclose(numbers(a), numbers(b), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(a.curves.precision, b.curves.precision, rtol=0, atol=1e-12)
+        assert a.num_objects == b.num_objects and list(a.classes) == list(b.classes)
+
+
+def empty():
+    return ImageDetections(np.zeros((0, 5), np.float32), np.zeros(0, np.int32), [])
+
+
+def test_both_evaluators_on_real_annotations(coco_mini):
+    pytest.importorskip("faster_coco_eval")
+    dataset = load_coco(coco_mini, "val2017")
+    dataset = replace(dataset, records=dataset.records[::-1])
+    rng = np.random.default_rng(2)
+    images = []
+    for record in dataset.records:
+        boxes = np.repeat(record.gt_boxes, 3, axis=0)
+        boxes += rng.normal(0, 0.08, boxes.shape) * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        scores = rng.random((len(boxes), 1))
+        classes = np.repeat(record.gt_classes, 3)
+        order = np.argsort(classes, kind="stable")
+        rows = np.float32(np.hstack([boxes, scores]))[order]
+        images.append(ImageDetections(rows, classes[order]))
+    slow, fast = (
+        evaluate_coco(dataset, table_of(images), evaluator=name)
+        for name in ("pycocotools", "faster-coco-eval")
+    )
+    np.testing.assert_allclose(numbers(slow), numbers(fast), rtol=0, atol=1e-12)
+    assert 0.2 < slow.ap < 0.99
+    for name, own in slow.classes.items():
+        other = fast.classes[name]
+        np.testing.assert_allclose([own.ap, own.ar], [other.ap, other.ar], rtol=0, atol=1e-12)
+
+
+def test_objects_are_counted_without_crowds(tmp_path):
+    dataset, table = random_case(tmp_path, 1)
+    truth = json.loads((tmp_path / "instances_x.json").read_text())["annotations"]
+    real = [entry for entry in truth if not entry["iscrowd"]]
+    report = evaluate_coco(dataset, table, evaluator="pycocotools")
+    assert len(real) < len(truth)
+    assert report.num_objects == {
+        "all": len(real),
+        "small": sum(entry["area"] <= 32**2 for entry in real),
+        "medium": sum(32**2 <= entry["area"] <= 96**2 for entry in real),
+        "large": sum(entry["area"] >= 96**2 for entry in real),
+    }
+    assert [own.objects for own in report.classes.values()] == [
+        sum(entry["category_id"] == i for entry in real) for i in CATEGORIES
+    ]
+    assert report.num_detections == table.num_detections
+
+
+def test_auto_takes_the_faster_one_where_it_is(monkeypatch, tmp_path, caplog):
+    pytest.importorskip("faster_coco_eval")
+    dataset, table = random_case(tmp_path, 0)
+    with caplog.at_level("INFO"):
+        report = evaluate_coco(dataset, table)
+    assert report.evaluator.startswith("faster-coco-eval ")
+    assert f"evaluation by {report.evaluator}" in caplog.text
+    assert report.evaluator in report.table()
+    assert report.as_dict()["evaluator"] == report.evaluator
+    hide_faster(monkeypatch)
+    assert evaluate_coco(dataset, table).evaluator.startswith("pycocotools ")
+    with pytest.raises(ConfigError, match="pip install faster-coco-eval"):
+        evaluate_coco(dataset, table, evaluator="faster-coco-eval")
+
+
+def hide_faster(monkeypatch):
+    real = evaluators.importlib.import_module
+
+    def import_module(name):
+        if name == "faster_coco_eval":
+            raise ImportError(f"No module named {name!r}")
+        return real(name)
+
+    monkeypatch.setattr(evaluators.importlib, "import_module", import_module)
+
+
+def test_unknown_evaluators_are_refused(tmp_path):
+    dataset, table = random_case(tmp_path, 0)
+    with pytest.raises(ConfigError, match="unknown evaluator"):
+        evaluate_coco(dataset, table, evaluator="slow")

@@ -1,0 +1,253 @@
+"""The way through the levels with a network that is easy to foresee; executors and threads."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+
+from sniper.chips.focus import FocusSettings, focus_chips
+from sniper.chips.slices import SliceSettings, slice_windows
+from sniper.data import Record
+from sniper.inference import bound
+from sniper.inference import detector as module
+from sniper.inference.bound import BoundGraph
+from sniper.inference.detector import Detector
+from sniper.inference.forward import ChipDetections, Network
+from sniper.inference.level import FOCUS, SLICES, Level
+from sniper.inference.merge import MergeSettings
+from sniper.inference.stats import STAGES, RunStats
+from sniper.inference.weights import Model
+from sniper.loader.test import TestBatch
+from sniper.models.detector import DetectorSpec, ProposalSettings
+
+SPEC = DetectorSpec(
+    "resnet_mx_18_e2e",
+    num_classes=3,
+    anchor_scales=(1, 2, 4),
+    anchor_ratios=(0.5, 1, 2),
+    feature_stride=16,
+    batch_images=1,
+    width=0.125,
+    rpn_channels=8,
+    roi_channels=8,
+    fc_channels=16,
+    proposal=ProposalSettings(100, 0.7, 3, 6),
+)
+MODEL = Model(SPEC, {}, {}, ("__background__", "a", "b"))
+MERGE = MergeSettings(nms_threshold=0.5, sigma=-1, max_per_image=-1)
+SIZES = [(320, 200), (200, 320), (320, 200)]
+FOCUS_SETTINGS = FocusSettings(1, 0.5, 4)
+
+
+class SpotNetwork:
+    """Finds the white spots of a window as class 1, and looks closer where they are small."""
+
+    num_devices = 1
+
+    def __init__(self, *args, **kwargs):
+        self.shapes = []
+
+    def __call__(self, batch):
+        self.shapes.append(batch.data.shape)
+        return [self.found(batch, row) for row in np.flatnonzero(~batch.is_padding)]
+
+    def found(self, batch, row):
+        height, width, factor = batch.im_info[row]
+        plane = (batch.data[row, 0, : int(height), : int(width)] > 128).astype(np.uint8)
+        focus_map = np.zeros((batch.data.shape[2] // 16, batch.data.shape[3] // 16), np.float32)
+        boxes = []
+        for contour in cv2.findContours(plane, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]:
+            x, y, w, h = cv2.boundingRect(contour)
+            boxes.append(np.float32([x, y, x + w, y + h]) / factor)
+            if max(w, h) < 16:
+                focus_map[(y + h // 2) // 16, (x + w // 2) // 16] = 0.9
+        scores = np.tile(np.float32([0.1, 0.9, 0]), (len(boxes), 1))
+        boxes = np.float32(boxes).reshape(-1, 4)
+        index = int(batch.image_index[row]), int(batch.chip_index[row])
+        return ChipDetections(*index, boxes, scores, float(factor), None, focus_map)
+
+
+@pytest.fixture
+def records(tmp_path):
+    """Black pictures with a large spot at the left and a small one at the lower right."""
+    records = []
+    for number, (width, height) in enumerate(SIZES):
+        image = np.zeros((height, width, 3), np.uint8)
+        image[20:100, 20:100] = 255
+        if number < 2:
+            image[height - 40 : height - 32, width - 60 : width - 52] = 255
+        path = tmp_path / f"{number}.png"
+        cv2.imwrite(str(path), image)
+        nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
+        records.append(Record(str(path), number, width, height, False, *nothing))
+    return records
+
+
+@pytest.fixture
+def make_detector(monkeypatch):
+    monkeypatch.setattr(module, "Network", SpotNetwork)
+
+    def make(levels, **options):
+        return Detector(
+            MODEL, levels, MERGE, [mx.cpu()], np.zeros(3), pyramid=[(200, 320)], **options
+        )
+
+    return make
+
+
+def spots(table, index):
+    return table[index].rows[:, :4].round(0).tolist()
+
+
+def test_focus_looks_only_where_the_map_says_and_says_how_much(make_detector, records):
+    levels = [
+        Level((200, 320), 2, (50, -1), focus=FOCUS_SETTINGS),
+        Level(2.0, 3, (-1, 50), windows=FOCUS, prune=True),
+    ]
+    detector = make_detector(levels)
+    windows = []
+    original = detector.run_level
+    detector.run_level = lambda *args: windows.append(args[2]) or original(*args)
+    table = detector.detect(records, on_step=lambda *args: None)
+    assert sorted(spots(table, 0)) == [[20, 20, 100, 100], [260, 160, 268, 168]]
+    assert sorted(spots(table, 1)) == [[20, 20, 100, 100], [140, 280, 148, 288]]
+    assert spots(table, 2) == [[20, 20, 100, 100]], "nothing small: no chips, no error"
+    assert [len(own) for own in windows[1]] == [1, 1, 0]
+    x1, y1, x2, y2 = windows[1][0][0]
+    assert x2 - x1 == y2 - y1 == 64 and x1 < 260 and y2 > 168
+    stats = detector.take_stats()
+    assert stats.images == 3 and set(stats.seconds) == set(STAGES)
+    full = 3 * 320 * 200
+    assert stats.pixel_share == pytest.approx((full + 2 * 4 * 64 * 64) / full)
+    assert detector.take_stats() == RunStats(), "taken once"
+
+
+def test_findings_at_borders_inside_the_image_are_dropped(make_detector, records):
+    slices = SliceSettings(128, 0.0)
+    image = records[0]
+    grid = slice_windows(image.width, image.height, slices)
+    everything = make_detector([Level(1.0, 4, windows=SLICES, slices=slices)])
+    pruning = make_detector([Level(1.0, 4, windows=SLICES, slices=slices, prune=True)])
+    with_parts = spots(everything.detect(records[:1]), 0)
+    whole = spots(pruning.detect(records[:1]), 0)
+    cut = [
+        box
+        for box in with_parts
+        for x1, y1, x2, y2 in grid
+        if x1 <= box[0] and box[2] <= x2 and y1 <= box[1] and box[3] <= y2
+        and ((x1 > 0 and box[0] - x1 < 10) or (x2 < 320 and x2 - box[2] < 10)
+             or (y1 > 0 and box[1] - y1 < 10) or (y2 < 200 and y2 - box[3] < 10))
+    ]  # fmt: skip
+    assert sorted(whole) == sorted(box for box in with_parts if box not in cut)
+    assert [20, 20, 100, 100] in whole and cut
+
+
+def test_a_level_without_windows_of_its_own_takes_those_before(make_detector, records):
+    """2018: a level that does not prune keeps the chips of the level before it."""
+    levels = [
+        Level((200, 320), 1, focus=FOCUS_SETTINGS),
+        Level(1.5, 1, windows=FOCUS),
+        Level(2.0, 1),
+    ]
+    detector = make_detector(levels)
+    shapes = detector._network.shapes
+    detector.detect(records[:1])
+    assert [shape[2:] for shape in shapes] == [(224, 320), (96, 96), (128, 128)]
+
+
+def test_calls_blocks_and_batches_change_nothing(make_detector, records):
+    def levels(batch):
+        return [
+            Level((200, 320), batch, (50, -1), focus=FOCUS_SETTINGS),
+            Level(2.0, batch, (-1, 50), windows=FOCUS, prune=True),
+        ]
+
+    together = make_detector(levels(3)).detect(records)
+    for batch in (1, 2):
+        detector = make_detector(levels(batch))
+        for index, record in enumerate(records):
+            alone = detector.detect([record])
+            np.testing.assert_array_equal(alone.rows, together[index].rows)
+    assert len(make_detector(levels(1)).detect([])) == 0
+
+
+def test_steps_are_told(make_detector, records):
+    steps = []
+    make_detector([Level(1.0, 2)]).detect(records, on_step=lambda *step: steps.append(step))
+    assert steps == [("level 1/1", done, 3) for done in (1, 2, 3)]
+
+
+def test_focus_chips_are_cut_on_whole_pixels(make_detector, records):
+    detector = make_detector([Level((200, 320), focus=FOCUS_SETTINGS), Level(2.0, windows=FOCUS)])
+    record = records[0]
+    focus_map = np.zeros((13, 20), np.float32)
+    focus_map[6, 10] = 1
+    found = ChipDetections(0, 0, np.zeros((0, 4)), np.zeros((0, 3)), 0.7, None, focus_map)
+    level = detector.levels[0]
+    ((x1, y1, x2, y2),) = detector._focus_windows(level, found, (0, 0, 320, 200), record)
+    ((a1, b1, a2, b2),) = focus_chips(focus_map, FOCUS_SETTINGS, (224.0, 140.0), 0.7)
+    assert (x1, y1) == (np.floor(a1), np.floor(b1)) and x2 == min(np.ceil(a2), 320)
+    assert y2 == min(np.ceil(b2), 200) and a1 != x1 and b2 != y2
+
+
+def random_model(seed=0):
+    from sniper.models.detector import build_detector, inference_input_shapes
+
+    symbol = build_detector(SPEC, train=False)
+    shapes, _, aux_shapes = symbol.infer_shape(**inference_input_shapes(SPEC, 1, 64, 64))
+    rng = np.random.default_rng(seed)
+    arg = {
+        name: mx.nd.array(rng.normal(0, np.sqrt(2 / max(np.prod(shape[1:]), 1)), shape))
+        for name, shape in zip(symbol.list_arguments(), shapes)
+    }
+    aux = {
+        name: mx.nd.array(np.full(shape, float(name.endswith("var"))))
+        for name, shape in zip(symbol.list_auxiliary_states(), aux_shapes)
+    }
+    return Model(SPEC, arg, aux, MODEL.class_names)
+
+
+def batch_of(rng, count, height, width):
+    index = np.arange(count)
+    info = np.tile(np.float32([height, width, 1]), (count, 1))
+    data = rng.normal(0, 50, (count, 3, height, width)).astype(np.float32)
+    return TestBatch(data, info, index, index, np.zeros(count, bool))
+
+
+def test_executors_that_share_memory_compute_what_fresh_ones_do(monkeypatch):
+    monkeypatch.setattr(bound, "SHAPES_KEPT", 3)
+    model, rng = random_model(), np.random.default_rng(1)
+    network = Network(model, [mx.cpu()])
+    shapes = [(1, 64, 96), (2, 64, 64), (1, 128, 160), (3, 64, 96), (1, 64, 96), (1, 96, 64)]
+    for shape in [*shapes, *shapes[::-1]]:
+        batch = batch_of(rng, *shape)
+        for one, other in zip(network(batch), Network(model, [mx.cpu()])(batch)):
+            assert len(one.boxes) > 0
+            np.testing.assert_array_equal(one.boxes, other.boxes)
+            np.testing.assert_array_equal(one.scores, other.scores)
+    assert len(network._graphs[0]._executors) <= 3
+
+
+def test_threads_share_a_network():
+    model, rng = random_model(), np.random.default_rng(2)
+    batches = [batch_of(rng, 1, 64, side) for side in (64, 96, 128, 64)]
+    network = Network(model, [mx.cpu()])
+    alone = [network(batch)[0].scores for batch in batches]
+    wrong = []
+
+    def work(batch, expected):
+        for _ in range(5):
+            if not np.array_equal(network(batch)[0].scores, expected):
+                wrong.append(batch.data.shape)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(batches, alone)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong and not any(thread.is_alive() for thread in threads)
+    assert isinstance(network._graphs[0], BoundGraph)

@@ -162,6 +162,7 @@ setup(
         "cu110": [f"mxnet-cu110=={MXNET_VERSION}"],
         "cu112": [f"mxnet-cu112=={MXNET_VERSION}"],
         "tensorboard": ["tensorboardX"],
+        "fast-eval": ["faster-coco-eval"],
     },
     entry_points={
         "console_scripts": [

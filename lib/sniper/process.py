@@ -8,19 +8,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 
 import numpy as np
 
 GRAD_SUM_CAP = "MXNET_EXEC_INPLACE_GRAD_SUM_CAP"
 SAFE_GRAD_SUM_CAP = 1000
-
-# glibc: the numbers of the two options in <malloc.h>, and the variables that choose them.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_CHOSEN_BY_USER = ("MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-LARGE_BYTES, KEPT_BYTES = 1 << 20, 8 << 20
 
 _ALIASES = {"bool": bool, "object": object, "int": int, "float": float, "complex": complex}
 
@@ -38,24 +31,6 @@ def prepare_process() -> None:
     # Else every bind of an inference graph prints that oneDNN's fusion is on.
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
-
-
-def return_large_memory() -> bool:
-    """Makes blocks of 1 MiB and more go back to the system when they are freed.
-
-    By default glibc learns to keep them, in one heap for each of many threads: a process that
-    detects for days then grows in steps of some MB although it holds nothing more. The price is
-    about 3 % of the time of a small network on the CPU.
-
-    Returns:
-        Whether it is in force: with glibc, unless its variables are set (MALLOC_MMAP_THRESHOLD_,
-        GLIBC_TUNABLES).
-    """
-    if platform.libc_ver()[0] != "glibc" or any(os.environ.get(name) for name in _CHOSEN_BY_USER):
-        return False
-    libc = ctypes.CDLL(None)
-    options = ((_M_MMAP_THRESHOLD, LARGE_BYTES), (_M_TRIM_THRESHOLD, KEPT_BYTES))
-    return all([libc.mallopt(option, value) == 1 for option, value in options])
 
 
 def usable_cores() -> int:

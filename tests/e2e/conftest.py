@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from detection_runs import Runs
 
-from sniper.engine import detect_set
 from sniper.tools.toy.settings import SceneSettings, ToySettings
 from sniper.tools.toy.writer import make_toy_data
 from sniper.tools.train import main as train_main
+
+
+def load_helper(name):
+    """A module of this folder; the tests are no package, so it is loaded by its path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# Test files import it by this name.
+detection_runs = load_helper("detection_runs")
 
 RECIPE = """
 _BASE_: sniper_mobilenetv2_toy
@@ -84,12 +97,12 @@ def trained(tiny) -> Path:
 
 
 @pytest.fixture(scope="session")
-def runs(tiny, trained) -> Runs:
+def runs(tiny, trained):
     """Test runs of the trained network."""
-    return Runs(tiny, trained)
+    return detection_runs.Runs(tiny, trained)
 
 
 @pytest.fixture
 def one_image_blocks(monkeypatch) -> None:
     """Lets small sets be more than one block."""
-    monkeypatch.setattr(detect_set, "_BLOCK_IMAGES", (1, 1))
+    monkeypatch.setattr("sniper.engine.detect_set._BLOCK_IMAGES", (1, 1))

@@ -19,7 +19,7 @@ from sniper.inference.detector import Detector
 from sniper.inference.forward import ChipDetections, Network
 from sniper.inference.level import FOCUS, SLICES, Level
 from sniper.inference.merge import MergeSettings
-from sniper.inference.stats import STAGES, RunStats
+from sniper.inference.stats import STAGES, RunStats, level_stage
 from sniper.inference.weights import Model
 from sniper.loader.test import TestBatch
 from sniper.models.detector import DetectorSpec, ProposalSettings
@@ -120,7 +120,9 @@ def test_focus_looks_only_where_the_map_says_and_says_how_much(make_detector, re
     x1, y1, x2, y2 = windows[1][0][0]
     assert x2 - x1 == y2 - y1 == 64 and x1 < 260 and y2 > 168
     stats = detector.take_stats()
-    assert stats.images == 3 and set(stats.seconds) == set(STAGES)
+    assert stats.images == 3 and set(stats.seconds) == {*STAGES, level_stage(0), level_stage(1)}
+    forward_s = stats.seconds[level_stage(0)] + stats.seconds[level_stage(1)]
+    assert forward_s == pytest.approx(stats.seconds["forward"], abs=0.01)
     full = 3 * 320 * 200
     assert stats.pixel_share == pytest.approx((full + 2 * 4 * 64 * 64) / full)
     assert detector.take_stats() == RunStats(), "taken once"

@@ -88,8 +88,7 @@ def test_focus_and_mask_metrics_equal_a_slow_count():
 def test_nothing_counted_is_zero_and_never_nan():
     metrics = Metrics()
     metrics.update(*_batch(np.random.default_rng(2), all_ignored=True))
-    assert metrics.read_window()["RPNAcc"] == 0
-    assert metrics.read_window() == {}
+    assert metrics.window["RPNAcc"].value == metrics.epoch["RPNAcc"].value == 0
 
 
 def test_window_and_epoch_are_separate_averages():
@@ -97,12 +96,13 @@ def test_window_and_epoch_are_separate_averages():
     batches = [_batch(rng) for _ in range(3)]
     for batch in batches[:2]:
         metrics.update(*batch)
-    metrics.read_window()
+    metrics.window = {}
     last = metrics.update(*batches[2])
-    assert metrics.read_window() == pytest.approx(last)
+    found = {name: ratio.value for name, ratio in metrics.window.items()}
+    assert found == pytest.approx(last)
     sums = [batch_metrics(*batch)["RPNLogLoss"] for batch in batches]
     expected = sum(n for n, _ in sums) / sum(d for _, d in sums)
-    assert metrics.read_epoch()["RPNLogLoss"] == pytest.approx(expected)
+    assert metrics.epoch["RPNLogLoss"].value == pytest.approx(expected)
 
 
 def test_nan_is_passed_on():

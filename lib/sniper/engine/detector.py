@@ -10,6 +10,7 @@ from easydict import EasyDict
 
 from sniper.chips.focus import FocusSettings
 from sniper.chips.slices import SliceSettings
+from sniper.errors import ConfigError
 from sniper.inference.detector import Detector
 from sniper.inference.level import FOCUS, SAME, SLICES, Level
 from sniper.inference.merge import MergeSettings
@@ -33,6 +34,9 @@ def make_detector(
         devices: where it runs.
         rpn_only: for proposals; these come from all levels in full.
         mode: see `TEST.MODE`, which None takes.
+
+    Raises:
+        ConfigError: the mode is unknown, or the network cannot do it.
     """
     mode = "pyramid" if rpn_only else mode_in_force(cfg, mode)
     return Detector(
@@ -48,11 +52,25 @@ def make_detector(
 
 
 def mode_in_force(cfg: EasyDict, mode: str | None = None) -> str:
-    """`single`, `pyramid`, `focus` or `slice`."""
+    """`single`, `pyramid`, `focus` or `slice`.
+
+    Raises:
+        ConfigError: the mode is unknown, or the network cannot do it.
+    """
     mode = mode or cfg.TEST.MODE
-    if mode != "auto":
-        return mode
-    return "focus" if cfg.TEST.AUTO_FOCUS else "pyramid"
+    if mode == "auto":
+        return "focus" if cfg.TEST.AUTO_FOCUS else "pyramid"
+    if mode not in _LEVELS:
+        raise ConfigError("this mode is unknown", got=mode, expected=", ".join(["auto", *_LEVELS]))
+    if mode == "focus" and not cfg.TEST.AUTO_FOCUS:
+        raise ConfigError(
+            "this network was not trained to find FocusPixels",
+            where="TEST.MODE",
+            got="focus, but TEST.AUTO_FOCUS is false",
+            fix="train with TRAIN.AUTO_FOCUS true (sniper_res18_toy_autofocus, for example), or "
+            "take another mode",
+        )
+    return mode
 
 
 def merge_settings(cfg: EasyDict) -> MergeSettings:

@@ -26,7 +26,7 @@ from sniper.inference.progress import silent
 from sniper.inference.stats import RunStats
 from sniper.inference.weights import Model
 from sniper.loader.source_images import read_ahead
-from sniper.process import return_large_memory, usable_cores
+from sniper.process import usable_cores
 
 # Images of a block wait decoded: enough of them that batches of one size fill, within a limit.
 BATCHES_IN_BLOCK = 4
@@ -72,7 +72,6 @@ class Predictor:
         modes = SCHEMA["TEST.MODE"].kind.choices
         if mode is not None and mode not in modes:
             raise ConfigError("there is no such mode", got=mode, expected=", ".join(modes))
-        return_large_memory()  # else hundreds of calls leave the heaps of their threads larger
         cfg, model, device_list = _load(cfg, weights, devices)
         if batch_images is not None:
             cfg = _with_batch(cfg, batch_images)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 
 import mxnet as mx
 import numpy as np
 
-from sniper.chips.focus import focus_chips, inside_borders
+from sniper.chips.focus import focus_chips, inside_borders, on_whole_pixels
 from sniper.chips.pyramid import test_factor
 from sniper.chips.slices import slice_windows
 from sniper.data import ProposalSet, Record
@@ -18,15 +19,16 @@ from sniper.inference.blocks import image_blocks
 from sniper.inference.forward import ChipDetections, Network
 from sniper.inference.instances import BlockMaps, table_with_masks
 from sniper.inference.level import FOCUS, SLICES, Level
-from sniper.inference.level_cache import LevelCache, LevelResult, Window, Windows
+from sniper.inference.level_cache import LevelCache, LevelResult
 from sniper.inference.mask_forward import MaskForward
 from sniper.inference.merge import LevelDetections, MergeSettings, keep_confident, merge_levels
-from sniper.inference.progress import OnStep, ProgressLog
+from sniper.inference.progress import OnStep
+from sniper.inference.run import Run, Window, Windows, whole_images
 from sniper.inference.stats import RunStats, level_stage
 from sniper.inference.weights import Model
-from sniper.loader.clock import StageClock
 from sniper.loader.images import ImageCache, ImageSource
 from sniper.loader.test import TestLoader
+from sniper.loader.threads import DaemonThreads
 
 # RoI maps of one block of images: about 70 images of 800x600 px on the pyramid of 2018.
 MAP_MEMORY_BYTES = 1 << 30
@@ -68,7 +70,9 @@ class Detector:
         self.has_masks = model.spec.with_masks and not rpn_only
         self._pyramid = tuple(pyramid)
         self._pixel_means = pixel_means
-        self._num_threads = num_threads
+        # Fresh threads for every level would leave the heaps of the old ones behind.
+        self._threads = DaemonThreads(num_threads, "sniper-images")
+        weakref.finalize(self, self._threads.close)
         self._network = Network(model, devices, rpn_only=rpn_only, roi_map=self.has_masks)
         self._masks = MaskForward(model, devices) if self.has_masks else None
         self._stats = RunStats()
@@ -111,11 +115,11 @@ class Detector:
             TrainingError: reading an image took longer than the timeout.
         """
         started_s = time.perf_counter()
-        run = _Run(records, images or ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
+        run = Run(records, images or ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
         maps = BlockMaps() if self.has_masks else None
         cache = None if self.has_masks else cache
         parts: list[list[LevelDetections]] = [[] for _ in records]
-        windows = _whole_images(records)
+        windows = whole_images(records)
         found_windows = windows
         for index, level in enumerate(self.levels):
             windows = self._windows(level, records, windows, found_windows)
@@ -156,11 +160,11 @@ class Detector:
             on_step: called after every image of a level; None logs now and then.
         """
         started_s = time.perf_counter()
-        run = _Run(records, ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
+        run = Run(records, ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
         boxes = [[np.zeros((0, 4), np.float32) for _ in self.levels] for _ in records]
         scores = [[np.zeros(0, np.float32) for _ in self.levels] for _ in records]
         for level in range(len(self.levels)):
-            for found in self.run_level(level, run, _whole_images(records)):
+            for found in self.run_level(level, run, whole_images(records)):
                 kept = np.flatnonzero(found.scores > 0)[:per_level]
                 boxes[found.image_index][level] = found.boxes[kept]
                 scores[found.image_index][level] = found.scores[kept].astype(np.float32)
@@ -198,7 +202,7 @@ class Detector:
         return windows
 
     def _detect_level(
-        self, index: int, run: _Run, windows: Windows, maps: BlockMaps | None
+        self, index: int, run: Run, windows: Windows, maps: BlockMaps | None
     ) -> LevelResult:
         level = self.levels[index]
         parts = [[None] * len(own) for own in windows]
@@ -234,12 +238,9 @@ class Detector:
             origin=(x1, y1),
             stride=self.model.spec.feature_stride,
         )
-        # 2018 cut at the pixel below and counted boxes from the fraction: up to one px off.
-        low = np.floor(chips[:, :2])
-        high = np.minimum(np.ceil(chips[:, 2:]), [record.width, record.height])
-        return [tuple(chip) for chip in np.concatenate([low, high], axis=1).tolist()]
+        return [tuple(c) for c in on_whole_pixels(chips, (record.width, record.height)).tolist()]
 
-    def run_level(self, index: int, run: _Run, windows: Windows) -> Iterator[ChipDetections]:
+    def run_level(self, index: int, run: Run, windows: Windows) -> Iterator[ChipDetections]:
         """Raw detections of every window of one level, in the order of the batches."""
         level = self.levels[index]
         factors = [level.factor(record) for record in run.records]
@@ -256,7 +257,7 @@ class Detector:
             batch_size=level.batch_images * self._network.num_devices,
             batch_multiple=self._network.num_devices,
             pixel_means=self._pixel_means,
-            num_threads=self._num_threads,
+            threads=self._threads,
             images=run.images,
             clock=run.clock,
         ) as loader:
@@ -267,7 +268,7 @@ class Detector:
                     step()
                     yield found
 
-    def _note(self, run: _Run, took_s: float) -> None:
+    def _note(self, run: Run, took_s: float) -> None:
         pyramid_pixels = sum(
             test_factor(record.width, record.height, scale) ** 2 * record.width * record.height
             for record in run.records
@@ -278,36 +279,6 @@ class Detector:
         )
         with self._lock:
             self._stats += stats
-
-
-class _Run:
-    """One call: its images and what it has cost so far."""
-
-    def __init__(
-        self, records: Sequence[Record], images: ImageSource, on_step: OnStep | None
-    ) -> None:
-        self.records, self.images = records, images
-        self.clock = StageClock()
-        self.pixels = 0.0
-        self._on_step = on_step or ProgressLog()
-
-    def steps(self, what: str, total: int) -> _Steps:
-        return _Steps(self._on_step, what, total)
-
-
-class _Steps:
-    """Counts the steps of one thing."""
-
-    def __init__(self, on_step: OnStep, what: str, total: int) -> None:
-        self._on_step, self._what, self._total, self._done = on_step, what, total, 0
-
-    def __call__(self) -> None:
-        self._done += 1
-        self._on_step(self._what, self._done, self._total)
-
-
-def _whole_images(records: Sequence[Record]) -> Windows:
-    return [[(0.0, 0.0, float(record.width), float(record.height))] for record in records]
 
 
 def _pruned(part: LevelDetections, window: Window, record: Record) -> LevelDetections:

@@ -13,11 +13,9 @@ import numpy as np
 from sniper.data.npz import read_npz, write_npz
 from sniper.errors import DataError, TrainingError
 from sniper.inference.merge import LevelDetections
+from sniper.inference.run import Windows
 
 logger = logging.getLogger(__name__)
-
-Window = tuple[float, float, float, float]
-Windows = list[list[Window]]
 
 _ARRAYS = ("windows_of_image", "rows_of_window", "rows", "classes", "next_of_image", "next_windows")
 

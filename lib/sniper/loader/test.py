@@ -78,6 +78,7 @@ class TestLoader:
         batch_multiple: every batch has a multiple of it (the number of devices).
         pixel_means: three means, BGR.
         num_threads: threads that decode images, at least one.
+        threads: decode with these, which stay open, instead of own ones.
         prefetch: batches that are made ahead.
         timeout_s: waiting for a batch fails after so long.
         images: where decoded images come from; None reads the files.
@@ -101,6 +102,7 @@ class TestLoader:
         num_threads: int = 2,
         prefetch: int = 2,
         timeout_s: float = 120.0,
+        threads: DaemonThreads | None = None,
         images: ImageSource | None = None,
         clock: StageClock | None = None,
     ) -> None:
@@ -126,8 +128,9 @@ class TestLoader:
         self._batches = _batches(_windows(crops, factors), batch_size, batch_multiple)
         self._images = images or ImageCache(max_images=4)
         self._clock = clock or StageClock()
-        self._threads = DaemonThreads(num_threads, "sniper-test-loader")
-        self._finalizer = weakref.finalize(self, self._threads.close)
+        self._threads = threads or DaemonThreads(num_threads, "sniper-test-loader")
+        end = self._threads.close if threads is None else _leave_open
+        self._finalizer = weakref.finalize(self, end)
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -213,6 +216,10 @@ class TestLoader:
             )
         height, width = content_size(image.shape[:2], window.rect, window.factor)
         batch.im_info[position] = height, width, window.factor
+
+
+def _leave_open() -> None:
+    """The threads belong to somebody else."""
 
 
 def _windows(crops: Sequence[Sequence[Rect]], factors: Sequence[float]) -> list[_Window]:

@@ -32,6 +32,8 @@ class Ratio:
 class Metrics:
     """Accuracy, log loss and L1 loss of all heads over a window and over the epoch.
 
+    Who reads a window or an epoch starts the next one with empty sums.
+
     Names and order are those of 2018: RPNAcc RPNLogLoss RPNL1Loss RCNNAcc RCNNLogLoss
     RCNNL1LossCRCNN AutoFocusAcc AutoFocusLogLoss MaskLogLoss, as far as the network has the heads.
     """
@@ -51,18 +53,6 @@ class Metrics:
             for sums in (self.window, self.epoch):
                 sums.setdefault(name, Ratio()).add(numerator, denominator)
         return {name: n / d if d else 0.0 for name, (n, d) in batch.items()}
-
-    def read_window(self) -> dict[str, float]:
-        """Values since the last call; starts a new window."""
-        values = {name: ratio.value for name, ratio in self.window.items()}
-        self.window = {}
-        return values
-
-    def read_epoch(self) -> dict[str, float]:
-        """True averages over the epoch; starts a new one."""
-        values = {name: ratio.value for name, ratio in self.epoch.items()}
-        self.window, self.epoch = {}, {}
-        return values
 
 
 def batch_metrics(

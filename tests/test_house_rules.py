@@ -27,6 +27,8 @@ FLOORS = [
     ["vis"],
     ["inference"],
     ["training"],
+    ["setup"],
+    ["detection"],
     ["engine"],
     ["tools"],
 ]

@@ -57,7 +57,7 @@ def networks(recipe: str, data: Any) -> dict[str, Any]:
     import numpy as np
 
     from sniper.config import load_config
-    from sniper.engine.speed import random_model
+    from sniper.detection.speed import random_model
     from sniper.models.archive import Network as Weights
     from sniper.models.detector import build_detector
     from sniper.models.quantize import quantize_network

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from sniper.engine.block_store import BlockStore
+from sniper.detection.block_store import BlockStore
 from sniper.errors import DataError
 from sniper.tools.test import main as run_test
 
@@ -94,7 +94,7 @@ def interrupted(runs, name, monkeypatch, *overrides, blocks=2):
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from sniper.engine import detect_set
+from sniper.detection import detect_set
 detect_set._BLOCK_IMAGES = (1, 1)
 
 def mark(*words):

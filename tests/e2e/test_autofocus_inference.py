@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from sniper.config import load_config
-from sniper.engine import detect_set
-from sniper.engine.data import open_dataset
-from sniper.engine.detector import make_detector
-from sniper.engine.models import load_model
-from sniper.engine.settings import contexts, detector_spec, model_folder
+from sniper.detection import detect_set
+from sniper.detection.detector import make_detector
+from sniper.detection.models import load_model
 from sniper.inference.detector import Detector
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.initialisers import initialise
 from sniper.models.weights import with_test_params, write_params
+from sniper.setup.data import open_dataset
+from sniper.setup.settings import contexts, detector_spec, model_folder
 from sniper.tools.demo import main as demo_main
 from sniper.tools.test import main as run_test
 

@@ -10,7 +10,7 @@ import pytest
 from detection_runs import batches, interrupted, jobs
 
 from sniper.data import load_proposals
-from sniper.engine import detect_set
+from sniper.detection import detect_set
 from sniper.inference.detector import Detector
 from sniper.tools.test import main as run_test
 

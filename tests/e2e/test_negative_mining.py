@@ -59,7 +59,7 @@ def test_three_stages_and_a_second_call(tiny, tmp_path, symbol, capfd):
 
 
 def test_a_failing_stage_stops_the_run_and_the_next_call_goes_on(tiny, tmp_path, monkeypatch):
-    from sniper.engine import test as engine_test
+    from sniper.detection import test as engine_test
     from sniper.errors import DataError
 
     def fail(*args, **kwargs):

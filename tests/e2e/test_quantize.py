@@ -12,8 +12,8 @@ import pytest
 
 from sniper import Predictor
 from sniper.config import load_config
-from sniper.engine import compare_models, models
-from sniper.engine import quantize as quantize_module
+from sniper.detection import compare_models, models
+from sniper.detection import quantize as quantize_module
 from sniper.errors import ConfigError, DataError
 from sniper.inference.forward import Network
 from sniper.models.archive import read_archive, write_archive

@@ -11,9 +11,9 @@ import pytest
 
 from sniper.engine import run_log, tensorboard
 from sniper.engine.meter import Meter
-from sniper.engine.progress import Pace, ProgressClock, start_logging
 from sniper.engine.run_log import Display, JsonLines, RunLog
 from sniper.engine.validation import Validated
+from sniper.setup.progress import Pace, ProgressClock, start_logging
 from sniper.training.distributed import Workers
 from sniper.training.run_state import RunState
 

@@ -18,7 +18,7 @@ from sniper.engine.report import (
     range_text,
     start_up_report,
 )
-from sniper.engine.settings import chip_settings
+from sniper.setup.settings import chip_settings
 
 GOOD = (
     *("gpus", "cpu", "TRAIN.USE_NEG_CHIPS", "False", "TRAIN.BATCH_IMAGES", "4"),

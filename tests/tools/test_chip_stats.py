@@ -8,7 +8,7 @@ import pytest
 
 from sniper.config import load_config
 from sniper.engine.chip_measures import measure
-from sniper.engine.settings import chip_settings
+from sniper.setup.settings import chip_settings
 from sniper.tools.chip_numbers import statistics, table
 from sniper.tools.chip_stats import main
 from sniper.tools.training_set import TrainingSet, load_training_set

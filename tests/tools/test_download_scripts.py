@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from sniper.config import load_config
-from sniper.engine.settings import detector_spec
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
+from sniper.setup.settings import detector_spec
 
 REPO = Path(__file__).resolve().parents[2]
 SCRIPTS = (

@@ -11,7 +11,7 @@ import pytest
 
 from sniper.data.proposals import ProposalSet, load_proposals, save_proposals
 from sniper.data.python2_order import python2_dict_order
-from sniper.engine.data import open_dataset
+from sniper.setup.data import open_dataset
 from sniper.tools.place_proposals import main
 
 HERE = Path(__file__).resolve()

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from sniper.config import load_config
-from sniper.engine.settings import detector_spec
 from sniper.errors import DataError
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.initialisers import is_head
 from sniper.models.weights import initialise, read_params, with_test_params, write_params
+from sniper.setup.settings import detector_spec
 from sniper.tools.place_weights import main
 from sniper.tools.unpack import unpack
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from sniper.data import ProposalSet, save_proposals
-from sniper.engine.settings import batch_settings
 from sniper.errors import DataError
 from sniper.loader.sample import make_sample
+from sniper.setup.settings import batch_settings
 from sniper.tools import chip_sheets
 from sniper.tools.chip_sheets import level_sheet, tensor_panel, tensor_sheet
 from sniper.tools.show_chips import main, pick

@@ -14,8 +14,8 @@ import yaml
 from sniper.config import load_config
 from sniper.data.record import Record
 from sniper.engine.chip_measures import measure
-from sniper.engine.settings import chip_settings
 from sniper.errors import DataError
+from sniper.setup.settings import chip_settings
 from sniper.tools.suggest.advice import advise
 from sniper.tools.suggest.anchors import suggest_anchor_scales, suggest_max_gt
 from sniper.tools.suggest.pyramid import (

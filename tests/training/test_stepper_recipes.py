@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sniper.config import load_config
-from sniper.engine.settings import detector_spec
 from sniper.engine.step_settings import step_settings
+from sniper.setup.settings import detector_spec
 
 COCO = "sniper_res101_e2e"
 BOX_LOSS_ROIS = 188

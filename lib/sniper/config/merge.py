@@ -103,9 +103,7 @@ def _base_of(document: dict, path: Path) -> Path | None:
         raise ConfigError(f"{BASE_KEY} of {path} was not found:\n{error}") from error
 
 
-def _merge_section(
-    merged: Merged, section: Mapping[str, Any], prefix: str, layer: _Layer
-) -> None:
+def _merge_section(merged: Merged, section: Mapping[str, Any], prefix: str, layer: _Layer) -> None:
     for name, value in section.items():
         path = f"{prefix}{name}"
         if path in SECTIONS:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import mxnet as mx
 
 from sniper.engine.guard import check_weights
-from sniper.engine.interrupts import stopped
-from sniper.engine.progress import ProgressClock
 from sniper.engine.run_log import RunLog
 from sniper.engine.validation import Validation
 from sniper.errors import TrainingError
+from sniper.setup.interrupts import stopped
+from sniper.setup.progress import ProgressClock
 from sniper.training.checkpoint import Checkpoint, CheckpointFolder, Snapshot
 from sniper.training.distributed import Workers
 from sniper.training.gradients import PREFIX as UNFINISHED

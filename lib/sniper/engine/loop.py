@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from sniper.engine.guard import check_step
-from sniper.engine.interrupts import StopRequest
 from sniper.engine.keeper import Keeper
 from sniper.engine.meter import Meter
 from sniper.engine.run_log import RunLog
 from sniper.engine.validation import Validation
 from sniper.errors import SniperError
 from sniper.loader.train import Batch, TrainLoader
+from sniper.setup.interrupts import StopRequest
 from sniper.training.distributed import Workers
 from sniper.training.run_state import RunState
 from sniper.training.stepper import Stepper, StepResult

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sniper.engine.progress import ProgressClock
 from sniper.engine.run_log import Display, RunLog, format_metrics
 from sniper.loader.train import Batch
+from sniper.setup.progress import ProgressClock
 from sniper.training.distributed import Workers
 from sniper.training.metrics import Metrics, Ratio
 from sniper.training.run_state import RunState

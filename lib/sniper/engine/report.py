@@ -16,7 +16,7 @@ from sniper.data.record import Record
 from sniper.engine.anchor_fit import AnchorFit, anchor_fit
 from sniper.engine.chip_measures import TOO_SMALL, Measures, evenly, measure
 from sniper.engine.rate_lines import batch_line, rate_line
-from sniper.engine.settings import batch_settings, chip_settings
+from sniper.setup.settings import batch_settings, chip_settings
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sniper.engine.progress import Pace, format_time
 from sniper.engine.tensorboard import TensorBoard
 from sniper.engine.validation import Validated
+from sniper.setup.progress import Pace, format_time
 
 logger = logging.getLogger(__name__)
 

@@ -11,15 +11,19 @@ from easydict import EasyDict
 
 from sniper.config import save_config
 from sniper.data import Record
-from sniper.engine.classes import write_class_names
-from sniper.engine.data import training_records
 from sniper.engine.keeper import Keeper
 from sniper.engine.loop import LoopSettings, TrainingLoop
 from sniper.engine.meter import Meter
-from sniper.engine.progress import ProgressClock, start_logging
 from sniper.engine.report import log_start_up
 from sniper.engine.run_log import RunLog
-from sniper.engine.settings import (
+from sniper.engine.training_network import training_stepper
+from sniper.engine.validation import Validation
+from sniper.errors import ConfigError
+from sniper.loader.train import TrainLoader
+from sniper.setup.classes import write_class_names
+from sniper.setup.data import training_records
+from sniper.setup.progress import ProgressClock, start_logging
+from sniper.setup.settings import (
     batch_settings,
     chip_settings,
     contexts,
@@ -27,10 +31,6 @@ from sniper.engine.settings import (
     uses_gpu,
     worker_count,
 )
-from sniper.engine.training_network import training_stepper
-from sniper.engine.validation import Validation
-from sniper.errors import ConfigError
-from sniper.loader.train import TrainLoader
 from sniper.training.checkpoint import Checkpoint, CheckpointFolder
 from sniper.training.distributed import Workers
 from sniper.training.run_state import RunState

@@ -7,10 +7,10 @@ import logging
 import mxnet as mx
 from easydict import EasyDict
 
-from sniper.engine.settings import detector_spec, fp16_in_force
 from sniper.engine.step_settings import step_settings
 from sniper.models.detector import DetectorSpec, build_detector, train_input_shapes
 from sniper.models.weights import Params, fixed_names, initialise, read_params
+from sniper.setup.settings import detector_spec, fp16_in_force
 from sniper.training.checkpoint import Checkpoint
 from sniper.training.run_state import RunState
 from sniper.training.stepper import Stepper

@@ -13,12 +13,12 @@ import mxnet as mx
 from easydict import EasyDict
 
 from sniper.data import Dataset
-from sniper.engine.data import open_dataset
-from sniper.engine.models import inference_model
-from sniper.engine.test import evaluate_model
+from sniper.detection.models import inference_model
+from sniper.detection.test import evaluate_model
 from sniper.errors import ConfigError, SniperError, TrainingError
 from sniper.evaluation import CocoReport, VocReport, reason_not_evaluated
 from sniper.models.weights import Params, with_test_params
+from sniper.setup.data import open_dataset
 
 logger = logging.getLogger(__name__)
 

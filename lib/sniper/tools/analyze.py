@@ -12,9 +12,9 @@ from easydict import EasyDict
 from sniper.config import load_config
 from sniper.data import Dataset
 from sniper.data.detections import DetectionTable
-from sniper.engine.data import open_dataset
 from sniper.evaluation import read_coco_results, read_voc_results
 from sniper.files import atomic_write_text
+from sniper.setup.data import open_dataset
 from sniper.tools.analysis.study import Study, study
 from sniper.tools.analysis.summary import summary
 from sniper.tools.arguments import add_cfg_and_set

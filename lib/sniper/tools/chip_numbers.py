@@ -9,7 +9,7 @@ import numpy as np
 
 from sniper.engine.chip_measures import TRAINED, Measures, Pixels
 from sniper.engine.report import level_name, override_applied, range_text
-from sniper.engine.settings import chip_settings
+from sniper.setup.settings import chip_settings
 from sniper.tools.training_set import TrainingSet
 
 

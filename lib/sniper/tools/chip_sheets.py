@@ -16,8 +16,8 @@ from sniper.data.image import read_image
 from sniper.data.record import Record
 from sniper.engine.chip_measures import evenly
 from sniper.engine.report import level_name, range_text
-from sniper.engine.settings import batch_settings, chip_settings
 from sniper.loader.sample import BatchSettings, make_sample
+from sniper.setup.settings import batch_settings, chip_settings
 from sniper.targets.gt import gt_in_chip
 from sniper.tools.training_set import TrainingSet
 from sniper.vis.chips import (

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sniper.engine.chip_measures import Measures, evenly, measure
-from sniper.engine.settings import chip_settings
+from sniper.setup.settings import chip_settings
 from sniper.tools.arguments import add_cfg_and_set
 from sniper.tools.chip_numbers import ChipStatistics, chips_per_image, statistics, table
 from sniper.tools.cli import run_main

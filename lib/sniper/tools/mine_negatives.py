@@ -86,8 +86,8 @@ def _train_proposal_network(args: argparse.Namespace) -> None:
 
 
 def _extract_proposals(args: argparse.Namespace) -> None:
-    from sniper.engine.data import open_dataset, proposal_file, training_sets
-    from sniper.engine.test import test, weights_path
+    from sniper.detection.test import test, weights_path
+    from sniper.setup.data import open_dataset, proposal_file, training_sets
 
     keys = [*_proposal_keys(args), "TEST.TEST_EPOCH", str(args.rpn_epochs)]
     keys += ["TEST.EXTRACT_PROPOSALS", "True", "TEST.PROPOSAL_SAVE_PATH", args.prop_save_path]

@@ -54,7 +54,7 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.data.proposals import save_proposals
-    from sniper.engine.data import open_dataset, proposal_file, training_sets
+    from sniper.setup.data import open_dataset, proposal_file, training_sets
 
     cfg = load_config(args.cfg, args.overrides)
     if not args.source.is_file():

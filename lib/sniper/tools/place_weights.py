@@ -91,10 +91,10 @@ def _params_file(source: Path, member: str | None, folder: Path) -> Path:
 
 def _check_fit(cfg: EasyDict, path: Path, where: Path, *, backbone: bool) -> int:
     """Number of tensors that the network takes from the file; raises DataError if any is amiss."""
-    from sniper.engine.export import inference_networks
-    from sniper.engine.settings import detector_spec
+    from sniper.detection.export import inference_networks
     from sniper.models.fit import fit_params
     from sniper.models.weights import for_test, read_params
+    from sniper.setup.settings import detector_spec
 
     arg, aux = read_params(path)
     spec = detector_spec(cfg, train=False, batch_images=1, fp16=False)
@@ -106,7 +106,7 @@ def _check_fit(cfg: EasyDict, path: Path, where: Path, *, backbone: bool) -> int
 
 
 def _target(cfg: EasyDict, save_prefix: str, *, backbone: bool) -> Path:
-    from sniper.engine.settings import model_folder
+    from sniper.setup.settings import model_folder
 
     if not backbone:
         return model_folder(cfg) / f"{save_prefix}-{cfg.TEST.TEST_EPOCH:04d}{SUFFIX}"

@@ -12,8 +12,8 @@ import numpy as np
 from sniper.chips.sampler import make_epoch
 from sniper.data.record import Record
 from sniper.engine.chip_measures import evenly
-from sniper.engine.settings import chip_settings, model_folder
 from sniper.errors import DataError
+from sniper.setup.settings import chip_settings, model_folder
 from sniper.tools.arguments import add_cfg_and_set
 from sniper.tools.chip_sheets import ImageChips, level_sheet, summary, tensor_sheet
 from sniper.tools.cli import run_main

@@ -15,8 +15,8 @@ from easydict import EasyDict
 
 from sniper.config import load_config
 from sniper.data.record import Record
-from sniper.engine.data import training_records
 from sniper.files import atomic_write_text
+from sniper.setup.data import training_records
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from sniper.data import load_proposals
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
 from sniper.data.record import Record
 from sniper.engine.chip_measures import TRAINED, measure
-from sniper.engine.data import open_dataset, proposal_file
 from sniper.engine.report import level_name
-from sniper.engine.settings import chip_settings
 from sniper.errors import ConfigError, DataError
+from sniper.setup.data import open_dataset, proposal_file
+from sniper.setup.settings import chip_settings
 from sniper.tools.check.findings import ERROR, Findings
 from sniper.tools.check.raw_set import RawSet, add_error
 

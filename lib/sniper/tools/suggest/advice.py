@@ -10,7 +10,7 @@ import numpy as np
 from sniper.data.record import Record
 from sniper.engine.anchor_fit import AnchorFit, anchor_fit
 from sniper.engine.chip_measures import Measures, evenly, measure
-from sniper.engine.settings import chip_settings
+from sniper.setup.settings import chip_settings
 from sniper.targets.anchors import base_anchors
 from sniper.tools.suggest.anchors import suggest_anchor_scales, suggest_max_gt
 from sniper.tools.suggest.fragment import Suggestion

@@ -13,7 +13,7 @@ from sniper.data.dataset import Dataset, VocTruth
 from sniper.data.detections import ImageDetections, table_of
 from sniper.data.proposals import ProposalSet
 from sniper.data.record import Record
-from sniper.engine.results import picture_names, report_detections, report_proposals
+from sniper.detection.results import picture_names, report_detections, report_proposals
 from sniper.evaluation import encode_mask
 
 BOX = np.float32([[10, 10, 49, 39, 0.9]])

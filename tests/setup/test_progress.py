@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from sniper.engine import progress
+from sniper.setup import progress
 
 
 @pytest.fixture

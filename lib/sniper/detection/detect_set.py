@@ -16,16 +16,16 @@ from easydict import EasyDict
 from sniper.data import Dataset, ProposalSet, load_proposals
 from sniper.data.detections import DetectionTable, join_tables, load_detections, reorder
 from sniper.data.proposals import join_proposals
-from sniper.engine.block_jobs import run_in_processes
-from sniper.engine.block_keys import RunKeys, run_keys
-from sniper.engine.block_progress import BlockProgress
-from sniper.engine.block_store import KEY_CHARACTERS, BlockStore, remove_others
-from sniper.engine.block_work import BlockWork, without_annotations
-from sniper.engine.detector import mode_in_force
-from sniper.engine.settings import contexts
+from sniper.detection.block_jobs import run_in_processes
+from sniper.detection.block_keys import RunKeys, run_keys
+from sniper.detection.block_progress import BlockProgress
+from sniper.detection.block_store import KEY_CHARACTERS, BlockStore, remove_others
+from sniper.detection.block_work import BlockWork, without_annotations
+from sniper.detection.detector import mode_in_force
 from sniper.errors import TrainingError
 from sniper.inference.detector import Detector
 from sniper.inference.stats import RunStats
+from sniper.setup.settings import contexts
 
 logger = logging.getLogger(__name__)
 

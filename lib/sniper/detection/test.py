@@ -10,16 +10,16 @@ import mxnet as mx
 from easydict import EasyDict
 
 from sniper.data import Dataset, save_proposals
-from sniper.engine.data import open_dataset, proposal_file
-from sniper.engine.detect_set import StoredRun, detect_in_memory
-from sniper.engine.detector import make_detector, mode_in_force
-from sniper.engine.models import load_model
-from sniper.engine.progress import start_logging
-from sniper.engine.results import draw_set, report_detections, report_proposals
-from sniper.engine.settings import contexts, model_folder
+from sniper.detection.detect_set import StoredRun, detect_in_memory
+from sniper.detection.detector import make_detector, mode_in_force
+from sniper.detection.models import load_model
+from sniper.detection.results import draw_set, report_detections, report_proposals
 from sniper.errors import DataError
 from sniper.evaluation import CocoReport, ProposalReport, VocReport
 from sniper.inference.weights import Model
+from sniper.setup.data import open_dataset, proposal_file
+from sniper.setup.progress import start_logging
+from sniper.setup.settings import contexts, model_folder
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,7 @@ from easydict import EasyDict
 
 import sniper
 from sniper.config import dump_config
-from sniper.engine.classes import numbered_class_names, read_class_names
-from sniper.engine.models import archive_weights, is_archive
-from sniper.engine.settings import detector_spec
+from sniper.detection.models import archive_weights, is_archive
 from sniper.errors import ConfigError, DataError
 from sniper.models.archive import ModelArchive, Network, read_archive, write_archive
 from sniper.models.detector import (
@@ -23,6 +21,8 @@ from sniper.models.detector import (
 )
 from sniper.models.fit import fit_params
 from sniper.models.weights import Params, for_test, read_params
+from sniper.setup.classes import numbered_class_names, read_class_names
+from sniper.setup.settings import detector_spec
 
 # Any size does: parameters do not depend on it.
 PROBE_CELLS = 4

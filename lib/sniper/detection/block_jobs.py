@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 import sniper
-from sniper.engine.block_progress import BlockProgress
-from sniper.engine.block_worker import DONE, FAILED, READY, STEP
+from sniper.detection.block_progress import BlockProgress
+from sniper.detection.block_worker import DONE, FAILED, READY, STEP
 from sniper.errors import SniperError, TrainingError
 from sniper.inference.progress import OnStep
 from sniper.loader.workers import limit_send
@@ -94,7 +94,7 @@ def _start(stall_timeout_s: float) -> _Worker:
             [
                 sys.executable,
                 "-m",
-                "sniper.engine.block_worker",
+                "sniper.detection.block_worker",
                 str(theirs.fileno()),
                 str(os.getpid()),
             ],

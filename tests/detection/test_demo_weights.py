@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sniper.config import load_config, save_config
-from sniper.engine.find_model import find_weights
+from sniper.detection.find_model import find_weights
 from sniper.errors import DataError
 
 

@@ -4,9 +4,9 @@ import mxnet as mx
 import pytest
 
 from sniper.config import load_config, recipe_names
-from sniper.engine import settings
 from sniper.errors import ConfigError
 from sniper.models.detector import train_input_shapes
+from sniper.setup import settings
 
 
 @pytest.mark.parametrize(("gpus", "count"), [("", 1), ("cpu", 1), ("cpu,cpu", 2), ("cpu, cpu", 2)])

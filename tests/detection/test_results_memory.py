@@ -19,9 +19,9 @@ import numpy as np
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable, load_detections
 from sniper.data.record import Record
-from sniper.engine.block_store import BlockStore
-from sniper.engine.detect_set import joined_blocks
-from sniper.engine.results import report_detections
+from sniper.detection.block_store import BlockStore
+from sniper.detection.detect_set import joined_blocks
+from sniper.detection.results import report_detections
 from sniper.inference.stats import RunStats
 
 IMAGES, EACH, BLOCK = 2000, 200, 64

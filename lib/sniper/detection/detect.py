@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sniper.data.sources import Skipped, Source
-from sniper.engine.detections_json import DetectionsJson
-from sniper.engine.drawings import Drawings
-from sniper.engine.prediction import Prediction
-from sniper.engine.predictor import Predictor
-from sniper.engine.progress import format_time
+from sniper.detection.detections_json import DetectionsJson
+from sniper.detection.drawings import Drawings
+from sniper.detection.prediction import Prediction
+from sniper.detection.predictor import Predictor
 from sniper.inference.stats import RunStats
+from sniper.setup.progress import format_time
 
 logger = logging.getLogger(__name__)
 

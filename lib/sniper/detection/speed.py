@@ -14,20 +14,20 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.data import Record
-from sniper.engine.classes import numbered_class_names
-from sniper.engine.compare_models import spread
-from sniper.engine.data import open_dataset
-from sniper.engine.detector import make_detector, mode_in_force
-from sniper.engine.export import inference_networks
-from sniper.engine.models import load_model
-from sniper.engine.settings import contexts, detector_spec, fp16_in_force
-from sniper.engine.test import weights_path
+from sniper.detection.compare_models import spread
+from sniper.detection.detector import make_detector, mode_in_force
+from sniper.detection.export import inference_networks
+from sniper.detection.models import load_model
+from sniper.detection.test import weights_path
 from sniper.errors import ConfigError, DataError
 from sniper.files import atomic_write
 from sniper.inference.progress import silent
 from sniper.inference.stats import STAGES, RunStats, level_stage
 from sniper.inference.weights import Model
 from sniper.models.weights import initialise
+from sniper.setup.classes import numbered_class_names
+from sniper.setup.data import open_dataset
+from sniper.setup.settings import contexts, detector_spec, fp16_in_force
 
 logger = logging.getLogger(__name__)
 

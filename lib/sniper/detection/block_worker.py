@@ -1,4 +1,4 @@
-"""What runs in a worker process of a test run: `python -m sniper.engine.block_worker FD PARENT`."""
+"""A worker process of a test run: `python -m sniper.detection.block_worker FD PARENT`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _start_logging() -> None:
     """Warnings only: what else there is to say, the parent says once for all workers."""
     import logging
 
-    from sniper.engine.progress import start_logging
+    from sniper.setup.progress import start_logging
 
     start_logging(level=logging.WARNING)
 

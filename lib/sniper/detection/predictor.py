@@ -15,11 +15,10 @@ from easydict import EasyDict
 from sniper.config import SCHEMA, load_config
 from sniper.data import Record
 from sniper.data.sources import Source, SourceImage, SourceLike, open_source
-from sniper.engine.detector import make_detector
-from sniper.engine.models import is_archive, load_archive_model, load_model
-from sniper.engine.prediction import Prediction, best_first
-from sniper.engine.settings import contexts
-from sniper.engine.test import weights_path
+from sniper.detection.detector import make_detector
+from sniper.detection.models import is_archive, load_archive_model, load_model
+from sniper.detection.prediction import Prediction, best_first
+from sniper.detection.test import weights_path
 from sniper.errors import ConfigError
 from sniper.inference.detector import Detector
 from sniper.inference.progress import silent
@@ -27,6 +26,7 @@ from sniper.inference.stats import RunStats
 from sniper.inference.weights import Model
 from sniper.loader.source_images import read_ahead
 from sniper.process import usable_cores
+from sniper.setup.settings import contexts
 
 # Images of a block wait decoded: enough of them that batches of one size fill, within a limit.
 BATCHES_IN_BLOCK = 4

@@ -11,13 +11,13 @@ from easydict import EasyDict
 
 from sniper.data import ProposalSet, Record
 from sniper.data.detections import DetectionTable
-from sniper.engine.block_store import BlockStore
-from sniper.engine.detector import make_detector
-from sniper.engine.models import load_model
-from sniper.engine.settings import contexts
+from sniper.detection.block_store import BlockStore
+from sniper.detection.detector import make_detector
+from sniper.detection.models import load_model
 from sniper.inference.detector import Detector
 from sniper.inference.level_cache import LevelFiles
 from sniper.inference.progress import OnStep
+from sniper.setup.settings import contexts
 
 # Computes the block of a number and puts it into the store.
 RunBlock = Callable[[int, OnStep], None]

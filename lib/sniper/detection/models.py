@@ -12,14 +12,14 @@ import mxnet as mx
 from easydict import EasyDict
 
 from sniper.config import config_of
-from sniper.engine.classes import numbered_class_names, read_class_names
-from sniper.engine.settings import detector_spec, fp16_in_force
 from sniper.errors import ConfigError, DataError
 from sniper.inference.weights import Model
 from sniper.models.archive import META, ModelArchive, read_archive
 from sniper.models.detector import DetectorSpec
 from sniper.models.int8_support import has_int8_instructions
 from sniper.models.weights import Params, for_test, read_params
+from sniper.setup.classes import numbered_class_names, read_class_names
+from sniper.setup.settings import detector_spec, fp16_in_force
 
 logger = logging.getLogger(__name__)
 

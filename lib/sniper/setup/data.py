@@ -20,9 +20,9 @@ from sniper.data import (
     load_proposals,
 )
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
-from sniper.engine.classes import numbered_class_names, read_class_names
-from sniper.engine.settings import cache_folder, model_folder
 from sniper.errors import ConfigError, DataError
+from sniper.setup.classes import numbered_class_names, read_class_names
+from sniper.setup.settings import cache_folder, model_folder
 
 logger = logging.getLogger(__name__)
 

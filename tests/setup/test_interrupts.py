@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from sniper.engine.interrupts import StopRequest, stopped
+from sniper.setup.interrupts import StopRequest, stopped
 
 
 def _handlers():
@@ -57,7 +57,7 @@ def test_other_threads_leave_the_signals_alone():
 def test_a_second_signal_quits_at_once():
     code = (
         "import os, signal, time\n"
-        "from sniper.engine.interrupts import StopRequest\n"
+        "from sniper.setup.interrupts import StopRequest\n"
         "stop = StopRequest()\n"
         "with stop.listen(), stop.updates():\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"

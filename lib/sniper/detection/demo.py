@@ -10,14 +10,14 @@ from easydict import EasyDict
 
 from sniper.data.sources import open_source
 from sniper.data.video import is_video
-from sniper.engine.detect import detect_files
-from sniper.engine.drawings import Drawings
-from sniper.engine.find_model import find_weights
-from sniper.engine.interrupts import StopRequest
-from sniper.engine.models import is_archive
-from sniper.engine.prediction import Prediction
-from sniper.engine.predictor import Predictor
-from sniper.engine.progress import start_logging
+from sniper.detection.detect import detect_files
+from sniper.detection.drawings import Drawings
+from sniper.detection.find_model import find_weights
+from sniper.detection.models import is_archive
+from sniper.detection.prediction import Prediction
+from sniper.detection.predictor import Predictor
+from sniper.setup.interrupts import StopRequest
+from sniper.setup.progress import start_logging
 from sniper.vis.draw import IMAGE_ENDINGS
 from sniper.vis.video import VIDEO_ENDING
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sniper.engine.prediction import Prediction
+from sniper.detection.prediction import Prediction
 from sniper.errors import ConfigError
 from sniper.vis.draw import save_image
 from sniper.vis.video import VIDEO_ENDING, VideoFile

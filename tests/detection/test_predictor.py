@@ -20,9 +20,9 @@ from sniper import Predictor
 from sniper.data.image import read_image
 from sniper.data.record import Record
 from sniper.data.sources import open_source
-from sniper.engine import predictor as predictor_module
-from sniper.engine.detector import make_detector
-from sniper.engine.models import load_model
+from sniper.detection import predictor as predictor_module
+from sniper.detection.detector import make_detector
+from sniper.detection.models import load_model
 from sniper.errors import ConfigError, DataError
 
 HERE = Path(__file__).resolve()
@@ -246,7 +246,7 @@ def test_wrong_arguments_are_explained(run, tmp_path):
 
 
 def test_an_archive_brings_everything(run, folder, found, tmp_path):
-    from sniper.engine.export import export_model
+    from sniper.detection.export import export_model
 
     export_model(run.cfg, run.weights, tmp_path / "model.zip")
     predictor = Predictor(tmp_path / "model.zip")

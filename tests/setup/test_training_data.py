@@ -11,10 +11,10 @@ import pytest
 
 from sniper.config import load_config
 from sniper.data import ProposalSet, save_proposals
-from sniper.engine.classes import write_class_names
-from sniper.engine.data import open_dataset, proposal_file, training_records, training_sets
-from sniper.engine.settings import model_folder
 from sniper.errors import ConfigError, DataError
+from sniper.setup.classes import write_class_names
+from sniper.setup.data import open_dataset, proposal_file, training_records, training_sets
+from sniper.setup.settings import model_folder
 from sniper.tools.convert_proposals import main as convert
 
 CATEGORIES = [{"id": 3, "name": "ant"}, {"id": 9, "name": "bee"}]

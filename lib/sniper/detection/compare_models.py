@@ -11,11 +11,11 @@ from easydict import EasyDict
 
 from sniper.data import Dataset, Record
 from sniper.data.detections import DetectionTable, join_tables, reorder
-from sniper.engine.data import open_dataset
-from sniper.engine.detector import make_detector
+from sniper.detection.detector import make_detector
 from sniper.evaluation import evaluate_coco, evaluate_voc, voc_rows
 from sniper.inference.progress import silent
 from sniper.inference.weights import Model
+from sniper.setup.data import open_dataset
 
 FP32, QUANTISED = "fp32", "INT8"
 COCO_NUMBERS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")

@@ -9,9 +9,9 @@ from pathlib import Path
 from easydict import EasyDict
 
 from sniper.config import load_config
-from sniper.engine.settings import model_folder
-from sniper.engine.test import weights_path
+from sniper.detection.test import weights_path
 from sniper.errors import DataError
+from sniper.setup.settings import model_folder
 
 logger = logging.getLogger(__name__)
 

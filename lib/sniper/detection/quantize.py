@@ -13,12 +13,10 @@ from easydict import EasyDict
 
 from sniper.chips.slices import slice_windows
 from sniper.data import Record
-from sniper.engine.compare_models import FP32, QUANTISED, Comparison, compare, spread
-from sniper.engine.data import open_dataset, training_sets
-from sniper.engine.detector import make_detector
-from sniper.engine.export import exported
-from sniper.engine.models import archive_weights, inference_model
-from sniper.engine.settings import contexts, uses_gpu
+from sniper.detection.compare_models import FP32, QUANTISED, Comparison, compare, spread
+from sniper.detection.detector import make_detector
+from sniper.detection.export import exported
+from sniper.detection.models import archive_weights, inference_model
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
 from sniper.inference.weights import Model
@@ -27,6 +25,8 @@ from sniper.models.archive import INT8, ModelArchive, Network, write_archive
 from sniper.models.int8_support import has_int8_instructions
 from sniper.models.quantize import quantize_network
 from sniper.process import usable_cores
+from sniper.setup.data import open_dataset, training_sets
+from sniper.setup.settings import contexts, uses_gpu
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Detection with trained models: runs on data sets, the Predictor, archives, INT8."""

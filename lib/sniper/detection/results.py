@@ -100,7 +100,7 @@ def _tell(
     speed: Mapping[str, object] | None,
 ) -> None:
     if report is not None:
-        logger.info("%s\n%s", dataset.name, report.table())
+        logger.info("%s", report.table())
     write_report(path, dataset, report, speed=speed)
     logger.info("report in %s", path)
 

@@ -25,7 +25,7 @@ PYRAMID_KEYS = (
         "TEST.BATCH_IMAGES",
         OneOrMany(Int(minimum=1)),
         1,
-        "Images or chips per device, for each level or one number for all.",
+        "Windows read and computed at once per device (a CPU computes them one by one); per level.",
     ),
     Key("TEST.AUTO_FOCUS", Bool(), False, "Coarse-to-fine inference on FocusChips."),
     Key(

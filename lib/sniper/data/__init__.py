@@ -12,6 +12,7 @@ from sniper.data.record import (
     append_flipped,
     filter_trainable,
     flip_record,
+    image_record,
     with_proposals,
 )
 from sniper.data.registry import load_dataset
@@ -26,6 +27,7 @@ __all__ = [
     "attach_proposals",
     "filter_trainable",
     "flip_record",
+    "image_record",
     "load_dataset",
     "load_proposals",
     "save_proposals",

@@ -164,6 +164,18 @@ def join_tables(tables: Sequence[DetectionTable]) -> DetectionTable:
     return DetectionTable(**arrays)
 
 
+def join_blocks(
+    tables: Sequence[DetectionTable], blocks: Sequence[Sequence[int]]
+) -> DetectionTable:
+    """The tables of blocks of images as one of all images.
+
+    Args:
+        tables: of the blocks.
+        blocks: the number that each image of a block has in the result; together 0 ... N-1.
+    """
+    return reorder(join_tables(tables), np.argsort([i for block in blocks for i in block]))
+
+
 def reorder(table: DetectionTable, order: Sequence[int]) -> DetectionTable:
     """The images `table[order[0]], table[order[1]], ...` as one table."""
     if not len(order):

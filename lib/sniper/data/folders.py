@@ -10,14 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from sniper.data.class_list import read_class_list, read_lines
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.image_header import image_size
 from sniper.data.image_ids import stable_ids
 from sniper.data.progress import Progress
-from sniper.data.record import Record
+from sniper.data.record import Record, image_record
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -108,22 +106,8 @@ def image_records(paths: Sequence[str | Path], ids: Sequence[int]) -> tuple[Reco
         DataError: images are unreadable; the message names all of them.
     """
     sizes = _sizes(paths)
-    boxes, classes, is_gt = (
-        np.zeros((0, 4), np.float32),
-        np.zeros(0, np.int32),
-        np.zeros(0, np.bool_),
-    )
     return tuple(
-        Record(
-            image_path=str(path),
-            image_id=image_id,
-            width=width,
-            height=height,
-            flipped=False,
-            boxes=boxes,
-            classes=classes,
-            is_gt=is_gt,
-        )
+        image_record(path, image_id, width, height)
         for path, image_id, (width, height) in zip(paths, ids, sizes)
     )
 

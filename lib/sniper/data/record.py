@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -124,6 +125,20 @@ def _flip_polygon(polygon: np.ndarray, width: int) -> np.ndarray:
     flipped = polygon.copy()
     flipped[0::2] = width - polygon[0::2] - 1
     return flipped
+
+
+def image_record(path: str | Path, image_id: int, width: int, height: int) -> Record:
+    """A record of an image without objects."""
+    return Record(
+        image_path=str(path),
+        image_id=image_id,
+        width=width,
+        height=height,
+        flipped=False,
+        boxes=np.zeros((0, 4), np.float32),
+        classes=np.zeros(0, np.int32),
+        is_gt=np.zeros(0, bool),
+    )
 
 
 def append_flipped(records: Sequence[Record]) -> list[Record]:

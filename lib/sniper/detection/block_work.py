@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from easydict import EasyDict
 
 from sniper.data import ProposalSet, Record
@@ -89,13 +88,3 @@ class BlockWork:
         files = {level: folder / name for level, folder in self.level_folders.items()}
         cache = LevelFiles(files) if files else None
         return detector.detect(records, on_step=on_step, cache=cache)
-
-
-def without_annotations(record: Record) -> Record:
-    """A record that is quick to send: path and size."""
-    return Record(
-        *(record.image_path, record.image_id, record.width, record.height, record.flipped),
-        boxes=np.zeros((0, 4), np.float32),
-        classes=np.zeros(0, np.int32),
-        is_gt=np.zeros(0, bool),
-    )

@@ -10,7 +10,7 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.data import Dataset, Record
-from sniper.data.detections import DetectionTable, join_tables, reorder
+from sniper.data.detections import DetectionTable, join_blocks
 from sniper.detection.detector import make_detector
 from sniper.evaluation import evaluate_coco, evaluate_voc, voc_rows
 from sniper.inference.progress import silent
@@ -79,11 +79,8 @@ def compare(
         for name, detector in detectors.items():
             own = [records[index] for index in block]
             tables[name].append(detector.detect(own, on_step=silent))
-    order = np.argsort([index for block in blocks for index in block])
     stats = {name: detector.take_stats() for name, detector in detectors.items()}
-    numbers = {
-        name: _numbers(dataset, reorder(join_tables(own), order)) for name, own in tables.items()
-    }
+    numbers = {name: _numbers(dataset, join_blocks(own, blocks)) for name, own in tables.items()}
     return Comparison(
         len(records),
         numbers if all(numbers.values()) else {},

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from easydict import EasyDict
 
-from sniper.data import Dataset, ProposalSet, load_proposals
-from sniper.data.detections import DetectionTable, join_tables, load_detections, reorder
+from sniper.data import Dataset, ProposalSet, image_record, load_proposals
+from sniper.data.detections import DetectionTable, join_blocks, load_detections
 from sniper.data.proposals import join_proposals
 from sniper.detection.block_jobs import run_in_processes
 from sniper.detection.block_keys import RunKeys, run_keys
 from sniper.detection.block_progress import BlockProgress
 from sniper.detection.block_store import KEY_CHARACTERS, BlockStore, remove_others
-from sniper.detection.block_work import BlockWork, without_annotations
+from sniper.detection.block_work import BlockWork
 from sniper.detection.detector import mode_in_force
 from sniper.errors import TrainingError
 from sniper.inference.detector import Detector
@@ -94,7 +94,7 @@ def detect_in_memory(
         progress.finished(number)
     took_s = time.monotonic() - started_s
     speed = Speed(mode, 1, detector.take_stats(), len(records), took_s)
-    return joined_blocks(tables, blocks), speed
+    return join_blocks(tables, blocks), speed
 
 
 class StoredRun:
@@ -129,7 +129,10 @@ class StoredRun:
             cfg=cfg,
             weights=weights,
             class_names=detector.model.class_names,
-            records=tuple(map(without_annotations, dataset.records)),
+            # Without annotations, which make them slow to send.
+            records=tuple(
+                image_record(r.image_path, r.image_id, r.width, r.height) for r in dataset.records
+            ),
             blocks=tuple(map(tuple, self._blocks)),
             store=BlockStore(
                 folder / f"partial_{'proposals_' * self._extracts}{dataset.image_set}",
@@ -221,17 +224,10 @@ class StoredRun:
         if self._extracts:
             image_ids = [record.image_id for record in self._dataset.records]
             return join_proposals(results, self._dataset.name, image_ids), stats
-        return joined_blocks(results, self._blocks), stats
+        return join_blocks(results, self._blocks), stats
 
 
 def _blocks(detector: Detector, dataset: Dataset) -> list[list[int]]:
     count = len(dataset.records)
     most = int(np.clip(-(-count // _LEAST_BLOCKS), *_BLOCK_IMAGES))
     return detector.blocks(dataset.records, most)
-
-
-def joined_blocks(
-    tables: Sequence[DetectionTable], blocks: Sequence[Sequence[int]]
-) -> DetectionTable:
-    """The tables of blocks as one of all images in the order of the set."""
-    return reorder(join_tables(tables), np.argsort([i for block in blocks for i in block]))

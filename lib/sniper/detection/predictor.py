@@ -13,7 +13,7 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.config import SCHEMA, load_config
-from sniper.data import Record
+from sniper.data import Record, image_record
 from sniper.data.sources import Source, SourceImage, SourceLike, open_source
 from sniper.detection.detector import make_detector
 from sniper.detection.models import is_archive, load_archive_model, load_model
@@ -223,13 +223,5 @@ def _blocks(
 
 def _record(place: int, image: SourceImage, pixels: np.ndarray) -> Record:
     """The image as the detector knows it: its place makes the name unique."""
-    return Record(
-        image_path=f"{place}: {image.name}",
-        image_id=place,
-        width=pixels.shape[1],
-        height=pixels.shape[0],
-        flipped=False,
-        boxes=np.zeros((0, 4), np.float32),
-        classes=np.zeros(0, np.int32),
-        is_gt=np.zeros(0, bool),
-    )
+    height, width = pixels.shape[:2]
+    return image_record(f"{place}: {image.name}", place, width, height)

@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 from easydict import EasyDict
 
-from sniper.data import Record
+from sniper.data import Record, image_record
 from sniper.detection.compare_models import spread
 from sniper.detection.detector import make_detector, mode_in_force
 from sniper.detection.export import inference_networks
@@ -172,16 +172,7 @@ def _generated(
         raise DataError("the picture could not be encoded", got=f"{width}x{height} px")
     path = folder / f"generated_{index}.jpg"
     atomic_write(path, lambda temporary: temporary.write_bytes(data.tobytes()))
-    return Record(
-        image_path=str(path),
-        image_id=index,
-        width=width,
-        height=height,
-        flipped=False,
-        boxes=np.zeros((0, 4), np.float32),
-        classes=np.zeros(0, np.int32),
-        is_gt=np.zeros(0, bool),
-    )
+    return image_record(path, index, width, height)
 
 
 def _model(

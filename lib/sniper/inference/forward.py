@@ -71,6 +71,10 @@ class Network:
         symbol = _symbol(model, devices, rpn_only=rpn_only, roi_map=roi_map)
         self._data_names = data_names(model.spec, train=False, rpn_only=rpn_only)
         self._output_names = short_output_names(symbol.list_outputs())
+        # oneDNN adds up in another order for one window than for several: on CPUs each window has a
+        # pass of its own, so that no result depends on the batch. Batches gain little there.
+        only_cpus = all(device.device_type == "cpu" for device in devices)
+        self._windows_at_once = self.num_devices if only_cpus else None
         self._graphs = [BoundGraph(symbol, model, device) for device in devices]
         self._lock = threading.Lock()
 
@@ -87,14 +91,24 @@ class Network:
         return [self._found(outputs, batch, int(row)) for row in np.flatnonzero(~batch.is_padding)]
 
     def _forward(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(inputs["data"])
+        step = self._windows_at_once or count
+        passes = [
+            self._pass({name: array[start : start + step] for name, array in inputs.items()})
+            for start in range(0, count, step)
+        ]
+        columns = zip(*(outputs for outputs_of_pass in passes for outputs in outputs_of_pass))
+        return dict(zip(self._output_names, map(_joined, columns)))
+
+    def _pass(self, inputs: dict[str, np.ndarray]) -> list[list[np.ndarray]]:
+        """Outputs of each device."""
         shares = {name: np.split(array, self.num_devices) for name, array in inputs.items()}
         # All devices begin before the first one is waited for.
         started = [
             graph.start({name: share[index] for name, share in shares.items()})
             for index, graph in enumerate(self._graphs)
         ]
-        columns = [[array.asnumpy() for array in outputs] for outputs in started]
-        return dict(zip(self._output_names, map(_joined, zip(*columns))))
+        return [[array.asnumpy() for array in outputs] for outputs in started]
 
     def _found(self, outputs: dict[str, np.ndarray], batch: TestBatch, row: int) -> ChipDetections:
         im_info = batch.im_info[row]

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from sniper.data.dataset import Dataset
-from sniper.data.detections import DetectionTable, load_detections
+from sniper.data.detections import DetectionTable, join_blocks, load_detections
 from sniper.data.record import Record
 from sniper.detection.block_store import BlockStore
-from sniper.detection.detect_set import joined_blocks
 from sniper.detection.results import report_detections
 from sniper.inference.stats import RunStats
 
@@ -54,7 +53,7 @@ for number, own in enumerate(blocks):
     table = block(np.random.default_rng(number), len(own))
     store.save(number, table.arrays(), RunStats(images=len(own)))
 stored = peak_mb()
-table = joined_blocks([store.load(number)[0] for number in range(len(blocks))], blocks)
+table = join_blocks([store.load(number)[0] for number in range(len(blocks))], blocks)
 joined = peak_mb()
 report_detections(folder / "results", dataset, table)
 print(json.dumps([before, stored, joined, peak_mb(), table.num_detections]))

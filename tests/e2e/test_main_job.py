@@ -51,9 +51,10 @@ def test_val_set_is_evaluated(tiny, trained):
     assert len(list((tiny.root / "pictures" / "dets_final").glob("*.jpg"))) == 3
 
 
-def test_keys_that_are_not_in_force_are_named(tiny, trained, capsys):
-    assert run_test(["--cfg", str(tiny.cfg), "--set", "TEST.CONCURRENT_JOBS", "2"]) == 0
-    assert "CONCURRENT_JOBS 2 runs as one job" in capsys.readouterr().err
+def test_keys_that_are_not_in_force_are_named(tiny, trained, tmp_path, capsys):
+    keys = ["TEST.VISUALIZE_INTERMEDIATE_SCALES", "True", "TEST.VISUALIZATION_PATH", str(tmp_path)]
+    assert run_test(["--cfg", str(tiny.cfg), "--vis", "--set", *keys]) == 0
+    assert "VISUALIZE_INTERMEDIATE_SCALES is not in force" in capsys.readouterr().err
 
 
 def test_results_do_not_depend_on_the_batch_size(tiny, trained):

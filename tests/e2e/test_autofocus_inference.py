@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -205,7 +206,9 @@ def test_the_other_modes_run_with_the_same_weights(network, mode):
     assert rows and report["speed"]["mode"] == mode
 
 
-def test_the_benchmark(network, tmp_path, capsys):
+def test_the_benchmark(network, tmp_path, capsys, monkeypatch):
+    # The benchmark sets it for its process; processes that later tests start must not inherit it.
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     sys.path.insert(0, str(SCRIPTS))
     try:
         from bench import autofocus

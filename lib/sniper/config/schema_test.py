@@ -97,13 +97,18 @@ RESULT_KEYS = (
     Key("TEST.PROPOSAL_OP.min_size", Int(minimum=0), 3, "Least side of a proposal in px."),
     Key("TEST.PROPOSAL_OP.post_nms_top_n", Int(minimum=1), 300, "RoIs per image."),
     Key("TEST.EXTRACT_PROPOSALS", Bool(), False, "Write proposals instead of detections."),
+    Key(
+        "TEST.N_PROPOSAL_PER_SCALE",
+        Int(),
+        300,
+        "Proposals that EXTRACT_PROPOSALS keeps of a level.",
+    ),
     Key("TEST.PROPOSAL_SAVE_PATH", Text(), "output/proposals", "Folder of extracted proposals."),
     Key("TEST.VISUALIZATION_PATH", Text(), "./debug/visualization", "Folder of --vis drawings."),
     Key("TEST.VISUALIZE_INTERMEDIATE_SCALES", Bool(), False, "Nothing: --vis draws the results."),
 )
 
 _DEAD = (
-    ("N_PROPOSAL_PER_SCALE", Int(), 300, "Proposals that TEST.EXTRACT_PROPOSALS keeps of a level."),
     ("HAS_RPN", Bool(), False, "Nothing."),
     ("TEST_FLAG", Bool(), False, "Nothing."),
     ("CXX_PROPOSAL", Bool(), True, "Proposals are always made by the compiled operator."),

@@ -22,6 +22,7 @@ from sniper.detection.block_worker import DONE, FAILED, READY, STEP
 from sniper.errors import SniperError, TrainingError
 from sniper.inference.progress import OnStep
 from sniper.loader.workers import limit_send
+from sniper.process import exit_cause
 
 _POLL_S = 1.0
 STALL_TIMEOUT_S = 600.0
@@ -166,10 +167,7 @@ def _failure(work: Work, worker: _Worker, error: SniperError | str) -> SniperErr
 def _death(work: Work, worker: _Worker) -> TrainingError:
     with suppress(subprocess.TimeoutExpired):
         worker.process.wait(_POLL_S)
-    code = worker.process.returncode
-    cause = f"exit code {code}"
-    if code is not None and code < 0:
-        cause = f"killed by {signal.Signals(-code).name}"
+    cause = exit_cause(worker.process.returncode)
     return TrainingError(
         f"a test job died: {cause}",
         where=_at_work(work, [worker]),

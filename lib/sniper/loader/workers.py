@@ -25,6 +25,7 @@ import numpy as np
 
 from sniper.errors import ConfigError, SniperError, TrainingError
 from sniper.loader.worker import MakeSample, run_worker, shared_arrays
+from sniper.process import exit_cause
 
 _POLL_S = 1.0
 
@@ -226,10 +227,7 @@ class WorkerPool:
 
     def _fail_died(self, worker: _Worker) -> None:
         worker.process.join(_POLL_S)
-        code = worker.process.exitcode
-        cause = f"exit code {code}"
-        if code is not None and code < 0:
-            cause = f"killed by {signal.Signals(-code).name}"
+        cause = exit_cause(worker.process.exitcode)
         raise TrainingError(
             f"a data worker ({worker.process.name}) died while it made training samples: {cause}",
             where=_at_work([worker]),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sniper.process import prepare_process
 
 if TYPE_CHECKING:
-    from sniper.detection.predictor import Predictor
+    from sniper.runs.predictor import Predictor
 
 __all__ = ["Predictor", "__version__"]
 
@@ -24,6 +24,6 @@ def __getattr__(name: str) -> type[Predictor]:
     """Loads `Predictor`, and with it MXNet, when it is asked for."""
     if name != "Predictor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sniper.detection.predictor import Predictor
+    from sniper.runs.predictor import Predictor
 
     return Predictor

@@ -8,8 +8,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -46,3 +49,35 @@ def exit_cause(code: int | None) -> str:
     if code is not None and code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"
+
+
+def start_logging(log_path: Path | None = None, level: int = logging.INFO) -> None:
+    """Messages from `level` on go to stderr and, with `log_path`, to a file as well."""
+    root = logging.getLogger("sniper")
+    root.setLevel(level)
+    root.propagate = False
+    # Called once per run: handlers of an earlier run in this process are replaced.
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_path is not None:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(_LogFile(log_path, encoding="utf-8"))
+    formatter = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+
+
+class _LogFile(logging.FileHandler):
+    """A full disk ends the file with one message, not with a traceback for every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says what is wrong and gives up."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logging.getLogger("sniper").removeHandler(self)
+        sys.stderr.write(f"{self.baseFilename} cannot be written any more: {error}\n")

@@ -125,7 +125,7 @@ def positive_int(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, writes; the exit code."""
     from sniper.config import load_config
-    from sniper.setup.data import open_dataset
+    from sniper.runs.datasets import open_dataset
 
     slices = [item for pair in SLICES.items() for item in pair]
     cfg = load_config(args.cfg, [*slices, *args.set])
@@ -154,10 +154,9 @@ def make_detectors(
     cfg: Any, dataset: Dataset, modes: Sequence[str], save_prefix: str
 ) -> dict[str, Detector]:
     """One detector for each mode, all with the same weights."""
-    from sniper.detection.detector import make_detector
-    from sniper.detection.models import load_model
-    from sniper.detection.test import weights_path
-    from sniper.setup.settings import contexts
+    from sniper.runs.levels import make_detector
+    from sniper.runs.load_model import load_model, weights_path
+    from sniper.runs.plan import contexts
 
     devices = contexts(cfg.gpus)
     model = load_model(cfg, devices, weights_path(cfg, save_prefix), dataset.class_names)
@@ -196,7 +195,7 @@ def measure(
 
 def detect(detector: Detector, dataset: Dataset) -> tuple[DetectionTable, float, RunStats]:
     """The detections of the set, seconds, and what they consist of."""
-    from sniper.detection.detect_set import detect_in_memory
+    from sniper.runs.detect_set import detect_in_memory
 
     started_s = time.perf_counter()
     found, speed = detect_in_memory(detector, dataset, "benchmark")

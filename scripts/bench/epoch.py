@@ -86,8 +86,8 @@ def run_case(args: argparse.Namespace, proposals: int) -> dict:
 
 
 def measure(images: int, proposals: int, seed: int) -> dict:
+    from sniper.chips.box_table import box_table
     from sniper.chips.sampler import ChipSettings, make_epoch
-    from sniper.chips.table import box_table
     from sniper.data.record import append_flipped
 
     settings = ChipSettings(

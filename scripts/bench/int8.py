@@ -57,10 +57,10 @@ def networks(recipe: str, data: Any) -> dict[str, Any]:
     import numpy as np
 
     from sniper.config import load_config
-    from sniper.detection.speed import random_model
     from sniper.models.archive import Network as Weights
     from sniper.models.detector import build_detector
     from sniper.models.quantize import quantize_network
+    from sniper.runs.speed import random_model
 
     fp32 = random_model(load_config(recipe, ["gpus", "cpu"]), [mx.cpu()])
     for name, value in fp32.arg.items():

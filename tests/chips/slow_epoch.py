@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sniper import boxes as box_ops
-from sniper.chips.chip import NEGATIVE, POSITIVE, Chip
+from sniper.chips.chip_table import NEGATIVE, POSITIVE, Chip
 from sniper.chips.pyramid import level_factors, level_size
 from sniper.chips.sampler import draw_stride
 from sniper.chips.stats import GtFate

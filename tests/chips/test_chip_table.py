@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from sniper.chips.chip import NEGATIVE, POSITIVE, Chip
+from sniper.chips.chip_table import NEGATIVE, POSITIVE, Chip
 from sniper.chips.sampler import ChipSettings, make_epoch
 
 SETTINGS = ChipSettings((3.0, 1.667, 512.0), [(-1, 80), (32, 150), (120, -1)], use_neg_chips=True)

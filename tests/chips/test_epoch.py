@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sniper.chips import sampler
-from sniper.chips.chip import NEGATIVE, POSITIVE
+from sniper.chips.chip_table import NEGATIVE, POSITIVE
 from sniper.chips.pyramid import level_factors
 from sniper.chips.sampler import ChipSettings, make_epoch
 from sniper.errors import ConfigError

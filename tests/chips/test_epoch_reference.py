@@ -11,9 +11,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sniper.chips.box_table import BoxTable, box_table
 from sniper.chips.sampler import ChipSettings, make_epoch
 from sniper.chips.stats import GtFate, LevelStats
-from sniper.chips.table import BoxTable, box_table
 from sniper.data.record import flip_record
 
 COCO = ChipSettings((3.0, 1.667, 512.0), [(-1, 80), (32, 150), (120, -1)], use_neg_chips=True)

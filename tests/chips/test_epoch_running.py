@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from sniper.chips import sampler
+from sniper.chips.box_table import box_table
 from sniper.chips.sampler import ChipSettings, make_epoch
-from sniper.chips.table import box_table
 from sniper.errors import OpsError, TrainingError
 from sniper.native._native import epoch_chips
 
@@ -174,7 +174,7 @@ def test_a_call_does_at_least_one_record(ref):
 MEMORY = """
 import numpy as np, resource, sys
 from sniper.chips.sampler import ChipSettings, make_epoch
-from sniper.chips.table import box_table
+from sniper.chips.box_table import box_table
 from sniper.data.record import Record
 settings = ChipSettings((3.0, 1.667, 512.0), [(-1, 80), (32, 150), (120, -1)], use_neg_chips=True)
 rng = np.random.default_rng(0)

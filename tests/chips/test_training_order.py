@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sniper.chips.order import training_order
+from sniper.chips.sampler import training_order
 
 
 def order(counts, *, window, seed=0, epoch=0, batch_size=8):

@@ -8,12 +8,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sniper.config.key import Key
 from sniper.config.kinds import (
     Array,
     Bool,
     Float,
     Int,
+    Key,
     OneOrMany,
     Row,
     Seq,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sniper.config.recipes import find_recipe, recipe_folders, recipe_names
+from sniper.config.yaml_files import find_recipe, recipe_folders, recipe_names
 from sniper.errors import ConfigError
 
 

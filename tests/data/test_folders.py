@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sniper.data import load_dataset
 from sniper.data.folders import find_images, image_records, natural_key
-from sniper.data.image_ids import stable_ids
+from sniper.data.listings import stable_ids
 from sniper.errors import DataError
 
 
@@ -88,7 +88,7 @@ def test_known_ids():
 
 
 def test_colliding_ids_stay_distinct(monkeypatch):
-    monkeypatch.setattr("sniper.data.image_ids._hash", len)
+    monkeypatch.setattr("sniper.data.listings._hash", len)
     # The number of the attempt is appended: two characters more.
     assert stable_ids(["aa", "bb", "cccc", "d"]).tolist() == [2, 4, 6, 1]
 

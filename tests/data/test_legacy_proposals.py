@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 from sniper.boxes import clip
 from sniper.data import Dataset, Record, VocTruth, attach_proposals
 from sniper.data.legacy_pickle import read_array_list
-from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals, measure_fit
-from sniper.data.python2_order import python2_dict_order
+from sniper.data.legacy_proposals import (
+    find_legacy_file,
+    load_legacy_proposals,
+    measure_fit,
+    python2_dict_order,
+)
 from sniper.errors import DataError
 
 

@@ -105,4 +105,4 @@ def runs(tiny, trained):
 @pytest.fixture
 def one_image_blocks(monkeypatch) -> None:
     """Lets small sets be more than one block."""
-    monkeypatch.setattr("sniper.detection.detect_set._BLOCK_IMAGES", (1, 1))
+    monkeypatch.setattr("sniper.runs.detect_set._BLOCK_IMAGES", (1, 1))

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from sniper.detection.block_store import BlockStore
 from sniper.errors import DataError
+from sniper.inference.block_store import BlockStore
 from sniper.tools.test import main as run_test
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
@@ -94,7 +94,7 @@ def interrupted(runs, name, monkeypatch, *overrides, blocks=2):
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from sniper.detection import detect_set
+from sniper.runs import detect_set
 detect_set._BLOCK_IMAGES = (1, 1)
 
 def mark(*words):

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from sniper.config import load_config
-from sniper.detection import detect_set
-from sniper.detection.detector import make_detector
-from sniper.detection.models import load_model
 from sniper.inference.detector import Detector
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.initialisers import initialise
 from sniper.models.weights import with_test_params, write_params
-from sniper.setup.data import open_dataset
-from sniper.setup.settings import contexts, detector_spec, model_folder
+from sniper.runs import detect_set
+from sniper.runs.datasets import open_dataset
+from sniper.runs.levels import make_detector
+from sniper.runs.load_model import load_model
+from sniper.runs.plan import contexts, detector_spec, model_folder
 from sniper.tools.demo import main as demo_main
 from sniper.tools.test import main as run_test
 

@@ -10,8 +10,8 @@ import pytest
 from detection_runs import batches, interrupted, jobs
 
 from sniper.data import load_proposals
-from sniper.detection import detect_set
 from sniper.inference.detector import Detector
+from sniper.runs import detect_set
 from sniper.tools.test import main as run_test
 
 

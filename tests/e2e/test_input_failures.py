@@ -205,7 +205,7 @@ def test_ctrl_c_while_chips_are_made(start, obedient):
 
 
 SLOW_SET = """
-from sniper.engine import train
+from sniper.runs import train
 
 def slow(cfg):
     mark()

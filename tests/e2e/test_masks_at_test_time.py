@@ -14,11 +14,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sniper.config import load_config
-from sniper.detection import detect_set
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.initialisers import initialise
 from sniper.models.weights import with_test_params, write_params
-from sniper.setup.settings import detector_spec, model_folder
+from sniper.runs import detect_set
+from sniper.runs.plan import detector_spec, model_folder
 from sniper.tools.demo import main as demo_main
 from sniper.tools.test import main as run_test
 

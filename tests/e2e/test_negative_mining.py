@@ -59,8 +59,8 @@ def test_three_stages_and_a_second_call(tiny, tmp_path, symbol, capfd):
 
 
 def test_a_failing_stage_stops_the_run_and_the_next_call_goes_on(tiny, tmp_path, monkeypatch):
-    from sniper.detection import test as engine_test
     from sniper.errors import DataError
+    from sniper.runs import test as engine_test
 
     def fail(*args, **kwargs):
         raise DataError("the disk of the proposals is gone")

@@ -12,11 +12,12 @@ import pytest
 
 from sniper import Predictor
 from sniper.config import load_config
-from sniper.detection import compare_models, models
-from sniper.detection import quantize as quantize_module
 from sniper.errors import ConfigError, DataError
 from sniper.inference.forward import Network
 from sniper.models.archive import read_archive, write_archive
+from sniper.runs import compare_models
+from sniper.runs import int8 as quantize_module
+from sniper.runs import load_model as models
 from sniper.tools.bench import main as bench
 from sniper.tools.demo import main as demo
 from sniper.tools.export import main as export

@@ -9,10 +9,10 @@ import types
 
 import pytest
 
-from sniper.engine import keeper
 from sniper.errors import TrainingError
 from sniper.models.weights import read_params
 from sniper.tools.test import main as run_test
+from sniper.training import keeper
 from sniper.training.checkpoint import CheckpointFolder
 
 SETTINGS = ("TRAIN.VALIDATE_EVERY", "1", "TRAIN.VALIDATION_SET", "val", "TRAIN.EMA_DECAY", "0.8")

@@ -1,6 +1,7 @@
 """Messages, atomic writes, and what `import sniper` does to a process."""
 
 import errno
+import logging
 import os
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.files import atomic_write, atomic_write_text
+from sniper.process import start_logging
 
 
 def test_message_has_every_part():
@@ -84,3 +86,44 @@ def test_import_keeps_what_the_user_set():
 def test_a_gradient_sum_cap_that_gives_wrong_gradients_is_raised(cap, kept):
     name = "MXNET_EXEC_INPLACE_GRAD_SUM_CAP"
     assert _run(f"import sniper, os; print(os.environ['{name}'])", **{name: cap}) == [kept]
+
+
+def test_log_file_gets_what_the_console_gets(tmp_path):
+    path = tmp_path / "run" / "x.log"
+    start_logging(path)
+    logging.getLogger("sniper.training").info("hello")
+    start_logging()
+    logging.getLogger("sniper.training").info("not for the file")
+    assert path.read_text().endswith("hello\n")
+
+
+def test_quiet_workers_log_warnings_only(capsys):
+    start_logging(level=logging.WARNING)
+    logging.getLogger("sniper.training").info("hello")
+    logging.getLogger("sniper.training").warning("careful")
+    start_logging()
+    assert "hello" not in (text := capsys.readouterr().err)
+    assert "careful" in text
+
+
+def test_full_disk_ends_the_log_file_with_one_message(tmp_path, capsys):
+    start_logging(tmp_path / "x.log")
+    handler = logging.getLogger("sniper").handlers[1]
+
+    class FullDisk:
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def flush(self):
+            pass
+
+        close = flush
+
+    handler.setStream(FullDisk())
+    for text in ("one", "two"):
+        logging.getLogger("sniper.training").info(text)
+    start_logging()
+    error = capsys.readouterr().err
+    assert error.count("No space left") == 1
+    assert "Traceback" not in error
+    assert "two" in error, "the console goes on"

@@ -20,9 +20,9 @@ from sniper.inference.forward import ChipDetections, Network
 from sniper.inference.level import FOCUS, SLICES, Level
 from sniper.inference.merge import MergeSettings
 from sniper.inference.stats import STAGES, RunStats, level_stage
-from sniper.inference.weights import Model
 from sniper.loader.test import TestBatch
 from sniper.models.detector import DetectorSpec, ProposalSettings
+from sniper.models.fit import Model
 
 SPEC = DetectorSpec(
     "resnet_mx_18_e2e",

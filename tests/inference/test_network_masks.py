@@ -20,7 +20,6 @@ from sniper.inference.level import Level
 from sniper.inference.mask_forward import MaskForward, MaskJob
 from sniper.inference.merge import MergeSettings, keep_confident
 from sniper.inference.paste import MaskPaster
-from sniper.inference.weights import Model
 from sniper.models.detector import (
     DetectorSpec,
     ProposalSettings,
@@ -28,6 +27,7 @@ from sniper.models.detector import (
     build_mask_head,
     inference_input_shapes,
 )
+from sniper.models.fit import Model
 
 CLASSES = 4
 MERGE = MergeSettings(sigma=0.55, max_per_image=70)
@@ -263,5 +263,5 @@ def test_a_residual_network_has_masks_too(records):
 def test_weights_without_a_mask_head_are_explained(model, records):
     arg = {name: value for name, value in model.arg.items() if not name.startswith("mask_")}
     without = dataclasses.replace(model, arg=arg)
-    with pytest.raises(DataError, match="mask_offset_weight missing"):
+    with pytest.raises(DataError, match="mask_offset_weight is missing"):
         make_detector(without).detect(records[:1])

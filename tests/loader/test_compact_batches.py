@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sniper.chips.chip import Chip
+from sniper.chips.chip_table import Chip
 from sniper.loader.compact import Expander, compact_specs, empty_arrays
 from sniper.loader.images import ImageCache
 from sniper.loader.sample import make_sample, write_sample

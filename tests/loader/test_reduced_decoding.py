@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from sniper.chips.chip import Chip
+from sniper.chips.chip_table import Chip
 from sniper.data import append_flipped, load_dataset
-from sniper.data.image import check_size, cut_chip, read_image
+from sniper.data.image import check_size, cut_chip, cut_reduced, read_image, reduction_of
 from sniper.data.record import Record, flip_record
-from sniper.data.reduced import cut_reduced, reduction_of
 from sniper.errors import DataError
 from sniper.loader.sample import make_sample
 from sniper.loader.settings import BatchSettings

@@ -8,8 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sniper.loader.images import RecentKeys
-from sniper.loader.routing import ImageUse, Router
+from sniper.loader.images import ImageUse, RecentKeys, Router
 
 SIZE_PX = 300_000
 CACHE_BYTES = 10 * 3 * SIZE_PX

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sniper.chips.chip import Chip
+from sniper.chips.chip_table import Chip
 from sniper.data.image import chip_image
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.loader import sample as sample_module

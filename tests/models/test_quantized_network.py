@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sniper.errors import ConfigError, DataError
-from sniper.models import int8_support
+from sniper.models import quantize as int8_support
 from sniper.models.archive import ModelArchive, Network, read_archive, write_archive
 from sniper.models.detector import (
     DetectorSpec,

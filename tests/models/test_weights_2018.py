@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from sniper.inference.forward import Network
-from sniper.inference.weights import Model
 from sniper.loader.test import TestBatch
 from sniper.models.detector import (
     DetectorSpec,
@@ -19,7 +18,7 @@ from sniper.models.detector import (
     inference_input_shapes,
     train_input_shapes,
 )
-from sniper.models.fit import fit_params
+from sniper.models.fit import Model, fit_params
 from sniper.models.weights import (
     for_test,
     initialise,

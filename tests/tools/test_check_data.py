@@ -227,7 +227,7 @@ def test_strict_makes_errors_of_warnings(tiny_set):
 def test_what_the_reader_calls_an_error_the_loader_refuses(tiny_set):
     """The two readers must agree: no error passes training silently, and none is invented."""
     from sniper.errors import DataError
-    from sniper.setup.data import training_records
+    from sniper.runs.datasets import training_records
 
     silent = {"unreadable_file", "size_mismatch", "duplicate_name"}  # found when the image is read
     for spoil in SPOILERS:

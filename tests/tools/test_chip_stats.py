@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from sniper.chips.measures import measure
 from sniper.config import load_config
-from sniper.engine.chip_measures import measure
-from sniper.setup.settings import chip_settings
-from sniper.tools.chip_numbers import statistics, table
+from sniper.runs.plan import chip_settings
 from sniper.tools.chip_stats import main
-from sniper.tools.training_set import TrainingSet, load_training_set
+from sniper.tools.explain.chip_numbers import statistics, table
+from sniper.tools.explain.training_set import TrainingSet, load_training_set
 
 LEVEL_KEYS = {
     "level", "scale", "valid_range", "boxes_in_range", "boxes_trained", "images", "positive",

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from sniper.data.sources import Skipped
-from sniper.detection import detect as detect_module
-from sniper.detection.detections_json import DetectionsJson
-from sniper.detection.predictor import Predictor
+from sniper.inference import detect_files as detect_module
+from sniper.inference.detect_files import DetectionsJson
+from sniper.runs.predictor import Predictor
 from sniper.tools.cli import main as sniper_main
 from sniper.tools.demo import main as demo_main
 from sniper.vis import video as video_module
 
-HELP = runpy.run_path(str(Path(__file__).resolve().parents[1] / "detection" / "random_run.py"))
+HELP = runpy.run_path(str(Path(__file__).resolve().parents[1] / "runs" / "random_run.py"))
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_a_broken_video_is_left_out(run, photos, tmp_path):
 
 
 def test_an_archive_needs_nothing_else(run, photos, tmp_path, capsys):
-    from sniper.detection.export import export_model
+    from sniper.runs.export import export_model
 
     archive = tmp_path / "model.zip"
     export_model(run.cfg, run.weights, archive)

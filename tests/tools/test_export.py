@@ -13,14 +13,14 @@ import yaml
 
 from sniper import boxes as box_ops
 from sniper.config import dump_config, load_config
-from sniper.detection.models import load_model
 from sniper.errors import DataError
 from sniper.inference.forward import Network
 from sniper.loader.test import TestBatch
 from sniper.models.archive import META, read_archive
 from sniper.models.detector import build_detector, inference_input_shapes, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
-from sniper.setup.settings import detector_spec
+from sniper.runs.load_model import load_model
+from sniper.runs.plan import detector_spec
 from sniper.tools.export import main
 
 SMALL = ("network.WIDTH", "0.25", "network.FC_CHANNELS", "16", "network.ROI_CHANNELS", "16")

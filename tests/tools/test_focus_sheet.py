@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sniper.tools import focus_sheet as sheets
-from sniper.tools.focus_sheet import focus_levels, focus_sheet, focus_summary
+from sniper.tools.explain.focus_sheet import focus_levels, focus_sheet, focus_summary
+from sniper.tools.explain.training_set import load_training_set
 from sniper.tools.show_chips import main, pick
-from sniper.tools.training_set import load_training_set
 from sniper.vis.chips import IGNORED, NEVER, VALID
 
 FOCUS = """

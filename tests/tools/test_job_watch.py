@@ -23,7 +23,7 @@ END_LIMIT_S = 30
 LAUNCHER = """
 import json, sys
 from sniper.tools.cli import run_main
-from sniper.tools.job.environment import initial_environment
+from sniper.tools.job.guard import initial_environment
 from sniper.tools.job.guard import Order
 from sniper.tools.job.plan import Process
 from sniper.tools.job import watch

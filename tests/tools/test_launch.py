@@ -14,8 +14,7 @@ from sniper.errors import ConfigError
 from sniper.tools import launch
 from sniper.tools.cli import main as sniper_main
 from sniper.tools.cli import run_main
-from sniper.tools.job.environment import initial_environment
-from sniper.tools.job.frames import (
+from sniper.tools.job.guard import (
     ERRORS,
     EXIT,
     OUTPUT,
@@ -23,6 +22,7 @@ from sniper.tools.job.frames import (
     FrameReader,
     LineCutter,
     frame,
+    initial_environment,
 )
 from sniper.tools.job.hosts import Host, free_port, parse_hosts, read_hostfile
 from sniper.tools.job.plan import JobSettings, plan, resume_command, worker_command
@@ -227,7 +227,7 @@ def test_the_launcher_needs_no_mxnet():
 
 def test_the_environment_before_we_changed_it():
     code = (
-        "import json, sniper; from sniper.tools.job.environment import initial_environment\n"
+        "import json, sniper; from sniper.tools.job.guard import initial_environment\n"
         "print(json.dumps(initial_environment().get('OMP_NUM_THREADS')))"
     )
     for given in ({}, {"OMP_NUM_THREADS": "3"}):

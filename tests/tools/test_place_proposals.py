@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sniper.data.legacy_proposals import python2_dict_order
 from sniper.data.proposals import ProposalSet, load_proposals, save_proposals
-from sniper.data.python2_order import python2_dict_order
-from sniper.setup.data import open_dataset
+from sniper.runs.datasets import open_dataset
 from sniper.tools.place_proposals import main
 
 HERE = Path(__file__).resolve()

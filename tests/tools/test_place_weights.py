@@ -13,9 +13,9 @@ from sniper.errors import DataError
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.initialisers import is_head
 from sniper.models.weights import initialise, read_params, with_test_params, write_params
-from sniper.setup.settings import detector_spec
+from sniper.runs.plan import detector_spec
 from sniper.tools.place_weights import main
-from sniper.tools.unpack import unpack
+from sniper.tools.weights.unpack import unpack
 
 RECIPE = "sniper_mobilenetv2_toy"
 SMALL = ["network.WIDTH", "0.25", "network.FC_CHANNELS", "16", "network.ROI_CHANNELS", "16"]

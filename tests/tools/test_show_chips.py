@@ -12,11 +12,11 @@ import pytest
 from sniper.data import ProposalSet, save_proposals
 from sniper.errors import DataError
 from sniper.loader.sample import make_sample
-from sniper.setup.settings import batch_settings
-from sniper.tools import chip_sheets
-from sniper.tools.chip_sheets import level_sheet, tensor_panel, tensor_sheet
+from sniper.runs.plan import batch_settings
+from sniper.tools.explain import chip_sheets
+from sniper.tools.explain.chip_sheets import level_sheet, tensor_panel, tensor_sheet
+from sniper.tools.explain.training_set import load_training_set
 from sniper.tools.show_chips import main, pick
-from sniper.tools.training_set import load_training_set
 from sniper.vis.chips import IGNORED, NEVER, VALID
 from sniper.vis.figures import png_bytes
 

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 import yaml
 
+from sniper.chips.measures import measure
 from sniper.config import load_config
 from sniper.data.record import Record
-from sniper.engine.chip_measures import measure
 from sniper.errors import DataError
-from sniper.setup.settings import chip_settings
-from sniper.tools.suggest.advice import advise
-from sniper.tools.suggest.anchors import suggest_anchor_scales, suggest_max_gt
-from sniper.tools.suggest.pyramid import (
+from sniper.runs.plan import chip_settings
+from sniper.tools.explain.suggest_advice import advise
+from sniper.tools.explain.suggest_anchors import suggest_anchor_scales, suggest_max_gt
+from sniper.tools.explain.suggest_pyramid import (
     InputLimits,
     box_sizes,
     default_limits,
     fitting_chip_size,
     suggest_pyramid,
 )
+from sniper.tools.explain.training_set import TrainingSet
 from sniper.tools.suggest_scales import main, yml_text
-from sniper.tools.training_set import TrainingSet
 
 
 def records_of(sides, size, images=80, per_image=7, aspect=0.45):

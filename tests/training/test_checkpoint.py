@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sniper import files
+from sniper.data.class_names import read_class_names, write_class_names
 from sniper.errors import DataError, TrainingError
 from sniper.models.weights import read_params
-from sniper.setup.classes import read_class_names, write_class_names
 from sniper.training.checkpoint import CheckpointFolder, Snapshot
 from sniper.training.run_state import BestModel, RunState, read_run_state
 

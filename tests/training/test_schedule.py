@@ -2,8 +2,8 @@
 
 import pytest
 
-from sniper.engine.step_settings import step_updates
 from sniper.errors import ConfigError
+from sniper.runs.plan import step_updates
 from sniper.training.schedule import WarmupStepSchedule, learning_rate
 
 

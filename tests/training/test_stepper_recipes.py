@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sniper.config import load_config
-from sniper.engine.step_settings import step_settings
-from sniper.setup.settings import detector_spec
+from sniper.runs.plan import detector_spec, step_settings
 
 COCO = "sniper_res101_e2e"
 BOX_LOSS_ROIS = 188

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,11 @@ from typing import Any, Callable, Union
 
 import numpy as np
 
-from sniper.chips.chip_table import ChipTable
-from sniper.chips.join import join_chips
-from sniper.chips.order import training_order
+from sniper.chips.box_table import BoxTable, box_table
+from sniper.chips.chip_table import ChipTable, join_chips
 from sniper.chips.pyramid import Scale, level_factors
 from sniper.chips.stats import EpochStats, GtFate, LevelStats
-from sniper.chips.streams import STRIDE, stream_seeds
-from sniper.chips.table import BoxTable, box_table
+from sniper.chips.streams import ORDER, STRIDE, stream_seeds
 from sniper.data.record import Record
 from sniper.errors import ConfigError, TrainingError
 from sniper.native._native import epoch_chips
@@ -123,15 +122,15 @@ def make_epoch(
     records. A line of progress is logged every 10 s; Ctrl-C ends it within a second.
 
     Args:
-        records: images with boxes, or the table of them: `sniper.chips.table.box_table`, which is
-            worth keeping for the next epoch. Records without ground truth can have negative chips
-            only. Boxes that are not finite are left out.
+        records: images with boxes, or the table of them (`sniper.chips.box_table.box_table`), which
+            is worth keeping for the next epoch. Records without ground truth can only have negative
+            chips. Boxes that are not finite are left out.
         settings: how chips are made.
         seed: any whole number.
         epoch: number of the epoch.
         batch_size: samples of a batch, all devices together.
-        window: records whose chips are shuffled together, see `sniper.chips.order.training_order`;
-            0: all of them (2018 behaviour).
+        window: records whose chips are shuffled together, see `training_order`; 0: all
+            (2018 behaviour).
         gt_rows_only: leave proposals out of the chips' rows: training needs only the others, and
             with 900 proposals an image the rows of all take several gigabytes for COCO.
         cancelled: asked about twice a second; True gives the epoch up.
@@ -258,3 +257,46 @@ def _resident_mib() -> int:
     except (OSError, ValueError, IndexError):
         return 0
     return pages * resource.getpagesize() >> 20
+
+
+def training_order(
+    counts: np.ndarray, *, seed: int, epoch: int, batch_size: int, window: int = 0
+) -> np.ndarray:
+    """Every chip once, padded to a multiple of the batch size, in random order.
+
+    The padding is drawn from all chips alike, without replacement where there are enough of them.
+
+    With a window the records, in random order, are cut into groups of `window` records; the samples
+    of a group (padding included) stand together, in random order. An image is then read once while
+    its group is trained instead of once per chip. Every epoch has new groups, every chip still
+    occurs once, and every place of the epoch is equally likely for every record, so the expected
+    gradient of a batch is that of the full shuffle. What grows is its variance: with k chips a
+    record and B samples a batch, about B (B - 1) / 2 * (k - 1) / (window * k) pairs of a batch show
+    the same image, which is one pair in ten batches for B = 16, k = 5 and window = 1000, and one in
+    some thousand batches for the full shuffle of a large data set. Keep the window well above the
+    batch size.
+
+    Args:
+        counts: (R,) number of chips of each record.
+        seed: any whole number; with `epoch` it decides the order.
+        epoch: number of the epoch.
+        batch_size: samples of a batch.
+        window: records whose chips are shuffled together; 0: all of them (2018 behaviour).
+
+    Returns:
+        (S, 2) int32 rows of (record index, chip index); S = 0 without chips.
+    """
+    total = int(counts.sum())
+    record = np.repeat(np.arange(len(counts)), counts)
+    chip = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    samples = np.stack([record, chip], axis=1).astype(np.int32)
+    if not total:
+        return samples
+    rng = np.random.default_rng(int(stream_seeds(seed, epoch, ORDER)))
+    surplus = math.ceil(total / batch_size) * batch_size - total
+    padding = rng.choice(total, surplus, replace=surplus > total)
+    samples = rng.permutation(np.concatenate([samples, samples[padding]]))
+    if window:
+        group = rng.permutation(len(counts)) // window
+        samples = samples[np.argsort(group[samples[:, 0]], kind="stable")]
+    return samples

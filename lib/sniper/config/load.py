@@ -16,6 +16,7 @@ import yaml
 from easydict import EasyDict
 
 from sniper.config.checks import find_problems
+from sniper.config.kinds import LIVE, Key
 from sniper.config.merge import (
     Merged,
     merge_file,
@@ -23,9 +24,9 @@ from sniper.config.merge import (
     merge_values,
     raise_problems,
 )
-from sniper.config.recipes import find_recipe
 from sniper.config.rules import apply_rules
 from sniper.config.schema import SCHEMA
+from sniper.config.yaml_files import find_recipe
 from sniper.files import atomic_write_text
 
 
@@ -128,3 +129,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
     return value
+
+
+def describe_keys(pattern: str = "") -> str:
+    """Name, type, default, status and doc of every key whose path contains `pattern`.
+
+    The comparison ignores case; no match gives an empty text.
+    """
+    found = [key for path, key in SCHEMA.items() if pattern.lower() in path.lower()]
+    return "\n".join(_describe(key) for key in found)
+
+
+def _describe(key: Key) -> str:
+    status = "" if key.status == LIVE else f" [{key.status}]"
+    default = plain(key.default)
+    return f"{key.path}: {key.describe()} = {default!r}{status}\n    {key.doc}"

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sniper.config.key import LEGACY
-from sniper.config.recipes import find_recipe
+from sniper.config.kinds import LEGACY
 from sniper.config.schema import SCHEMA, SECTIONS, defaults, nearest
-from sniper.config.yaml_files import read_yaml
+from sniper.config.yaml_files import find_recipe, read_yaml
 from sniper.errors import ConfigError
 
 logger = logging.getLogger(__name__)

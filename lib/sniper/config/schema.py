@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from sniper.config.key import Key
+from sniper.config.kinds import Key
 from sniper.config.schema_general import DATASET_KEYS, NETWORK_KEYS, RUN_KEYS
 from sniper.config.schema_test import TEST_KEYS
 from sniper.config.schema_train import TRAIN_KEYS

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sniper.config.key import LEGACY, Key
-from sniper.config.kinds import Array, Bool, Float, Int, Seq, Text
+from sniper.config.kinds import LEGACY, Array, Bool, Float, Int, Key, Seq, Text
 
 BACKBONES = ("resnet_mx_101", "resnet_mx_50", "resnet_mx_18", "mobilenetv2")
 SYMBOLS = tuple(f"{backbone}_{heads}" for heads in ("e2e", "e2e_mask") for backbone in BACKBONES)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sniper.config.key import LEGACY, Key
-from sniper.config.kinds import Bool, Float, Int, OneOrMany, Row, Seq, Text
+from sniper.config.kinds import LEGACY, Bool, Float, Int, Key, OneOrMany, Row, Seq, Text
 
 _RATIO = Float(minimum=0, maximum=1)
 _PER_SCALE_BOOL = Seq(Bool())

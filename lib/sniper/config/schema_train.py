@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from sniper.config.key import LEGACY, NO_EFFECT, Key
-from sniper.config.kinds import Array, Bool, Float, Int, Row, Seq, Text, TrainScales
+from sniper.config.kinds import (
+    LEGACY,
+    NO_EFFECT,
+    Array,
+    Bool,
+    Float,
+    Int,
+    Key,
+    Row,
+    Seq,
+    Text,
+    TrainScales,
+)
 
 _RATIO = Float(minimum=0, maximum=1)
 

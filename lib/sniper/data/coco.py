@@ -12,7 +12,7 @@ import numpy as np
 from sniper.data.cache import cache_file, cached_arrays, file_sha256
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_coco
 from sniper.data.dataset import BACKGROUND, Dataset
-from sniper.data.file_index import FileIndex
+from sniper.data.listings import FileIndex
 from sniper.data.record import Polygons, Record
 from sniper.errors import DataError
 

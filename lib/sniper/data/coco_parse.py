@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from sniper.data.dataset import BACKGROUND
-from sniper.data.progress import Heartbeat
 from sniper.errors import DataError
+from sniper.progress import Heartbeat
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sniper.data.class_list import read_class_list, read_lines
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.image_header import image_size
-from sniper.data.image_ids import stable_ids
-from sniper.data.progress import Progress
+from sniper.data.listings import read_class_list, read_lines, stable_ids
 from sniper.data.record import Record, image_record
 from sniper.errors import DataError
+from sniper.progress import Progress
 
 logger = logging.getLogger(__name__)
 

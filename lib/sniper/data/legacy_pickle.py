@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from sniper.data.progress import Heartbeat
 from sniper.errors import DataError
+from sniper.progress import Heartbeat
 
 _PLAIN_NUMBER = re.compile(r"[fiu][1248]")
 # What damaged or hostile files make an unpickler raise.

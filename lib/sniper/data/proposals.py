@@ -11,10 +11,10 @@ import numpy as np
 
 from sniper import boxes as box_math
 from sniper.data.npz import read_npz, write_npz
-from sniper.data.progress import Progress
 from sniper.data.record import Record
 from sniper.errors import DataError, OpsError
 from sniper.native._native import multi_scale_nms
+from sniper.progress import Progress
 
 _DTYPES = {
     "image_ids": np.int64,

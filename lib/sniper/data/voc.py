@@ -10,13 +10,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sniper.data.cache import cache_file, cached_arrays
-from sniper.data.class_list import read_class_list, read_lines
 from sniper.data.dataset import BACKGROUND, Dataset, VocTruth
-from sniper.data.file_index import FileIndex
 from sniper.data.image_header import image_size
-from sniper.data.image_ids import stable_ids
+from sniper.data.listings import FileIndex, read_class_list, read_lines, stable_ids
 from sniper.data.record import Record
-from sniper.data.voc_table import (
+from sniper.data.voc_annotation import (
     TABLE_FIELDS,
     VocTable,
     annotations_sha256,

@@ -1,9 +1,13 @@
 """Detections in, numbers out."""
 
 from sniper.evaluation.coco import evaluate_coco
-from sniper.evaluation.coco_files import read_coco_results, write_coco_results, write_upload
+from sniper.evaluation.coco_files import (
+    read_coco_results,
+    write_coco_results,
+    write_image_list,
+    write_upload,
+)
 from sniper.evaluation.curves import PrecisionRecall
-from sniper.evaluation.image_list import write_image_list
 from sniper.evaluation.proposals import ProposalReport, proposal_recall
 from sniper.evaluation.report import CocoReport, reason_not_evaluated, write_report
 from sniper.evaluation.rle import decode_mask, encode_mask

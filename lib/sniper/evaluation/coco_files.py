@@ -15,7 +15,7 @@ from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
 from sniper.errors import DataError
 from sniper.evaluation.result_rows import result_rows
-from sniper.files import atomic_write
+from sniper.files import atomic_write, atomic_write_text
 
 # Detections that are text at a time.
 _CHUNK = 1 << 14
@@ -242,3 +242,27 @@ def _table(numbers: np.ndarray, num_images: int) -> DetectionTable:
         rows=np.ascontiguousarray(numbers[:, 2:], np.float32),
         classes=numbers[:, 1].astype(np.int32),
     )
+
+
+def write_image_list(path: str | Path, dataset: Dataset) -> None:
+    """Writes images and categories in COCO format, as `image_info_<set>.json` has them.
+
+    Raises:
+        TrainingError: the file could not be written.
+    """
+    content = {
+        "images": [
+            {
+                "id": record.image_id,
+                "file_name": record.image_path,
+                "width": record.width,
+                "height": record.height,
+            }
+            for record in dataset.records
+        ],
+        "categories": [
+            {"id": identity, "name": name}
+            for identity, name in zip(dataset.category_ids[1:], dataset.class_names[1:])
+        ],
+    }
+    atomic_write_text(path, json.dumps(content, indent=1) + "\n")

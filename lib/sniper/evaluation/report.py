@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from sniper.data.dataset import Dataset
+from sniper.data.detections import DetectionTable
+from sniper.errors import DataError
 from sniper.evaluation.curves import PrecisionRecall
 from sniper.files import atomic_write_text
 
@@ -226,3 +228,24 @@ def write_report(
     if speed is not None:
         content["speed"] = dict(speed)
     atomic_write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def check_shape(dataset: Dataset, table: DetectionTable) -> None:
+    """Compares the number of images and the classes.
+
+    Raises:
+        DataError: they are not those of the data set.
+    """
+    classes = len(dataset.class_names)
+    problem = None
+    if len(table) != len(dataset.records):
+        problem = f"detections for {len(table)} images"
+    elif table.classes.max(initial=0) >= classes:
+        problem = f"a class {table.classes.max()}"
+    if problem is not None:
+        raise DataError(
+            "the detections do not fit the data set",
+            where=dataset.name,
+            got=problem,
+            expected=f"{len(dataset.records)} images, classes 1 to {classes - 1}",
+        )

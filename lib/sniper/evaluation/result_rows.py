@@ -9,7 +9,7 @@ import numpy as np
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
 from sniper.errors import DataError
-from sniper.evaluation.shape import check_shape
+from sniper.evaluation.report import check_shape
 
 BOX_DECIMALS, SCORE_DECIMALS = 1, 8
 

@@ -11,7 +11,7 @@ import numpy as np
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
 from sniper.errors import DataError
-from sniper.evaluation.shape import check_shape
+from sniper.evaluation.report import check_shape
 from sniper.files import atomic_write_text
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import mxnet as mx
 import numpy as np
 
-from sniper.inference.weights import Model, params_of
+from sniper.models.fit import Model, params_of
 
 # Binding a shape anew costs some milliseconds and a slower first pass.
 SHAPES_KEPT = 16

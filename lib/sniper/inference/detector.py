@@ -15,20 +15,18 @@ from sniper.chips.pyramid import test_factor
 from sniper.chips.slices import slice_windows
 from sniper.data import ProposalSet, Record
 from sniper.data.detections import DetectionTable
-from sniper.inference.blocks import image_blocks
 from sniper.inference.forward import ChipDetections, Network
 from sniper.inference.instances import BlockMaps, table_with_masks
-from sniper.inference.level import FOCUS, SLICES, Level
+from sniper.inference.level import FOCUS, SLICES, Level, Run, Window, Windows, whole_images
 from sniper.inference.level_cache import LevelCache, LevelResult
 from sniper.inference.mask_forward import MaskForward
 from sniper.inference.merge import LevelDetections, MergeSettings, keep_confident, merge_levels
-from sniper.inference.progress import OnStep
-from sniper.inference.run import Run, Window, Windows, whole_images
 from sniper.inference.stats import RunStats, level_stage
-from sniper.inference.weights import Model
 from sniper.loader.images import ImageCache, ImageSource
 from sniper.loader.test import TestLoader
 from sniper.loader.threads import DaemonThreads
+from sniper.models.fit import Model
+from sniper.progress import OnStep
 
 # RoI maps of one block of images: about 70 images of 800x600 px on the pyramid of 2018.
 MAP_MEMORY_BYTES = 1 << 30
@@ -285,3 +283,33 @@ def _pruned(part: LevelDetections, window: Window, record: Record) -> LevelDetec
     """Without what touches a border of the window inside the image."""
     kept = inside_borders(part.rows[:, :4], window, (record.width, record.height))
     return LevelDetections(part.level, part.chip_index, part.rows[kept], part.classes[kept])
+
+
+def image_blocks(
+    sizes: Sequence[tuple[int, int]],
+    factors: Sequence[Sequence[float]],
+    *,
+    bytes_per_px: float,
+    memory_bytes: float,
+    most_images: int,
+) -> list[list[int]]:
+    """Indices of the images of each block; images of one size stand together, which fills batches.
+
+    Args:
+        sizes: (width, height) of every image, px.
+        factors: image px -> network px of every image on every level.
+        bytes_per_px: of the maps that are kept, for each px of a network's input.
+        memory_bytes: what the maps of a block may need; one image may exceed it.
+        most_images: of a block.
+    """
+    blocks: list[list[int]] = []
+    used = 0.0
+    for index in sorted(range(len(sizes)), key=lambda i: (*sizes[i], i)):
+        width, height = sizes[index]
+        need = bytes_per_px * width * height * sum(factor**2 for factor in factors[index])
+        if not blocks or used + need > memory_bytes or len(blocks[-1]) == most_images:
+            blocks.append([])
+            used = 0.0
+        blocks[-1].append(index)
+        used += need
+    return blocks

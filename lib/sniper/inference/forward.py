@@ -12,9 +12,9 @@ import numpy as np
 from sniper import boxes as box_ops
 from sniper.errors import ConfigError
 from sniper.inference.bound import BoundGraph
-from sniper.inference.weights import Model
 from sniper.loader.test import TestBatch
 from sniper.models.detector import build_detector, data_names, short_output_names
+from sniper.models.fit import Model
 
 # Detections with a lower class score are dropped before merging (2018 behaviour).
 MIN_SCORE = 1e-3

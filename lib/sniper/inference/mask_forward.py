@@ -10,8 +10,8 @@ import mxnet as mx
 import numpy as np
 
 from sniper.inference.bound import BoundGraph
-from sniper.inference.weights import Model
 from sniper.models.detector import build_mask_head
+from sniper.models.fit import Model
 
 # Boxes go through the network in whole groups of this: few different shapes, and what a group
 # computes depends on its image alone, not on the images beside it.

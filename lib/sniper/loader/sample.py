@@ -8,10 +8,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from sniper.chips.chip import Chip
-from sniper.data.image import check_size, cut_chip
+from sniper.chips.chip_table import Chip
+from sniper.data.image import check_size, cut_chip, cut_reduced, reduction_of
 from sniper.data.record import Record
-from sniper.data.reduced import cut_reduced, reduction_of
 from sniper.errors import SniperError, TrainingError
 from sniper.loader.compact import Expander, compact_specs, empty_arrays
 from sniper.loader.images import ImageCache

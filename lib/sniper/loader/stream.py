@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from sniper.chips.chip import Chip
+from sniper.chips.chip_table import Chip
 from sniper.chips.streams import stream_seeds
 from sniper.data.record import Record
 from sniper.errors import TrainingError
 from sniper.loader.compact import Expander, compact_specs, empty_arrays
-from sniper.loader.images import ImageCache
-from sniper.loader.routing import ImageUse, Router
+from sniper.loader.images import ImageCache, ImageUse, Router
 from sniper.loader.sample import image_reduction, write_sample
 from sniper.loader.settings import BatchSettings
-from sniper.loader.worker import row_of
-from sniper.loader.workers import WorkerPool
+from sniper.loader.workers import WorkerPool, row_of
 
 # The chip `k` of a record.
 ChipOf = Callable[[int, int], Chip]

@@ -15,9 +15,8 @@ import numpy as np
 from sniper.data.image import check_size, content_size, level_image
 from sniper.data.record import Record
 from sniper.errors import ConfigError, TrainingError
-from sniper.loader.clock import StageClock
 from sniper.loader.images import ImageCache, ImageSource
-from sniper.loader.threads import DaemonThreads
+from sniper.loader.threads import DaemonThreads, StageClock
 
 # The sides of a batch are multiples of this: few different shapes, few re-allocations.
 SIDE_MULTIPLE = 32

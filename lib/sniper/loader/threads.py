@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -65,3 +67,30 @@ def _work(jobs: queue.SimpleQueue[tuple[Future, Callable[[], Any]] | None]) -> N
             except BaseException as error:  # noqa: BLE001 (whoever asks for the result gets it)
                 future.set_exception(error)
         del item, future, job  # else the last batch would stay in memory until the next job
+
+
+class StageClock:
+    """Adds up the seconds that threads spend in named stages; threads may share it.
+
+    Stages that run at the same time add up to more than the time that passes.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Adds the time of the `with` block to a stage."""
+        started_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            took_s = time.perf_counter() - started_s
+            with self._lock:
+                self._seconds[stage] += took_s
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of every stage so far."""
+        with self._lock:
+            return dict(self._seconds)

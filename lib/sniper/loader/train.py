@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 
+from sniper.chips.box_table import BoxTable, box_table
 from sniper.chips.sampler import ChipSettings, Epoch, make_epoch
 from sniper.chips.stats import EpochStats
-from sniper.chips.table import BoxTable, box_table
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError, SniperError, TrainingError
 from sniper.loader.epochs import EpochsAhead, IsCancelled

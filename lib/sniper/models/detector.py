@@ -9,13 +9,14 @@ import mxnet as mx
 from sniper.errors import ConfigError
 from sniper.models.graph_parts import build_features
 from sniper.models.inference_graph import build_mask_head, inference_graph
-from sniper.models.inputs import (
+from sniper.models.spec import (
+    DetectorSpec,
+    ProposalSettings,
     data_names,
     inference_input_shapes,
     label_names,
     train_input_shapes,
 )
-from sniper.models.spec import DetectorSpec, ProposalSettings
 from sniper.models.train_graph import MASK_TARGETS, ROI_LABEL, train_graph
 
 __all__ = [

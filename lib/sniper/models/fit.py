@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import mxnet as mx
 
 from sniper.errors import DataError
+from sniper.models.detector import DetectorSpec
 from sniper.models.initialisers import is_head
 from sniper.models.weights import Params
 
@@ -62,3 +64,39 @@ def _problems(
         for name, shape in wanted.items()
         if name not in have or have[name].shape != shape
     ]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network description with its weights, ready for inference.
+
+    Attributes:
+        spec: the network; `batch_images` is set per pyramid level.
+        arg: parameters by name, `_test` tensors already in place.
+        aux: batch-norm statistics by name.
+        class_names: index 0 is the background.
+        symbol: a whole detector that is ready to be bound, with the outputs of `build_detector`,
+            for example in INT8; None means that `spec` describes the graph.
+    """
+
+    spec: DetectorSpec
+    arg: Params
+    aux: Params
+    class_names: tuple[str, ...]
+    symbol: mx.sym.Symbol | None = None
+
+
+def params_of(
+    symbol: mx.sym.Symbol, input_shapes: Mapping[str, tuple[int, ...]], model: Model
+) -> tuple[Params, Params]:
+    """The parameters and statistics that a graph of the network needs.
+
+    Args:
+        symbol: the graph.
+        input_shapes: of all its inputs, on one device.
+        model: where they come from.
+
+    Raises:
+        DataError: one is missing or has another shape.
+    """
+    return fit_params(symbol, input_shapes, model.arg, model.aux, model.spec.symbol)

@@ -16,7 +16,7 @@ HEADER = 2  # numbers in front of the lengths
 
 
 class Window(Protocol):
-    """Where a chip lies in its image (`sniper.chips.chip.Chip`)."""
+    """Where a chip lies in its image (`sniper.chips.chip_table.Chip`)."""
 
     @property
     def rect(self) -> tuple[float, ...]:

@@ -14,12 +14,11 @@ from sniper.data import Dataset
 from sniper.data.detections import DetectionTable
 from sniper.evaluation import read_coco_results, read_voc_results
 from sniper.files import atomic_write_text
-from sniper.setup.data import open_dataset
-from sniper.tools.analysis.study import Study, study
-from sniper.tools.analysis.summary import summary
+from sniper.runs.datasets import open_dataset
 from sniper.tools.arguments import add_cfg_and_set
 from sniper.tools.cli import run_main
-from sniper.tools.training_set import log_to_stderr, write_json
+from sniper.tools.explain.error_study import Study, study, summary
+from sniper.tools.explain.training_set import log_to_stderr, write_json
 from sniper.vis.confusion import plot_confusion
 from sniper.vis.errors import plot_errors
 from sniper.vis.figures import save_figure

@@ -70,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
-    from sniper.detection.speed import generated_records, measure_detection, test_records
     from sniper.files import atomic_write_text
-    from sniper.setup.progress import start_logging
+    from sniper.process import start_logging
+    from sniper.runs.speed import generated_records, measure_detection, test_records
 
     start_logging(level=logging.WARNING)
     cfg = load_config(args.cfg, args.overrides)

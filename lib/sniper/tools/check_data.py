@@ -28,7 +28,7 @@ from sniper.tools.check.training import (
 )
 from sniper.tools.check.voc_set import read_voc_set
 from sniper.tools.cli import run_main
-from sniper.tools.training_set import add_data_flags, log_to_stderr, write_json
+from sniper.tools.explain.training_set import add_data_flags, log_to_stderr, write_json
 
 _DESCRIPTION = """\
 Looks through annotations and images and reports all problems, not only the first:

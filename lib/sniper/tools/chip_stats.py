@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sniper.engine.chip_measures import Measures, evenly, measure
-from sniper.setup.settings import chip_settings
+from sniper.chips.measures import Measures, evenly, measure
+from sniper.runs.plan import chip_settings
 from sniper.tools.arguments import add_cfg_and_set
-from sniper.tools.chip_numbers import ChipStatistics, chips_per_image, statistics, table
 from sniper.tools.cli import run_main
-from sniper.tools.training_set import (
+from sniper.tools.explain.chip_numbers import ChipStatistics, chips_per_image, statistics, table
+from sniper.tools.explain.training_set import (
     TrainingSet,
     add_data_flags,
     load_training_set,

@@ -50,7 +50,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     is_default = args.cfg == DEFAULT_CFG
     cfg = load_config(args.cfg, args.overrides)
-    from sniper.detection.demo import demo
+    from sniper.runs.demo import demo
 
     demo(
         cfg,

@@ -14,7 +14,7 @@ from sniper.tools.arguments import DEFAULT_CFG, add_config_flags
 from sniper.tools.cli import run_main
 
 if TYPE_CHECKING:
-    from sniper.detection.predictor import Predictor
+    from sniper.runs.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +94,10 @@ def _parser() -> argparse.ArgumentParser:
 def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     from sniper.data.sources import open_source
-    from sniper.detection.detect import detect_files
-    from sniper.detection.drawings import Drawings
-    from sniper.setup.interrupts import StopRequest
-    from sniper.setup.progress import start_logging
+    from sniper.inference.detect_files import detect_files
+    from sniper.inference.drawings import Drawings
+    from sniper.process import start_logging
+    from sniper.training.interrupts import StopRequest
 
     start_logging()
     on_error = "raise" if args.stop_on_error else "skip"
@@ -134,8 +134,8 @@ def _run(argv: Sequence[str] | None) -> int:
 def _load(args: argparse.Namespace) -> tuple[Predictor, str]:
     """The model, and what it is called in messages and in the JSON file."""
     from sniper.config import load_config
-    from sniper.detection.find_model import find_weights
-    from sniper.detection.predictor import Predictor
+    from sniper.runs.load_model import find_weights
+    from sniper.runs.predictor import Predictor
 
     options = {"mode": args.mode, "devices": args.gpus, "batch_images": args.batch}
     if args.model is not None:

@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
-    from sniper.detection.export import export_model
-    from sniper.detection.test import weights_path
+    from sniper.runs.export import export_model
+    from sniper.runs.load_model import weights_path
 
     cfg = load_config(args.cfg, args.overrides)
     if args.epoch is not None:

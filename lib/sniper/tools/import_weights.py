@@ -15,9 +15,9 @@ import numpy as np
 from sniper.errors import ConfigError, DataError
 from sniper.models.weights import join_params, save_arrays
 from sniper.tools.cli import run_main
-from sniper.tools.unpack import unpack
 from sniper.tools.weights import folded_mobilenet, gluon_resnet, objectron
 from sniper.tools.weights.place import place
+from sniper.tools.weights.unpack import unpack
 
 # BGR, as `network.PIXEL_MEANS` of all recipes.
 PIXEL_MEANS = (103.939, 116.779, 123.68)

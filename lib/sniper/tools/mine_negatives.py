@@ -79,15 +79,15 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _train_proposal_network(args: argparse.Namespace) -> None:
-    from sniper.engine.train import train
+    from sniper.runs.train import train
 
     cfg = _stage(args, *_proposal_keys(args))
     train(cfg, display=max(args.display, 1), save_prefix=args.save_prefix, resume=True)
 
 
 def _extract_proposals(args: argparse.Namespace) -> None:
-    from sniper.detection.test import test, weights_path
-    from sniper.setup.data import open_dataset, proposal_file, training_sets
+    from sniper.runs.datasets import open_dataset, proposal_file, training_sets
+    from sniper.runs.test import test, weights_path
 
     keys = [*_proposal_keys(args), "TEST.TEST_EPOCH", str(args.rpn_epochs)]
     keys += ["TEST.EXTRACT_PROPOSALS", "True", "TEST.PROPOSAL_SAVE_PATH", args.prop_save_path]
@@ -103,7 +103,7 @@ def _extract_proposals(args: argparse.Namespace) -> None:
 
 
 def _train_detector(args: argparse.Namespace, output: str) -> None:
-    from sniper.engine.train import train
+    from sniper.runs.train import train
 
     keys = ("TRAIN.USE_NEG_CHIPS", "True", "proposal_path", args.prop_save_path)
     cfg = _stage(args, *keys, "output_path", output)

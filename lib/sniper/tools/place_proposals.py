@@ -13,7 +13,7 @@ import numpy as np
 from sniper.errors import DataError
 from sniper.tools.arguments import add_cfg_and_set
 from sniper.tools.cli import run_main
-from sniper.tools.unpack import is_archive, unpack
+from sniper.tools.weights.unpack import is_archive, unpack
 
 if TYPE_CHECKING:
     from sniper.data import Dataset
@@ -54,7 +54,7 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.data.proposals import save_proposals
-    from sniper.setup.data import open_dataset, proposal_file, training_sets
+    from sniper.runs.datasets import open_dataset, proposal_file, training_sets
 
     cfg = load_config(args.cfg, args.overrides)
     if not args.source.is_file():

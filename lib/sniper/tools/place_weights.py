@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from sniper.errors import DataError
 from sniper.tools.arguments import add_config_flags
 from sniper.tools.cli import run_main
-from sniper.tools.unpack import is_archive, unpack
 from sniper.tools.weights.place import place
+from sniper.tools.weights.unpack import is_archive, unpack
 
 if TYPE_CHECKING:
     from easydict import EasyDict
@@ -91,10 +91,10 @@ def _params_file(source: Path, member: str | None, folder: Path) -> Path:
 
 def _check_fit(cfg: EasyDict, path: Path, where: Path, *, backbone: bool) -> int:
     """Number of tensors that the network takes from the file; raises DataError if any is amiss."""
-    from sniper.detection.export import inference_networks
     from sniper.models.fit import fit_params
     from sniper.models.weights import for_test, read_params
-    from sniper.setup.settings import detector_spec
+    from sniper.runs.export import inference_networks
+    from sniper.runs.plan import detector_spec
 
     arg, aux = read_params(path)
     spec = detector_spec(cfg, train=False, batch_images=1, fp16=False)
@@ -106,7 +106,7 @@ def _check_fit(cfg: EasyDict, path: Path, where: Path, *, backbone: bool) -> int
 
 
 def _target(cfg: EasyDict, save_prefix: str, *, backbone: bool) -> Path:
-    from sniper.setup.settings import model_folder
+    from sniper.runs.plan import model_folder
 
     if not backbone:
         return model_folder(cfg) / f"{save_prefix}-{cfg.TEST.TEST_EPOCH:04d}{SUFFIX}"

@@ -74,9 +74,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
-    from sniper.detection.quantize import QuantizeSettings, quantize_model
-    from sniper.detection.test import weights_path
-    from sniper.setup.progress import start_logging
+    from sniper.process import start_logging
+    from sniper.runs.int8 import QuantizeSettings, quantize_model
+    from sniper.runs.load_model import weights_path
 
     start_logging(level=logging.WARNING)
     cfg = load_config(args.cfg, args.overrides)

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from sniper.chips.measures import evenly
 from sniper.chips.sampler import make_epoch
 from sniper.data.record import Record
-from sniper.engine.chip_measures import evenly
 from sniper.errors import DataError
-from sniper.setup.settings import chip_settings, model_folder
+from sniper.runs.plan import chip_settings, model_folder
 from sniper.tools.arguments import add_cfg_and_set
-from sniper.tools.chip_sheets import ImageChips, level_sheet, summary, tensor_sheet
 from sniper.tools.cli import run_main
-from sniper.tools.focus_sheet import focus_levels, focus_sheet, focus_summary
-from sniper.tools.training_set import TrainingSet, load_training_set, log_to_stderr
+from sniper.tools.explain.chip_sheets import ImageChips, level_sheet, summary, tensor_sheet
+from sniper.tools.explain.focus_sheet import focus_levels, focus_sheet, focus_summary
+from sniper.tools.explain.training_set import TrainingSet, load_training_set, log_to_stderr
 from sniper.vis.figures import save_figure
 
 _DESCRIPTION = """\

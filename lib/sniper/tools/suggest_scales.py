@@ -12,16 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from sniper.config.recipes import find_recipe, recipe_folders
 from sniper.config.rules import COCO_CLASSES
+from sniper.config.yaml_files import find_recipe, recipe_folders
 from sniper.errors import ConfigError
 from sniper.files import atomic_write_text
 from sniper.tools.arguments import add_cfg_and_set
 from sniper.tools.cli import run_main
-from sniper.tools.suggest.advice import MAX_LEVELS, Advice, advise, box_sides
-from sniper.tools.suggest.fragment import fragment
-from sniper.tools.suggest.pyramid import InputLimits, box_sizes, default_limits, fitting_chip_size
-from sniper.tools.training_set import (
+from sniper.tools.explain.suggest_advice import MAX_LEVELS, Advice, advise, box_sides
+from sniper.tools.explain.suggest_fragment import fragment
+from sniper.tools.explain.suggest_pyramid import (
+    InputLimits,
+    box_sizes,
+    default_limits,
+    fitting_chip_size,
+)
+from sniper.tools.explain.training_set import (
     TrainingSet,
     add_data_flags,
     load_training_set,

@@ -33,7 +33,7 @@ def _run(argv: Sequence[str] | None) -> int:
     from sniper.config import load_config
 
     cfg = load_config(args.cfg, args.overrides)
-    from sniper.detection.test import test
+    from sniper.runs.test import test
 
     test(cfg, save_prefix=args.save_prefix, weights=args.weights, visualise=args.vis)
     return 0

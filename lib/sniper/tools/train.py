@@ -43,7 +43,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.momentum is not None:
         overrides += ["network.BN_MOMENTUM", str(args.momentum)]
     cfg = load_config(args.cfg, overrides)
-    from sniper.engine.train import train
+    from sniper.runs.train import train
 
     train(cfg, display=max(args.display, 1), save_prefix=args.save_prefix, resume=args.resume)
     return 0

@@ -5,7 +5,7 @@ Every batch norm uses the batch and every parameter is trained. The batch lies i
 input already; a run ends when all weights are written.
 
 Sides
-* ours: the symbols of `sniper.models` in an executor, and the optimizer of `sniper.engine`.
+* ours: the symbols of `sniper.models` in an executor, and the optimizer of `sniper.training`.
 * torch: `peers/torch_networks.py`, eager, default memory layout (channels first).
 * torch-channels-last: the same with network and data in torch.channels_last.
 

@@ -13,7 +13,7 @@ import numpy as np
 from sniper.data.coco import find_annotations, image_candidates, image_folder
 from sniper.data.coco_parse import convert_boxes, read_annotation_json
 from sniper.data.dataset import BACKGROUND
-from sniper.data.file_index import FileIndex
+from sniper.data.listings import FileIndex
 from sniper.data.record import Record
 from sniper.errors import DataError
 from sniper.tools.check.findings import Findings

@@ -9,9 +9,9 @@ from itertools import islice
 
 from sniper.data.image import read_image
 from sniper.data.image_header import image_size
-from sniper.data.progress import Progress
 from sniper.data.record import Record
 from sniper.errors import DataError
+from sniper.progress import Progress
 from sniper.tools.check.findings import Findings
 from sniper.tools.check.raw_set import first_lines
 

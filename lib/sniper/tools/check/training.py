@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 from easydict import EasyDict
 
+from sniper.chips.measures import TRAINED, measure
 from sniper.data import load_proposals
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
 from sniper.data.record import Record
-from sniper.engine.chip_measures import TRAINED, measure
-from sniper.engine.report import level_name
 from sniper.errors import ConfigError, DataError
-from sniper.setup.data import open_dataset, proposal_file
-from sniper.setup.settings import chip_settings
+from sniper.runs.datasets import open_dataset, proposal_file
+from sniper.runs.plan import chip_settings
+from sniper.runs.start_up_report import level_name
 from sniper.tools.check.findings import ERROR, Findings
 from sniper.tools.check.raw_set import RawSet, add_error
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sniper.data.class_list import read_class_list, read_lines
-from sniper.data.file_index import FileIndex
 from sniper.data.image_header import image_size
+from sniper.data.listings import FileIndex, read_class_list, read_lines
 from sniper.data.record import Record
 from sniper.data.voc import IMAGE_ENDINGS, VOC_CLASSES, parse_set, read_image_list, voc_image_ids
 from sniper.data.voc_annotation import VocAnnotation, read_annotation

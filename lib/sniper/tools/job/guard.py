@@ -13,14 +13,15 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from sniper.process import usable_cores
-from sniper.tools.job.environment import initial_environment
-from sniper.tools.job.frames import ERRORS, EXIT, OUTPUT, PROCESS, START, STEPS, STOP, frame
 
 HEARTBEAT_VARIABLE = "SNIPER_HEARTBEAT_FD"
 _LIBC = ctypes.CDLL(None)
@@ -196,3 +197,97 @@ def _write(data: bytes) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+# Everything before this comes from login scripts and the like.
+START = b"\x00sniper guard 1\n"
+
+OUTPUT, ERRORS, STEPS, PROCESS, EXIT = b"o", b"e", b"s", b"p", b"x"
+
+# To the guard: a sign of life; the wish that the process ends in good order.
+ALIVE, STOP = b".", b"t"
+
+_HEADER = struct.Struct(">cI")
+
+
+def frame(kind: bytes, payload: bytes) -> bytes:
+    """One frame: its kind, the length, the payload."""
+    return _HEADER.pack(kind, len(payload)) + payload
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames.
+
+    `noise` is what came before the first frame.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._started = False
+        self.noise = b""
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Takes some bytes in; yields the (kind, payload) that are complete."""
+        self._buffer += data
+        if not self._started:
+            noise, mark, rest = self._buffer.partition(START)
+            if not mark:
+                return
+            self._started, self.noise, self._buffer = True, noise, rest
+        while len(self._buffer) >= _HEADER.size:
+            kind, length = _HEADER.unpack_from(self._buffer)
+            end = _HEADER.size + length
+            if len(self._buffer) < end:
+                return
+            payload, self._buffer = self._buffer[_HEADER.size : end], self._buffer[end:]
+            yield kind, payload
+
+    def rest(self) -> bytes:
+        """What no guard has written, when the stream has ended before the first frame."""
+        return b"" if self._started else self._buffer
+
+
+class LineCutter:
+    """Cuts the output of a process into lines, also those that end with a carriage return."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        """Takes some bytes in; yields the lines that are complete, without their ends."""
+        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines if line)
+
+    def rest(self) -> str:
+        """What is left at the end."""
+        rest, self._rest = self._rest, b""
+        return rest.decode(errors="replace")
+
+
+# What goes along to other machines; all of it goes along on this one.
+_TRAVELLING = ("PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+_TRAVELLING_PREFIXES = ("MXNET_", "SNIPER_", "PS_", "OPENBLAS_", "CUDA_", "NVIDIA_")
+# MXNet's servers would all listen on this port; hosting platforms set it.
+NOT_WANTED = ["PORT"]
+
+
+def initial_environment() -> dict[str, str]:
+    """The environment that this process was started with, without what `import sniper` has set.
+
+    The number of threads that is set there suits one process on a machine, not several.
+    """
+    try:
+        entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return dict(os.environ)
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries if b"=" in entry)
+    return {name: value for name, _, value in pairs}
+
+
+def travelling_variables() -> dict[str, str]:
+    """What processes on other machines get of this one's environment."""
+    return {
+        name: value
+        for name, value in initial_environment().items()
+        if name in _TRAVELLING or name.startswith(_TRAVELLING_PREFIXES)
+    }

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sniper.tools.job.environment import NOT_WANTED, initial_environment, travelling_variables
-from sniper.tools.job.guard import Order
+from sniper.tools.job.guard import NOT_WANTED, Order, initial_environment, travelling_variables
 from sniper.tools.job.hosts import LOOPBACK, Host
 
 # A remote guard ends its process when it has not heard from the launcher for so long.

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from sniper.errors import TrainingError
-from sniper.tools.job.frames import (
+from sniper.tools.job.guard import (
     ALIVE,
     ERRORS,
     EXIT,
+    EXIT_NOT_STARTED,
     OUTPUT,
     PROCESS,
     STEPS,
@@ -24,7 +25,6 @@ from sniper.tools.job.frames import (
     FrameReader,
     LineCutter,
 )
-from sniper.tools.job.guard import EXIT_NOT_STARTED
 from sniper.tools.job.plan import Process
 
 _POLL_S = 0.5

@@ -1,0 +1,117 @@
+"""`classes.txt`: the classes of a set whose annotations do not list them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sniper.data.dataset import BACKGROUND
+from sniper.errors import DataError
+
+FILE_NAME = "classes.txt"
+
+
+def read_class_list(*folders: Path) -> tuple[str, ...] | None:
+    """Class names, without the background, from the first of the folders that has `classes.txt`.
+
+    The file has one name a line; empty lines and lines that start with `#` are skipped.
+
+    Returns:
+        The names in the order of the file; None where no folder has the file.
+
+    Raises:
+        DataError: the file is unreadable or empty, or a name is used twice (case does not
+            count) or is the background's.
+    """
+    for folder in folders:
+        path = folder / FILE_NAME
+        if path.is_file():
+            return _checked(read_lines(path, "list of classes"), path)
+    return None
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """Lines of a UTF-8 text without surrounding blanks; empty lines and `#` lines are skipped.
+
+    Raises:
+        DataError: the file cannot be read or is no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(f"the {what} cannot be read", where=path, got=error) from error
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _checked(names: list[str], path: Path) -> tuple[str, ...]:
+    problem = None
+    folded = [name.lower() for name in names]
+    twice = sorted({name for name in names if folded.count(name.lower()) > 1})
+    if not names:
+        problem = "no name"
+    elif twice:
+        problem = f"{', '.join(twice)} more than once"
+    elif BACKGROUND in names:
+        problem = f"{BACKGROUND}, which is always there"
+    if problem is not None:
+        raise DataError(
+            "the list of classes is broken", where=path, got=problem, expected="one name a line"
+        )
+    return tuple(names)
+
+
+# Ids go into JSON files, whose readers may hold numbers as doubles.
+_ID_BITS = 53
+
+
+def stable_ids(names: Sequence[str]) -> np.ndarray:
+    """An id for every name: the same on every machine and, for all practical purposes, in any set.
+
+    Args:
+        names: distinct names.
+
+    Returns:
+        (n,) int64, distinct, from 0 to 2^53 - 1.
+    """
+    taken: set[int] = set()
+    ids = []
+    for name in names:
+        identity, attempt = _hash(name), 0
+        # Two of 100,000 names get the same number once in a million sets.
+        while identity in taken:
+            attempt += 1
+            identity = _hash(f"{name}\0{attempt}")
+        taken.add(identity)
+        ids.append(identity)
+    return np.array(ids, np.int64)
+
+
+def _hash(name: str) -> int:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - _ID_BITS)
+
+
+class FileIndex:
+    """Remembers the listing of every folder that it was asked about."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def has(self, path: str) -> bool:
+        """Whether there is an entry of that name; a folder that cannot be listed has none."""
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            self._names[folder] = _listing(folder)
+        return name in self._names[folder]
+
+
+def _listing(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder or "."))
+    except OSError:
+        return frozenset()

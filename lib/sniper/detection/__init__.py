@@ -1,1 +1,0 @@
-"""Detection with trained models: runs on data sets, the Predictor, archives, INT8."""

@@ -1,1 +1,0 @@
-"""Training and testing runs: the only rooms that read the configuration."""

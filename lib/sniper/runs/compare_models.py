@@ -1,0 +1,116 @@
+"""Two networks of one configuration on the same images: accuracy and speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import mxnet as mx
+import numpy as np
+from easydict import EasyDict
+
+from sniper.data import Dataset, Record
+from sniper.data.detections import DetectionTable, join_blocks
+from sniper.evaluation import evaluate_coco, evaluate_voc, voc_rows
+from sniper.models.fit import Model
+from sniper.progress import silent
+from sniper.runs.datasets import open_dataset
+from sniper.runs.levels import make_detector
+
+FP32, QUANTISED = "fp32", "INT8"
+COCO_NUMBERS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+VOC_NUMBERS = ("map50", "map70")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both networks on the same images, in turn.
+
+    Attributes:
+        images: how many.
+        numbers: `fp32` and `INT8` -> name -> accuracy as a fraction of 1; empty for sets without
+            annotations.
+        forward_ms: `fp32` and `INT8` -> time of the network per image.
+        total_ms: the same of everything, reading and merging included.
+    """
+
+    images: int
+    numbers: Mapping[str, Mapping[str, float]]
+    forward_ms: Mapping[str, float]
+    total_ms: Mapping[str, float]
+
+    def table(self) -> str:
+        """Accuracy and speed of both, and what changes."""
+        lines = [f"{self.images} images {FP32:>9} {QUANTISED:>9}    change"]
+        if self.numbers:
+            before, after = (self.numbers[name] for name in (FP32, QUANTISED))
+            lines += [
+                f"{name:<12} {100 * before[name]:9.2f} {100 * after[name]:9.2f} "
+                f"{100 * (after[name] - before[name]):+9.2f}"
+                for name in before
+            ]
+        for what, times in (("network ms", self.forward_ms), ("total ms", self.total_ms)):
+            before, after = times[FP32], times[QUANTISED]
+            lines.append(f"{what:<12} {before:9.1f} {after:9.1f} {before / after:8.2f}x")
+        return "\n".join(lines)
+
+
+def compare(
+    cfg: EasyDict, models: Mapping[str, Model], devices: list[mx.Context], count: int
+) -> Comparison:
+    """Detects with several models on the same images of the test set, block by block in turn.
+
+    Args:
+        cfg: the configuration of the networks.
+        models: by name.
+        devices: where they run.
+        count: images; fewer if the set has fewer.
+    """
+    dataset = _part(open_dataset(cfg, cfg.dataset.test_image_set), count)
+    detectors = {name: make_detector(cfg, model, devices) for name, model in models.items()}
+    records = dataset.records
+    blocks = next(iter(detectors.values())).blocks(records, most_images=16)
+    for detector in detectors.values():
+        # Not timed: weights are packed in the first pass.
+        detector.detect(records[:1], on_step=silent)
+        detector.take_stats()
+    tables = {name: [] for name in detectors}
+    for block in blocks:
+        for name, detector in detectors.items():
+            own = [records[index] for index in block]
+            tables[name].append(detector.detect(own, on_step=silent))
+    stats = {name: detector.take_stats() for name, detector in detectors.items()}
+    numbers = {name: _numbers(dataset, join_blocks(own, blocks)) for name, own in tables.items()}
+    return Comparison(
+        len(records),
+        numbers if all(numbers.values()) else {},
+        {name: 1000 * own.seconds["forward"] / own.images for name, own in stats.items()},
+        {name: 1000 * own.total_s / own.images for name, own in stats.items()},
+    )
+
+
+def _numbers(dataset: Dataset, table: DetectionTable) -> dict[str, float]:
+    """The main numbers of an evaluation; empty without annotations."""
+    if dataset.voc:
+        report, names = evaluate_voc(dataset, voc_rows(dataset, table)), VOC_NUMBERS
+    else:
+        report, names = evaluate_coco(dataset, table), COCO_NUMBERS
+    return {} if report is None else {name: getattr(report, name) for name in names}
+
+
+def _part(dataset: Dataset, count: int) -> Dataset:
+    """The set with `count` of its images, evenly spread."""
+    records = tuple(spread(dataset.records, count))
+    if not dataset.voc:
+        return replace(dataset, records=records)
+    truth = dataset.voc
+    kept = np.isin(truth.image_ids, [record.image_id for record in records])
+    fields = {name: getattr(truth, name)[kept] for name in ("image_ids", "boxes", "classes")}
+    voc = replace(truth, difficult=truth.difficult[kept], **fields)
+    return replace(dataset, records=records, voc=voc)
+
+
+def spread(records: Sequence[Record], count: int) -> list[Record]:
+    """`count` records, evenly spread; all if there are fewer."""
+    count = min(count, len(records))
+    return [records[index * len(records) // count] for index in range(count)]

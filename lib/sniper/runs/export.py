@@ -1,0 +1,134 @@
+"""From a configuration and its weights to one archive (see `sniper.models.archive`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mxnet as mx
+import yaml
+from easydict import EasyDict
+
+import sniper
+from sniper.config import dump_config
+from sniper.data.class_names import numbered_class_names, read_class_names
+from sniper.errors import ConfigError, DataError
+from sniper.models.archive import ModelArchive, Network, read_archive, write_archive
+from sniper.models.detector import (
+    DetectorSpec,
+    build_detector,
+    build_mask_head,
+    inference_input_shapes,
+)
+from sniper.models.fit import fit_params
+from sniper.models.weights import Params, for_test, read_params
+from sniper.runs.load_model import archive_weights, is_archive
+from sniper.runs.plan import detector_spec
+
+# Any size does: parameters do not depend on it.
+PROBE_CELLS = 4
+
+
+def export_model(cfg: EasyDict, weights: Path, out: Path) -> None:
+    """Writes the archive of a detector.
+
+    Args:
+        cfg: the configuration that the network was trained with.
+        weights: see `exported`.
+        out: the archive.
+
+    Raises:
+        ConfigError, DataError: see `exported`.
+        TrainingError: the archive could not be written.
+    """
+    write_archive(out, exported(cfg, weights))
+
+
+def exported(cfg: EasyDict, weights: Path) -> ModelArchive:
+    """The test network of a configuration with its weights, in fp32.
+
+    Args:
+        cfg: the configuration that the network was trained with.
+        weights: a `.params` file, 2018 files included, with the class names beside it; or another
+            archive.
+
+    Raises:
+        ConfigError: the archive is in INT8.
+        DataError: the weights are missing, damaged or do not fit the network.
+    """
+    arg, aux, class_names = _weights(cfg, weights)
+    spec = detector_spec(cfg, train=False, batch_images=1, fp16=False)
+    networks = [
+        _fp32(symbol, *fit_params(symbol, shapes, arg, aux, weights))
+        for symbol, shapes in inference_networks(spec)
+    ]
+    detector, mask_head = [*networks, None][:2]
+    return ModelArchive(detector, mask_head, _meta(cfg, class_names, detector))
+
+
+def _weights(cfg: EasyDict, weights: Path) -> tuple[Params, Params, tuple[str, ...]]:
+    if not is_archive(weights):
+        arg, aux = read_params(weights)
+        return for_test(arg), aux, _class_names(cfg, weights)
+    archive = read_archive(weights)
+    if archive.is_int8:
+        raise ConfigError(
+            "this network is in INT8 already",
+            where=weights,
+            fix="start from the fp32 weights: a .params file, or an archive of `sniper export`",
+        )
+    return archive_weights(archive, weights)
+
+
+def inference_networks(
+    spec: DetectorSpec,
+) -> list[tuple[mx.sym.Symbol, dict[str, tuple[int, ...]]]]:
+    """Test network and, where masks are trained, mask head; each with input shapes that fit it."""
+    side = PROBE_CELLS * spec.feature_stride
+    # A fresh counter: unnamed nodes would otherwise be numbered by what the process did before.
+    with mx.name.NameManager():
+        detector = build_detector(spec, train=False, roi_map=spec.with_masks)
+        networks = [(detector, inference_input_shapes(spec, 1, side, side))]
+        if spec.with_masks:
+            networks.append((build_mask_head(spec), _mask_shapes(spec)))
+    return networks
+
+
+def _fp32(symbol: mx.sym.Symbol, arg: Params, aux: Params) -> Network:
+    """Float16 tensors of 2018 as float32, which holds them exactly: a CPU has no other kernels."""
+    arg, aux = ({n: v.astype("float32") for n, v in part.items()} for part in (arg, aux))
+    return Network(symbol, arg, aux)
+
+
+def _mask_shapes(spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
+    return {
+        "roi_map": (1, spec.roi_channels, PROBE_CELLS, PROBE_CELLS),
+        "mask_rois": (1, 5),
+        "mask_classes": (1,),
+    }
+
+
+def _class_names(cfg: EasyDict, weights: Path) -> tuple[str, ...]:
+    names = read_class_names(weights.parent) or numbered_class_names(cfg.dataset.NUM_CLASSES)
+    if len(names) != cfg.dataset.NUM_CLASSES:
+        raise DataError(
+            "the class names beside the weights are not those of the network",
+            where=weights.parent,
+            got=f"{len(names)} names with the background",
+            expected=f"dataset.NUM_CLASSES {cfg.dataset.NUM_CLASSES}",
+        )
+    return names
+
+
+def _meta(cfg: EasyDict, class_names: tuple[str, ...], detector: Network) -> dict:
+    return {
+        "sniper_version": sniper.__version__,
+        "mxnet_version": mx.__version__,
+        "network": cfg.symbol,
+        "classes": list(class_names),
+        # What a reader without our loader must know.
+        "input": "data (N, 3, H, W) float32: RGB minus pixel_means_bgr, zero padded; im_info (N, 3)"
+        " height, width, scale; im_ids (N,) and chip_ids (N,) pass through",
+        "pixel_means_bgr": [float(value) for value in cfg.network.PIXEL_MEANS],
+        "outputs": detector.symbol.list_outputs(),
+        "config": yaml.safe_load(dump_config(cfg)),
+    }

@@ -1,0 +1,180 @@
+"""From fp32 weights to an archive with an INT8 detector, and what that changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from easydict import EasyDict
+
+from sniper.chips.slices import slice_windows
+from sniper.data import Record
+from sniper.errors import ConfigError, DataError
+from sniper.inference.detector import Detector
+from sniper.loader.test import TestLoader
+from sniper.models.archive import INT8, ModelArchive, Network, write_archive
+from sniper.models.fit import Model
+from sniper.models.quantize import has_int8_instructions, quantize_network
+from sniper.process import usable_cores
+from sniper.runs.compare_models import FP32, QUANTISED, Comparison, compare, spread
+from sniper.runs.datasets import open_dataset, training_sets
+from sniper.runs.export import exported
+from sniper.runs.levels import make_detector
+from sniper.runs.load_model import archive_weights, inference_model
+from sniper.runs.plan import contexts, uses_gpu
+
+logger = logging.getLogger(__name__)
+
+# With fewer images the ranges are those of a few scenes.
+ENOUGH_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """How a detector is quantised.
+
+    Args:
+        calib_images: images of the training set that decide the ranges.
+        calibration: "naive" or "entropy", see `quantize_network`.
+        fp32_layers: layers that stay in fp32.
+        eval_images: images of the test set that both networks are compared on; 0: no comparison.
+        any_cpu: also on a processor without INT8 instructions.
+    """
+
+    calib_images: int
+    calibration: str = "naive"
+    fp32_layers: tuple[str, ...] = ()
+    eval_images: int = 0
+    any_cpu: bool = False
+
+
+def quantize_model(
+    cfg: EasyDict, weights: Path, out: Path, settings: QuantizeSettings
+) -> Comparison | None:
+    """Writes the archive of an INT8 detector, which `load_model` reads on CPUs.
+
+    The mask head, if there is one, stays in fp32.
+
+    Args:
+        cfg: the configuration that the network was trained with.
+        weights: a `.params` file or an archive, both in fp32.
+        out: the archive.
+        settings: how.
+
+    Returns:
+        What it changes on the test set; None without `eval_images`.
+
+    Raises:
+        ConfigError: the run is for GPUs, the processor has no INT8 instructions, the weights are in
+            INT8 already, or a setting is wrong.
+        DataError: weights or data are missing or wrong, or there are too few images.
+        TrainingError: the archive could not be written.
+    """
+    devices = contexts(cfg.gpus)
+    _check(devices, settings)
+    archive = exported(cfg, weights)
+    fp32 = inference_model(cfg, devices, *archive_weights(archive, weights))
+    records = calibration_records(cfg, settings.calib_images)
+    logger.info("%s calibration on %d training images", settings.calibration, len(records))
+    detector = quantize_network(
+        archive.detector,
+        calibration_inputs(cfg, make_detector(cfg, fp32, devices), records),
+        calibration=settings.calibration,
+        fp32_layers=settings.fp32_layers,
+    )
+    about = {
+        "precision": INT8,
+        "calibration": {"method": settings.calibration, "images": len(records)},
+        "fp32_layers": list(settings.fp32_layers),
+    }
+    meta = {**archive.meta, **about, "outputs": detector.symbol.list_outputs()}
+    write_archive(out, ModelArchive(detector, archive.mask_head, meta))
+    if not settings.eval_images:
+        return None
+    int8 = _int8_model(fp32, detector)
+    return compare(cfg, {FP32: fp32, QUANTISED: int8}, devices, settings.eval_images)
+
+
+def _check(devices: list[mx.Context], settings: QuantizeSettings) -> None:
+    if uses_gpu(devices):
+        raise ConfigError(
+            "INT8 networks run on the CPU only",
+            where="gpus",
+            got=", ".join(map(str, devices)),
+            fix="--set gpus cpu",
+        )
+    if settings.calib_images < 1 or settings.eval_images < 0:
+        raise ConfigError(
+            "calibration needs images",
+            got=f"--calib {settings.calib_images} --eval {settings.eval_images}",
+            expected=f"--calib of 1 or more, {ENOUGH_IMAGES} or more to be of use; --eval of 0 "
+            "or more",
+        )
+    if settings.calib_images < ENOUGH_IMAGES:
+        logger.warning("the ranges of %d images may not fit others", settings.calib_images)
+    if not settings.any_cpu and not has_int8_instructions():
+        raise ConfigError(
+            "this processor has no INT8 instructions (AVX-512 VNNI)",
+            got="an INT8 network that would be slower here than fp32, and less exact where sums "
+            "of 16 bits overflow",
+            fix="--any-cpu makes the archive for another machine",
+        )
+
+
+def calibration_records(cfg: EasyDict, count: int) -> list[Record]:
+    """`count` images of the training sets, evenly spread over them.
+
+    Raises:
+        DataError: the sets have fewer images, or are missing.
+    """
+    records = [record for name in training_sets(cfg) for record in open_dataset(cfg, name).records]
+    if len(records) < count:
+        raise DataError(
+            "the training set has too few images for this calibration",
+            where=cfg.dataset.image_set,
+            got=f"{len(records)} images",
+            expected=f"{count} images",
+            fix=f"--calib {len(records)}",
+        )
+    return spread(records, count)
+
+
+def calibration_inputs(
+    cfg: EasyDict, detector: Detector, records: Sequence[Record]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Inputs of the network for every image on every level, as in a test, one by one."""
+    for level in detector.levels:
+        with TestLoader(
+            records,
+            [
+                # FocusChips are parts of the image at the same scale.
+                slice_windows(record.width, record.height, level.slices).tolist()
+                if level.slices is not None
+                else [(0.0, 0.0, float(record.width), float(record.height))]
+                for record in records
+            ],
+            [level.factor(record) for record in records],
+            batch_size=1,
+            pixel_means=np.asarray(cfg.network.PIXEL_MEANS),
+            num_threads=usable_cores(),
+        ) as loader:
+            for batch in loader:
+                yield {
+                    "data": batch.data,
+                    "im_info": batch.im_info,
+                    "im_ids": np.zeros(1, np.float32),
+                    "chip_ids": np.zeros(1, np.float32),
+                }
+
+
+def _int8_model(fp32: Model, detector: Network) -> Model:
+    return replace(
+        fp32,
+        arg={**fp32.arg, **detector.arg},
+        aux={**fp32.aux, **detector.aux},
+        symbol=detector.symbol,
+    )

@@ -1,0 +1,131 @@
+"""From a configuration to a detector: which levels each mode of testing looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mxnet as mx
+import numpy as np
+from easydict import EasyDict
+
+from sniper.chips.focus import FocusSettings
+from sniper.chips.slices import SliceSettings
+from sniper.errors import ConfigError
+from sniper.inference.detector import Detector
+from sniper.inference.level import FOCUS, SAME, SLICES, Level
+from sniper.inference.merge import MergeSettings
+from sniper.models.fit import Model
+from sniper.process import usable_cores
+
+
+def make_detector(
+    cfg: EasyDict,
+    model: Model,
+    devices: list[mx.Context],
+    *,
+    rpn_only: bool = False,
+    mode: str | None = None,
+) -> Detector:
+    """The detector of a configuration.
+
+    Args:
+        cfg: the configuration that the network was trained with.
+        model: the network and its weights.
+        devices: where it runs.
+        rpn_only: for proposals; these come from all levels in full.
+        mode: see `TEST.MODE`, which None takes.
+
+    Raises:
+        ConfigError: the mode is unknown, or the network cannot do it.
+    """
+    mode = "pyramid" if rpn_only else mode_in_force(cfg, mode)
+    return Detector(
+        model,
+        _LEVELS[mode](cfg),
+        merge_settings(cfg),
+        devices,
+        np.asarray(cfg.network.PIXEL_MEANS),
+        pyramid=[tuple(scale) for scale in cfg.TEST.SCALES],
+        num_threads=usable_cores(),
+        rpn_only=rpn_only,
+    )
+
+
+def mode_in_force(cfg: EasyDict, mode: str | None = None) -> str:
+    """`single`, `pyramid`, `focus` or `slice`.
+
+    Raises:
+        ConfigError: the mode is unknown, or the network cannot do it.
+    """
+    mode = mode or cfg.TEST.MODE
+    if mode == "auto":
+        return "focus" if cfg.TEST.AUTO_FOCUS else "pyramid"
+    if mode not in _LEVELS:
+        raise ConfigError("this mode is unknown", got=mode, expected=", ".join(["auto", *_LEVELS]))
+    if mode == "focus" and not cfg.TEST.AUTO_FOCUS:
+        raise ConfigError(
+            "this network was not trained to find FocusPixels",
+            where="TEST.MODE",
+            got="focus, but TEST.AUTO_FOCUS is false",
+            fix="train with TRAIN.AUTO_FOCUS true (sniper_res18_toy_autofocus, for example), or "
+            "take another mode",
+        )
+    return mode
+
+
+def merge_settings(cfg: EasyDict) -> MergeSettings:
+    """NMS and cap of a configuration."""
+    return MergeSettings(cfg.TEST.NMS, cfg.TEST.NMS_SIGMA, cfg.TEST.MAX_PER_IMAGE)
+
+
+def _pyramid(cfg: EasyDict) -> list[Level]:
+    test = cfg.TEST
+    return [
+        Level(tuple(scale), batch, tuple(valid_range))
+        for scale, batch, valid_range in zip(test.SCALES, test.BATCH_IMAGES, test.VALID_RANGES)
+    ]
+
+
+def _focus(cfg: EasyDict) -> list[Level]:
+    test = cfg.TEST
+    pruned = [*test.DO_PRUNING, False]
+    return [
+        Level(
+            level.scale,
+            level.batch_images,
+            level.valid_range,
+            windows=FOCUS if pruned[index] else SAME,
+            focus=FocusSettings(*test.CHIP_HYPERPARAMS[index]) if pruned[index + 1] else None,
+            prune=bool(pruned[index]),
+        )
+        for index, level in enumerate(_pyramid(cfg))
+    ]
+
+
+def _single(cfg: EasyDict) -> list[Level]:
+    """One level sees the whole image and finds objects of all sizes."""
+    scales = [tuple(scale) for scale in cfg.TEST.SCALES]
+    scale = tuple(cfg.TEST.SINGLE_SCALE or sorted(scales)[len(scales) // 2])
+    batch = cfg.TEST.BATCH_IMAGES[scales.index(scale)] if scale in scales else 1
+    return [Level(scale, batch)]
+
+
+def _slice(cfg: EasyDict) -> list[Level]:
+    """Uniform windows, which leave objects at their borders to the other windows and the image."""
+    test = cfg.TEST
+    windows = Level(
+        test.SLICE_FACTOR,
+        test.SLICE_BATCH_IMAGES,
+        windows=SLICES,
+        slices=SliceSettings(test.SLICE_SIZE, test.SLICE_OVERLAP),
+        prune=bool(test.SLICE_WITH_IMAGE),
+    )
+    return [*(_single(cfg) if test.SLICE_WITH_IMAGE else []), windows]
+
+
+_LEVELS: dict[str, Callable[[EasyDict], list[Level]]] = {
+    "single": _single,
+    "pyramid": _pyramid,
+    "focus": _focus,
+    "slice": _slice,
+}

@@ -1,0 +1,268 @@
+"""From the configuration tree to the plain values that the other rooms take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from easydict import EasyDict
+
+from sniper.chips.sampler import ChipSettings
+from sniper.config import parse_lr_steps
+from sniper.errors import ConfigError
+from sniper.loader.settings import BatchSettings
+from sniper.process import usable_cores
+from sniper.targets.anchors import base_anchors
+from sniper.targets.focus_map import FocusRanges
+from sniper.training.step_settings import StepSettings
+
+# The tools that look at data need these settings, but not MXNet: it is imported where it is used.
+if TYPE_CHECKING:
+    import mxnet as mx
+
+    from sniper.models.detector import DetectorSpec
+
+logger = logging.getLogger(__name__)
+
+
+def contexts(gpus: str) -> list[mx.Context]:
+    """Devices of a `gpus` value: `'0,1'` -> two GPUs; `''`, `'cpu'` or `'cpu,cpu'` -> CPU contexts.
+
+    Raises:
+        ConfigError: an entry is no device ordinal, or the GPU does not exist.
+    """
+    import mxnet as mx
+
+    entries = [entry.strip() for entry in str(gpus).split(",") if entry.strip()] or ["cpu"]
+    if set(entries) == {"cpu"}:
+        return [mx.cpu(i) for i in range(len(entries))]
+    if not all(entry.isdigit() for entry in entries):
+        raise ConfigError(
+            "gpus must list device ordinals",
+            got=repr(gpus),
+            expected="'0', '0,1', ... or 'cpu'",
+            fix="--set gpus cpu runs on the CPU",
+        )
+    found = _gpu_count()
+    missing = [entry for entry in entries if int(entry) >= found]
+    if missing:
+        raise ConfigError(
+            "the configuration asks for GPUs that MXNet does not see",
+            got=f"gpus '{gpus}', {found} GPU(s) visible",
+            fix="run on the CPU with --set gpus cpu, or install a CUDA wheel (README, GPUs)",
+        )
+    return [mx.gpu(int(entry)) for entry in entries]
+
+
+def _gpu_count() -> int:
+    import mxnet as mx
+
+    try:
+        return mx.context.num_gpus()
+    except mx.MXNetError:  # a CUDA wheel without a driver
+        return 0
+
+
+def uses_gpu(devices: list[mx.Context]) -> bool:
+    """True if any device is a GPU."""
+    return any(device.device_type == "gpu" for device in devices)
+
+
+def model_folder(cfg: EasyDict) -> Path:
+    """`<output_path>/<recipe>/<training sets joined by _>`: 2018 layout of checkpoints and logs."""
+    return Path(cfg.output_path) / cfg.name / "_".join(cfg.dataset.image_set.split("+"))
+
+
+def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:
+    """Network description; `batch_images` is the number of images per device."""
+    from sniper.models.detector import DetectorSpec, ProposalSettings
+
+    network = cfg.network
+    proposal = cfg.TRAIN.PROPOSAL_OP if train else cfg.TEST.PROPOSAL_OP
+    return DetectorSpec(
+        symbol=cfg.symbol,
+        num_classes=cfg.dataset.NUM_CLASSES,
+        anchor_scales=tuple(network.ANCHOR_SCALES),
+        anchor_ratios=tuple(network.ANCHOR_RATIOS),
+        feature_stride=network.RPN_FEAT_STRIDE,
+        batch_images=batch_images,
+        fp16=fp16,
+        loss_scale=cfg.TRAIN.scale if fp16 else 1.0,
+        rpn_batch_size=cfg.TRAIN.RPN_BATCH_SIZE,
+        bn_momentum=network.BN_MOMENTUM,
+        bn_mode=network.BN_MODE,
+        padding=network.PADDING,
+        width=network.WIDTH,
+        activation=network.ACTIVATION,
+        dilate=network.DILATE,
+        rpn_channels=network.RPN_CHANNELS,
+        roi_channels=network.ROI_CHANNELS,
+        fc_channels=network.FC_CHANNELS,
+        proposal=ProposalSettings(**proposal),
+        legacy_gt_centre=cfg.TRAIN.LEGACY_GT_CENTRE,
+        legacy_areas=cfg.TRAIN.LEGACY_AREAS,
+        legacy_min_size=cfg.TRAIN.LEGACY_MIN_SIZE,
+        bbox_loss_divisor=_bbox_loss_divisor(cfg, batch_images),
+        auto_focus=bool(cfg.TRAIN.AUTO_FOCUS if train else cfg.TEST.AUTO_FOCUS),
+        with_masks=bool(cfg.TRAIN.WITH_MASK),
+        max_gt=cfg.TRAIN.MAX_GT,
+        mask_row_length=cfg.TRAIN.MAX_POLYGON_LEN,
+    )
+
+
+def _bbox_loss_divisor(cfg: EasyDict, batch_images: int) -> float:
+    """`TRAIN.bbox_loss_divisor`; 0 is left to the network, unless gradients are averaged.
+
+    The constant of 2018 gives a device with more chips a larger box loss. A mean over devices is to
+    be the mean over their chips, and so each device's loss has to be a mean.
+    """
+    from sniper.models.train_graph import BOX_LOSS_ROIS
+
+    train = cfg.TRAIN
+    if train.bbox_loss_divisor or train.GRADIENT_REDUCTION == "sum":
+        return train.bbox_loss_divisor
+    return BOX_LOSS_ROIS * batch_images
+
+
+def fp16_in_force(cfg: EasyDict, devices: list[mx.Context]) -> bool:
+    """`TRAIN.fp16`, but never on the CPU, where MXNet has no half-precision convolution."""
+    if cfg.TRAIN.fp16 and not uses_gpu(devices):
+        logger.info("fp16 and the loss scale are off: MXNet has no fp16 convolution on the CPU")
+        return False
+    return bool(cfg.TRAIN.fp16)
+
+
+def chip_settings(cfg: EasyDict) -> ChipSettings:
+    """How chips are cut for training."""
+    return ChipSettings(
+        scales=tuple(cfg.TRAIN.SCALES),
+        valid_ranges=tuple(tuple(pair) for pair in cfg.TRAIN.VALID_RANGES),
+        chip_size=cfg.TRAIN.CHIP_SIZE,
+        use_neg_chips=bool(cfg.TRAIN.USE_NEG_CHIPS) and not cfg.TRAIN.ONLY_PROPOSAL,
+        max_neg_chips=cfg.TRAIN.MAX_NEG_CHIPS,
+    )
+
+
+def batch_settings(cfg: EasyDict) -> BatchSettings:
+    """How chips become training tensors."""
+    network, train = cfg.network, cfg.TRAIN
+    return BatchSettings(
+        chip_size=train.CHIP_SIZE,
+        feature_stride=network.RPN_FEAT_STRIDE,
+        base_anchors=base_anchors(
+            network.RPN_FEAT_STRIDE,
+            network.ANCHOR_RATIOS,
+            network.ANCHOR_SCALES,
+            rounding=network.ANCHOR_ROUNDING,
+        ),
+        pixel_means=network.PIXEL_MEANS,
+        valid_ranges=tuple(tuple(pair) for pair in train.VALID_RANGES),
+        rpn_batch_size=train.RPN_BATCH_SIZE,
+        rpn_fg_fraction=train.RPN_FG_FRACTION,
+        rpn_positive_overlap=train.RPN_POSITIVE_OVERLAP,
+        rpn_negative_overlap=train.RPN_NEGATIVE_OVERLAP,
+        max_gt=train.MAX_GT,
+        only_proposal=bool(train.ONLY_PROPOSAL),
+        focus=_focus_ranges(cfg),
+        with_masks=bool(train.WITH_MASK),
+        mask_row_length=train.MAX_POLYGON_LEN,
+        reduced_decoding=bool(train.REDUCED_DECODING),
+    )
+
+
+def _focus_ranges(cfg: EasyDict) -> FocusRanges | None:
+    """Sizes of the boxes that the FocusPixel labels look for; None without that branch."""
+    train = cfg.TRAIN
+    if not train.AUTO_FOCUS:
+        return None
+    return FocusRanges(
+        low=train.AUTO_FOCUS_DC_LOW,
+        small=train.AUTO_FOCUS_SMALL_THRESH,
+        high=train.AUTO_FOCUS_DC_HIGH,
+    )
+
+
+def worker_count(cfg: EasyDict) -> int:
+    """Loader processes: `TRAIN.NUM_PROCESS`, never more than the cores (2018 asked for 64)."""
+    wanted = cfg.TRAIN.NUM_PROCESS
+    cores = usable_cores()
+    return cores if wanted is None or wanted < 0 else min(wanted, cores)
+
+
+def cache_folder(cfg: EasyDict) -> Path:
+    """`<root_path>/cache`."""
+    return Path(cfg.dataset.root_path) / "cache"
+
+
+def step_settings(
+    cfg: EasyDict, *, fp16: bool, samples: int, batch_size: int, fixed: Sequence[str]
+) -> StepSettings:
+    """Settings of the update as a configuration gives them.
+
+    Args:
+        cfg: the checked configuration.
+        fp16: half precision is in force; without it there is no loss scale.
+        samples: padded chips of the first epoch.
+        batch_size: chips per update: devices x BATCH_IMAGES x ACCUMULATION_STEPS x workers.
+        fixed: names of the parameters that are not trained.
+
+    Raises:
+        ConfigError: `TRAIN.lr_step` does not give increasing updates.
+    """
+    train = cfg.TRAIN
+    return StepSettings(
+        lr=train.lr,
+        steps=tuple(step_updates(train.lr_step, samples, batch_size)),
+        lr_factor=train.lr_factor,
+        warmup_lr=train.warmup_lr,
+        warmup_step=train.warmup_step if train.warmup else 0,
+        momentum=train.momentum,
+        wd=train.wd,
+        clip_gradient=train.clip_gradient,
+        loss_scale=train.scale if fp16 else 1.0,
+        dynamic_loss_scale=fp16 and bool(train.DYNAMIC_LOSS_SCALE),
+        loss_scale_window=train.LOSS_SCALE_WINDOW,
+        accumulation=train.ACCUMULATION_STEPS,
+        reduction=train.GRADIENT_REDUCTION,
+        ema_decay=train.EMA_DECAY,
+        multi_precision=fp16,
+        fixed=tuple(fixed),
+    )
+
+
+def step_updates(lr_step: str, samples: int, batch_size: int, begin_epoch: int = 0) -> list[int]:
+    """Update numbers after which the rate drops.
+
+    Args:
+        lr_step: comma list of epochs, fractions allowed, or of updates ("1600u"); empty for a
+            constant rate.
+        samples: padded number of chips in an epoch.
+        batch_size: chips per update, all devices together.
+        begin_epoch: epochs done before; epochs that lie before it are left out.
+
+    Raises:
+        ConfigError: the list is not a strictly increasing list of numbers.
+    """
+    try:
+        entries = parse_lr_steps(str(lr_step))
+    except ValueError:
+        raise ConfigError(
+            "TRAIN.lr_step is not a list of epochs or updates",
+            got=repr(lr_step),
+            expected="e.g. '5.33', '4,6' or '1600u,1900u'",
+        ) from None
+    steps = []
+    for number, unit in entries:
+        if unit == "updates":
+            steps.append(int(number))
+        elif number > begin_epoch:
+            steps.append(int((number - begin_epoch) * samples / batch_size))
+    if any(b <= a for a, b in zip(steps, steps[1:])) or any(step < 1 for step in steps):
+        raise ConfigError(
+            "TRAIN.lr_step must give strictly increasing updates",
+            got=f"{lr_step!r} -> updates {steps}",
+            expected="increasing epochs that are at least one update apart",
+        )
+    return steps

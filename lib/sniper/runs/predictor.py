@@ -1,0 +1,226 @@
+"""A loaded detector for images of any kind: `from sniper import Predictor`."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from easydict import EasyDict
+
+from sniper.config import SCHEMA, load_config
+from sniper.data import Record, image_record
+from sniper.data.sources import Source, SourceImage, SourceLike, open_source
+from sniper.errors import ConfigError
+from sniper.inference.detector import Detector
+from sniper.inference.prediction import Prediction, best_first
+from sniper.inference.stats import RunStats
+from sniper.loader.source_images import read_ahead
+from sniper.models.fit import Model
+from sniper.process import usable_cores
+from sniper.progress import silent
+from sniper.runs.levels import make_detector
+from sniper.runs.load_model import is_archive, load_archive_model, load_model, weights_path
+from sniper.runs.plan import contexts
+
+# Images of a block wait decoded: enough of them that batches of one size fill, within a limit.
+BATCHES_IN_BLOCK = 4
+BLOCK_BYTES = 256 << 20
+
+Pair = tuple[Prediction, np.ndarray]
+
+
+class Predictor:
+    """Detects objects in images, videos and arrays. Loads once; threads may share it.
+
+    Example:
+        predictor = Predictor("sniper_mobilenetv2_toy")
+        for prediction in predictor.stream("photos", recursive=True):
+            print(prediction.name, prediction.filter(0.5).as_dict())
+
+    Args:
+        cfg: name or path of a recipe, a configuration, or an archive of `sniper export` or
+            `sniper quantize` (`.zip`).
+        weights: a `.params` file or an archive; None takes what the recipe's training has left. An
+            archive as `cfg` brings its own.
+        mode: `single`, `pyramid`, `focus` or `slice`; None takes `TEST.MODE`.
+        devices: as the key `gpus`, for example "0" or "cpu"; None takes the recipe's, and for an
+            archive the CPU.
+        batch_images: images per device in one pass; None takes `TEST.BATCH_IMAGES`.
+        threshold: objects with lower scores are left out.
+
+    Raises:
+        ConfigError: the recipe, a device or an argument is wrong.
+        DataError: the weights are missing or do not fit the network.
+    """
+
+    def __init__(
+        self,
+        cfg: str | os.PathLike[str] | EasyDict,
+        weights: str | os.PathLike[str] | None = None,
+        *,
+        mode: str | None = None,
+        devices: str | None = None,
+        batch_images: int | None = None,
+        threshold: float = 0.0,
+    ) -> None:
+        modes = SCHEMA["TEST.MODE"].kind.choices
+        if mode is not None and mode not in modes:
+            raise ConfigError("there is no such mode", got=mode, expected=", ".join(modes))
+        cfg, model, device_list = _load(cfg, weights, devices)
+        if batch_images is not None:
+            cfg = _with_batch(cfg, batch_images)
+        self._detector: Detector = make_detector(cfg, model, device_list, mode=mode)
+        self._threshold = threshold
+        largest = max(level.batch_images for level in self._detector.levels) * len(device_list)
+        self._block_images = BATCHES_IN_BLOCK * largest
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; index 0 is the background."""
+        return self._detector.model.class_names
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether predictions have masks."""
+        return self._detector.has_masks
+
+    def __call__(
+        self,
+        source: SourceLike | Source,
+        *,
+        recursive: bool = False,
+        every: int = 1,
+        on_error: str = "raise",
+    ) -> list[Prediction]:
+        """All predictions of a source, in its order; see `stream`."""
+        return list(self.stream(source, recursive=recursive, every=every, on_error=on_error))
+
+    def stream(
+        self,
+        source: SourceLike | Source,
+        *,
+        recursive: bool = False,
+        every: int = 1,
+        on_error: str = "raise",
+    ) -> Iterator[Prediction]:
+        """Predictions one by one, in the order of the source; memory does not grow with its length.
+
+        Args:
+            source: image, video, folder, glob, text list, (H, W, 3) uint8 BGR array, or a list of
+                these; see `open_source`.
+            recursive: look into folders below folders.
+            every: take each n-th frame of videos.
+            on_error: "raise", or "skip" images that cannot be read. To learn which, hand over the
+                `Source` of `open_source` and look at its `skipped`.
+
+        Raises:
+            ConfigError, DataError: see `open_source`.
+            TrainingError: an image took too long to read.
+        """
+        opened = open_source(source, recursive=recursive, every=every, on_error=on_error)
+        return (prediction for prediction, _ in self.stream_with_pixels(opened))
+
+    def stream_with_pixels(self, source: Source) -> Iterator[Pair]:
+        """Predictions with the images (H, W, 3) uint8 BGR that they were made of; see `stream`."""
+        # One image is read in place; that saves the threads.
+        num_threads = 0 if len(source.parts) == 1 else usable_cores()
+        images = read_ahead(
+            source,
+            num_threads=num_threads,
+            ahead=self._block_images,
+            max_bytes=BLOCK_BYTES,
+        )
+        with closing(images):
+            for block in _blocks(images, self._block_images):
+                yield from self._detect(block)
+
+    def take_stats(self) -> RunStats:
+        """Time of each stage and pixels, of all calls since the last time."""
+        return self._detector.take_stats()
+
+    def _detect(self, block: list[tuple[SourceImage, np.ndarray]]) -> list[Pair]:
+        """Predictions of a block of images, in parts where the network's maps need it."""
+        records = [_record(place, *item) for place, item in enumerate(block)]
+        pixels = InMemoryImages(
+            {record.image_path: item[1] for record, item in zip(records, block)}
+        )
+        found: list[Pair | None] = [None] * len(block)
+        for part in self._detector.blocks(records):
+            own = [records[place] for place in part]
+            table = self._detector.detect(own, images=pixels, on_step=silent)
+            for place, detections in zip(part, table):
+                image, array = block[place]
+                about = {
+                    "name": image.name,
+                    "width": array.shape[1],
+                    "height": array.shape[0],
+                    "path": None if image.path is None else str(image.path),
+                    "frame": image.frame,
+                }
+                prediction = best_first(detections, self.class_names, self._threshold, **about)
+                found[place] = prediction, array
+        return found
+
+
+class InMemoryImages:
+    """An `ImageSource` of decoded images."""
+
+    def __init__(self, images: dict[str, np.ndarray]) -> None:
+        self._images = images
+
+    def read(self, path: str, reduction: int = 1) -> np.ndarray:
+        """The image of a name, always in full size, which `check_size` allows."""
+        return self._images[path]
+
+
+def _load(
+    cfg: str | os.PathLike[str] | EasyDict,
+    weights: str | os.PathLike[str] | None,
+    devices: str | None,
+) -> tuple[EasyDict, Model, list[mx.Context]]:
+    if not isinstance(cfg, dict) and is_archive(cfg):
+        if weights is not None:
+            raise ConfigError(
+                "an archive has weights of its own", got=weights, fix="leave the weights out"
+            )
+        device_list = contexts(devices or "cpu")
+        return *load_archive_model(cfg, device_list), device_list
+    cfg = cfg if isinstance(cfg, dict) else load_config(cfg)
+    device_list = contexts(cfg.gpus if devices is None else devices)
+    path = weights_path(cfg, "SNIPER") if weights is None else Path(weights)
+    return cfg, load_model(cfg, device_list, path), device_list
+
+
+def _with_batch(cfg: EasyDict, batch_images: int) -> EasyDict:
+    if batch_images < 1:
+        raise ConfigError("the batch must hold an image", got=batch_images, expected=">= 1")
+    cfg = copy.deepcopy(cfg)
+    cfg.TEST.BATCH_IMAGES = tuple(batch_images for _ in cfg.TEST.SCALES)
+    cfg.TEST.SLICE_BATCH_IMAGES = batch_images
+    return cfg
+
+
+def _blocks(
+    images: Iterator[tuple[SourceImage, np.ndarray]], most_images: int
+) -> Iterator[list[tuple[SourceImage, np.ndarray]]]:
+    block: list[tuple[SourceImage, np.ndarray]] = []
+    num_bytes = 0
+    for item in images:
+        block.append(item)
+        num_bytes += item[1].nbytes
+        if len(block) == most_images or num_bytes >= BLOCK_BYTES:
+            yield block
+            block, num_bytes = [], 0
+    if block:
+        yield block
+
+
+def _record(place: int, image: SourceImage, pixels: np.ndarray) -> Record:
+    """The image as the detector knows it: its place makes the name unique."""
+    height, width = pixels.shape[:2]
+    return image_record(f"{place}: {image.name}", place, width, height)

@@ -1,0 +1,297 @@
+"""The start-up report: what a run is going to train on, in a few lines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from easydict import EasyDict
+
+from sniper.chips.anchor_fit import AnchorFit, anchor_fit
+from sniper.chips.measures import TOO_SMALL, Measures, evenly, measure
+from sniper.chips.sampler import ChipSettings
+from sniper.chips.stats import EpochStats, GtFate
+from sniper.config.rules import COCO_CLASSES
+from sniper.data.record import Record
+from sniper.runs.plan import batch_settings, chip_settings
+
+logger = logging.getLogger(__name__)
+
+MAX_LINES = 15
+# Levels beyond these share a line.
+_MAX_LEVEL_LINES = 5
+# Chips are looked at closely in this many images.
+_SAMPLE_IMAGES = 300
+
+# Shares of the ground truth above which a warning is worth its line.
+_MANY_UNCOVERED = 0.02
+_MANY_TOO_SMALL = 0.05
+_FEW_WITH_ANCHOR = 0.8
+_MANY_CROWDED = 0.001
+
+
+@dataclass(frozen=True)
+class StartUpReport:
+    """Lines for the log, and sentences that say what to change; at most 15 together."""
+
+    lines: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """What is known of some images only: it costs too much to look at all of them."""
+
+    measures: Measures
+    anchors: AnchorFit
+
+
+def log_start_up(
+    cfg: EasyDict,
+    records: Sequence[Record],
+    stats: EpochStats,
+    num_devices: int,
+    num_workers: int = 1,
+) -> None:
+    """Logs the start-up report of a run (see `start_up_report`)."""
+    report = start_up_report(cfg, records, stats, num_devices, num_workers)
+    for line in report.lines:
+        logger.info("%s", line)
+    for warning in report.warnings:
+        logger.warning("%s", warning)
+
+
+def start_up_report(
+    cfg: EasyDict,
+    records: Sequence[Record],
+    stats: EpochStats,
+    num_devices: int,
+    num_workers: int = 1,
+) -> StartUpReport:
+    """Says what a run trains on: pyramid, chips, coverage, anchors, batch and learning rate.
+
+    Args:
+        cfg: the checked configuration.
+        records: the training images, at least one.
+        stats: counts of the first epoch's chips.
+        num_devices: devices that train in each worker.
+        num_workers: processes that train together.
+
+    Returns:
+        The report; pixels, anchors and crowded chips come from a sample of the images.
+    """
+    sample = _look_at_some(cfg, records)
+    lines = [
+        _pyramid_line(cfg),
+        *_level_lines(chip_settings(cfg), stats),
+        _chip_line(stats, sample),
+        _coverage_line(stats),
+        _anchor_line(cfg, sample),
+        batch_line(cfg, stats.samples, num_devices, num_workers),
+        rate_line(cfg, num_devices, num_workers),
+    ]
+    warnings = list(_warnings(cfg, stats, sample))[: MAX_LINES - len(lines)]
+    return StartUpReport(tuple(lines), tuple(warnings))
+
+
+def override_applied(cfg: EasyDict) -> bool:
+    """Whether the 2018 rule for COCO has set `TRAIN.SCALES` (`sniper.config.rules`)."""
+    is_coco = cfg.dataset.dataset == "coco" and cfg.dataset.NUM_CLASSES == COCO_CLASSES
+    return is_coco and bool(cfg.TRAIN.COCO_SCALE_OVERRIDE)
+
+
+def level_name(scales: Sequence[object], level: int) -> str:
+    """How people call a level of the training pyramid: `x3`, `long side 512`, `800x1280`."""
+    scale = scales[level]
+    if isinstance(scale, Sequence):
+        low, high = scale
+        if low <= 0:
+            return f"long side {high:g}"
+        return f"short side {low:g}" + (f", long at most {high:g}" if high > 0 else "")
+    return f"long side {scale:g}" if level == len(scales) - 1 else f"x{scale:g}"
+
+
+def range_text(valid_ranges: Sequence[Sequence[float]], level: int) -> str:
+    """The valid range of a level in words: `below 80`, `32 to 150`, `from 120`, `all`."""
+    low, high = valid_ranges[level]
+    is_open = level == len(valid_ranges) - 1 or high < 0
+    if is_open:
+        return f"from {low:g}" if low > 0 else "all"
+    return f"{low:g} to {high:g}" if low > 0 else f"below {high:g}"
+
+
+def _look_at_some(cfg: EasyDict, records: Sequence[Record]) -> _Sample:
+    picked = evenly(np.arange(len(records)), _SAMPLE_IMAGES).tolist()
+    some = [records[index] for index in picked]
+    settings, batch = chip_settings(cfg), batch_settings(cfg)
+    measures = measure(some, settings, seed=cfg.seed, epoch=0)
+    boxes = measures.trained_boxes_chip
+    anchors = anchor_fit(boxes, batch.base_anchors, batch.feature_stride, settings.chip_size)
+    return _Sample(measures, anchors)
+
+
+def _pyramid_line(cfg: EasyDict) -> str:
+    scales = ", ".join(_scale_text(scale) for scale in cfg.TRAIN.SCALES)
+    if override_applied(cfg):
+        return (
+            f"pyramid: TRAIN.SCALES is [{scales}] by the 2018 rule for COCO, whatever the recipe "
+            "says (TRAIN.COCO_SCALE_OVERRIDE)"
+        )
+    return f"pyramid: TRAIN.SCALES is [{scales}] as configured"
+
+
+def _scale_text(scale: object) -> str:
+    return f"({scale[0]:g}, {scale[1]:g})" if isinstance(scale, Sequence) else f"{scale:g}"
+
+
+def _level_lines(settings: ChipSettings, stats: EpochStats) -> Iterator[str]:
+    last = len(stats.levels) - 1
+    shown = last + 1 if last < _MAX_LEVEL_LINES else _MAX_LEVEL_LINES - 1
+    for index, level in enumerate(stats.levels[:shown]):
+        yield (
+            f"level {index} ({level_name(settings.scales, index)}), sqrt(area) "
+            f"{range_text(settings.valid_ranges, index)} px: {level.gt_in_range} GT in range, "
+            f"{level.gt_covered} covered by {level.positive} chips of {level.images} images"
+            + (f", {level.negative} negative chips" if level.negative else "")
+        )
+    if shown <= last:
+        rest = stats.levels[shown:]
+        positive, negative = (sum(getattr(x, name) for x in rest) for name in _KINDS)
+        yield f"levels {shown} to {last}: {positive} positive and {negative} negative chips"
+
+
+_KINDS = ("positive", "negative")
+
+
+def _chip_line(stats: EpochStats, sample: _Sample) -> str:
+    used = stats.records - stats.records_without_chips
+    return (
+        f"chips: {stats.chips} an epoch, {stats.chips / max(stats.records, 1):.2f} an image, from "
+        f"{used} of {stats.records} images; {sample.measures.pixels.share_of_pyramid:.0%} of the "
+        "pixels of the full pyramid"
+    )
+
+
+def _coverage_line(stats: EpochStats) -> str:
+    gt = max(stats.gt, 1)
+    missing = [
+        f"{count} ({count / gt:.1%}) {fate.text}"
+        for fate, count in stats.gt_uncovered.items()
+        if count
+    ]
+    head = f"GT: {stats.gt_covered} of {stats.gt} boxes covered ({stats.gt_covered / gt:.1%})"
+    return f"{head}; the others: {', '.join(missing)}" if missing else head
+
+
+def _anchor_line(cfg: EasyDict, sample: _Sample) -> str:
+    fit = sample.anchors
+    stride, scales = cfg.network.RPN_FEAT_STRIDE, cfg.network.ANCHOR_SCALES
+    mean = float(fit.num_positive.mean()) if len(fit.num_positive) else 0.0
+    return (
+        f"anchors of {stride * min(scales):g} to {stride * max(scales):g} px: {fit.share:.0%} of "
+        f"the trained GT has one with IoU >= {fit.threshold:g}, {mean:.1f} on average "
+        f"({len(fit.side)} boxes looked at)"
+    )
+
+
+def _warnings(cfg: EasyDict, stats: EpochStats, sample: _Sample) -> Iterator[str]:
+    """Most important first."""
+    measures = sample.measures
+    for fate in GtFate:
+        share = stats.gt_uncovered.get(fate, 0) / max(stats.gt, 1)
+        if share > _MANY_UNCOVERED:
+            fix = measures.fate(fate.name.lower()).fix
+            yield f"{share:.1%} of the GT is {fate.text}: {fix} (sniper suggest-scales)"
+    crowded = measures.epoch.chips_over(cfg.TRAIN.MAX_GT)
+    if crowded > _MANY_CROWDED * measures.epoch.chips.num_chips:
+        yield (
+            f"{crowded} of {measures.epoch.chips.num_chips} chips looked at hold more than "
+            f"TRAIN.MAX_GT {cfg.TRAIN.MAX_GT} boxes, up to {measures.epoch.stats.most_gt}: the "
+            "surplus is dropped; raise TRAIN.MAX_GT or take a smaller TRAIN.CHIP_SIZE"
+        )
+    small = measures.fate(TOO_SMALL)
+    share = len(small.boxes) / max(len(measures.levels.boxes), 1)
+    if share > _MANY_TOO_SMALL:
+        yield f"{share:.1%} of the GT is {small.text} and is not trained: {small.fix}"
+    if sample.anchors.share < _FEW_WITH_ANCHOR:
+        yield (
+            f"only {sample.anchors.share:.0%} of the trained GT has an anchor with IoU >= "
+            f"{sample.anchors.threshold:g}: change network.ANCHOR_SCALES (sniper suggest-scales)"
+        )
+    if chip_settings(cfg).use_neg_chips and not any(level.negative for level in stats.levels):
+        yield "TRAIN.USE_NEG_CHIPS is on, but the proposals gave no negative chip"
+
+
+def batch_line(cfg: EasyDict, samples: int, num_devices: int, num_workers: int) -> str:
+    """The chips of an update and where they come from.
+
+    Args:
+        cfg: the checked configuration.
+        samples: padded chips of an epoch.
+        num_devices: devices of each worker.
+        num_workers: processes that train together.
+    """
+    train = cfg.TRAIN
+    batch = _replicas(cfg, num_devices, num_workers) * train.BATCH_IMAGES
+    factors = [f"{num_devices} device(s)", f"{train.BATCH_IMAGES} (TRAIN.BATCH_IMAGES)"]
+    if train.ACCUMULATION_STEPS > 1:
+        factors.append(f"{train.ACCUMULATION_STEPS} batches (TRAIN.ACCUMULATION_STEPS)")
+    if num_workers > 1:
+        factors.append(f"{num_workers} workers")
+    return (
+        f"batch: {batch} chips an update = {' x '.join(factors)}; {samples // batch} updates an "
+        f"epoch, {train.end_epoch} epochs"
+    )
+
+
+def rate_line(cfg: EasyDict, num_devices: int, num_workers: int) -> str:
+    """The learning rate, what it was chosen for, and how it goes with devices and batch.
+
+    Every device's losses are means over its chips, so that BATCH_IMAGES does not change the step.
+    Their gradients are summed (2018), so that the number of devices does, or averaged.
+    """
+    train = cfg.TRAIN
+    replicas = _replicas(cfg, num_devices, num_workers)
+    warmup = f" after {train.warmup_step} updates from {train.warmup_lr:g}" if train.warmup else ""
+    rule = _mean_rule if train.GRADIENT_REDUCTION == "mean" else _sum_rule
+    return (
+        f"lr {train.lr:g}{warmup}, wd {train.wd:g}. {rule(train, replicas)} With k x "
+        f"{train.BATCH_IMAGES} BATCH_IMAGES set TRAIN.lr to k x {train.lr:g}: each gradient is a "
+        f"mean over its chips{_exception(cfg)}"
+    )
+
+
+def _sum_rule(train: EasyDict, replicas: int) -> str:
+    reference = train.REFERENCE_REPLICAS
+    return (
+        f"An update takes the sum of {replicas} gradient(s), one per device, accumulated batch and "
+        f"worker: their mean with lr {replicas * train.lr:g} and wd {train.wd / replicas:g}. The "
+        f"recipe assumes {reference} (TRAIN.REFERENCE_REPLICAS): leave TRAIN.lr with more or fewer,"
+        f" the step goes with them, here {replicas / reference:g} of it."
+    )
+
+
+def _mean_rule(train: EasyDict, replicas: int) -> str:
+    reference = train.REFERENCE_REPLICAS
+    scaled = f": by the linear rule {replicas} take TRAIN.lr {train.lr * replicas / reference:g}"
+    return (
+        f"An update takes the mean of {replicas} gradient(s), one per device, accumulated batch "
+        f"and worker: the step does not grow with them. The recipe assumes {reference} "
+        f"(TRAIN.REFERENCE_REPLICAS){scaled if replicas != reference else ''}. (One written for a "
+        f"sum, as in 2018, takes {reference} x its lr and 1/{reference} of its wd here.)"
+    )
+
+
+def _exception(cfg: EasyDict) -> str:
+    """The box head's loss is divided by a constant, unless the number of chips is in it."""
+    train = cfg.TRAIN
+    per_chip = train.GRADIENT_REDUCTION == "mean" or cfg.symbol.startswith("mobilenet")
+    if per_chip and not train.bbox_loss_divisor:
+        return ""
+    return ", but for the box head's box loss (TRAIN.bbox_loss_divisor)"
+
+
+def _replicas(cfg: EasyDict, num_devices: int, num_workers: int) -> int:
+    return num_devices * cfg.TRAIN.ACCUMULATION_STEPS * num_workers

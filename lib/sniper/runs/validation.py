@@ -1,0 +1,107 @@
+"""Validation during training: detections and figures of a set with the weights of the moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+
+import mxnet as mx
+from easydict import EasyDict
+
+from sniper.data import Dataset
+from sniper.errors import ConfigError, SniperError, TrainingError
+from sniper.evaluation import CocoReport, VocReport, reason_not_evaluated
+from sniper.models.weights import Params, with_test_params
+from sniper.runs.datasets import open_dataset
+from sniper.runs.load_model import inference_model
+from sniper.runs.test import evaluate_model
+from sniper.training.run_log import Validated
+
+logger = logging.getLogger(__name__)
+
+# The figure that chooses the best weights, for each kind of report.
+_DECIDING = {CocoReport: "ap", VocReport: "map50"}
+
+
+class Validation:
+    """The validation set of a run, read once."""
+
+    def __init__(self, cfg: EasyDict, devices: list[mx.Context], folder: Path) -> None:
+        """Reads the annotations, so that what is wrong with them shows before training.
+
+        Args:
+            cfg: the configuration of the run.
+            devices: where to detect.
+            folder: results go to `<folder>/epoch-0001` and so on.
+
+        Raises:
+            ConfigError: the set has no annotations.
+            DataError: its files are missing or broken.
+        """
+        self._cfg = cfg
+        self._devices = devices
+        self._folder = folder
+        self._dataset = open_dataset(cfg, validation_set(cfg))
+        _check_annotated(self._dataset)
+        logger.info(
+            "validation every %d epoch(s) on %s, %d images",
+            *(cfg.TRAIN.VALIDATE_EVERY, self._dataset.name, len(self._dataset.records)),
+        )
+
+    def run(self, arg: Params, aux: Params, epoch: int) -> Validated:
+        """Tests weights as `main_test.py` does.
+
+        Args:
+            arg, aux: parameters and batch-norm averages as trained, by name.
+            epoch: epochs done, for the folder's name.
+
+        Raises:
+            SniperError: with a line that says what happens to the run.
+        """
+        started_s = time.monotonic()
+        model = inference_model(
+            self._cfg, self._devices, with_test_params(arg), aux, self._dataset.class_names
+        )
+        folder = self._folder / f"epoch-{epoch:04d}"
+        try:
+            report = evaluate_model(self._cfg, model, self._devices, self._dataset, folder=folder)
+        except (SniperError, mx.MXNetError) as error:
+            kind = type(error) if isinstance(error, SniperError) else TrainingError
+            raise kind(
+                f"the validation after epoch {epoch} failed: {error}",
+                fix="the weights of this epoch are saved: go on with --resume, which validates "
+                "them first; without validation: --set TRAIN.VALIDATE_EVERY 0",
+            ) from error
+        took_s = time.monotonic() - started_s
+        return Validated(self._dataset.name, figures(report), _DECIDING[type(report)], took_s)
+
+
+def validation_set(cfg: EasyDict) -> str:
+    """`TRAIN.VALIDATION_SET`, or the test set."""
+    return cfg.TRAIN.VALIDATION_SET or cfg.dataset.test_image_set
+
+
+def figures(report: object, prefix: str = "") -> dict[str, float]:
+    """All numbers of a report by name; those of a report within it as `<field>_<name>`."""
+    found: dict[str, float] = {}
+    for field in dataclasses.fields(report):
+        value = getattr(report, field.name)
+        if isinstance(value, float):
+            found[prefix + field.name] = value
+        elif dataclasses.is_dataclass(value):
+            found.update(figures(value, f"{prefix}{field.name}_"))
+    return found
+
+
+def _check_annotated(dataset: Dataset) -> None:
+    reason = reason_not_evaluated(dataset)
+    if reason:
+        raise ConfigError(
+            "the validation set cannot be evaluated",
+            where=dataset.name,
+            got=reason,
+            fix="choose another with --set TRAIN.VALIDATION_SET NAME, or none with "
+            "--set TRAIN.VALIDATE_EVERY 0",
+        )

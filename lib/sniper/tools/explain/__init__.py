@@ -1,0 +1,1 @@
+"""Parts of the commands that explain data sets, chips and results."""

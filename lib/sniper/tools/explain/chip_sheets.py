@@ -1,0 +1,178 @@
+"""The pictures of `sniper show-chips`: an image with its chips, and the tensors of the chips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sniper.chips.chip_table import NEGATIVE, Chip
+from sniper.chips.measures import evenly
+from sniper.chips.pyramid import level_size
+from sniper.chips.streams import stream_seeds
+from sniper.data.image import read_image
+from sniper.data.record import Record
+from sniper.loader.sample import BatchSettings, make_sample
+from sniper.runs.plan import batch_settings, chip_settings
+from sniper.runs.start_up_report import level_name, range_text
+from sniper.targets.gt import gt_in_chip
+from sniper.tools.explain.training_set import TrainingSet
+from sniper.vis.chips import (
+    IGNORED,
+    NEVER,
+    VALID,
+    ChipOutline,
+    LevelPanel,
+    TensorPanel,
+    draw_levels,
+    draw_tensors,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageChips:
+    """A training image and its chips.
+
+    Attributes:
+        name: what its pictures are called.
+        record: the image.
+        chips: its chips, positive ones level by level, then the negative ones.
+    """
+
+    name: str
+    record: Record
+    chips: list[Chip]
+
+
+def summary(item: ImageChips) -> str:
+    """How many chips and boxes an image has, in words."""
+    negative = sum(chip.kind == NEGATIVE for chip in item.chips)
+    return (
+        f"{len(item.chips) - negative} positive and {negative} negative chips, "
+        f"{item.record.num_gt} boxes"
+    )
+
+
+def level_sheet(data: TrainingSet, item: ImageChips) -> Figure:
+    """The image once per level, with the level's chips and what becomes of the boxes."""
+    record, settings = item.record, chip_settings(data.cfg)
+    trained = {
+        row for chip in item.chips for row in _trained_rows(record, chip, settings.chip_size)
+    }
+    panels = []
+    for level in range(len(settings.scales)):
+        numbered = [pair for pair in enumerate(item.chips, 1) if pair[1].level == level]
+        chips = [chip for _, chip in numbered]
+        here = {row for chip in chips for row in _trained_rows(record, chip, settings.chip_size)}
+        states = [
+            VALID if row in here else IGNORED if row in trained else NEVER
+            for row in range(record.num_gt)
+        ]
+        panels.append(
+            LevelPanel(
+                title=_level_title(data, item, level, len(here)),
+                chips=[ChipOutline(n, chip.rect, chip.kind == NEGATIVE) for n, chip in numbered],
+                boxes=record.gt_boxes,
+                states=states,
+                alarms=_false_alarms(record, chips),
+            )
+        )
+    image = read_image(record.image_path, record.flipped)
+    heading = (
+        f"{Path(record.image_path).name}{' (mirrored)' if record.flipped else ''}, "
+        f"id {record.image_id}, {record.width}x{record.height} px: {summary(item)}"
+    )
+    return draw_levels(image, heading, panels)
+
+
+def _trained_rows(record: Record, chip: Chip, chip_size: int) -> list[int]:
+    """Ground truth that a chip is trained on; negative chips may have some too (as in 2018)."""
+    gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, chip_size)
+    return gt.rows[gt.valid].tolist()
+
+
+def _false_alarms(record: Record, chips: Sequence[Chip]) -> np.ndarray:
+    rows = [chip.rows[chip.rows >= record.num_gt] for chip in chips if chip.kind == NEGATIVE]
+    return record.boxes[np.concatenate([np.zeros(0, np.int32), *rows])]
+
+
+def _level_title(data: TrainingSet, item: ImageChips, level: int, trained: int) -> str:
+    settings, record = chip_settings(data.cfg), item.record
+    chips = [chip for chip in item.chips if chip.level == level]
+    negative = sum(chip.kind == NEGATIVE for chip in chips)
+    counts = f"{len(chips) - negative} chip(s), {trained} box(es) trained"
+    if negative:
+        counts += f", {negative} negative chip(s)"
+    size = ""
+    if chips:
+        width, height = level_size(record.width, record.height, chips[0].factor)
+        size = f" = {width}x{height} px"
+    return (
+        f"level {level}, {level_name(settings.scales, level)}{size}: sqrt(area) "
+        f"{range_text(settings.valid_ranges, level)} px\n{counts}"
+    )
+
+
+def tensor_sheet(data: TrainingSet, item: ImageChips, epoch: int, most: int) -> Figure:
+    """What the network gets of the image's chips; of many chips an even selection is drawn."""
+    settings = batch_settings(data.cfg)
+    shown = evenly(np.arange(len(item.chips)), most).tolist()
+    panels = [tensor_panel(data, item, settings, index, epoch) for index in shown]
+    part = "" if len(shown) == len(item.chips) else f"{len(shown)} of "
+    heading = f"id {item.record.image_id}: {part}{len(item.chips)} chips as the network gets them"
+    return draw_tensors(heading, panels, settings.pixel_means)
+
+
+def tensor_panel(
+    data: TrainingSet, item: ImageChips, settings: BatchSettings, index: int, epoch: int
+) -> TensorPanel:
+    """The arrays of one chip (`index` into `item.chips`), as the loader makes them."""
+    record, chip = item.record, item.chips[index]
+    seed = int(stream_seeds(data.cfg.seed, epoch, record.image_id, int(record.flipped), index))
+    sample = make_sample(record, chip, settings, seed)
+    cells = settings.chip_size // settings.feature_stride
+    label = sample["label"].reshape(-1, cells, cells)
+    boxes, classes, states = _boxes_of(sample, record, chip, settings)
+    focus = sample["scale_label"].reshape(cells, cells) if "scale_label" in sample else None
+    title = (
+        f"chip {index + 1}: level {chip.level}, {chip.width}x{chip.height} px, x{chip.factor:.3g}, "
+        f"{chip.kind}{_valid_range_text(sample)}\n"
+        f"boxes {states.count(VALID)} valid, {states.count(IGNORED)} ignored; "
+        f"anchors {int((label == 1).sum())} positive, {int((label == 0).sum())} negative"
+    )
+    return TensorPanel(
+        title=title,
+        data=sample["data"],
+        size_hw=(chip.height, chip.width),
+        boxes=boxes,
+        states=states,
+        labels=[data.class_names[index] for index in classes],
+        label=label,
+        stride=settings.feature_stride,
+        focus=focus,
+        negative=chip.kind == NEGATIVE,
+    )
+
+
+def _boxes_of(
+    sample: dict[str, np.ndarray], record: Record, chip: Chip, settings: BatchSettings
+) -> tuple[np.ndarray, list[int], list[str]]:
+    """Boxes, classes and states, those of the tensor where it has some."""
+    gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, settings.chip_size)
+    valid = {tuple(box) for box in gt.boxes[gt.valid].tolist()}
+    boxes, classes = gt.boxes, gt.classes
+    if "gt_boxes" in sample:
+        rows = sample["gt_boxes"][sample["gt_boxes"][:, 4] >= 0]
+        boxes, classes = rows[:, :4], rows[:, 4].astype(np.int32)
+    states = [VALID if tuple(box) in valid else IGNORED for box in boxes.tolist()]
+    return boxes, classes.tolist(), states
+
+
+def _valid_range_text(sample: dict[str, np.ndarray]) -> str:
+    if "valid_ranges" not in sample:
+        return ""
+    low, high = sample["valid_ranges"].tolist()
+    return f", valid {low:.0f} to {high:.0f} px"

@@ -1,1 +1,0 @@
-"""How `sniper suggest-scales` finds a pyramid, anchors and limits for the sizes of the boxes."""

@@ -1,0 +1,120 @@
+"""The figures of a run while it trains: metrics of all workers, pace, progress lines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+
+from sniper.loader.train import Batch
+from sniper.training.distributed import Workers
+from sniper.training.metrics import Metrics, Ratio
+from sniper.training.pace import ProgressClock
+from sniper.training.run_log import Display, RunLog, format_metrics
+from sniper.training.run_state import RunState
+
+logger = logging.getLogger(__name__)
+
+# The first figures come early, so that nobody has to guess whether a run hangs.
+FIRST_DISPLAY = 10
+
+
+class Meter:
+    """Adds up metrics and shows them.
+
+    Which batches get a progress line depends on their place in the run alone, and the sums are
+    part of a checkpoint: a resumed run shows what an unbroken one does. All workers call the same
+    methods; the sums are taken over all of them.
+
+    Args:
+        log: where the figures go; None on the workers that do not write.
+        workers: this process among the others.
+        clock: measures the pace.
+        display: batches between progress lines.
+        state: sums to go on with.
+    """
+
+    def __init__(
+        self,
+        log: RunLog | None,
+        workers: Workers,
+        clock: ProgressClock,
+        display: int,
+        state: RunState,
+    ) -> None:
+        self._log = log
+        self._workers = workers
+        self._clock = clock
+        self._display = display
+        self._metrics = Metrics(_ratios(state.window), _ratios(state.sums))
+        self._session_batches = 0
+
+    def add(self, outputs: Mapping[str, np.ndarray], batch: Batch) -> dict[str, float]:
+        """Adds the outputs of a batch; returns its own values."""
+        self._session_batches += 1
+        self._clock.step()
+        return self._metrics.update(outputs, batch.label)
+
+    def show(
+        self,
+        state: RunState,
+        *,
+        batches: int,
+        remaining: int,
+        lr: float,
+        loss_scale: float,
+        waited_s: float,
+    ) -> None:
+        """Shows progress where it is due.
+
+        Args:
+            state: where the run stands after the batch.
+            batches: of the epoch.
+            remaining: batches to the end of the run.
+            lr: learning rate of the last update.
+            loss_scale: of the batch.
+            waited_s: time in this epoch spent waiting for data.
+        """
+        early = state.epoch == 0 and state.batch == FIRST_DISPLAY
+        if early or state.batch % self._display == 0 or state.batch == batches:
+            values = self._averages(self._metrics.window)
+            self._metrics.window = {}
+            pace = self._clock.read(state.batch_size, waited_s, remaining)
+            if self._log is not None:
+                place = (state.epoch, state.batch, batches, state.updates)
+                self._log.display(Display(*place, lr, loss_scale, state.skipped, pace, values))
+        elif self._session_batches == FIRST_DISPLAY:
+            # A resumed run soon says something too, without a break in its averages.
+            text = format_metrics(self._averages(self._metrics.window))
+            logger.info("Epoch[%d] Batch [%d/%d] %s", state.epoch, state.batch, batches, text)
+
+    def end_epoch(self, state: RunState, took_s: float, *, complete: bool) -> None:
+        """Shows the averages of the epoch, and starts a new one if it is complete."""
+        values = self._averages(self._metrics.epoch)
+        if self._log is not None:
+            self._log.epoch(state.epoch, state.updates, took_s, values)
+        if complete:
+            self._metrics = Metrics()
+
+    def into(self, state: RunState) -> RunState:
+        """The state with the sums of this meter."""
+        metrics = self._metrics
+        return state.replace(window=_sums(metrics.window), sums=_sums(metrics.epoch))
+
+    def _averages(self, ratios: Mapping[str, Ratio]) -> dict[str, float]:
+        sums = [number for ratio in ratios.values() for number in _pair(ratio)]
+        totals = self._workers.total(np.array(sums, np.float64)).reshape(-1, 2).tolist()
+        return {name: Ratio(*pair).value for name, pair in zip(ratios, totals)}
+
+
+def _pair(ratio: Ratio) -> tuple[float, float]:
+    return ratio.numerator, ratio.denominator
+
+
+def _sums(ratios: Mapping[str, Ratio]) -> dict[str, tuple[float, float]]:
+    return {name: _pair(ratio) for name, ratio in ratios.items()}
+
+
+def _ratios(sums: Mapping[str, tuple[float, float]]) -> dict[str, Ratio]:
+    return {name: Ratio(*pair) for name, pair in sums.items()}

@@ -1,0 +1,184 @@
+"""The start-up report: short, exact, and with advice where something is wrong."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from sniper.chips.sampler import make_epoch
+from sniper.config import load_config
+from sniper.data.record import Record
+from sniper.runs.plan import chip_settings
+from sniper.runs.start_up_report import (
+    MAX_LINES,
+    level_name,
+    log_start_up,
+    override_applied,
+    range_text,
+    start_up_report,
+)
+
+GOOD = (
+    *("gpus", "cpu", "TRAIN.USE_NEG_CHIPS", "False", "TRAIN.BATCH_IMAGES", "4"),
+    *("TRAIN.end_epoch", "3"),
+)
+
+
+def records_of(count=40, per_image=8, low=8, high=400, seed=0):
+    rng = np.random.default_rng(seed)
+    records = []
+    for image_id in range(count):
+        side = np.exp(rng.uniform(np.log(low), np.log(high), per_image))
+        corner = rng.uniform(0, np.maximum(1, [[640, 480]] - side[:, None]))
+        end = np.minimum(corner + side[:, None], [639, 479])
+        boxes = np.trunc(np.concatenate([corner, end], axis=1)).astype(np.float32)
+        ones = np.ones(per_image, np.int32)
+        records.append(Record(f"{image_id}.jpg", image_id, 640, 480, False, boxes, ones, ones > 0))
+    return records
+
+
+def report_of(*overrides, records=None, devices=2, workers=1, recipe="sniper_res101_e2e"):
+    cfg = load_config(recipe, [*GOOD, *overrides])
+    records = records_of() if records is None else records
+    stats = make_epoch(
+        records, chip_settings(cfg), seed=0, epoch=0, batch_size=4 * devices * workers
+    ).stats
+    return start_up_report(cfg, records, stats, devices, workers), stats
+
+
+def line(report, start):
+    (found,) = [text for text in report.lines if text.startswith(start)]
+    return found
+
+
+def test_a_good_run_has_no_warnings():
+    report, stats = report_of()
+    assert report.warnings == ()
+    assert len(report.lines) == 9
+    assert "[3, 1.667, 512] by the 2018 rule for COCO" in line(report, "pyramid")
+    assert f"{stats.levels[0].gt_in_range} GT in range" in line(report, "level 0 (x3)")
+    assert "sqrt(area) 32 to 150 px" in line(report, "level 1 (x1.667)")
+    assert "from 120 px" in line(report, "level 2 (long side 512)")
+    assert f"chips: {stats.chips} an epoch" in line(report, "chips")
+    assert f"{stats.gt_covered} of {stats.gt} boxes covered" in line(report, "GT")
+    assert "anchors of 32 to 384 px" in line(report, "anchors")
+
+
+def test_batch_and_learning_rate():
+    report, stats = report_of()
+    batch = line(report, "batch")
+    assert "8 chips an update = 2 device(s) x 4 (TRAIN.BATCH_IMAGES);" in batch
+    assert f"{stats.samples // 8} updates an epoch, 3 epochs" in batch
+    rate = line(report, "lr 0.015")
+    assert "after 1000 updates from 0.0005, wd 0.0001" in rate
+    # Two of the eight gradients that the recipe was made for, summed.
+    assert "sum of 2 gradient(s)" in rate
+    assert "their mean with lr 0.03 and wd 5e-05" in rate
+    assert "assumes 8 (TRAIN.REFERENCE_REPLICAS): leave TRAIN.lr" in rate
+    assert "here 0.25 of it" in rate
+    assert "With k x 4 BATCH_IMAGES set TRAIN.lr to k x 0.015" in rate
+
+
+def test_accumulation_and_workers_count_like_devices():
+    overrides = ("TRAIN.ACCUMULATION_STEPS", "2")
+    report, stats = report_of(*overrides, workers=3)
+    batch = line(report, "batch")
+    assert "48 chips an update = 2 device(s) x 4 (TRAIN.BATCH_IMAGES) x 2 batches" in batch
+    assert "x 3 workers" in batch
+    assert f"{stats.samples // 48} updates an epoch" in batch
+    assert "sum of 12 gradient(s)" in line(report, "lr")
+    assert "here 1.5 of it" in line(report, "lr")
+
+
+def test_averaged_gradients_have_a_rule_of_their_own():
+    overrides = ("TRAIN.GRADIENT_REDUCTION", "mean", "TRAIN.REFERENCE_REPLICAS", "4")
+    report, _ = report_of(*overrides)
+    rate = line(report, "lr 0.015")
+    assert "mean of 2 gradient(s)" in rate and "does not grow with them" in rate
+    # The linear rule: half the replicas that the recipe assumes, half the rate.
+    assert "assumes 4 (TRAIN.REFERENCE_REPLICAS): by the linear rule 2 take TRAIN.lr 0.0075" in rate
+    assert "written for a sum, as in 2018, takes 4 x its lr and 1/4 of its wd here" in rate
+
+
+def test_the_box_loss_is_an_exception_where_its_divisor_is_a_constant():
+    def excepted(*overrides, recipe="sniper_res101_e2e"):
+        return "box head's box loss" in line(report_of(*overrides, recipe=recipe)[0], "lr")
+
+    assert excepted()
+    assert not excepted("TRAIN.GRADIENT_REDUCTION", "mean")
+    assert excepted("TRAIN.GRADIENT_REDUCTION", "mean", "TRAIN.bbox_loss_divisor", "900")
+    assert not excepted(recipe="sniper_mobilenetv2_e2e")
+
+
+def test_explicit_scales_are_not_called_the_rule():
+    report, _ = report_of("TRAIN.SCALES", "[(1400, 2000), (800, 1280), (-1, 512)]")
+    assert line(report, "pyramid").endswith("[(1400, 2000), (800, 1280), (-1, 512)] as configured")
+    assert "level 0 (short side 1400, long at most 2000)" in "\n".join(report.lines)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (("TRAIN.VALID_RANGES", "[(-1,30),(60,110),(200,-1)]"), "let neighbouring"),
+        (("TRAIN.VALID_RANGES", "[(-1,300),(200,400),(390,-1)]"), "longer than a chip"),
+        (("TRAIN.MAX_GT", "2"), "hold more than TRAIN.MAX_GT 2 boxes"),
+        (("network.ANCHOR_SCALES", "[24]"), "change network.ANCHOR_SCALES"),
+        (("TRAIN.SCALES", "[0.5, 0.3, 128.0]"), "below 10 px in every chip"),
+        (("TRAIN.USE_NEG_CHIPS", "True"), "gave no negative chip"),
+    ],
+)
+def test_warnings_say_what_to_change(overrides, part):
+    report, _ = report_of(*overrides)
+    assert any(part in warning for warning in report.warnings), report.warnings
+    assert len(report.lines) + len(report.warnings) <= MAX_LINES
+
+
+def test_never_more_than_fifteen_lines():
+    scales = "[3.0, 2.5, 2.0, 1.5, 1.2, 1.0, 0.8, 512.0]"
+    ranges = "[(-1,9),(20,21),(30,31),(40,41),(50,51),(60,61),(70,71),(300,-1)]"
+    report, _ = report_of(
+        *("TRAIN.SCALES", scales, "TRAIN.VALID_RANGES", ranges, "TRAIN.MAX_GT", "1"),
+        *("network.ANCHOR_SCALES", "[40]", "TRAIN.USE_NEG_CHIPS", "True"),
+    )
+    assert len(report.lines) + len(report.warnings) == MAX_LINES
+    assert any(text.startswith("levels 4 to 7: ") for text in report.lines)
+
+
+def test_uncovered_boxes_are_counted_by_reason():
+    report, stats = report_of("TRAIN.VALID_RANGES", "[(-1,30),(60,110),(200,-1)]")
+    text = line(report, "GT")
+    for fate, count in stats.gt_uncovered.items():
+        if count:
+            assert f"{count} (" in text
+            assert fate.text in text
+
+
+def test_one_image_without_trained_boxes():
+    tiny = [records_of(1, per_image=1, low=1, high=2)[0]]
+    report, _ = report_of(records=tiny)
+    assert any("0 boxes looked at" in text for text in report.lines)
+
+
+def test_everything_goes_to_the_log(caplog):
+    cfg = load_config("sniper_res101_e2e", [*GOOD, "TRAIN.MAX_GT", "2"])
+    records = records_of()
+    stats = make_epoch(records, chip_settings(cfg), seed=0, epoch=0, batch_size=4).stats
+    with caplog.at_level(logging.INFO):
+        log_start_up(cfg, records, stats, 1)
+    assert "pyramid: TRAIN.SCALES" in caplog.text
+    assert [r.levelname for r in caplog.records].count("WARNING") == 1
+
+
+def test_names_of_levels_and_ranges():
+    assert [level_name((3.0, 512.0), i) for i in (0, 1)] == ["x3", "long side 512"]
+    pairs = ((1400, 2000), (800, -1), (-1, 512))
+    assert [level_name(pairs, i) for i in range(3)] == [
+        "short side 1400, long at most 2000", "short side 800", "long side 512",
+    ]  # fmt: skip
+    ranges = ((-1, 80), (32, 150), (120, -1))
+    assert [range_text(ranges, i) for i in range(3)] == ["below 80", "32 to 150", "from 120"]
+    assert range_text(((-1, -1),), 0) == "all"
+    assert not override_applied(load_config("sniper_mobilenetv2_toy"))
+    assert override_applied(load_config("sniper_res101_e2e"))

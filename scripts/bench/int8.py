@@ -53,16 +53,16 @@ def networks(recipe: str, data: Any) -> dict[str, Any]:
     """`fp32` and `INT8`: functions of a batch that detect."""
     from dataclasses import replace
 
-    import mxnet as mx
     import numpy as np
 
     from sniper.config import load_config
     from sniper.models.archive import Network as Weights
     from sniper.models.detector import build_detector
     from sniper.models.quantize import quantize_network
+    from sniper.runs.plan import test_plan
     from sniper.runs.speed import random_model
 
-    fp32 = random_model(load_config(recipe, ["gpus", "cpu"]), [mx.cpu()])
+    fp32 = random_model(test_plan(load_config(recipe), devices="cpu").detector)
     for name, value in fp32.arg.items():
         if name.endswith(BRANCHES):
             value[:] = BRANCH_SCALE

@@ -228,6 +228,7 @@ def test_what_the_reader_calls_an_error_the_loader_refuses(tiny_set):
     """The two readers must agree: no error passes training silently, and none is invented."""
     from sniper.errors import DataError
     from sniper.runs.datasets import training_records
+    from sniper.runs.plan import training_data
 
     silent = {"unreadable_file", "size_mismatch", "duplicate_name"}  # found when the image is read
     for spoil in SPOILERS:
@@ -237,7 +238,7 @@ def test_what_the_reader_calls_an_error_the_loader_refuses(tiny_set):
         kind, _, _ = spoil(fresh)
         fresh.write()
         try:
-            training_records(fresh.config())
+            training_records(training_data(fresh.config()))
             refused = False
         except DataError:
             refused = True

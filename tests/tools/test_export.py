@@ -20,7 +20,7 @@ from sniper.models.archive import META, read_archive
 from sniper.models.detector import build_detector, inference_input_shapes, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
 from sniper.runs.load_model import load_model
-from sniper.runs.plan import detector_spec
+from sniper.runs.plan import detector_spec, test_plan
 from sniper.tools.export import main
 
 SMALL = ("network.WIDTH", "0.25", "network.FC_CHANNELS", "16", "network.ROI_CHANNELS", "16")
@@ -103,7 +103,7 @@ def test_another_process_gets_the_numbers_of_the_engine(run, archive, tmp_path):
     subprocess.run([sys.executable, "-c", READER, *files], check=True, timeout=120)
     theirs = np.load(tmp_path / "out.npz")
 
-    model = load_model(run.cfg, [mx.cpu()], run.weights)
+    model = load_model(test_plan(run.cfg).detector, run.weights)
     network = Network(model, [mx.cpu()])
     index = np.arange(2)
     batch = TestBatch(given["data"], given["im_info"], index, index, np.zeros(2, bool))

@@ -15,6 +15,7 @@ from sniper.data.detections import DetectionTable
 from sniper.evaluation import read_coco_results, read_voc_results
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset
+from sniper.runs.plan import data_source
 from sniper.tools.arguments import add_cfg_and_set
 from sniper.tools.cli import run_main
 from sniper.tools.explain.error_study import Study, study, summary
@@ -92,7 +93,7 @@ def _main(argv: Sequence[str]) -> int:
         parser.error("--worst must not be negative")
     log_to_stderr()
     cfg = load_config(args.cfg, args.overrides)
-    dataset = open_dataset(cfg, cfg.dataset.test_image_set)
+    dataset = open_dataset(data_source(cfg), cfg.dataset.test_image_set)
     table = _results(cfg, dataset, args.results)
     found = study(dataset, table, args.score, args.worst)
     out = args.out or _results_folder(cfg) / f"analysis_{dataset.image_set}"

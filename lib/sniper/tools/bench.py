@@ -72,6 +72,7 @@ def _run(argv: Sequence[str]) -> int:
     from sniper.config import load_config
     from sniper.files import atomic_write_text
     from sniper.process import start_logging
+    from sniper.runs.plan import data_source
     from sniper.runs.speed import generated_records, measure_detection, test_records
 
     start_logging(level=logging.WARNING)
@@ -80,7 +81,7 @@ def _run(argv: Sequence[str]) -> int:
         if args.generated:
             records = generated_records(Path(folder), args.images, *args.generated)
         else:
-            records = test_records(cfg, args.images)
+            records = test_records(data_source(cfg), cfg.dataset.test_image_set, args.images)
         speed = measure_detection(
             cfg,
             records,

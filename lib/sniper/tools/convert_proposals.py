@@ -58,10 +58,11 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.runs.datasets import open_dataset, proposal_file
+    from sniper.runs.plan import data_source
 
     cfg = load_config(args.cfg, args.overrides)
     image_set = args.image_set or _set_of(args.source, cfg.dataset.image_set.split("+"))
-    dataset = open_dataset(cfg, image_set)
+    dataset = open_dataset(data_source(cfg), image_set)
     proposals = load_legacy_proposals(args.source, dataset, order=args.order)
     out = args.out or proposal_file(args.source.parent, dataset.name)
     save_proposals(out, proposals)

@@ -63,11 +63,13 @@ def _run(argv: Sequence[str]) -> int:
     from sniper.config import load_config
     from sniper.runs.export import export_model
     from sniper.runs.load_model import weights_path
+    from sniper.runs.plan import test_plan
 
     cfg = load_config(args.cfg, args.overrides)
     if args.epoch is not None:
         cfg.TEST.TEST_EPOCH = args.epoch
-    weights = args.weights or weights_path(cfg, args.save_prefix)
-    export_model(cfg, weights, args.out)
+    plan = test_plan(cfg, devices="cpu")
+    weights = args.weights or weights_path(plan.model_dir, plan.epoch, args.save_prefix)
+    export_model(plan, weights, args.out)
     print(f"wrote {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB), weights of {weights}")
     return 0

@@ -86,16 +86,19 @@ def _train_proposal_network(args: argparse.Namespace) -> None:
 
 
 def _extract_proposals(args: argparse.Namespace) -> None:
-    from sniper.runs.datasets import open_dataset, proposal_file, training_sets
-    from sniper.runs.test import test, weights_path
+    from sniper.runs.datasets import open_dataset, proposal_file
+    from sniper.runs.load_model import weights_path
+    from sniper.runs.plan import data_source, test_plan, training_sets
+    from sniper.runs.test import test
 
     keys = [*_proposal_keys(args), "TEST.TEST_EPOCH", str(args.rpn_epochs)]
     keys += ["TEST.EXTRACT_PROPOSALS", "True", "TEST.PROPOSAL_SAVE_PATH", args.prop_save_path]
-    weights = weights_path(_stage(args, *keys), args.save_prefix)
+    plan = test_plan(_stage(args, *keys), rpn_only=True)
+    weights = weights_path(plan.model_dir, plan.epoch, args.save_prefix)
     for image_set in training_sets(_stage(args)):
         # The model folder is named after the training sets: only the test set changes here.
         cfg = _stage(args, *keys, "dataset.test_image_set", image_set)
-        path = proposal_file(args.prop_save_path, open_dataset(cfg, image_set).name)
+        path = proposal_file(args.prop_save_path, open_dataset(data_source(cfg), image_set).name)
         if _is_newer(path, weights):
             logger.info("the proposals of %s are there: %s", image_set, path)
         else:

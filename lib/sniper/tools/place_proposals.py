@@ -54,7 +54,8 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.data.proposals import save_proposals
-    from sniper.runs.datasets import open_dataset, proposal_file, training_sets
+    from sniper.runs.datasets import open_dataset, proposal_file
+    from sniper.runs.plan import data_source, training_sets
 
     cfg = load_config(args.cfg, args.overrides)
     if not args.source.is_file():
@@ -63,7 +64,7 @@ def _run(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="sniper-proposals-") as folder:
         files = _files(args.source, Path(folder))
         for name in training_sets(cfg):
-            dataset = open_dataset(cfg, name)
+            dataset = open_dataset(data_source(cfg), name)
             proposals = _read(files, dataset)
             if proposals is None:
                 print(f"nothing for {dataset.name} in {args.source}")

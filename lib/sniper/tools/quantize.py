@@ -77,10 +77,12 @@ def _run(argv: Sequence[str]) -> int:
     from sniper.process import start_logging
     from sniper.runs.int8 import QuantizeSettings, quantize_model
     from sniper.runs.load_model import weights_path
+    from sniper.runs.plan import test_plan
 
     start_logging(level=logging.WARNING)
     cfg = load_config(args.cfg, args.overrides)
-    weights = args.weights or weights_path(cfg, args.save_prefix)
+    plan = test_plan(cfg)
+    weights = args.weights or weights_path(plan.model_dir, plan.epoch, args.save_prefix)
     settings = QuantizeSettings(
         args.calib, args.calibration, tuple(args.fp32), args.eval, args.any_cpu
     )

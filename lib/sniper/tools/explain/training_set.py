@@ -17,6 +17,7 @@ from sniper.config import load_config
 from sniper.data.record import Record
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import training_records
+from sniper.runs.plan import training_data
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def load_training_set(
     """
     extra = ["dataset.image_set", image_set] if image_set else []
     cfg = load_config(cfg_name, [*overrides, *extra, *forced])
-    records, class_names = training_records(cfg)
+    records, class_names = training_records(training_data(cfg))
     return TrainingSet(cfg, records, class_names)
 
 

@@ -68,7 +68,7 @@ def start_up_report(
     """Says what a run trains on: pyramid, chips, coverage, anchors, batch and learning rate.
 
     Args:
-        cfg: the checked configuration.
+        plan: of the run.
         records: the training images, at least one.
         stats: counts of the first epoch's chips.
         num_workers: processes that train together.

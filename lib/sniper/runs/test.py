@@ -51,6 +51,8 @@ def test(
     start_logging(plan.model_dir / f"{plan.name}_test_{time.strftime('%Y-%m-%d-%H-%M')}.log")
     for note in plan.notes:
         logger.info("%s", note)
+    if visualise and cfg.TEST.VISUALIZE_INTERMEDIATE_SCALES:
+        logger.info("TEST.VISUALIZE_INTERMEDIATE_SCALES is not in force: the results are drawn")
     dataset = open_dataset(plan.source, plan.image_set)
     weights = weights or weights_path(plan.model_dir, plan.epoch, save_prefix)
     logger.info("%s: %d images, weights of %s", dataset.name, len(dataset.records), weights)

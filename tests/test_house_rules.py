@@ -136,3 +136,74 @@ def test_importing_the_package_does_not_import_mxnet():
     subprocess.run(
         [sys.executable, "-c", text], env={"PYTHONPATH": str(LIB)}, timeout=60, check=True
     )
+
+
+def imports_when_run(path):
+    """Imports of a file without those for annotations only (`if TYPE_CHECKING:`)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return set(imported_modules(tree, module_name(path), path.name == "__init__.py"))
+
+
+def test_no_file_imports_itself_by_a_detour():
+    names = {module_name(path) for path in SOURCES}
+
+    def file_of(module):
+        while module not in names:
+            module = module.rpartition(".")[0]
+        return module
+
+    arrows = {
+        module_name(path): {
+            file_of(module) for module in imports_when_run(path) if module.startswith("sniper.")
+        }
+        - {"sniper", module_name(path)}
+        for path in SOURCES
+    }
+    done, on_the_way = set(), []
+
+    def walk(module):
+        assert module not in on_the_way, " -> ".join([*on_the_way, module])
+        if module in done:
+            return
+        on_the_way.append(module)
+        for target in sorted(arrows[module]):
+            walk(target)
+        done.add(on_the_way.pop())
+
+    for module in sorted(arrows):
+        walk(module)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_only_runs_and_tools_see_the_configuration(path):
+    """It is read once: below `runs/` everything takes parts of a plan."""
+    if room_of(module_name(path)) in ("config", "runs", "tools"):
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    arguments = [node for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    seen = [a.arg for a in arguments if a.arg == "cfg" or "EasyDict" in ast.unparse(a)]
+    assert not seen
+    assert not [module for module in imports_of(path) if module.startswith("easydict")]
+
+
+def test_in_a_run_the_configuration_is_asked_for_in_one_place():
+    """`cfg.KEY` stands in `runs/plan.py` and its part for the levels of a test."""
+    asked = {}
+    for path in (PACKAGE / "runs").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        asked[path.stem] = {
+            ast.unparse(node)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "cfg"
+        }
+    plans = asked.pop("plan") | asked.pop("levels")
+    assert len(plans) > 10
+    # Which run it is to be, and under which name the user knows it.
+    assert set().union(*asked.values()) <= {"cfg.TEST", "cfg.gpus", "cfg.name"}

@@ -11,8 +11,8 @@ from sniper.chips.pyramid import test_factor as factor_at_test
 from sniper.data import Record
 from sniper.data.detections import ImageDetections, table_of
 from sniper.evaluation.rle import decode_mask
+from sniper.inference.decode import ChipDetections
 from sniper.inference.detector import image_blocks
-from sniper.inference.forward import ChipDetections
 from sniper.inference.instances import BlockMaps, table_with_masks
 from sniper.inference.merge import LevelDetections, MergeSettings, keep_confident, merge_levels
 

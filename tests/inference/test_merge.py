@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sniper.inference.forward import ChipDetections
+from sniper.inference.decode import ChipDetections
 from sniper.inference.merge import MergeSettings, keep_confident, merge_levels
 
 RANGES = ((-1, 90), (32, 180), (75, -1))

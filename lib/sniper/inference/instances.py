@@ -9,8 +9,8 @@ import numpy as np
 
 from sniper.data import Record
 from sniper.data.detections import DetectionTable
-from sniper.inference.forward import ChipDetections
-from sniper.inference.mask_forward import MaskJob
+from sniper.inference.decode import ChipDetections
+from sniper.inference.executor import MaskJob
 from sniper.inference.paste import MaskPaster
 
 MaskNetwork = Callable[[Sequence[MaskJob]], Iterable[np.ndarray]]

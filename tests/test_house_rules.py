@@ -14,7 +14,7 @@ PACKAGE = LIB / "sniper"
 
 # Bottom first: a room imports only rooms of lower rows, and its own.
 FLOORS = [
-    ["errors", "boxes", "files", "process", "progress"],
+    ["errors", "boxes", "files", "process", "progress", "children"],
     ["native"],
     ["config"],
     ["data"],
@@ -32,7 +32,7 @@ FLOORS = [
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_MXNET = [
-    "boxes", "config", "data", "targets", "chips", "evaluation", "loader", "inference",
+    "boxes", "children", "config", "data", "targets", "chips", "evaluation", "loader", "inference",
 ]  # fmt: skip
 # The one engine under detection; only runs/ chooses it.
 MXNET_EXECUTOR = "sniper.inference.mxnet_executor"

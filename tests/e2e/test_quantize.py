@@ -221,6 +221,8 @@ def test_bench_takes_generated_images_and_random_weights(made, capsys):
     captured = capsys.readouterr()
     assert "2 images, single" in captured.out and "weights: random" in captured.out
     assert "no trained weights" in captured.err
+    assert bench(made.arguments(*flags, "--json", "-")) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2, "a JSON alone"
     assert bench(made.arguments("--images", 0)) == 2
     assert bench(made.arguments("--generated", "90by70")) == 2
     assert "WIDTHxHEIGHT" in capsys.readouterr().err

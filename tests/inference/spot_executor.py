@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sniper.inference.executor import NetworkOutputs, NetworkTraits
+from sniper.inference.executor import DetectorTraits, NetworkOutputs
 
 STRIDE = 16
 MOST_SPOTS = 8
@@ -21,7 +21,7 @@ class SpotExecutor:
 
     def __init__(self, *, with_masks=False):
         names = ("__background__", "a", "b")
-        self.traits = NetworkTraits(names, STRIDE, 1, has_masks=with_masks)
+        self.traits = DetectorTraits(names, STRIDE, 1, has_masks=with_masks)
         self.shapes = []
 
     def run(self, data, im_info):

@@ -17,7 +17,7 @@ from sniper.inference import mxnet_executor
 from sniper.inference.decode import ChipDetections, decode_batch
 from sniper.inference.detector import Detector
 from sniper.inference.level import FOCUS, SLICES, Level
-from sniper.inference.merge import MergeSettings
+from sniper.inference.merge_levels import MergeSettings
 from sniper.inference.mxnet_executor import BoundGraph, MxnetExecutor
 from sniper.inference.run_stats import STAGES, RunStats, level_stage
 from sniper.loader.windows import TestBatch

@@ -14,13 +14,13 @@ from sniper.data.detections import join_tables, reorder
 from sniper.errors import DataError
 from sniper.evaluation import decode_mask
 from sniper.inference import detector as detector_module
-from sniper.inference import instances
+from sniper.inference import instance_masks
 from sniper.inference.detector import Detector
 from sniper.inference.executor import MaskJob
+from sniper.inference.instance_masks import MaskPaster
 from sniper.inference.level import Level
-from sniper.inference.merge import MergeSettings, keep_confident
+from sniper.inference.merge_levels import MergeSettings, keep_confident
 from sniper.inference.mxnet_executor import MxnetExecutor
-from sniper.inference.paste import MaskPaster
 from sniper.models.detector import (
     DetectorSpec,
     ProposalSettings,
@@ -187,7 +187,7 @@ def test_masks_differ_and_lie_in_their_boxes(found):
 def test_blocks_bound_the_maps_in_memory_and_change_nothing(model, records, found, monkeypatch):
     held = []
 
-    class CountedMaps(instances.BlockMaps):
+    class CountedMaps(instance_masks.BlockMaps):
         def keep(self, *args):
             super().keep(*args)
             held[-1] += 1

@@ -23,7 +23,7 @@ from sniper.data import Dataset, image_record
 from sniper.inference.block_store import run_keys
 from sniper.inference.detector import Detector
 from sniper.inference.level import Level
-from sniper.inference.merge import MergeSettings
+from sniper.inference.merge_levels import MergeSettings
 from sniper.inference.prediction import best_first
 
 folder = Path(sys.argv[1])

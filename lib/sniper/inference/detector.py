@@ -16,10 +16,15 @@ from sniper.data import ProposalSet, Record
 from sniper.data.detections import DetectionTable
 from sniper.inference.decode import ChipDetections, decode_batch
 from sniper.inference.executor import Executor
-from sniper.inference.instances import BlockMaps, table_with_masks
+from sniper.inference.instance_masks import BlockMaps, table_with_masks
 from sniper.inference.level import FOCUS, SLICES, Level, Run, Window, Windows, whole_images
 from sniper.inference.level_cache import LevelCache, LevelResult
-from sniper.inference.merge import LevelDetections, MergeSettings, keep_confident, merge_levels
+from sniper.inference.merge_levels import (
+    LevelDetections,
+    MergeSettings,
+    keep_confident,
+    merge_levels,
+)
 from sniper.inference.run_stats import RunStats, level_stage
 from sniper.loader.images import ImageCache, ImageSource
 from sniper.loader.threads import DaemonThreads

@@ -14,7 +14,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class NetworkTraits:
+class DetectorTraits:
     """What detection must know of a network.
 
     Attributes:
@@ -68,7 +68,7 @@ class Executor(Protocol):
     """A network with its weights on its devices; threads may share it."""
 
     @property
-    def traits(self) -> NetworkTraits:
+    def traits(self) -> DetectorTraits:
         """What detection must know of the network."""
         ...
 

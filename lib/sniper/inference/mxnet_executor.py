@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 
 from sniper.errors import ConfigError
-from sniper.inference.executor import MaskJob, NetworkOutputs, NetworkTraits
+from sniper.inference.executor import DetectorTraits, MaskJob, NetworkOutputs
 from sniper.models.detector import (
     build_detector,
     build_mask_head,
@@ -53,7 +53,7 @@ class MxnetExecutor:
     ) -> None:
         spec = model.spec
         self.num_devices = len(devices)
-        self.traits = NetworkTraits(
+        self.traits = DetectorTraits(
             model.class_names,
             spec.feature_stride,
             spec.roi_channels,

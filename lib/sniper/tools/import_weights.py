@@ -38,7 +38,7 @@ _EPILOG = "example: sniper import-weights resnet50 resnet50_v2.params"
 
 
 @dataclass(frozen=True)
-class Source:
+class Importer:
     """A network that can be imported.
 
     Attributes:
@@ -153,13 +153,15 @@ is dilated and deformable here, so it sees finer cells than in the source until 
 GLUON_HOW_TO_GET = "scripts/download_pretrained_models.sh resnet50|resnet101 says from where"
 
 SOURCES = {
-    "mobilenetv2": Source(
+    "mobilenetv2": Importer(
         _mobilenetv2,
         "data/pretrained_model/mobilenetv2",
         "use it with network.BN_MODE frozen and network.PADDING tf_same, which keep its features",
     ),
-    "resnet50": Source(_gluon("resnet50"), "data/pretrained_model/resnet50_gluon", _RESNET_ADVICE),
-    "resnet101": Source(
+    "resnet50": Importer(
+        _gluon("resnet50"), "data/pretrained_model/resnet50_gluon", _RESNET_ADVICE
+    ),
+    "resnet101": Importer(
         _gluon("resnet101"), "data/pretrained_model/resnet101_gluon", _RESNET_ADVICE
     ),
 }

@@ -14,7 +14,7 @@ PACKAGE = LIB / "sniper"
 
 # Bottom first: a room imports only rooms of lower rows, and its own.
 FLOORS = [
-    ["errors", "boxes", "files", "process", "progress"],
+    ["errors", "boxes", "files", "process", "progress", "children"],
     ["native"],
     ["config"],
     ["data"],
@@ -31,7 +31,11 @@ FLOORS = [
     ["tools"],
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-WITHOUT_MXNET = ["boxes", "config", "data", "targets", "chips", "evaluation", "loader"]
+WITHOUT_MXNET = [
+    "boxes", "children", "config", "data", "targets", "chips", "evaluation", "loader", "inference",
+]  # fmt: skip
+# The one engine under detection; only runs/ chooses it.
+MXNET_EXECUTOR = "sniper.inference.mxnet_executor"
 # Only orchestrators see the configuration; everything below gets plain values.
 WITHOUT_CONFIG = [
     "data", "targets", "ops", "chips", "models", "evaluation", "loader", "vis", "inference",
@@ -75,14 +79,14 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 def test_the_walk_understands_every_form_of_import():
     text = (
         "import sniper.data.image\nfrom sniper import boxes as b\nfrom sniper.chips import focus\n"
-        "from ..loader import test\nfrom . import gt\ndef f():\n    import mxnet as mx\n"
+        "from ..loader import train\nfrom . import gt\ndef f():\n    import mxnet as mx\n"
     )
     found = set(imported_modules(ast.parse(text), "sniper.targets.rpn", False))
     assert found == {
         "sniper.data.image",
         "sniper.boxes",
         "sniper.chips.focus",
-        "sniper.loader.test",
+        "sniper.loader.train",
         "sniper.targets.gt",
         "mxnet",
     }
@@ -106,14 +110,21 @@ def test_rooms_import_only_lower_rooms(path):
 def test_low_rooms_see_neither_mxnet_nor_the_configuration(path):
     room = room_of(module_name(path))
     imports = imports_of(path)
-    if room in WITHOUT_MXNET:
+    if room in WITHOUT_MXNET and module_name(path) != MXNET_EXECUTOR:
         assert not [module for module in imports if module.split(".")[0] == "mxnet"]
     if room in WITHOUT_CONFIG:
         assert not [module for module in imports if room_of(module) == "config"]
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_only_runs_choose_the_engine_of_detection(path):
+    users = [name for name in imports_of(path) if name.startswith(MXNET_EXECUTOR)]
+    assert not users or room_of(module_name(path)) == "runs"
+
+
 def test_rooms_without_mxnet_import_with_mxnet_blocked():
     modules = [module_name(path) for path in SOURCES if room_of(module_name(path)) in WITHOUT_MXNET]
+    modules.remove(MXNET_EXECUTOR)
     assert {room_of(module) for module in modules} <= set(WITHOUT_MXNET)
     text = (
         "import importlib, sys\n"

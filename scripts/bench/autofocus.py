@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sniper.data import Dataset
     from sniper.data.detections import DetectionTable
     from sniper.inference.detector import Detector
-    from sniper.inference.stats import RunStats
+    from sniper.inference.run_stats import RunStats
 
 MODES = ("pyramid", "focus", "slice", "single")
 # Uniform windows that see objects as large as the toy recipe's finest level; --set comes later.
@@ -221,7 +221,7 @@ def ratios(results: dict[str, ModeResult], mode: str) -> np.ndarray:
 
 def table(results: dict[str, ModeResult]) -> str:
     """All modes as Markdown."""
-    from sniper.inference.stats import STAGES
+    from sniper.inference.run_stats import STAGES
 
     heads = ["mode", *MEASURES, "pixels", "first s", "time s", "of the pyramid's (min-max)"]
     heads += ["images/s", *(f"{stage} ms" for stage in STAGES)]
@@ -234,7 +234,7 @@ def table(results: dict[str, ModeResult]) -> str:
 
 
 def _time_cells(result: ModeResult, relative: np.ndarray) -> list[str]:
-    from sniper.inference.stats import STAGES
+    from sniper.inference.run_stats import STAGES
 
     stats, median_s = result.stats, float(np.median(result.times_s))
     images = stats.images / len(result.times_s)

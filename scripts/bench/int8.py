@@ -92,15 +92,16 @@ def bound(model: Any) -> Any:
     import mxnet as mx
     import numpy as np
 
-    from sniper.inference.forward import Network
-    from sniper.loader.test import TestBatch
+    from sniper.inference.decode import decode_batch
+    from sniper.inference.mxnet_executor import MxnetExecutor
+    from sniper.loader.windows import TestBatch
 
-    network = Network(model, [mx.cpu()])
+    executor = MxnetExecutor(model, [mx.cpu()])
     zero = np.zeros(1, np.int64)
 
     def run(image: Any) -> Any:
         batch = TestBatch(image[None], info(image), zero, zero, np.zeros(1, bool))
-        return network(batch)[0]
+        return decode_batch(executor.run(batch.data, batch.im_info), batch)[0]
 
     return run
 

@@ -13,7 +13,7 @@ import pytest
 from sniper import Predictor
 from sniper.config import load_config
 from sniper.errors import ConfigError, DataError
-from sniper.inference.forward import Network
+from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import read_archive, write_archive
 from sniper.runs import compare_models
 from sniper.runs import int8 as quantize_module
@@ -143,7 +143,7 @@ def test_processors_without_instructions(made, capsys, monkeypatch, caplog):
 def test_gpus_are_refused(made, monkeypatch):
     model = models.load_model(test_plan(made.config()).detector, made.int8)
     with pytest.raises(ConfigError, match="CPU only"):
-        Network(model, [mx.gpu(0)])
+        MxnetExecutor(model, [mx.gpu(0)])
     monkeypatch.setattr(plan_module, "contexts", lambda gpus: [mx.gpu(0)])
     settings = quantize_module.QuantizeSettings(2)
     with pytest.raises(ConfigError, match="--set gpus cpu"):
@@ -172,7 +172,7 @@ def test_another_network_than_the_archives_is_refused(made, key, value):
 def test_there_are_no_proposals_alone(made):
     _, model = models.load_archive_model(made.int8)
     with pytest.raises(ConfigError, match="fp32 weights"):
-        Network(model, [mx.cpu()], rpn_only=True)
+        MxnetExecutor(model, [mx.cpu()], rpn_only=True)
 
 
 @pytest.mark.parametrize("missing", ["config", "classes"])
@@ -221,6 +221,8 @@ def test_bench_takes_generated_images_and_random_weights(made, capsys):
     captured = capsys.readouterr()
     assert "2 images, single" in captured.out and "weights: random" in captured.out
     assert "no trained weights" in captured.err
+    assert bench(made.arguments(*flags, "--json", "-")) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2, "a JSON alone"
     assert bench(made.arguments("--images", 0)) == 2
     assert bench(made.arguments("--generated", "90by70")) == 2
     assert "WIDTHxHEIGHT" in capsys.readouterr().err

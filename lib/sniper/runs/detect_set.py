@@ -26,7 +26,7 @@ from sniper.inference.block_store import (
 )
 from sniper.inference.detector import Detector
 from sniper.inference.level_cache import LevelFiles
-from sniper.inference.stats import RunStats
+from sniper.inference.run_stats import RunStats
 from sniper.progress import BlockProgress, OnStep
 from sniper.runs.load_model import load_model, make_detector
 from sniper.runs.plan import TestPlan
@@ -121,14 +121,13 @@ class StoredRun:
         keys = run_keys(
             *(detector, weights, dataset, self._blocks),
             pixel_means=plan.pixel_means,
-            devices=plan.devices,
             kind=f"{per_level} proposals" if plan.rpn_only else "detections",
         )
         self._level_folders = {} if plan.rpn_only else self._cached_levels(keys)
         self._work = BlockWork(
             plan=plan,
             weights=weights,
-            class_names=detector.model.class_names,
+            class_names=detector.executor.traits.class_names,
             # Without annotations, which make them slow to send.
             records=tuple(
                 image_record(r.image_path, r.image_id, r.width, r.height) for r in dataset.records

@@ -15,7 +15,7 @@ from sniper.chips.slices import slice_windows
 from sniper.data import Record
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
-from sniper.loader.test import TestLoader
+from sniper.loader.windows import TestLoader
 from sniper.models.archive import INT8, ModelArchive, Network, write_archive
 from sniper.models.fit import Model
 from sniper.models.quantize import has_int8_instructions, quantize_network

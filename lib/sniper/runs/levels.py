@@ -11,7 +11,7 @@ from sniper.chips.focus import FocusSettings
 from sniper.chips.slices import SliceSettings
 from sniper.errors import ConfigError
 from sniper.inference.level import FOCUS, SAME, SLICES, Level
-from sniper.inference.merge import MergeSettings
+from sniper.inference.merge_levels import MergeSettings
 
 
 def levels_of(cfg: EasyDict, mode: str, batch_images: int | None = None) -> list[Level]:

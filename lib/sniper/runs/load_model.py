@@ -16,6 +16,7 @@ from sniper.config import config_of, load_config
 from sniper.data.class_names import numbered_class_names, read_class_names
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
+from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import META, ModelArchive, read_archive
 from sniper.models.detector import DetectorSpec
 from sniper.models.fit import Model
@@ -44,14 +45,12 @@ def make_detector(plan: TestPlan, model: Model) -> Detector:
         model: the network and its weights.
     """
     return Detector(
-        model,
+        MxnetExecutor(model, plan.devices, rpn_only=plan.rpn_only),
         plan.levels,
         plan.merge,
-        plan.devices,
         np.asarray(plan.pixel_means),
         pyramid=plan.pyramid,
         num_threads=usable_cores(),
-        rpn_only=plan.rpn_only,
     )
 
 

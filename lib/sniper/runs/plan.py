@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import mxnet as mx
 
     from sniper.inference.level import Level
-    from sniper.inference.merge import MergeSettings
+    from sniper.inference.merge_levels import MergeSettings
     from sniper.models.detector import DetectorSpec
     from sniper.training.loop import LoopSettings
 

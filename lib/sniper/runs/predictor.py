@@ -15,7 +15,7 @@ from sniper.data.sources import Source, SourceImage, SourceLike, open_source
 from sniper.errors import ConfigError
 from sniper.inference.detector import Detector
 from sniper.inference.prediction import Prediction, best_first
-from sniper.inference.stats import RunStats
+from sniper.inference.run_stats import RunStats
 from sniper.loader.source_images import read_ahead
 from sniper.models.fit import Model
 from sniper.process import usable_cores
@@ -82,7 +82,7 @@ class Predictor:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; index 0 is the background."""
-        return self._detector.model.class_names
+        return self._detector.executor.traits.class_names
 
     @property
     def has_masks(self) -> bool:

@@ -16,10 +16,10 @@ from sniper.evaluation import read_coco_results, read_voc_results
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset
 from sniper.runs.plan import data_source
-from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.arguments import add_cfg_and_set, add_out_flag, command_parser, write_json
 from sniper.tools.cli import run_main
 from sniper.tools.explain.error_study import Study, study, summary
-from sniper.tools.explain.training_set import log_to_stderr, write_json
+from sniper.tools.explain.training_set import log_to_stderr
 from sniper.vis.confusion import plot_confusion
 from sniper.vis.errors import plot_errors
 from sniper.vis.figures import save_figure
@@ -47,12 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper analyze",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sniper analyze", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--results",
         type=Path,
@@ -60,11 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         help="COCO result file, or for Pascal VOC the folder with VOC<year>/Main (default: what "
         "main_test.py wrote for this config)",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder for the files (default: `analysis_<set>` beside the results)",
+    add_out_flag(
+        parser, "DIR", "folder for the files (default: `analysis_<set>` beside the results)"
     )
     parser.add_argument(
         "--score",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from sniper.tools.arguments import add_config_flags
+from sniper.tools.arguments import (
+    add_config_flags,
+    add_out_flag,
+    add_test_epoch_flag,
+    add_weights_flag,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
@@ -40,20 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "sniper export",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EPILOG,
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="MODEL.zip", help="the archive")
+    parser = command_parser("sniper export", _DESCRIPTION, _EPILOG)
+    add_out_flag(parser, "MODEL.zip", "the archive", required=True)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--epoch", type=int, help="epoch of the run to export (default: TEST.TEST_EPOCH)"
-    )
-    which.add_argument(
-        "--weights", type=Path, metavar="FILE.params", help="weights of another place"
-    )
+    add_test_epoch_flag(which)
+    add_weights_flag(which)
     add_config_flags(parser)
     return parser
 

@@ -15,12 +15,23 @@ from pathlib import Path
 from easydict import EasyDict
 
 from sniper.errors import ConfigError
-from sniper.tools.arguments import add_config_flags
+from sniper.tools.arguments import add_config_flags, add_display_flag, command_parser
 from sniper.tools.cli import run_main
 
 logger = logging.getLogger(__name__)
 
 SUFFIX = "_neg"
+
+_DESCRIPTION = """\
+Trains a proposal network, extracts its proposals on every training set, and trains the detector
+with negative chips around false alarms. The same command again goes on where it stopped.
+"""
+_EPILOG = f"""\
+example: sniper mine-negatives --cfg sniper_mobilenetv2_toy --set gpus cpu
+
+A recipe that trains without negative chips gets <output_path>{SUFFIX} for the detector, so that the
+one trained without them stays as it is.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,14 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper mine-negatives",
-        description="Train a proposal network, extract its proposals on every training set, and "
-        "train the detector with negative chips around false alarms. The same command again goes "
-        "on where it stopped.",
-        epilog=f"A recipe that trains without negative chips gets <output_path>{SUFFIX} for the "
-        "detector, so that the one trained without them stays as it is.",
-    )
+    parser = command_parser("sniper mine-negatives", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--prop_save_path",
         default="data/computed_proposals",
@@ -50,11 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         help="output of the proposal network (default: %(default)s)",
     )
     parser.add_argument(
-        "--rpn_epochs", type=int, default=2, metavar="N", help="its epochs (default: 2)"
+        "--rpn_epochs", type=int, default=2, metavar="N", help="its epochs (default: %(default)s)"
     )
-    parser.add_argument(
-        "--display", type=int, default=100, help="batches between progress lines (default: 100)"
-    )
+    add_display_flag(parser)
     add_config_flags(parser)
     return parser
 

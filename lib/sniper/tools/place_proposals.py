@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sniper.errors import DataError
-from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.arguments import add_cfg_and_set, add_overwrite_flag, command_parser
 from sniper.tools.cli import run_main
 from sniper.tools.weights.unpack import is_archive, unpack
 
@@ -38,14 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "sniper place-proposals",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _DESCRIPTION,
         epilog="example: sniper place-proposals proposals.tar.gz --cfg sniper_res101_e2e",
     )
     parser.add_argument("source", type=Path, metavar="FILE", help=".npz, .pkl or an archive")
-    parser.add_argument("--overwrite", action="store_true", help="replace other proposals there")
+    add_overwrite_flag(parser)
     add_cfg_and_set(parser)
     return parser
 

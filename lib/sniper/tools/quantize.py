@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
-from sniper.tools.arguments import add_config_flags, add_weights_flag
+from sniper.tools.arguments import add_config_flags, add_out_flag, add_weights_flag, command_parser
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
@@ -34,19 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "sniper quantize",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EPILOG,
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="MODEL.zip", help="the archive")
+    parser = command_parser("sniper quantize", _DESCRIPTION, _EPILOG)
+    add_out_flag(parser, "MODEL.zip", "the archive", required=True)
     parser.add_argument(
         "--calib", type=int, default=32, metavar="N", help="training images (default: 32)"
     )
     parser.add_argument(
         "--calibration",
         default="naive",
+        metavar="METHOD",
         help="naive: ranges are the extremes seen (default); entropy: clip rare values, slower",
     )
     parser.add_argument(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import mxnet as mx
-import numpy as np
 from easydict import EasyDict
 
 from sniper.config import config_of, load_config
@@ -48,7 +47,7 @@ def make_detector(plan: TestPlan, model: Model) -> Detector:
         MxnetExecutor(model, plan.devices, rpn_only=plan.rpn_only),
         plan.levels,
         plan.merge,
-        np.asarray(plan.pixel_means),
+        plan.pixel_means,
         pyramid=plan.pyramid,
         num_threads=usable_cores(),
     )

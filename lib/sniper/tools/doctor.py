@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -195,7 +196,12 @@ def _self_tests() -> Iterator[Check]:
         yield Check("operator self-tests", False, _reason(error), MEND_NATIVE)
         return
     for name, test in tests.items():
-        yield _attempt(f"operator {name}", lambda test=test: test() or "right result", MEND_NATIVE)
+        yield _attempt(f"operator {name}", partial(_right_result, test), MEND_NATIVE)
+
+
+def _right_result(test: Callable[[], None]) -> str:
+    test()
+    return "right result"
 
 
 def _attempt(name: str, action: Callable[[], str], mend: str) -> Check:
@@ -204,7 +210,7 @@ def _attempt(name: str, action: Callable[[], str], mend: str) -> Check:
         return Check(name, True, action())
     except _FAILURES as error:
         module = error.name if isinstance(error, ModuleNotFoundError) else None
-        is_package = bool(module) and not module.startswith("sniper")
+        is_package = module is not None and not module.startswith("sniper")
         return Check(name, False, _reason(error), MEND_PYTHON if is_package else mend)
 
 

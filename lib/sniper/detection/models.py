@@ -16,7 +16,7 @@ from sniper.errors import ConfigError, DataError
 from sniper.inference.weights import Model
 from sniper.models.archive import META, ModelArchive, read_archive
 from sniper.models.detector import DetectorSpec
-from sniper.models.int8_support import has_int8_instructions
+from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
 from sniper.models.weights import Params, for_test, read_params
 from sniper.setup.classes import numbered_class_names, read_class_names
 from sniper.setup.settings import detector_spec, fp16_in_force
@@ -147,11 +147,7 @@ def _archive_model(
         # The graph is built as for any weights: for proposals alone, or with fp16 on a GPU.
         return Model(spec, arg, aux, names)
     if not has_int8_instructions():
-        logger.warning(
-            "%s: this processor has no INT8 instructions (AVX-512 VNNI); the network can be slower "
-            "and less exact here than its fp32 weights",
-            path,
-        )
+        logger.warning("%s: this processor has %s", path, WITHOUT_INSTRUCTIONS)
     saved = detector_spec(archive_config(archive, path), train=False, batch_images=1, fp16=False)
     _check_same_network(spec, saved, path)
     return Model(saved, arg, aux, names, archive.detector.symbol)

@@ -3,7 +3,8 @@
 Convolutions and fully connected layers, the batch norms between them, sums, concatenation and
 pooling get integers in and give integers out; weights are quantised by channel, maps by one range
 each, which calibration images decide. Proposals, deformable layers, softmax and our operators keep
-fp32, and so do the layers that are named.
+fp32, and so do the layers that are named. How exact that is depends on the processor: see
+`int8_support`.
 """
 
 from __future__ import annotations

@@ -46,6 +46,14 @@ def test_healthy_installation(fake_parts, capsys):
         assert part in out
 
 
+@pytest.mark.parametrize("has, words", [(True, "exact but for rounding"), (False, "less exact")])
+def test_int8_is_judged(fake_parts, monkeypatch, capsys, has, words):
+    monkeypatch.setattr(doctor, "has_int8_instructions", lambda: has)
+    assert doctor.main([]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "INT8: " in line)
+    assert "AVX-512 VNNI" in line and words in line
+
+
 def test_missing_mxnet(fake_parts, monkeypatch, capsys):
     def load_library():
         raise ModuleNotFoundError("No module named 'mxnet'", name="mxnet")

@@ -20,6 +20,11 @@ from types import ModuleType
 
 import sniper
 from sniper.errors import SniperError
+from sniper.models.int8_support import (
+    WITH_INSTRUCTIONS,
+    WITHOUT_INSTRUCTIONS,
+    has_int8_instructions,
+)
 from sniper.process import usable_cores
 from sniper.tools.cli import run_main
 
@@ -113,6 +118,7 @@ def run_checks() -> Iterator[Check]:
         modules[name], check = _package(title, name)
         yield check
     yield _threads()
+    yield _int8()
     mxnet = modules["mxnet"]
     if mxnet is not None:
         yield from _devices(mxnet)
@@ -156,6 +162,12 @@ def _threads() -> Check:
     settings = [f"{name}={os.environ.get(name, 'unset')}" for name in _THREAD_VARIABLES]
     detail = ", ".join([f"{usable_cores()} usable core(s) on {platform.machine()}", *settings])
     return Check("CPU", True, detail)
+
+
+def _int8() -> Check:
+    return Check(
+        "INT8", True, WITH_INSTRUCTIONS if has_int8_instructions() else WITHOUT_INSTRUCTIONS
+    )
 
 
 def _devices(mxnet: ModuleType) -> Iterator[Check]:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from sniper.data.dataset import Dataset, VocTruth
+from sniper.data import Dataset, VocTruth
 from sniper.data.detections import ImageDetections, table_of
 from sniper.data.record import Record
 from sniper.errors import DataError

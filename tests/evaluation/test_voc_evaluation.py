@@ -49,7 +49,8 @@ def make_dataset(objects, *, year="2007", images=3, **changes):
         "records": records,
         "annotation_path": "Annotations",
         "has_annotations": True,
-        "voc": truth,
+        "truth": truth,
+        "protocol": "voc",
     }
     return Dataset(**{**fields, **changes})
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from sniper.data.dataset import Dataset, VocTruth
+from sniper.data import Dataset, VocTruth
 from sniper.data.detections import ImageDetections, table_of
 from sniper.data.proposals import ProposalSet
 from sniper.data.record import Record

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sniper.data import ProposalSet, save_proposals
-from sniper.tools.check.findings import ERROR, KINDS, WARNING, Findings
+from sniper.data.problems import ERROR, WARNING
+from sniper.tools.check.findings import KINDS, Findings
 from sniper.tools.check_data import check, main, text_lines
 
 
@@ -225,11 +226,11 @@ def test_strict_makes_errors_of_warnings(tiny_set):
 
 
 def test_what_the_reader_calls_an_error_the_loader_refuses(tiny_set):
-    """The two readers must agree: no error passes training silently, and none is invented."""
+    """Checks and training must agree: no error passes silently, and none is invented."""
     from sniper.errors import DataError
     from sniper.runs.datasets import training_records
 
-    silent = {"unreadable_file", "size_mismatch", "duplicate_name"}  # found when the image is read
+    silent = {"unreadable_file", "size_mismatch"}  # found when the image is read
     for spoil in SPOILERS:
         shutil.rmtree(tiny_set.root)
         tiny_set.root.mkdir()

@@ -25,17 +25,19 @@ class AnnotatedBoxes:
     """N boxes as annotated, and what the reader makes of them.
 
     Attributes:
-        corners: (N, 4) float64 x1 y1 x2 y2, image px, the far corner exclusive.
+        corners: four (N,) float64 x1 y1 x2 y2, image px, the far corner exclusive.
         areas: (N,) float64 px^2 as annotated.
-        sizes: (N, 2) width and height of each box's image, px.
+        widths: (N,) of each box's image, px.
+        heights: (N,) px.
         kept: (N,) bool: the reader keeps the box.
         read: (N, 4) float32 what it keeps: inclusive corners.
         label: the name of a box in messages, by its row.
     """
 
-    corners: np.ndarray
+    corners: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     areas: np.ndarray
-    sizes: np.ndarray
+    widths: np.ndarray
+    heights: np.ndarray
     kept: np.ndarray
     read: np.ndarray
     label: Callable[[int], str]
@@ -43,11 +45,11 @@ class AnnotatedBoxes:
 
 def report_boxes(boxes: AnnotatedBoxes, where: str, on_problem: OnProblem) -> None:
     """Reports boxes without extent, outside of their image, and beyond its border."""
-    start, end = boxes.corners[:, :2], boxes.corners[:, 2:]
-    degenerate = (end <= start).any(axis=1) | (boxes.areas <= 0)
-    outside = ((start >= boxes.sizes) | (end <= 0)).any(axis=1) | ~boxes.kept
-    slack = BORDER_SLACK_PX
-    beyond = ((start < -slack) | (end > boxes.sizes + slack)).any(axis=1)
+    x1, y1, x2, y2 = boxes.corners
+    width, height, slack = boxes.widths, boxes.heights, BORDER_SLACK_PX
+    degenerate = (x2 <= x1) | (y2 <= y1) | (boxes.areas <= 0)
+    outside = (x1 >= width) | (y1 >= height) | (x2 <= 0) | (y2 <= 0) | ~boxes.kept
+    beyond = (x1 < -slack) | (y1 < -slack) | (x2 > width + slack) | (y2 > height + slack)
     for kind, chosen in (
         (BOX_DEGENERATE, degenerate),
         (BOX_OUTSIDE, ~degenerate & outside),
@@ -60,10 +62,9 @@ def report_boxes(boxes: AnnotatedBoxes, where: str, on_problem: OnProblem) -> No
 
 def _texts(boxes: AnnotatedBoxes, rows: list[int], kind: ProblemKind) -> Iterator[str]:
     for row in rows:
-        x1, y1, x2, y2 = boxes.corners[row].tolist()
-        width, height = boxes.sizes[row].tolist()
-        text = f"{boxes.label(row)}: x {x1:g} to {x2:g}, y {y1:g} to {y2:g} in "
-        text += f"{width:g}x{height:g} px"
+        x1, y1, x2, y2 = (float(column[row]) for column in boxes.corners)
+        size = f"{boxes.widths[row]:g}x{boxes.heights[row]:g} px"
+        text = f"{boxes.label(row)}: x {x1:g} to {x2:g}, y {y1:g} to {y2:g} in {size}"
         if kind is BOX_DEGENERATE and x2 > x1 and y2 > y1:
             text += f", area {boxes.areas[row]:g}"
         if kind is not BOX_CUT and boxes.kept[row]:

@@ -255,8 +255,8 @@ class _Reader:
     ) -> list[int]:
         """Calls `read(entry)` for all or the given rows; rows of entries that it refused."""
         broken = []
-        for row in range(len(entries)) if rows is None else rows:
-            entry = entries[row]
+        chosen = enumerate(entries) if rows is None else ((row, entries[row]) for row in rows)
+        for row, entry in chosen:
             try:
                 read(entry)
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -356,7 +356,8 @@ def _objects(
     isfinite = math.isfinite
 
     def read(entry: Mapping[str, Any]) -> None:
-        if entry["category_id"] not in categories:
+        category = categories.get(entry["category_id"])
+        if category is None:
             raise ValueError(f"category_id {entry['category_id']!r} is not in the categories")
         bbox = entry["bbox"]
         if len(bbox) != 4:
@@ -367,10 +368,10 @@ def _objects(
         if not isfinite(x + y + width + height + area):
             raise ValueError("its bbox or area is not finite")
         index, image_width, image_height, _ = images.get(entry["image_id"], unknown)
-        class_index = categories[entry["category_id"]][1]
-        crowd = float(entry.get("iscrowd") or 0) > 0
+        crowd = entry.get("iscrowd")
+        crowd = float(crowd) > 0 if crowd else False
         numbers.extend(
-            (x, y, width, height, area, index, image_width, image_height, class_index, crowd)
+            (x, y, width, height, area, index, image_width, image_height, category[1], crowd)
         )
 
     broken = reader.each("annotation", annotations, read)
@@ -430,7 +431,8 @@ def _report_boxes(
 ) -> None:
     """Warns of boxes that are left out or changed; `table` is that of `_objects`."""
     listed = np.flatnonzero(objects.image_index >= 0)
-    xywh = table[listed, :4]
+    columns = table.T if len(listed) == len(table) else table[listed].T
+    x, y, width, height = columns[:4]
 
     def label(number: int) -> str:
         row = int(objects.rows[listed[number]])
@@ -438,9 +440,10 @@ def _report_boxes(
         return f"{_label('annotation', annotations[row], row)} of {name}"
 
     boxes = AnnotatedBoxes(
-        corners=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
-        areas=table[listed, 4],
-        sizes=table[listed, 6:8],
+        corners=(x, y, x + width, y + height),
+        areas=columns[4],
+        widths=columns[6],
+        heights=columns[7],
         kept=objects.keep[listed],
         read=objects.boxes[listed],
         label=label,

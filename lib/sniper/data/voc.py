@@ -429,11 +429,13 @@ def _report_boxes(
         return f"{names[image]}, object {row - int(table.offsets[image]) + 1}"
 
     # Inclusive corners: a box of one px has equal ones.
-    corners = table.boxes[sized].astype(np.float64) + np.array([0, 0, 1, 1])
+    x1, y1, x2, y2 = (table.boxes[sized].astype(np.float64) + np.array([0, 0, 1, 1])).T
+    widths, heights = sizes[image_of_box[sized]].T
     boxes = AnnotatedBoxes(
-        corners=corners,
-        areas=(corners[:, 2:] - corners[:, :2]).prod(axis=1),
-        sizes=sizes[image_of_box[sized]],
+        corners=(x1, y1, x2, y2),
+        areas=(x2 - x1) * (y2 - y1),
+        widths=widths,
+        heights=heights,
         kept=read[1][sized],
         read=read[0][sized],
         label=label,

@@ -208,7 +208,7 @@ def write_report(
     dataset: Dataset,
     report: Report | None,
     *,
-    speed: Mapping[str, object] | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> None:
     """Writes the numbers as JSON, or the reason why there are none.
 
@@ -216,17 +216,19 @@ def write_report(
         path: the file.
         dataset: the set.
         report: its numbers; None for sets without annotations.
-        speed: how long the detection took; stands in the file as `speed`.
+        more: further entries of the file, such as `speed`: how long the detection took.
 
     Raises:
         TrainingError: the file could not be written.
     """
     if report is None:
-        content = {"dataset": dataset.name, "not_evaluated": reason_not_evaluated(dataset)}
+        content: dict[str, object] = {
+            "dataset": dataset.name,
+            "not_evaluated": reason_not_evaluated(dataset),
+        }
     else:
         content = report.as_dict()
-    if speed is not None:
-        content["speed"] = dict(speed)
+    content.update(more or {})
     atomic_write_text(path, json.dumps(content, indent=2) + "\n")
 
 

@@ -6,20 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import mxnet as mx
-import numpy as np
 from easydict import EasyDict
 
 from sniper.data import Dataset, Record
 from sniper.data.detections import DetectionTable, join_blocks
-from sniper.evaluation import evaluate_coco, evaluate_voc, voc_rows
+from sniper.evaluation import protocol_of
 from sniper.models.fit import Model
 from sniper.progress import silent
 from sniper.runs.datasets import open_dataset
 from sniper.runs.levels import make_detector
 
 FP32, QUANTISED = "fp32", "INT8"
-COCO_NUMBERS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-VOC_NUMBERS = ("map50", "map70")
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,8 @@ def compare(
         devices: where they run.
         count: images; fewer if the set has fewer.
     """
-    dataset = _part(open_dataset(cfg, cfg.dataset.test_image_set), count)
+    dataset = open_dataset(cfg, cfg.dataset.test_image_set)
+    dataset = replace(dataset, records=tuple(spread(dataset.records, count)))
     detectors = {name: make_detector(cfg, model, devices) for name, model in models.items()}
     records = dataset.records
     blocks = next(iter(detectors.values())).blocks(records, most_images=16)
@@ -91,23 +89,9 @@ def compare(
 
 def _numbers(dataset: Dataset, table: DetectionTable) -> dict[str, float]:
     """The main numbers of an evaluation; empty without annotations."""
-    if dataset.voc:
-        report, names = evaluate_voc(dataset, voc_rows(dataset, table)), VOC_NUMBERS
-    else:
-        report, names = evaluate_coco(dataset, table), COCO_NUMBERS
-    return {} if report is None else {name: getattr(report, name) for name in names}
-
-
-def _part(dataset: Dataset, count: int) -> Dataset:
-    """The set with `count` of its images, evenly spread."""
-    records = tuple(spread(dataset.records, count))
-    if not dataset.voc:
-        return replace(dataset, records=records)
-    truth = dataset.voc
-    kept = np.isin(truth.image_ids, [record.image_id for record in records])
-    fields = {name: getattr(truth, name)[kept] for name in ("image_ids", "boxes", "classes")}
-    voc = replace(truth, difficult=truth.difficult[kept], **fields)
-    return replace(dataset, records=records, voc=voc)
+    protocol = protocol_of(dataset)
+    report = protocol.evaluate(dataset, table)
+    return {} if report is None else {name: getattr(report, name) for name in protocol.headline}
 
 
 def spread(records: Sequence[Record], count: int) -> list[Record]:

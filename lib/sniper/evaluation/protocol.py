@@ -1,0 +1,120 @@
+"""What a protocol of evaluation is: result files, numbers, and what counts as an object."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import NamedTuple
+
+from sniper.data.dataset import Dataset
+from sniper.data.detections import DetectionTable
+from sniper.errors import ConfigError
+from sniper.evaluation.curves import PrecisionRecall
+from sniper.evaluation.objects import Objects
+from sniper.evaluation.report import Report
+
+
+class CurvePlot(NamedTuple):
+    """Precision over recall to be drawn: the end of the picture's name, its heading, the curves."""
+
+    suffix: str
+    heading: str
+    curves: PrecisionRecall
+
+
+class Evaluated(NamedTuple):
+    """The report of a result file, and how many of its detections were left out as unknown."""
+
+    report: Report
+    left_out: int
+
+
+class EvaluationProtocol(ABC):
+    """One way to evaluate detections.
+
+    A data set names its protocol; nothing else asks which it is. Subclasses are registered with
+    `sniper.evaluation.register_protocol` or an entry point of the group `sniper.protocols`.
+    """
+
+    @property
+    @abstractmethod
+    def headline(self) -> tuple[str, ...]:
+        """Fields of the report that compare two networks; the first chooses the best weights."""
+
+    @property
+    def deciding(self) -> str:
+        """The field of the report that chooses the best weights of a training run."""
+        return self.headline[0]
+
+    @abstractmethod
+    def write(self, folder: Path, dataset: Dataset, table: DetectionTable) -> None:
+        """Writes the result files and says in the log where they are.
+
+        Args:
+            folder: of all results; made when missing.
+            dataset: the set that was detected on.
+            table: its detections.
+
+        Raises:
+            DataError: the detections do not fit the set.
+            TrainingError: a file could not be written.
+        """
+
+    @abstractmethod
+    def results_path(self, folder: Path, dataset: Dataset) -> Path:
+        """What `read` takes to read what `write` wrote into a folder."""
+
+    @abstractmethod
+    def read(self, path: Path, dataset: Dataset) -> DetectionTable:
+        """Reads result files back, whoever wrote them; masks are left out.
+
+        Raises:
+            DataError: they are missing, broken, or of another set.
+        """
+
+    @abstractmethod
+    def evaluate(self, dataset: Dataset, table: DetectionTable) -> Report | None:
+        """The numbers of detections, which are those of the result files.
+
+        Returns:
+            The report; None, with the reason in the log, for sets without annotations.
+
+        Raises:
+            DataError: the annotations are broken, or the detections do not fit the set.
+        """
+
+    @abstractmethod
+    def objects(self, dataset: Dataset) -> Objects:
+        """The objects of a set with annotations, in any order; see `objects_of`."""
+
+    def curves(self, dataset: Dataset, report: Report) -> list[CurvePlot]:
+        """Curves of a report of this protocol that are worth a picture."""
+        return []
+
+    def read_truth(self, path: Path, image_set: str | None, results: Path) -> Dataset:
+        """The annotations of a set for `evaluate_files`: images are neither looked up nor opened.
+
+        Args:
+            path: what `sniper evaluate --truth` names.
+            image_set: the set, where `path` holds several; None to find it out.
+            results: the result files, whose names may tell the set.
+
+        Raises:
+            ConfigError: the protocol has no evaluation of files, or the set must be named.
+            DataError: there are no annotations, or they are broken.
+        """
+        raise ConfigError(f"{type(self).__name__} does not evaluate result files")
+
+    def evaluate_files(self, dataset: Dataset, path: Path, *, leave_out_unknown: bool) -> Evaluated:
+        """The numbers of result files of any detector, taken as they are in the files.
+
+        Args:
+            dataset: of `read_truth`.
+            path: what `sniper evaluate --results` names.
+            leave_out_unknown: leave detections out whose image or class the set does not have;
+                else they are an error.
+
+        Raises:
+            DataError: files are missing or broken, or detections do not fit the set.
+        """
+        raise ConfigError(f"{type(self).__name__} does not evaluate result files")

@@ -13,7 +13,7 @@ from sniper.chips.anchor_fit import AnchorFit, anchor_fit
 from sniper.chips.measures import TOO_SMALL, Measures, evenly, measure
 from sniper.chips.sampler import ChipSettings
 from sniper.chips.stats import EpochStats, GtFate
-from sniper.config.rules import COCO_CLASSES
+from sniper.config.rules import is_full_coco
 from sniper.data.record import Record
 from sniper.runs.plan import batch_settings, chip_settings
 
@@ -98,7 +98,7 @@ def start_up_report(
 
 def override_applied(cfg: EasyDict) -> bool:
     """Whether the 2018 rule for COCO has set `TRAIN.SCALES` (`sniper.config.rules`)."""
-    is_coco = cfg.dataset.dataset == "coco" and cfg.dataset.NUM_CLASSES == COCO_CLASSES
+    is_coco = is_full_coco(cfg.dataset.dataset, cfg.dataset.NUM_CLASSES)
     return is_coco and bool(cfg.TRAIN.COCO_SCALE_OVERRIDE)
 
 

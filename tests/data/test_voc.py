@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import sniper.data.voc as voc_module
 from sniper.data import load_dataset
 from sniper.data.image import check_size, read_image
-from sniper.data.voc import VOC_CLASSES, load_voc, parse_set, read_image_list
+from sniper.data.voc import load_voc
 from sniper.data.voc_annotation import MAX_XML_BYTES, read_annotation
+from sniper.data.voc_layout import VOC_CLASSES, parse_set, read_image_list
 from sniper.errors import DataError
 
 CLASS_INDEX = {name: index for index, name in enumerate(VOC_CLASSES, start=1)}

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import math
-import os
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,28 +13,25 @@ from typing import Any
 import numpy as np
 
 from sniper.data.box_problems import AnnotatedBoxes, report_boxes
-from sniper.data.dataset import BACKGROUND
+from sniper.data.coco_entries import (
+    Entry,
+    EntryReader,
+    entry_label,
+    read_annotation_json,
+    read_categories,
+    read_images,
+)
 from sniper.data.problems import (
-    BROKEN_ENTRY,
     DUPLICATE_ANNOTATION,
-    DUPLICATE_ID,
-    DUPLICATE_NAME,
     ORPHAN,
     OnProblem,
     Problem,
-    ProblemKind,
     stop_at_errors,
 )
 from sniper.errors import DataError
-from sniper.progress import Heartbeat
-
-logger = logging.getLogger(__name__)
 
 # A polygon needs three corners; shorter ones are dropped (2018 behaviour).
 MIN_POLYGON_NUMBERS = 6
-
-# From this size on reading takes seconds, and the log says what is going on.
-_LARGE_FILE_BYTES = 50 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,54 +76,6 @@ class CocoTable:
 TABLE_FIELDS = tuple(field.name for field in fields(CocoTable))
 
 
-Entry = dict[str, Any]
-
-
-def read_annotation_json(
-    path: str | Path, object_hook: Callable[[Entry], Entry] | None = None
-) -> dict[str, Any]:
-    """The content of an annotation file.
-
-    Args:
-        path: the file.
-        object_hook: changes each object as soon as it has been read, e.g. to save memory.
-
-    Raises:
-        DataError: it cannot be read, is no JSON, lacks `images`, or has annotations without
-            `categories`.
-    """
-    try:
-        size = os.path.getsize(path)
-        if size > _LARGE_FILE_BYTES:
-            logger.info("reading %s (%d MB)", path, size >> 20)
-        with open(path, encoding="utf-8-sig") as stream, Heartbeat(f"reading {path}"):
-            content = json.load(stream, object_hook=object_hook)
-    except OSError as error:
-        raise DataError("the annotation file cannot be read", where=path, got=error) from error
-    except (ValueError, RecursionError) as error:  # RecursionError: brackets without end
-        raise DataError(
-            "the annotation file is no valid JSON",
-            where=path,
-            got=error,
-            fix="download or write it again; it may have been cut off",
-        ) from error
-    if not isinstance(content, dict):
-        raise DataError(
-            "the annotation file is not in COCO format",
-            where=path,
-            got=f"a JSON {type(content).__name__}",
-            expected="an object with images, categories and annotations",
-        )
-    if not isinstance(content.get("annotations"), (list, type(None))):
-        raise DataError("`annotations` is no list", where=path)
-    if content.get("annotations") is None:
-        content.setdefault("categories", [])
-    for key in ("images", "categories"):
-        if not isinstance(content.get(key), list):
-            raise DataError(f"the annotation file has no list `{key}`", where=path)
-    return content
-
-
 def parse_coco(
     path: str | Path, *, with_masks: bool, on_problem: OnProblem = stop_at_errors
 ) -> CocoTable:
@@ -149,11 +95,11 @@ def parse_coco(
     """
     content = read_annotation_json(path, _with_packed_polygons if with_masks else _without_masks)
     annotations = content.get("annotations")
-    reader = _Reader(path, on_problem)
-    categories = _categories(content["categories"], reader)
+    reader = EntryReader(path, on_problem)
+    categories = read_categories(content["categories"], reader)
     if annotations is not None and not categories:
         raise DataError("the annotation file has no categories", where=path)
-    images = _images(content["images"], reader)
+    images = read_images(content["images"], reader)
     objects = _objects(annotations or [], categories, images, reader)
     ground_truth = objects.keep & ~objects.crowd
     crowd = objects.keep & objects.crowd
@@ -227,128 +173,11 @@ class _Objects:
     keep: np.ndarray  # (N,) bool
 
 
-class _EntryError(ValueError):
-    """An entry that cannot be used; `detail` stands behind its label in messages."""
-
-    def __init__(
-        self, problem: str, kind: ProblemKind = BROKEN_ENTRY, detail: str | None = None
-    ) -> None:
-        super().__init__(problem)
-        self.kind = kind
-        self.detail = detail
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Where the entries come from, and who is told of the broken ones."""
-
-    path: str | Path
-    on_problem: OnProblem
-
-    @property
-    def where(self) -> str:
-        """The file's name."""
-        return os.path.basename(self.path)
-
-    def each(
-        self, what: str, entries: list, read: Callable, rows: Iterable[int] | None = None
-    ) -> list[int]:
-        """Calls `read(entry)` for all or the given rows; rows of entries that it refused."""
-        broken = []
-        chosen = enumerate(entries) if rows is None else ((row, entries[row]) for row in rows)
-        for row, entry in chosen:
-            try:
-                read(entry)
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-                self._tell(what, entry, row, error)
-                broken.append(row)
-        return broken
-
-    def _tell(self, what: str, entry: object, row: int, error: Exception) -> None:
-        problem = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        kind, label = BROKEN_ENTRY, _label(what, entry, row)
-        if isinstance(error, _EntryError):
-            kind = error.kind
-            label += f" ({error.detail})" if error.detail else ""
-        refusal = DataError(
-            f"{label} of the annotation file is broken: {problem}",
-            where=self.path,
-            got=repr(entry)[:200],
-        )
-        self.on_problem(Problem(kind, self.where, 1, [f"{label}: {problem}"], refusal))
-
-
-def _label(what: str, entry: object, row: int) -> str:
-    """How messages call an entry, which may lack its id."""
-    known = isinstance(entry, Mapping) and "id" in entry
-    return f"{what} {entry['id']}" if known else f"{what} number {row + 1} (no id)"
-
-
-def _integer(entry: Mapping[str, Any], key: str) -> int:
-    value = entry[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise ValueError(f"{key} is {value!r}, not an integer")
-    return int(value)
-
-
-def _categories(entries: list, reader: _Reader) -> dict[int, tuple[str, int]]:
-    """Category id -> (name, class index 1...), in the order of the file."""
-    categories: dict[int, tuple[str, int]] = {}
-    names: set[str] = set()
-
-    def read(entry: Mapping[str, Any]) -> None:
-        name = entry["name"]
-        if not isinstance(name, str):
-            raise ValueError(f"its name is {name!r}, not a string")
-        if name == BACKGROUND:
-            raise ValueError(f"{BACKGROUND} is always there and must not be listed")
-        identity = _integer(entry, "id")
-        if identity in categories:
-            raise _EntryError("the id is used before", DUPLICATE_ID, name)
-        if name in names:
-            raise _EntryError(f"the name {name!r} is used before", DUPLICATE_NAME)
-        names.add(name)
-        categories[identity] = (name, len(categories) + 1)
-
-    reader.each("category", entries, read)
-    return categories
-
-
-def _images(entries: list, reader: _Reader) -> dict[int, tuple[int, int, int, str]]:
-    """Image id -> (index, width, height, file name), in the order of the file."""
-    images: dict[int, tuple[int, int, int, str]] = {}
-    owners: dict[str, int] = {}
-
-    def read(entry: Mapping[str, Any]) -> None:
-        identity = _integer(entry, "id")
-        width, height = _integer(entry, "width"), _integer(entry, "height")
-        name = entry.get("file_name", "")
-        if width < 1 or height < 1:
-            raise ValueError(f"its size is {width}x{height}")
-        if not isinstance(name, str):
-            raise ValueError(f"its file_name is {name!r}, not a string")
-        if identity in images:
-            raise _EntryError("the id is used before", DUPLICATE_ID, name or "no file_name")
-        images[identity] = (len(images), width, height, name)
-        if name and owners.setdefault(name, identity) != identity:
-            owner = owners[name]
-            raise _EntryError(f"the file {name} is that of image {owner}", DUPLICATE_NAME)
-
-    reader.each("image", entries, read)
-    if not images:
-        raise DataError(
-            "the annotation file has no images",
-            where=reader.path,
-            got="it lists no usable image",
-        )
-    return images
-
-
 def _objects(
     annotations: list,
     categories: Mapping[int, tuple[str, int]],
     images: Mapping[int, tuple[int, int, int, str]],
-    reader: _Reader,
+    reader: EntryReader,
 ) -> _Objects:
     """All usable annotations as arrays, in the order of the file."""
     numbers = array("d")  # eight bytes a number: a list of tuples would take five times as much
@@ -394,17 +223,17 @@ def _objects(
     return objects
 
 
-def _report_entries(annotations: list, objects: _Objects, reader: _Reader) -> None:
+def _report_entries(annotations: list, objects: _Objects, reader: EntryReader) -> None:
     """Warns of ids that are used twice, and of annotations whose image is not listed."""
     rows = objects.rows.tolist()
     twice = [rows[place] for place in _repeated([annotations[row].get("id") for row in rows])]
     if twice:
-        texts = (_label("annotation", annotations[row], row) for row in twice)
+        texts = (entry_label("annotation", annotations[row], row) for row in twice)
         reader.on_problem(Problem(DUPLICATE_ANNOTATION, reader.where, len(twice), texts))
     orphans = objects.rows[objects.image_index < 0].tolist()
     if orphans:
         texts = (
-            f"{_label('annotation', annotations[row], row)}: image_id "
+            f"{entry_label('annotation', annotations[row], row)}: image_id "
             f"{annotations[row]['image_id']!r} is not listed"
             for row in orphans
         )
@@ -427,7 +256,7 @@ def _repeated(ids: list) -> list[int]:
 
 
 def _report_boxes(
-    annotations: list, objects: _Objects, table: np.ndarray, names: list[str], reader: _Reader
+    annotations: list, objects: _Objects, table: np.ndarray, names: list[str], reader: EntryReader
 ) -> None:
     """Warns of boxes that are left out or changed; `table` is that of `_objects`."""
     listed = np.flatnonzero(objects.image_index >= 0)
@@ -437,7 +266,7 @@ def _report_boxes(
     def label(number: int) -> str:
         row = int(objects.rows[listed[number]])
         name = names[objects.image_index[listed[number]]]
-        return f"{_label('annotation', annotations[row], row)} of {name}"
+        return f"{entry_label('annotation', annotations[row], row)} of {name}"
 
     boxes = AnnotatedBoxes(
         corners=(x, y, x + width, y + height),
@@ -461,7 +290,7 @@ def _by_image(
     return rows, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _polygons(annotations: list, rows: np.ndarray, reader: _Reader) -> dict[str, np.ndarray]:
+def _polygons(annotations: list, rows: np.ndarray, reader: EntryReader) -> dict[str, np.ndarray]:
     """The polygon arrays of the table for the given rows; a run-length mask has no polygon."""
     coordinates = array("f")
     lengths, counts = array("q", [0]), array("q", [0])

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from sniper.data.box_problems import AnnotatedBoxes, report_boxes
 from sniper.data.cache import cache_file, cached_arrays
-from sniper.data.dataset import BACKGROUND, Dataset
+from sniper.data.dataset import Dataset
 from sniper.data.image_header import image_size
-from sniper.data.listings import FileIndex, read_class_list, read_lines, stable_ids
+from sniper.data.listings import FileIndex
 from sniper.data.problems import (
     BROKEN_ENTRY,
-    DUPLICATE_NAME,
     MISSING_FILE,
     UNREADABLE_FILE,
     OnProblem,
@@ -35,24 +32,14 @@ from sniper.data.voc_annotation import (
     empty_table,
     read_table,
 )
+from sniper.data.voc_layout import VocLayout, parse_set, read_image_list, voc_image_ids
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-VOC_CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
-
 # Raise it when the meaning or the content of the cached arrays changes.
 CACHE_FORMAT = 1
 
-_SET_NAME = re.compile(r"([A-Za-z0-9]+)_([A-Za-z0-9_][A-Za-z0-9_.-]*)")
-# The list of one class has a flag behind every name.
-_FLAGGED = re.compile(r"(\S+)\s+-?[01]")
-# The names of VOC are numbers, which serve as ids: 000005 and 2008_000008.
-_NUMBERED = re.compile(r"(?:\d{4}_)?\d{6}")
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
 _MISSING_SHOWN = 20
 
@@ -91,27 +78,6 @@ class VocTruth:
         )
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where a set lives: `VOC<year>/ImageSets/Main/<subset>.txt`."""
-
-    root: Path
-    year: str
-    subset: str
-
-    @property
-    def name(self) -> str:
-        return f"PASCALVOC_{self.year}_{self.subset}"
-
-    @property
-    def list_path(self) -> Path:
-        return self.root / "ImageSets" / "Main" / f"{self.subset}.txt"
-
-    def class_names(self) -> tuple[str, ...]:
-        """With the background: those of `classes.txt`, or the 20 of VOC."""
-        return (BACKGROUND, *(read_class_list(self.root, self.root.parent) or VOC_CLASSES))
-
-
 def load_voc(
     dataset_path: str | Path,
     image_set: str,
@@ -140,7 +106,7 @@ def load_voc(
             missing or broken.
     """
     year, subset = parse_set(image_set)
-    layout = _Layout(Path(dataset_path) / f"VOC{year}", year, subset)
+    layout = VocLayout(Path(dataset_path) / f"VOC{year}", year, subset)
     if with_masks:
         raise DataError(
             f"{layout.name} has no masks: Pascal VOC annotations hold boxes only",
@@ -172,7 +138,7 @@ def read_voc_truth(list_path: str | Path) -> Dataset:
     if len(path.resolve().parents) < len(("Main", "ImageSets", "VOC<year>")):
         raise DataError("this is no list of a Pascal VOC set", where=path)
     root = path.resolve().parents[2]
-    layout = _Layout(root, root.name[3:] if root.name.startswith("VOC") else root.name, path.stem)
+    layout = VocLayout(root, root.name[3:] if root.name.startswith("VOC") else root.name, path.stem)
     names, class_names = read_image_list(path), layout.class_names()
     annotations = _find_annotations(layout, names, stop_at_errors)
     table = _table(layout, names, annotations, class_names, None, stop_at_errors)
@@ -185,60 +151,9 @@ def read_voc_truth(list_path: str | Path) -> Dataset:
     return _dataset(layout, names, class_names, table, records, bool(annotations))
 
 
-def parse_set(image_set: str) -> tuple[str, str]:
-    """Year and set of a name: `07_test` -> ("2007", "test").
-
-    Raises:
-        DataError: it is no such name.
-    """
-    match = _SET_NAME.fullmatch(image_set)
-    if match is None:
-        raise DataError(
-            "a Pascal VOC set is named by its year and its list",
-            where="dataset.image_set or dataset.test_image_set",
-            got=repr(image_set),
-            expected="2007_trainval, 2012_val, ...",
-        )
-    year, subset = match.groups()
-    return (f"20{year}" if re.fullmatch(r"[01]\d", year) else year), subset
-
-
-def read_image_list(path: Path, on_problem: OnProblem = stop_at_errors) -> tuple[str, ...]:
-    """Names of the images in a list of `ImageSets/Main`; a class's flags are ignored.
-
-    Args:
-        path: the list.
-        on_problem: hears of names that stand there twice; when it comes back, once counts.
-
-    Raises:
-        DataError: the list is missing, empty or broken.
-    """
-    lines = read_lines(path, "list of images")
-    flagged = [_FLAGGED.fullmatch(line) for line in lines]
-    names = [match[1] for match in flagged] if lines and all(flagged) else lines
-    outside = [name for name in names if _leaves_folder(name)]
-    if not names:
-        raise _broken_list(path, "no name")
-    if outside:
-        raise _broken_list(path, f"{outside[0]!r}, which leaves the folder of the images")
-    uses = Counter(names)
-    if len(uses) < len(names):
-        texts = [f"{name}: {count} times" for name, count in uses.items() if count > 1]
-        error = _broken_list(path, f"{len(names) - len(uses)} names that stood there before")
-        on_problem(Problem(DUPLICATE_NAME, path.name, len(texts), texts, error))
-    return tuple(uses)
-
-
-def _broken_list(path: Path, problem: str) -> DataError:
-    return DataError("the list of images is broken", where=path, got=problem)
-
-
-def _leaves_folder(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts
-
-
-def _find_annotations(layout: _Layout, names: tuple[str, ...], on_problem: OnProblem) -> list[str]:
+def _find_annotations(
+    layout: VocLayout, names: tuple[str, ...], on_problem: OnProblem
+) -> list[str]:
     """The annotation file of every image ("" for none), or no entry for a set without any."""
     index = FileIndex()
     paths = [os.path.join(layout.root, "Annotations", f"{name}.xml") for name in names]
@@ -253,7 +168,7 @@ def _find_annotations(layout: _Layout, names: tuple[str, ...], on_problem: OnPro
 
 
 def _table(
-    layout: _Layout,
+    layout: VocLayout,
     names: tuple[str, ...],
     annotations: list[str],
     class_names: tuple[str, ...],
@@ -278,7 +193,7 @@ def _table(
 
 
 def _dataset(
-    layout: _Layout,
+    layout: VocLayout,
     names: tuple[str, ...],
     class_names: tuple[str, ...],
     table: VocTable,
@@ -310,14 +225,9 @@ def _dataset(
     )
 
 
-def voc_image_ids(names: tuple[str, ...]) -> np.ndarray:
-    """The numbers of VOC names; other names are hashed."""
-    if all(map(_NUMBERED.fullmatch, names)):
-        return np.array([int(name.replace("_", "")) for name in names], np.int64)
-    return stable_ids(names)
-
-
-def _find_images(layout: _Layout, names: tuple[str, ...], on_problem: OnProblem) -> tuple[str, ...]:
+def _find_images(
+    layout: VocLayout, names: tuple[str, ...], on_problem: OnProblem
+) -> tuple[str, ...]:
     folder, index = layout.root / "JPEGImages", FileIndex()
     paths: list[str] = []
     missing: dict[str, str] = {}

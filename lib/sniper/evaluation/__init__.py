@@ -7,7 +7,6 @@ from sniper.evaluation.coco_files import (
     write_image_list,
     write_upload,
 )
-from sniper.evaluation.curves import PrecisionRecall
 from sniper.evaluation.proposals import ProposalReport, proposal_recall
 from sniper.evaluation.protocol import CurvePlot, Evaluated, EvaluationProtocol
 from sniper.evaluation.protocols import (
@@ -17,7 +16,13 @@ from sniper.evaluation.protocols import (
     protocol_of,
     register_protocol,
 )
-from sniper.evaluation.report import CocoReport, Report, reason_not_evaluated, write_report
+from sniper.evaluation.report import (
+    CocoReport,
+    PrecisionRecall,
+    Report,
+    reason_not_evaluated,
+    write_report,
+)
 from sniper.evaluation.rle import decode_mask, encode_mask
 from sniper.evaluation.voc import VocReport, average_precision, evaluate_voc
 from sniper.evaluation.voc_files import VocRows, read_voc_results, voc_rows, write_voc_results

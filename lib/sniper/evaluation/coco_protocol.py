@@ -21,8 +21,7 @@ from sniper.evaluation.coco_files import (
     write_upload,
 )
 from sniper.evaluation.coco_truth import annotations_of, run_lengths
-from sniper.evaluation.objects import Objects
-from sniper.evaluation.protocol import CurvePlot, Evaluated, EvaluationProtocol
+from sniper.evaluation.protocol import CurvePlot, Evaluated, EvaluationProtocol, Objects
 from sniper.evaluation.report import CocoReport
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sniper.data.coco_parse import read_annotation_json
+from sniper.data.coco_entries import read_annotation_json
 from sniper.data.dataset import FROM_RECORDS, Dataset
 from sniper.data.record import Record
 from sniper.errors import DataError

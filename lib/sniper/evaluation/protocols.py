@@ -6,8 +6,7 @@ from sniper.data.dataset import Dataset
 from sniper.data.registry import Registry
 from sniper.errors import DataError
 from sniper.evaluation.coco_protocol import CocoProtocol
-from sniper.evaluation.objects import Objects
-from sniper.evaluation.protocol import EvaluationProtocol
+from sniper.evaluation.protocol import EvaluationProtocol, Objects
 from sniper.evaluation.report import reason_not_evaluated
 from sniper.evaluation.voc_protocol import VocProtocol
 

@@ -10,10 +10,10 @@ import numpy as np
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.detections import DetectionTable
 from sniper.data.listings import read_class_list
-from sniper.data.voc import VOC_CLASSES, parse_set, read_voc_truth
+from sniper.data.voc import read_voc_truth
+from sniper.data.voc_layout import VOC_CLASSES, parse_set
 from sniper.errors import ConfigError, DataError
-from sniper.evaluation.objects import Objects
-from sniper.evaluation.protocol import Evaluated, EvaluationProtocol
+from sniper.evaluation.protocol import Evaluated, EvaluationProtocol, Objects
 from sniper.evaluation.report import reason_not_evaluated
 from sniper.evaluation.voc import VocReport, evaluate_voc
 from sniper.evaluation.voc_files import (

@@ -128,8 +128,9 @@ class EntryReader:
 
 def entry_label(what: str, entry: object, row: int) -> str:
     """How messages call an entry, which may lack its id."""
-    known = isinstance(entry, Mapping) and "id" in entry
-    return f"{what} {entry['id']}" if known else f"{what} number {row + 1} (no id)"
+    if isinstance(entry, Mapping) and "id" in entry:
+        return f"{what} {entry['id']}"
+    return f"{what} number {row + 1} (no id)"
 
 
 def _integer(entry: Mapping[str, Any], key: str) -> int:

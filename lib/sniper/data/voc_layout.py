@@ -79,8 +79,8 @@ def read_image_list(path: Path, on_problem: OnProblem = stop_at_errors) -> tuple
         DataError: the list is missing, empty or broken.
     """
     lines = read_lines(path, "list of images")
-    flagged = [_FLAGGED.fullmatch(line) for line in lines]
-    names = [match[1] for match in flagged] if lines and all(flagged) else lines
+    flagged = [match[1] for match in map(_FLAGGED.fullmatch, lines) if match]
+    names = flagged if len(flagged) == len(lines) else lines
     outside = [name for name in names if _leaves_folder(name)]
     if not names:
         raise _broken_list(path, "no name")

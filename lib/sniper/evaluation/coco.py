@@ -227,16 +227,18 @@ def _found(task: _Task, index: int, kind: str) -> list[Annotation]:
             found.scores[kept].tolist(),
         )
     ]
-    if kind == "segm":
-        _add_masks(task, entries, kept)
+    if kind == "segm" and task.masks is not None:
+        _add_masks(task, task.masks, entries, kept)
     return entries
 
 
-def _add_masks(task: _Task, entries: list[Annotation], kept: np.ndarray) -> None:
+def _add_masks(
+    task: _Task, masks: Callable[[int], bytes], entries: list[Annotation], kept: np.ndarray
+) -> None:
     for entry, place in zip(entries, kept.tolist()):
         record = task.dataset.records[task.found.images[place]]
-        counts = task.masks(place)
-        entry["segmentation"] = {"size": [record.height, record.width], "counts": counts}
+        size = [record.height, record.width]
+        entry["segmentation"] = {"size": size, "counts": masks(place)}
     areas = coco_mask.area([entry["segmentation"] for entry in entries]) if entries else []
     for entry, area in zip(entries, areas):
         entry["area"] = float(area)

@@ -249,7 +249,7 @@ def _sorted_rows(table: np.ndarray, positions: np.ndarray) -> ResultRows:
     )
 
 
-def _place(places: dict[int, int], identity: object) -> int:
+def _place(places: dict[int, int], identity: Any) -> int:
     """The index of an id; -1 where there is none."""
     return places.get(identity, -1) if isinstance(identity, (int, float, str)) else -1
 

@@ -27,7 +27,7 @@ from sniper.evaluation.report import CocoReport
 logger = logging.getLogger(__name__)
 
 
-class CocoProtocol(EvaluationProtocol):
+class CocoProtocol(EvaluationProtocol[CocoReport]):
     """One JSON file of detections; `ap` decides; crowd regions need not be found."""
 
     headline = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
@@ -102,18 +102,17 @@ def _run_lengths(path: Path, dataset: Dataset, found: ResultFile) -> list[bytes]
     Raises:
         DataError: a segmentation is broken or has another size than its image.
     """
+    segmentations = found.segmentations or {}
     masks = []
     for image, position in zip(found.rows.images.tolist(), found.rows.rows.tolist()):
         record = dataset.records[image]
         try:
-            counts = run_lengths(found.segmentations[position], [record.height, record.width])[
-                "counts"
-            ]
+            counts = run_lengths(segmentations[position], [record.height, record.width])["counts"]
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise DataError(
                 f"the segmentation of entry {position} of the result file is broken: {error}",
                 where=path,
-                got=repr(found.segmentations[position])[:200],
+                got=repr(segmentations[position])[:200],
                 expected="{'size': [height, width], 'counts': ..}",
             ) from error
         masks.append(counts.encode("ascii") if isinstance(counts, str) else counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -63,7 +63,10 @@ class Evaluated(NamedTuple):
     left_out: int
 
 
-class EvaluationProtocol(ABC):
+ReportT = TypeVar("ReportT", bound=Report)
+
+
+class EvaluationProtocol(ABC, Generic[ReportT]):
     """One way to evaluate detections.
 
     A data set names its protocol; nothing else asks which it is. Subclasses are registered with
@@ -107,7 +110,7 @@ class EvaluationProtocol(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, dataset: Dataset, table: DetectionTable) -> Report | None:
+    def evaluate(self, dataset: Dataset, table: DetectionTable) -> ReportT | None:
         """The numbers of detections, which are those of the result files.
 
         Returns:
@@ -121,7 +124,7 @@ class EvaluationProtocol(ABC):
     def objects(self, dataset: Dataset) -> Objects:
         """The objects of a set with annotations, in any order; see `objects_of`."""
 
-    def curves(self, dataset: Dataset, report: Report) -> list[CurvePlot]:
+    def curves(self, dataset: Dataset, report: ReportT) -> list[CurvePlot]:
         """Curves of a report of this protocol that are worth a picture."""
         return []
 

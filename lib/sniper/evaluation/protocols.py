@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sniper.data.dataset import Dataset
 from sniper.data.registry import Registry
 from sniper.errors import DataError
@@ -10,7 +12,7 @@ from sniper.evaluation.protocol import EvaluationProtocol, Objects
 from sniper.evaluation.report import reason_not_evaluated
 from sniper.evaluation.voc_protocol import VocProtocol
 
-_PROTOCOLS: Registry[type[EvaluationProtocol]] = Registry(
+_PROTOCOLS: Registry[type[EvaluationProtocol[Any]]] = Registry(
     "protocol of evaluation",
     "--protocol, or the protocol of a data set",
     "sniper.protocols",
@@ -18,7 +20,7 @@ _PROTOCOLS: Registry[type[EvaluationProtocol]] = Registry(
 )
 
 
-def register_protocol(name: str, protocol: type[EvaluationProtocol]) -> None:
+def register_protocol(name: str, protocol: type[EvaluationProtocol[Any]]) -> None:
     """Makes a protocol known to `Dataset.protocol` and `sniper evaluate --protocol`.
 
     Installed packages can do without the call: an entry point of the group `sniper.protocols` whose
@@ -39,7 +41,7 @@ def protocol_names() -> list[str]:
     return _PROTOCOLS.names()
 
 
-def protocol_named(name: str) -> EvaluationProtocol:
+def protocol_named(name: str) -> EvaluationProtocol[Any]:
     """The protocol of a name.
 
     Raises:
@@ -48,7 +50,7 @@ def protocol_named(name: str) -> EvaluationProtocol:
     return _PROTOCOLS.get(name)()
 
 
-def protocol_of(dataset: Dataset) -> EvaluationProtocol:
+def protocol_of(dataset: Dataset) -> EvaluationProtocol[Any]:
     """The protocol that a set names.
 
     Raises:

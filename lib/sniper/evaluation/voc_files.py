@@ -133,8 +133,7 @@ def read_voc_results(folder: str | Path, dataset: Dataset) -> DetectionTable:
     found = read_voc_rows(folder, dataset).rows
     places = {record.image_id: index for index, record in enumerate(dataset.records)}
     classes = np.repeat(np.arange(len(found)), [len(rows.scores) for rows in found])
-    images = [places[i] for rows in found for i in rows.image_ids.tolist()]
-    images = np.array(images, np.int64)
+    images = np.array([places[i] for rows in found for i in rows.image_ids.tolist()], np.int64)
     numbers = np.concatenate([np.column_stack([rows.boxes, rows.scores]) for rows in found])
     order = np.lexsort((classes, images))
     counts = np.bincount(images, minlength=len(places))

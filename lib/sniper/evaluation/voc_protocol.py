@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _LISTS = Path("ImageSets") / "Main"
 
 
-class VocProtocol(EvaluationProtocol):
+class VocProtocol(EvaluationProtocol[VocReport]):
     """A text file per class; `map50` decides; difficult objects need not be found."""
 
     headline = ("map50", "map70")

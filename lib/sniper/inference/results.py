@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sniper.data import Dataset, ProposalSet
 from sniper.data.detections import DetectionTable
@@ -100,7 +101,7 @@ def _tell(
 
 
 def _plot_curves(
-    folder: Path, dataset: Dataset, protocol: EvaluationProtocol, report: Report
+    folder: Path, dataset: Dataset, protocol: EvaluationProtocol[Any], report: Report
 ) -> None:
     """Precision over recall as pictures."""
     for plot in protocol.curves(dataset, report):

@@ -14,7 +14,7 @@ PACKAGE = LIB / "sniper"
 
 # Bottom first: a room imports only rooms of lower rows, and its own.
 FLOORS = [
-    ["errors", "boxes", "files", "process", "progress"],
+    ["errors", "boxes", "files", "process", "progress", "children"],
     ["native"],
     ["config"],
     ["data"],
@@ -31,7 +31,11 @@ FLOORS = [
     ["tools"],
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-WITHOUT_MXNET = ["boxes", "config", "data", "targets", "chips", "evaluation", "loader"]
+WITHOUT_MXNET = [
+    "boxes", "children", "config", "data", "targets", "chips", "evaluation", "loader", "inference",
+]  # fmt: skip
+# The one engine under detection; only runs/ chooses it.
+MXNET_EXECUTOR = "sniper.inference.mxnet_executor"
 # Only orchestrators see the configuration; everything below gets plain values.
 WITHOUT_CONFIG = [
     "data", "targets", "ops", "chips", "models", "evaluation", "loader", "vis", "inference",
@@ -75,14 +79,14 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 def test_the_walk_understands_every_form_of_import():
     text = (
         "import sniper.data.image\nfrom sniper import boxes as b\nfrom sniper.chips import focus\n"
-        "from ..loader import test\nfrom . import gt\ndef f():\n    import mxnet as mx\n"
+        "from ..loader import train\nfrom . import gt\ndef f():\n    import mxnet as mx\n"
     )
     found = set(imported_modules(ast.parse(text), "sniper.targets.rpn", False))
     assert found == {
         "sniper.data.image",
         "sniper.boxes",
         "sniper.chips.focus",
-        "sniper.loader.test",
+        "sniper.loader.train",
         "sniper.targets.gt",
         "mxnet",
     }
@@ -106,14 +110,21 @@ def test_rooms_import_only_lower_rooms(path):
 def test_low_rooms_see_neither_mxnet_nor_the_configuration(path):
     room = room_of(module_name(path))
     imports = imports_of(path)
-    if room in WITHOUT_MXNET:
+    if room in WITHOUT_MXNET and module_name(path) != MXNET_EXECUTOR:
         assert not [module for module in imports if module.split(".")[0] == "mxnet"]
     if room in WITHOUT_CONFIG:
         assert not [module for module in imports if room_of(module) == "config"]
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_only_runs_choose_the_engine_of_detection(path):
+    users = [name for name in imports_of(path) if name.startswith(MXNET_EXECUTOR)]
+    assert not users or room_of(module_name(path)) == "runs"
+
+
 def test_rooms_without_mxnet_import_with_mxnet_blocked():
     modules = [module_name(path) for path in SOURCES if room_of(module_name(path)) in WITHOUT_MXNET]
+    modules.remove(MXNET_EXECUTOR)
     assert {room_of(module) for module in modules} <= set(WITHOUT_MXNET)
     text = (
         "import importlib, sys\n"
@@ -136,3 +147,74 @@ def test_importing_the_package_does_not_import_mxnet():
     subprocess.run(
         [sys.executable, "-c", text], env={"PYTHONPATH": str(LIB)}, timeout=60, check=True
     )
+
+
+def imports_when_run(path):
+    """Imports of a file without those for annotations only (`if TYPE_CHECKING:`)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return set(imported_modules(tree, module_name(path), path.name == "__init__.py"))
+
+
+def test_no_file_imports_itself_by_a_detour():
+    names = {module_name(path) for path in SOURCES}
+
+    def file_of(module):
+        while module not in names:
+            module = module.rpartition(".")[0]
+        return module
+
+    arrows = {
+        module_name(path): {
+            file_of(module) for module in imports_when_run(path) if module.startswith("sniper.")
+        }
+        - {"sniper", module_name(path)}
+        for path in SOURCES
+    }
+    done, on_the_way = set(), []
+
+    def walk(module):
+        assert module not in on_the_way, " -> ".join([*on_the_way, module])
+        if module in done:
+            return
+        on_the_way.append(module)
+        for target in sorted(arrows[module]):
+            walk(target)
+        done.add(on_the_way.pop())
+
+    for module in sorted(arrows):
+        walk(module)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_only_runs_and_tools_see_the_configuration(path):
+    """It is read once: below `runs/` everything takes parts of a plan."""
+    if room_of(module_name(path)) in ("config", "runs", "tools"):
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    arguments = [node for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    seen = [a.arg for a in arguments if a.arg == "cfg" or "EasyDict" in ast.unparse(a)]
+    assert not seen
+    assert not [module for module in imports_of(path) if module.startswith("easydict")]
+
+
+def test_in_a_run_the_configuration_is_asked_for_in_one_place():
+    """`cfg.KEY` stands in `runs/plan.py` and its part for the levels of a test."""
+    asked = {}
+    for path in (PACKAGE / "runs").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        asked[path.stem] = {
+            ast.unparse(node)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "cfg"
+        }
+    plans = asked.pop("plan") | asked.pop("levels")
+    assert len(plans) > 10
+    # Which run it is to be, and under which name the user knows it.
+    assert set().union(*asked.values()) <= {"cfg.TEST", "cfg.gpus", "cfg.name"}

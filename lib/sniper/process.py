@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -42,13 +41,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def exit_cause(code: int | None) -> str:
-    """An exit code of a child process in words: `exit code 3`, `killed by SIGKILL`."""
-    if code is not None and code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
 
 
 def start_logging(log_path: Path | None = None, level: int = logging.INFO) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sniper.data import Dataset
     from sniper.data.detections import DetectionTable
     from sniper.inference.detector import Detector
-    from sniper.inference.stats import RunStats
+    from sniper.inference.run_stats import RunStats
 
 MODES = ("pyramid", "focus", "slice", "single")
 # Uniform windows that see objects as large as the toy recipe's finest level; --set comes later.
@@ -126,10 +126,11 @@ def run(args: argparse.Namespace) -> int:
     """Measures, prints, writes; the exit code."""
     from sniper.config import load_config
     from sniper.runs.datasets import open_dataset
+    from sniper.runs.plan import data_source
 
     slices = [item for pair in SLICES.items() for item in pair]
     cfg = load_config(args.cfg, [*slices, *args.set])
-    dataset = open_dataset(cfg, cfg.dataset.test_image_set)
+    dataset = open_dataset(data_source(cfg), cfg.dataset.test_image_set)
     if args.images:
         chosen = np.linspace(0, len(dataset.records) - 1, args.images).round().astype(int)
         records = [dataset.records[index] for index in np.unique(chosen).tolist()]
@@ -154,13 +155,14 @@ def make_detectors(
     cfg: Any, dataset: Dataset, modes: Sequence[str], save_prefix: str
 ) -> dict[str, Detector]:
     """One detector for each mode, all with the same weights."""
-    from sniper.runs.levels import make_detector
-    from sniper.runs.load_model import load_model, weights_path
-    from sniper.runs.plan import contexts
+    from sniper.runs.load_model import load_model, make_detector, weights_path
+    from sniper.runs.plan import test_plan
 
-    devices = contexts(cfg.gpus)
-    model = load_model(cfg, devices, weights_path(cfg, save_prefix), dataset.class_names)
-    return {mode: make_detector(cfg, model, devices, mode=mode) for mode in modes}
+    plans = {mode: test_plan(cfg, mode=mode) for mode in modes}
+    plan = next(iter(plans.values()))
+    weights = weights_path(plan.model_dir, plan.epoch, save_prefix)
+    model = load_model(plan.detector, weights, dataset.class_names)
+    return {mode: make_detector(plan, model) for mode, plan in plans.items()}
 
 
 def measure(
@@ -219,7 +221,7 @@ def ratios(results: dict[str, ModeResult], mode: str) -> np.ndarray:
 
 def table(results: dict[str, ModeResult]) -> str:
     """All modes as Markdown."""
-    from sniper.inference.stats import STAGES
+    from sniper.inference.run_stats import STAGES
 
     heads = ["mode", *MEASURES, "pixels", "first s", "time s", "of the pyramid's (min-max)"]
     heads += ["images/s", *(f"{stage} ms" for stage in STAGES)]
@@ -232,7 +234,7 @@ def table(results: dict[str, ModeResult]) -> str:
 
 
 def _time_cells(result: ModeResult, relative: np.ndarray) -> list[str]:
-    from sniper.inference.stats import STAGES
+    from sniper.inference.run_stats import STAGES
 
     stats, median_s = result.stats, float(np.median(result.times_s))
     images = stats.images / len(result.times_s)

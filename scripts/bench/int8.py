@@ -53,16 +53,16 @@ def networks(recipe: str, data: Any) -> dict[str, Any]:
     """`fp32` and `INT8`: functions of a batch that detect."""
     from dataclasses import replace
 
-    import mxnet as mx
     import numpy as np
 
     from sniper.config import load_config
     from sniper.models.archive import Network as Weights
     from sniper.models.detector import build_detector
     from sniper.models.quantize import quantize_network
+    from sniper.runs.plan import test_plan
     from sniper.runs.speed import random_model
 
-    fp32 = random_model(load_config(recipe, ["gpus", "cpu"]), [mx.cpu()])
+    fp32 = random_model(test_plan(load_config(recipe), devices="cpu").detector)
     for name, value in fp32.arg.items():
         if name.endswith(BRANCHES):
             value[:] = BRANCH_SCALE
@@ -92,15 +92,16 @@ def bound(model: Any) -> Any:
     import mxnet as mx
     import numpy as np
 
-    from sniper.inference.forward import Network
-    from sniper.loader.test import TestBatch
+    from sniper.inference.decode import decode_batch
+    from sniper.inference.mxnet_executor import MxnetExecutor
+    from sniper.loader.windows import TestBatch
 
-    network = Network(model, [mx.cpu()])
+    executor = MxnetExecutor(model, [mx.cpu()])
     zero = np.zeros(1, np.int64)
 
     def run(image: Any) -> Any:
         batch = TestBatch(image[None], info(image), zero, zero, np.zeros(1, bool))
-        return network(batch)[0]
+        return decode_batch(executor.run(batch.data, batch.im_info), batch)[0]
 
     return run
 

@@ -17,9 +17,8 @@ from sniper.models.initialisers import initialise
 from sniper.models.weights import with_test_params, write_params
 from sniper.runs import detect_set
 from sniper.runs.datasets import open_dataset
-from sniper.runs.levels import make_detector
-from sniper.runs.load_model import load_model
-from sniper.runs.plan import contexts, detector_spec, model_folder
+from sniper.runs.load_model import load_model, make_detector
+from sniper.runs.plan import data_source, detector_spec, model_folder, test_plan
 from sniper.tools.demo import main as demo_main
 from sniper.tools.test import main as run_test
 
@@ -62,12 +61,13 @@ class FocusNetwork:
 
     def _peaks(self):
         cfg = load_config(self.tiny.cfg, [*self.keys, *self.threshold(0.0)])
-        dataset = open_dataset(cfg, "val")
+        dataset = open_dataset(data_source(cfg), "val")
         weights = model_folder(cfg) / "SNIPER-0002.params"
-        model = load_model(cfg, contexts("cpu"), weights, dataset.class_names)
+        plan = test_plan(cfg, devices="cpu")
+        model = load_model(plan.detector, weights, dataset.class_names)
         with pytest.MonkeyPatch.context() as patch:
             levels = spy_on_levels(patch)
-            make_detector(cfg, model, contexts("cpu")).detect(dataset.records)
+            make_detector(plan, model).detect(dataset.records)
         return {image: float(found.focus_map.max()) for image, found in levels[0].found}
 
     @staticmethod

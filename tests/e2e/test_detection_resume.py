@@ -75,7 +75,7 @@ def test_ctrl_c_says_how_to_go_on(runs, start):
 # In a worker process, through `sitecustomize`: after one block it stands still.
 STANDSTILL = """
 import os, time
-if os.environ.get("SNIPER_TEST_STANDSTILL") and "sniper.inference.block_worker" in " ".join(
+if os.environ.get("SNIPER_TEST_STANDSTILL") and "sniper.inference.block_jobs" in " ".join(
     open("/proc/self/cmdline").read().split(chr(0))
 ):
     from sniper.inference.block_store import BlockStore

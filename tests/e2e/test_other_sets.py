@@ -11,6 +11,7 @@ import pytest
 from sniper.config import load_config
 from sniper.data import load_dataset
 from sniper.runs.datasets import open_dataset
+from sniper.runs.plan import data_source
 from sniper.tools.test import main as run_test
 from sniper.tools.train import main as train_main
 
@@ -50,7 +51,7 @@ def voc_cfg(tiny) -> Path:
 
 
 def test_pascal_voc_trains_and_tests(voc_cfg, tiny):
-    ours = open_dataset(load_config(voc_cfg, []), "tiny_train")
+    ours = open_dataset(data_source(load_config(voc_cfg, [])), "tiny_train")
     coco = load_dataset("coco", tiny.root / "toy", "train")
     assert [r.boxes.tolist() for r in ours.records] == [r.boxes.tolist() for r in coco.records]
     assert train_main(["--cfg", str(voc_cfg)]) == 0

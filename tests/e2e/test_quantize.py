@@ -13,11 +13,13 @@ import pytest
 from sniper import Predictor
 from sniper.config import load_config
 from sniper.errors import ConfigError, DataError
-from sniper.inference.forward import Network
+from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import read_archive, write_archive
 from sniper.runs import compare_models
 from sniper.runs import int8 as quantize_module
 from sniper.runs import load_model as models
+from sniper.runs import plan as plan_module
+from sniper.runs.plan import test_plan
 from sniper.tools.bench import main as bench
 from sniper.tools.demo import main as demo
 from sniper.tools.export import main as export
@@ -139,10 +141,10 @@ def test_processors_without_instructions(made, capsys, monkeypatch, caplog):
 
 
 def test_gpus_are_refused(made, monkeypatch):
-    model = models.load_model(made.config(), [mx.gpu(0)], made.int8)
+    model = models.load_model(test_plan(made.config()).detector, made.int8)
     with pytest.raises(ConfigError, match="CPU only"):
-        Network(model, [mx.gpu(0)])
-    monkeypatch.setattr(quantize_module, "contexts", lambda gpus: [mx.gpu(0)])
+        MxnetExecutor(model, [mx.gpu(0)])
+    monkeypatch.setattr(plan_module, "contexts", lambda gpus: [mx.gpu(0)])
     settings = quantize_module.QuantizeSettings(2)
     with pytest.raises(ConfigError, match="--set gpus cpu"):
         quantize_module.quantize_model(made.config(), made.weights, made.root / "x", settings)
@@ -164,13 +166,13 @@ def test_another_network_than_the_archives_is_refused(made, key, value):
         section = section[part]
     section[name] = value
     with pytest.raises(ConfigError, match="another one than the configuration names"):
-        models.load_model(cfg, [mx.cpu()], made.int8)
+        models.load_model(test_plan(cfg).detector, made.int8)
 
 
 def test_there_are_no_proposals_alone(made):
     _, model = models.load_archive_model(made.int8)
     with pytest.raises(ConfigError, match="fp32 weights"):
-        Network(model, [mx.cpu()], rpn_only=True)
+        MxnetExecutor(model, [mx.cpu()], rpn_only=True)
 
 
 @pytest.mark.parametrize("missing", ["config", "classes"])
@@ -219,6 +221,8 @@ def test_bench_takes_generated_images_and_random_weights(made, capsys):
     captured = capsys.readouterr()
     assert "2 images, single" in captured.out and "weights: random" in captured.out
     assert "no trained weights" in captured.err
+    assert bench(made.arguments(*flags, "--json", "-")) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2, "a JSON alone"
     assert bench(made.arguments("--images", 0)) == 2
     assert bench(made.arguments("--generated", "90by70")) == 2
     assert "WIDTHxHEIGHT" in capsys.readouterr().err

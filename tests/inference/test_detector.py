@@ -8,19 +8,19 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from spot_executor import SpotExecutor
 
 from sniper.chips.focus import FocusSettings, focus_chips
 from sniper.chips.slices import SliceSettings, slice_windows
 from sniper.data import Record
-from sniper.inference import bound
-from sniper.inference import detector as module
-from sniper.inference.bound import BoundGraph
+from sniper.inference import mxnet_executor
+from sniper.inference.decode import ChipDetections, decode_batch
 from sniper.inference.detector import Detector
-from sniper.inference.forward import ChipDetections, Network
 from sniper.inference.level import FOCUS, SLICES, Level
-from sniper.inference.merge import MergeSettings
-from sniper.inference.stats import STAGES, RunStats, level_stage
-from sniper.loader.test import TestBatch
+from sniper.inference.merge_levels import MergeSettings
+from sniper.inference.mxnet_executor import BoundGraph, MxnetExecutor
+from sniper.inference.run_stats import STAGES, RunStats, level_stage
+from sniper.loader.windows import TestBatch
 from sniper.models.detector import DetectorSpec, ProposalSettings
 from sniper.models.fit import Model
 
@@ -37,38 +37,9 @@ SPEC = DetectorSpec(
     fc_channels=16,
     proposal=ProposalSettings(100, 0.7, 3, 6),
 )
-MODEL = Model(SPEC, {}, {}, ("__background__", "a", "b"))
 MERGE = MergeSettings(nms_threshold=0.5, sigma=-1, max_per_image=-1)
 SIZES = [(320, 200), (200, 320), (320, 200)]
 FOCUS_SETTINGS = FocusSettings(1, 0.5, 4)
-
-
-class SpotNetwork:
-    """Finds the white spots of a window as class 1, and looks closer where they are small."""
-
-    num_devices = 1
-
-    def __init__(self, *args, **kwargs):
-        self.shapes = []
-
-    def __call__(self, batch):
-        self.shapes.append(batch.data.shape)
-        return [self.found(batch, row) for row in np.flatnonzero(~batch.is_padding)]
-
-    def found(self, batch, row):
-        height, width, factor = batch.im_info[row]
-        plane = (batch.data[row, 0, : int(height), : int(width)] > 128).astype(np.uint8)
-        focus_map = np.zeros((batch.data.shape[2] // 16, batch.data.shape[3] // 16), np.float32)
-        boxes = []
-        for contour in cv2.findContours(plane, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]:
-            x, y, w, h = cv2.boundingRect(contour)
-            boxes.append(np.float32([x, y, x + w, y + h]) / factor)
-            if max(w, h) < 16:
-                focus_map[(y + h // 2) // 16, (x + w // 2) // 16] = 0.9
-        scores = np.tile(np.float32([0.1, 0.9, 0]), (len(boxes), 1))
-        boxes = np.float32(boxes).reshape(-1, 4)
-        index = int(batch.image_index[row]), int(batch.chip_index[row])
-        return ChipDetections(*index, boxes, scores, float(factor), None, focus_map)
 
 
 @pytest.fixture
@@ -87,23 +58,16 @@ def records(tmp_path):
     return records
 
 
-@pytest.fixture
-def make_detector(monkeypatch):
-    monkeypatch.setattr(module, "Network", SpotNetwork)
-
-    def make(levels, **options):
-        return Detector(
-            MODEL, levels, MERGE, [mx.cpu()], np.zeros(3), pyramid=[(200, 320)], **options
-        )
-
-    return make
+def make_detector(levels, **options):
+    executor = SpotExecutor()
+    return Detector(executor, levels, MERGE, np.zeros(3), pyramid=[(200, 320)], **options)
 
 
 def spots(table, index):
     return table[index].rows[:, :4].round(0).tolist()
 
 
-def test_focus_looks_only_where_the_map_says_and_says_how_much(make_detector, records):
+def test_focus_looks_only_where_the_map_says_and_says_how_much(records):
     levels = [
         Level((200, 320), 2, (50, -1), focus=FOCUS_SETTINGS),
         Level(2.0, 3, (-1, 50), windows=FOCUS, prune=True),
@@ -128,7 +92,7 @@ def test_focus_looks_only_where_the_map_says_and_says_how_much(make_detector, re
     assert detector.take_stats() == RunStats(), "taken once"
 
 
-def test_findings_at_borders_inside_the_image_are_dropped(make_detector, records):
+def test_findings_at_borders_inside_the_image_are_dropped(records):
     slices = SliceSettings(128, 0.0)
     image = records[0]
     grid = slice_windows(image.width, image.height, slices)
@@ -148,7 +112,7 @@ def test_findings_at_borders_inside_the_image_are_dropped(make_detector, records
     assert [20, 20, 100, 100] in whole and cut
 
 
-def test_a_level_without_windows_of_its_own_takes_those_before(make_detector, records):
+def test_a_level_without_windows_of_its_own_takes_those_before(records):
     """2018: a level that does not prune keeps the chips of the level before it."""
     levels = [
         Level((200, 320), 1, focus=FOCUS_SETTINGS),
@@ -156,12 +120,12 @@ def test_a_level_without_windows_of_its_own_takes_those_before(make_detector, re
         Level(2.0, 1),
     ]
     detector = make_detector(levels)
-    shapes = detector._network.shapes
+    shapes = detector.executor.shapes
     detector.detect(records[:1])
     assert [shape[2:] for shape in shapes] == [(224, 320), (96, 96), (128, 128)]
 
 
-def test_calls_blocks_and_batches_change_nothing(make_detector, records):
+def test_calls_blocks_and_batches_change_nothing(records):
     def levels(batch):
         return [
             Level((200, 320), batch, (50, -1), focus=FOCUS_SETTINGS),
@@ -177,13 +141,13 @@ def test_calls_blocks_and_batches_change_nothing(make_detector, records):
     assert len(make_detector(levels(1)).detect([])) == 0
 
 
-def test_steps_are_told(make_detector, records):
+def test_steps_are_told(records):
     steps = []
     make_detector([Level(1.0, 2)]).detect(records, on_step=lambda *step: steps.append(step))
     assert steps == [("level 1/1", done, 3) for done in (1, 2, 3)]
 
 
-def test_focus_chips_are_cut_on_whole_pixels(make_detector, records):
+def test_focus_chips_are_cut_on_whole_pixels(records):
     detector = make_detector([Level((200, 320), focus=FOCUS_SETTINGS), Level(2.0, windows=FOCUS)])
     record = records[0]
     focus_map = np.zeros((13, 20), np.float32)
@@ -210,7 +174,7 @@ def random_model(seed=0):
         name: mx.nd.array(np.full(shape, float(name.endswith("var"))))
         for name, shape in zip(symbol.list_auxiliary_states(), aux_shapes)
     }
-    return Model(SPEC, arg, aux, MODEL.class_names)
+    return Model(SPEC, arg, aux, ("__background__", "a", "b"))
 
 
 def batch_of(rng, count, height, width):
@@ -220,14 +184,19 @@ def batch_of(rng, count, height, width):
     return TestBatch(data, info, index, index, np.zeros(count, bool))
 
 
+def find(executor, batch):
+    return decode_batch(executor.run(batch.data, batch.im_info), batch)
+
+
 def test_executors_that_share_memory_compute_what_fresh_ones_do(monkeypatch):
-    monkeypatch.setattr(bound, "SHAPES_KEPT", 3)
+    monkeypatch.setattr(mxnet_executor, "SHAPES_KEPT", 3)
     model, rng = random_model(), np.random.default_rng(1)
-    network = Network(model, [mx.cpu()])
+    network = MxnetExecutor(model, [mx.cpu()])
     shapes = [(1, 64, 96), (2, 64, 64), (1, 128, 160), (3, 64, 96), (1, 64, 96), (1, 96, 64)]
     for shape in [*shapes, *shapes[::-1]]:
         batch = batch_of(rng, *shape)
-        for one, other in zip(network(batch), Network(model, [mx.cpu()])(batch)):
+        fresh = MxnetExecutor(model, [mx.cpu()])
+        for one, other in zip(find(network, batch), find(fresh, batch)):
             assert len(one.boxes) > 0
             np.testing.assert_array_equal(one.boxes, other.boxes)
             np.testing.assert_array_equal(one.scores, other.scores)
@@ -237,13 +206,13 @@ def test_executors_that_share_memory_compute_what_fresh_ones_do(monkeypatch):
 def test_threads_share_a_network():
     model, rng = random_model(), np.random.default_rng(2)
     batches = [batch_of(rng, 1, 64, side) for side in (64, 96, 128, 64)]
-    network = Network(model, [mx.cpu()])
-    alone = [network(batch)[0].scores for batch in batches]
+    network = MxnetExecutor(model, [mx.cpu()])
+    alone = [find(network, batch)[0].scores for batch in batches]
     wrong = []
 
     def work(batch, expected):
         for _ in range(5):
-            if not np.array_equal(network(batch)[0].scores, expected):
+            if not np.array_equal(find(network, batch)[0].scores, expected):
                 wrong.append(batch.data.shape)
 
     threads = [threading.Thread(target=work, args=pair) for pair in zip(batches, alone)]

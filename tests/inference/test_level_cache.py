@@ -9,7 +9,7 @@ import pytest
 
 from sniper.data import npz
 from sniper.inference.level_cache import LevelFiles, LevelResult
-from sniper.inference.merge import LevelDetections
+from sniper.inference.merge_levels import LevelDetections
 
 
 def a_part(level, chip, count):

@@ -11,10 +11,15 @@ from sniper.chips.pyramid import test_factor as factor_at_test
 from sniper.data import Record
 from sniper.data.detections import ImageDetections, table_of
 from sniper.evaluation.rle import decode_mask
+from sniper.inference.decode import ChipDetections
 from sniper.inference.detector import image_blocks
-from sniper.inference.forward import ChipDetections
-from sniper.inference.instances import BlockMaps, table_with_masks
-from sniper.inference.merge import LevelDetections, MergeSettings, keep_confident, merge_levels
+from sniper.inference.instance_masks import BlockMaps, table_with_masks
+from sniper.inference.merge_levels import (
+    LevelDetections,
+    MergeSettings,
+    keep_confident,
+    merge_levels,
+)
 
 RANGES = ((-1, 90), (32, 180), (75, -1))
 SETTINGS = MergeSettings(nms_threshold=-1, sigma=0.55)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sniper.inference.forward import ChipDetections
-from sniper.inference.merge import MergeSettings, keep_confident, merge_levels
+from sniper.inference.decode import ChipDetections
+from sniper.inference.merge_levels import MergeSettings, keep_confident, merge_levels
 
 RANGES = ((-1, 90), (32, 180), (75, -1))
 SETTINGS = MergeSettings(nms_threshold=-1, sigma=0.55)

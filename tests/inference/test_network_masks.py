@@ -14,12 +14,13 @@ from sniper.data.detections import join_tables, reorder
 from sniper.errors import DataError
 from sniper.evaluation import decode_mask
 from sniper.inference import detector as detector_module
-from sniper.inference import instances
+from sniper.inference import instance_masks
 from sniper.inference.detector import Detector
+from sniper.inference.executor import MaskJob
+from sniper.inference.instance_masks import MaskPaster
 from sniper.inference.level import Level
-from sniper.inference.mask_forward import MaskForward, MaskJob
-from sniper.inference.merge import MergeSettings, keep_confident
-from sniper.inference.paste import MaskPaster
+from sniper.inference.merge_levels import MergeSettings, keep_confident
+from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.detector import (
     DetectorSpec,
     ProposalSettings,
@@ -109,8 +110,8 @@ def records(paths):
 
 
 def make_detector(model, levels=LEVELS, devices=1):
-    contexts = [mx.cpu(i) for i in range(devices)]
-    return Detector(model, levels, MERGE, contexts, MEANS, num_threads=1)
+    executor = MxnetExecutor(model, [mx.cpu(i) for i in range(devices)])
+    return Detector(executor, levels, MERGE, MEANS, num_threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,7 @@ def test_masks_differ_and_lie_in_their_boxes(found):
 def test_blocks_bound_the_maps_in_memory_and_change_nothing(model, records, found, monkeypatch):
     held = []
 
-    class CountedMaps(instances.BlockMaps):
+    class CountedMaps(instance_masks.BlockMaps):
         def keep(self, *args):
             super().keep(*args)
             held[-1] += 1
@@ -242,16 +243,16 @@ def test_many_boxes_go_in_several_parts(model):
     boxes = np.concatenate([corners, corners + rng.uniform(5, 60, (150, 2))], axis=1)
     roi_map = rng.random((16, 6, 8), np.float32)
     job = MaskJob(roi_map, boxes.astype(np.float32), rng.integers(1, CLASSES, 150))
-    network = MaskForward(model, [mx.cpu(0), mx.cpu(1)])
-    (together,) = network([job])
+    executor = MxnetExecutor(model, [mx.cpu(0), mx.cpu(1)])
+    (together,) = executor.masks([job])
     assert together.shape == (150, 28, 28) and together.dtype == np.float32
     assert (together >= 0).all() and (together <= 1).all()
     singles = [MaskJob(roi_map, job.boxes[[k]], job.classes[[k]]) for k in (0, 63, 64, 149)]
     other_map = MaskJob(rng.random((16, 3, 2), np.float32), job.boxes[:9], job.classes[:9])
-    first, second, _, third, fourth = network([*singles[:2], other_map, *singles[2:]])
+    first, second, _, third, fourth = executor.masks([*singles[:2], other_map, *singles[2:]])
     for k, single in zip((0, 63, 64, 149), (first, second, third, fourth)):
         np.testing.assert_allclose(single[0], together[k], atol=1e-5)
-    assert list(network([])) == []
+    assert list(executor.masks([])) == []
 
 
 def test_a_residual_network_has_masks_too(records):

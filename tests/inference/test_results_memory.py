@@ -21,7 +21,7 @@ from sniper.data.detections import DetectionTable, join_blocks, load_detections
 from sniper.data.record import Record
 from sniper.inference.block_store import BlockStore
 from sniper.inference.results import report_detections
-from sniper.inference.stats import RunStats
+from sniper.inference.run_stats import RunStats
 
 IMAGES, EACH, BLOCK = 2000, 200, 64
 folder = Path(sys.argv[1])

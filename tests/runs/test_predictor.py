@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import cv2
-import mxnet as mx
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -22,8 +21,8 @@ from sniper.data.record import Record
 from sniper.data.sources import open_source
 from sniper.errors import ConfigError, DataError
 from sniper.runs import predictor as predictor_module
-from sniper.runs.levels import make_detector
-from sniper.runs.load_model import load_model
+from sniper.runs.load_model import load_model, make_detector
+from sniper.runs.plan import test_plan
 
 HERE = Path(__file__).resolve()
 HELP = runpy.run_path(str(HERE.with_name("random_run.py")))
@@ -64,13 +63,14 @@ def same(one, other) -> bool:
 
 
 def test_predictions_are_those_of_the_detector_best_first(run, folder, found):
-    model = load_model(run.cfg, [mx.cpu()], run.weights)
+    plan = test_plan(run.cfg, devices="cpu")
+    model = load_model(plan.detector, run.weights)
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
     records = [
         Record(str(folder / f"{number}.png"), number, *size, False, *nothing)
         for number, size in enumerate(SIZES)
     ]
-    table = make_detector(run.cfg, model, [mx.cpu()]).detect(records)
+    table = make_detector(plan, model).detect(records)
     assert [prediction.name for prediction in found] == [f"{n}.png" for n in range(len(SIZES))]
     for own, prediction, size in zip(table, found, SIZES):
         assert len(prediction) == len(own) > 5
@@ -248,7 +248,7 @@ def test_wrong_arguments_are_explained(run, tmp_path):
 def test_an_archive_brings_everything(run, folder, found, tmp_path):
     from sniper.runs.export import export_model
 
-    export_model(run.cfg, run.weights, tmp_path / "model.zip")
+    export_model(test_plan(run.cfg), run.weights, tmp_path / "model.zip")
     predictor = Predictor(tmp_path / "model.zip")
     assert predictor.class_names == tuple(run.names)
     assert all(map(same, predictor(folder), found))

@@ -10,12 +10,11 @@ import pytest
 from sniper.chips.sampler import make_epoch
 from sniper.config import load_config
 from sniper.data.record import Record
-from sniper.runs.plan import chip_settings
+from sniper.runs.plan import scales_by_rule, train_plan
 from sniper.runs.start_up_report import (
     MAX_LINES,
     level_name,
     log_start_up,
-    override_applied,
     range_text,
     start_up_report,
 )
@@ -40,12 +39,11 @@ def records_of(count=40, per_image=8, low=8, high=400, seed=0):
 
 
 def report_of(*overrides, records=None, devices=2, workers=1, recipe="sniper_res101_e2e"):
-    cfg = load_config(recipe, [*GOOD, *overrides])
+    gpus = ",".join(["cpu"] * devices)
+    plan = train_plan(load_config(recipe, [*GOOD, *overrides, "gpus", gpus]))
     records = records_of() if records is None else records
-    stats = make_epoch(
-        records, chip_settings(cfg), seed=0, epoch=0, batch_size=4 * devices * workers
-    ).stats
-    return start_up_report(cfg, records, stats, devices, workers), stats
+    stats = make_epoch(records, plan.chips, seed=0, epoch=0, batch_size=4 * devices * workers).stats
+    return start_up_report(plan, records, stats, workers), stats
 
 
 def line(report, start):
@@ -162,11 +160,11 @@ def test_one_image_without_trained_boxes():
 
 
 def test_everything_goes_to_the_log(caplog):
-    cfg = load_config("sniper_res101_e2e", [*GOOD, "TRAIN.MAX_GT", "2"])
+    plan = train_plan(load_config("sniper_res101_e2e", [*GOOD, "TRAIN.MAX_GT", "2", "gpus", "cpu"]))
     records = records_of()
-    stats = make_epoch(records, chip_settings(cfg), seed=0, epoch=0, batch_size=4).stats
+    stats = make_epoch(records, plan.chips, seed=0, epoch=0, batch_size=4).stats
     with caplog.at_level(logging.INFO):
-        log_start_up(cfg, records, stats, 1)
+        log_start_up(plan, records, stats)
     assert "pyramid: TRAIN.SCALES" in caplog.text
     assert [r.levelname for r in caplog.records].count("WARNING") == 1
 
@@ -180,5 +178,5 @@ def test_names_of_levels_and_ranges():
     ranges = ((-1, 80), (32, 150), (120, -1))
     assert [range_text(ranges, i) for i in range(3)] == ["below 80", "32 to 150", "from 120"]
     assert range_text(((-1, -1),), 0) == "all"
-    assert not override_applied(load_config("sniper_mobilenetv2_toy"))
-    assert override_applied(load_config("sniper_res101_e2e"))
+    assert not scales_by_rule(load_config("sniper_mobilenetv2_toy"))
+    assert scales_by_rule(load_config("sniper_res101_e2e"))

@@ -13,11 +13,20 @@ from sniper.config import load_config
 from sniper.data import ProposalSet, save_proposals
 from sniper.data.class_names import write_class_names
 from sniper.errors import ConfigError, DataError
-from sniper.runs.datasets import open_dataset, proposal_file, training_records, training_sets
-from sniper.runs.plan import model_folder
+from sniper.runs import datasets
+from sniper.runs.datasets import proposal_file
+from sniper.runs.plan import data_source, model_folder, training_data, training_sets
 from sniper.tools.convert_proposals import main as convert
 
 CATEGORIES = [{"id": 3, "name": "ant"}, {"id": 9, "name": "bee"}]
+
+
+def open_dataset(cfg, image_set):
+    return datasets.open_dataset(data_source(cfg), image_set)
+
+
+def training_records(cfg):
+    return datasets.training_records(training_data(cfg))
 
 
 class Project:

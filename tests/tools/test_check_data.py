@@ -13,6 +13,7 @@ from sniper.data import ProposalSet, load_dataset, save_proposals
 from sniper.data.problems import ERROR, WARNING
 from sniper.errors import DataError
 from sniper.runs.datasets import training_records
+from sniper.runs.plan import training_data
 from sniper.tools.check.findings import KINDS, Findings
 from sniper.tools.check_data import check, main, text_lines
 
@@ -237,7 +238,7 @@ def test_what_the_reader_calls_an_error_the_loader_refuses(tiny_set):
         kind, _, _ = spoil(fresh)
         fresh.write()
         try:
-            training_records(fresh.config())
+            training_records(training_data(fresh.config()))
             refused = False
         except DataError:
             refused = True
@@ -614,7 +615,7 @@ def test_training_raises_at_every_error_of_a_voc_set_and_at_no_warning(tiny_set,
     assert kind in counts(report)
     assert {KINDS[name].severity for name in counts(report)} - {KINDS[kind].severity} <= {WARNING}
     try:
-        records, _ = training_records(cfg)
+        records, _ = training_records(training_data(cfg))
     except DataError:
         assert KINDS[kind].severity == ERROR
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -32,6 +33,36 @@ def test_help_has_one_line_for_each_tool(capsys):
 @pytest.mark.parametrize("name", TOOLS)
 def test_every_tool_has_a_module(name):
     assert importlib.util.find_spec(TOOLS[name][0]) is not None
+
+
+def parsers():
+    """The parser of every tool but the doctor, which must import nothing of ours."""
+    for name, (module, _) in TOOLS.items():
+        if name != "doctor":
+            yield name, importlib.import_module(module)._parser()
+
+
+def test_a_flag_means_the_same_in_every_command():
+    shared = "--cfg --save_prefix --set --weights --json --plot --overwrite --check --display"
+    seen = {flag: {} for flag in shared.split()}
+    for name, parser in parsers():
+        for action in parser._actions:
+            for flag in seen.keys() & set(action.option_strings):
+                facts = action.help, action.metavar, action.default, action.type, action.dest
+                seen[flag][name] = facts
+    for flag, facts in seen.items():
+        assert len(facts) > 1 and len(set(map(repr, facts.values()))) == 1, (flag, facts)
+
+
+def test_every_flag_of_every_command_is_explained():
+    for name, parser in parsers():
+        assert parser.description and parser.epilog, name
+        for action in parser._actions:
+            assert action.help, (name, action)
+            # "--epoch EPOCH" says nothing that the flag does not say.
+            takes_value = action.nargs != 0 and action.choices is None
+            assert not takes_value or action.metavar, (name, action)
+        parser.format_help()
 
 
 def test_unknown_tool_suggests_the_nearest(capsys):

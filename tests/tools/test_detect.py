@@ -196,9 +196,10 @@ def test_a_broken_video_is_left_out(run, photos, tmp_path):
 
 def test_an_archive_needs_nothing_else(run, photos, tmp_path, capsys):
     from sniper.runs.export import export_model
+    from sniper.runs.plan import test_plan
 
     archive = tmp_path / "model.zip"
-    export_model(run.cfg, run.weights, archive)
+    export_model(test_plan(run.cfg), run.weights, archive)
     flags = ["detect", str(photos), "--format", "none", "--threshold", "0.05"]
     assert sniper_main([*flags, "--model", str(archive), "--out", str(tmp_path / "one")]) == 0
     assert detect(run, photos, "--format", "none", "--out", tmp_path / "two") == 0

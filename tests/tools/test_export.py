@@ -14,13 +14,14 @@ import yaml
 from sniper import boxes as box_ops
 from sniper.config import dump_config, load_config
 from sniper.errors import DataError
-from sniper.inference.forward import Network
-from sniper.loader.test import TestBatch
+from sniper.inference.decode import decode_batch
+from sniper.inference.mxnet_executor import MxnetExecutor
+from sniper.loader.windows import TestBatch
 from sniper.models.archive import META, read_archive
 from sniper.models.detector import build_detector, inference_input_shapes, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
 from sniper.runs.load_model import load_model
-from sniper.runs.plan import detector_spec
+from sniper.runs.plan import detector_spec, test_plan
 from sniper.tools.export import main
 
 SMALL = ("network.WIDTH", "0.25", "network.FC_CHANNELS", "16", "network.ROI_CHANNELS", "16")
@@ -103,12 +104,12 @@ def test_another_process_gets_the_numbers_of_the_engine(run, archive, tmp_path):
     subprocess.run([sys.executable, "-c", READER, *files], check=True, timeout=120)
     theirs = np.load(tmp_path / "out.npz")
 
-    model = load_model(run.cfg, [mx.cpu()], run.weights)
-    network = Network(model, [mx.cpu()])
+    model = load_model(test_plan(run.cfg).detector, run.weights)
+    outputs = MxnetExecutor(model, [mx.cpu()]).run(given["data"], given["im_info"])
     index = np.arange(2)
     batch = TestBatch(given["data"], given["im_info"], index, index, np.zeros(2, bool))
     rois = theirs["rois_output"].reshape(2, -1, 5)
-    for row, found in enumerate(network(batch)):
+    for row, found in enumerate(decode_batch(outputs, batch)):
         filled = np.any(rois[row, :, 1:] != 0, axis=1)
         scores = theirs["cls_prob_reshape_output"][row][filled]
         assert scores.std() > 1e-3

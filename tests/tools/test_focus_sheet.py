@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sniper.tools import focus_sheet as sheets
+from sniper.tools.explain import focus_sheet as sheets
 from sniper.tools.explain.focus_sheet import focus_levels, focus_sheet, focus_summary
 from sniper.tools.explain.training_set import load_training_set
 from sniper.tools.show_chips import main, pick

@@ -12,6 +12,7 @@ import pytest
 from sniper.data.legacy_proposals import python2_dict_order
 from sniper.data.proposals import ProposalSet, load_proposals, save_proposals
 from sniper.runs.datasets import open_dataset
+from sniper.runs.plan import data_source
 from sniper.tools.place_proposals import main
 
 HERE = Path(__file__).resolve()
@@ -20,7 +21,7 @@ PYTHON2 = runpy.run_path(str(HERE.parents[1] / "data" / "test_legacy_proposals.p
 
 @pytest.fixture
 def proposals(tiny_set):
-    dataset = open_dataset(tiny_set.config(), "herbst")
+    dataset = open_dataset(data_source(tiny_set.config()), "herbst")
     ids = np.array([record.image_id for record in dataset.records], np.int64)
     boxes = np.tile(np.array([[5, 6, 70, 80]], np.float32), (len(ids), 1))
     offsets = np.arange(len(ids) + 1)
@@ -72,7 +73,7 @@ def test_files_of_other_sets_are_refused(tiny_set, proposals, tmp_path, capsys):
 
 @pytest.mark.parametrize("ending", ["_rpn.pkl", "_rpn_after_nms.pkl"])
 def test_a_2018_pickle_becomes_npz(tiny_set, tmp_path, ending):
-    dataset = open_dataset(tiny_set.config(), "herbst")
+    dataset = open_dataset(data_source(tiny_set.config()), "herbst")
     order = python2_dict_order([record.image_id for record in dataset.records])
     rows = [
         np.concatenate([record.boxes, np.full((len(record.boxes), 1), 0.5, np.float32)], axis=1)

@@ -6,8 +6,9 @@ import math
 import pytest
 
 from sniper.evaluation import CocoReport
-from sniper.runs.validation import Validated, figures
+from sniper.runs.validation import figures
 from sniper.training.loop import LoopSettings
+from sniper.training.run_log import Validated
 from sniper.training.run_state import RunState
 
 

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from sniper.process import start_logging
-from sniper.runs.validation import Validated
 from sniper.training import run_log, tensorboard
 from sniper.training.distributed import Workers
 from sniper.training.meter import Meter
 from sniper.training.pace import Pace, ProgressClock
-from sniper.training.run_log import Display, JsonLines, RunLog
+from sniper.training.run_log import Display, JsonLines, RunLog, Validated
 from sniper.training.run_state import RunState
 
 PACE = Pace(chips_per_s=16.0, data_wait=0.25, eta_s=3, memory_gb=1.5)

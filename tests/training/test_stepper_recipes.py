@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sniper.config import load_config
-from sniper.runs.plan import detector_spec, step_settings
+from sniper.runs.plan import detector_spec, step_settings, step_updates
 
 COCO = "sniper_res101_e2e"
 BOX_LOSS_ROIS = 188
@@ -13,7 +15,8 @@ BOX_LOSS_ROIS = 188
 
 def settings_of(recipe, *overrides, fp16=True, samples=955_776, batch_size=128):
     cfg = load_config(recipe, list(overrides))
-    return step_settings(cfg, fp16=fp16, samples=samples, batch_size=batch_size, fixed=["conv0"])
+    steps = step_updates(cfg.TRAIN.lr_step, samples, batch_size)
+    return replace(step_settings(cfg, fp16=fp16), steps=tuple(steps), fixed=("conv0",))
 
 
 def spec_of(recipe, *overrides):

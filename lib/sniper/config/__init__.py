@@ -1,7 +1,14 @@
 """Configuration: the schema, yaml files, `--set` pairs, checks and recipes."""
 
 from sniper.config.checks import parse_gpus, parse_lr_steps
-from sniper.config.load import config_of, describe_keys, dump_config, load_config, save_config
+from sniper.config.load import (
+    config_of,
+    describe_keys,
+    dump_config,
+    load_config,
+    save_config,
+    write_config,
+)
 from sniper.config.schema import SCHEMA
 from sniper.config.yaml_files import find_recipe, recipe_names
 
@@ -16,4 +23,5 @@ __all__ = [
     "parse_lr_steps",
     "recipe_names",
     "save_config",
+    "write_config",
 ]

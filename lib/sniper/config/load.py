@@ -100,8 +100,13 @@ def save_config(cfg: Mapping[str, Any], path: str | Path) -> None:
     Raises:
         TrainingError: the file could not be written.
     """
+    write_config(dump_config(cfg), path)
+
+
+def write_config(text: str, path: str | Path) -> None:
+    """Writes the text of `dump_config`; see `save_config`."""
     header = "# Resolved configuration of a run: all defaults and --set values are in it.\n"
-    atomic_write_text(path, header + dump_config(cfg))
+    atomic_write_text(path, header + text)
 
 
 def _nest(values: Mapping[str, Any]) -> dict[str, Any]:

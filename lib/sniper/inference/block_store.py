@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import mxnet as mx
 import numpy as np
 
 import sniper
@@ -22,7 +21,7 @@ from sniper.data.npz import read_npz, write_npz
 from sniper.errors import DataError
 from sniper.inference.detector import Detector
 from sniper.inference.level import Level
-from sniper.inference.stats import RunStats
+from sniper.inference.run_stats import RunStats
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +120,6 @@ def run_keys(
     blocks: Sequence[Sequence[int]],
     *,
     pixel_means: Sequence[float],
-    devices: Sequence[mx.Context],
     kind: str,
 ) -> RunKeys:
     """Keys of everything that a detector finds in a data set.
@@ -132,20 +130,15 @@ def run_keys(
         dataset: the images; a file that was written to counts as another image.
         blocks: how the images are put together in files. Results do not depend on it.
         pixel_means: subtracted from the images.
-        devices: GPUs and CPUs round differently. How many there are makes no difference.
         kind: `detections`, or `proposals` and how many.
     """
     common = {
         "version": sniper.__version__,
-        "mxnet": mx.__version__,
         "code": _code_sha256(),
         "weights": file_sha256(weights),
-        "network": repr(replace(detector.model.spec, batch_images=1)),
-        "classes": list(detector.model.class_names),
+        "executor": detector.executor.identity(),
+        "classes": list(detector.executor.traits.class_names),
         "pixel_means": [float(mean) for mean in pixel_means],
-        "devices": sorted({device.device_type for device in devices}),
-        # oneDNN chooses its kernels by the number of threads; their last bits differ.
-        "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "images": _images_sha256(dataset),
         "blocks": [list(map(int, block)) for block in blocks],
     }

@@ -14,7 +14,7 @@ import numpy as np
 from sniper.data.sources import Skipped, Source
 from sniper.inference.drawings import Drawings
 from sniper.inference.prediction import Prediction
-from sniper.inference.stats import RunStats
+from sniper.inference.run_stats import RunStats
 from sniper.progress import Progress
 
 logger = logging.getLogger(__name__)

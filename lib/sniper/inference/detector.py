@@ -7,7 +7,6 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 
-import mxnet as mx
 import numpy as np
 
 from sniper.chips.focus import focus_chips, inside_borders, on_whole_pixels
@@ -15,17 +14,21 @@ from sniper.chips.pyramid import test_factor
 from sniper.chips.slices import slice_windows
 from sniper.data import ProposalSet, Record
 from sniper.data.detections import DetectionTable
-from sniper.inference.forward import ChipDetections, Network
-from sniper.inference.instances import BlockMaps, table_with_masks
+from sniper.inference.decode import ChipDetections, decode_batch
+from sniper.inference.executor import Executor
+from sniper.inference.instance_masks import BlockMaps, table_with_masks
 from sniper.inference.level import FOCUS, SLICES, Level, Run, Window, Windows, whole_images
 from sniper.inference.level_cache import LevelCache, LevelResult
-from sniper.inference.mask_forward import MaskForward
-from sniper.inference.merge import LevelDetections, MergeSettings, keep_confident, merge_levels
-from sniper.inference.stats import RunStats, level_stage
+from sniper.inference.merge_levels import (
+    LevelDetections,
+    MergeSettings,
+    keep_confident,
+    merge_levels,
+)
+from sniper.inference.run_stats import RunStats, level_stage
 from sniper.loader.images import ImageCache, ImageSource
-from sniper.loader.test import TestLoader
 from sniper.loader.threads import DaemonThreads
-from sniper.models.fit import Model
+from sniper.loader.windows import TestLoader
 from sniper.progress import OnStep
 
 # RoI maps of one block of images: about 70 images of 800x600 px on the pyramid of 2018.
@@ -35,51 +38,45 @@ IMAGE_MEMORY_BYTES = 256 << 20
 
 
 class Detector:
-    """Detects objects in images; keeps the bound network for later calls. Threads may share it.
+    """Detects objects in images; keeps the network for later calls. Threads may share it.
 
     Results do not depend on how images are spread over calls and batches, nor on their order.
 
     Args:
-        model: the network and its weights.
+        executor: the network; one for proposals alone serves `proposals` instead of `detect`.
         levels: what is looked at, in this order.
         merge: how the findings become one result.
-        devices: where the network runs.
         pixel_means: three means, BGR.
         pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
         num_threads: threads that read images.
-        rpn_only: for `proposals` instead of `detect`.
     """
 
     def __init__(
         self,
-        model: Model,
+        executor: Executor,
         levels: Sequence[Level],
         merge: MergeSettings,
-        devices: Sequence[mx.Context],
         pixel_means: np.ndarray,
         *,
         pyramid: Sequence[tuple[int, int]] = (),
         num_threads: int = 2,
-        rpn_only: bool = False,
     ) -> None:
-        self.model = model
+        self.executor = executor
         self.levels = tuple(levels)
         self.merge = merge
-        self.has_masks = model.spec.with_masks and not rpn_only
+        self.has_masks = executor.traits.has_masks
         self._pyramid = tuple(pyramid)
         self._pixel_means = pixel_means
         # Fresh threads for every level would leave the heaps of the old ones behind.
         self._threads = DaemonThreads(num_threads, "sniper-images")
         weakref.finalize(self, self._threads.close)
-        self._network = Network(model, devices, rpn_only=rpn_only, roi_map=self.has_masks)
-        self._masks = MaskForward(model, devices) if self.has_masks else None
         self._stats = RunStats()
         self._lock = threading.Lock()
 
     def blocks(self, records: Sequence[Record], most_images: int = 64) -> list[list[int]]:
         """Indices of images that fit into memory together; those of one size stand together."""
-        spec = self.model.spec
-        bytes_per_px = 4 * spec.roi_channels / spec.feature_stride**2 if self.has_masks else 0.0
+        traits = self.executor.traits
+        bytes_per_px = 4 * traits.roi_channels / traits.feature_stride**2 if self.has_masks else 0.0
         return image_blocks(
             [(record.width, record.height) for record in records],
             [[level.factor(record) for level in self.levels] for record in records],
@@ -135,7 +132,7 @@ class Detector:
         if maps is not None:
             with run.clock("masks"):
                 step = run.steps("masks", len(records))
-                table = table_with_masks(self._masks, maps, records, table, origins, step)
+                table = table_with_masks(self.executor.masks, maps, records, table, origins, step)
         self._note(run, time.perf_counter() - started_s)
         return table
 
@@ -234,7 +231,7 @@ class Detector:
             ((x2 - x1) * found.factor, (y2 - y1) * found.factor),
             found.factor,
             origin=(x1, y1),
-            stride=self.model.spec.feature_stride,
+            stride=self.executor.traits.feature_stride,
         )
         return [tuple(c) for c in on_whole_pixels(chips, (record.width, record.height)).tolist()]
 
@@ -252,8 +249,8 @@ class Detector:
             run.records,
             windows,
             factors,
-            batch_size=level.batch_images * self._network.num_devices,
-            batch_multiple=self._network.num_devices,
+            batch_size=level.batch_images * self.executor.num_devices,
+            batch_multiple=self.executor.num_devices,
             pixel_means=self._pixel_means,
             threads=self._threads,
             images=run.images,
@@ -261,7 +258,8 @@ class Detector:
         ) as loader:
             for batch in loader:
                 with run.clock("forward"), run.clock(level_stage(index)):
-                    all_found = self._network(batch)
+                    outputs = self.executor.run(batch.data, batch.im_info)
+                    all_found = decode_batch(outputs, batch)
                 for found in all_found:
                     step()
                     yield found

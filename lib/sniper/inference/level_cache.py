@@ -13,7 +13,7 @@ import numpy as np
 from sniper.data.npz import read_npz, write_npz
 from sniper.errors import DataError, TrainingError
 from sniper.inference.level import Windows
-from sniper.inference.merge import LevelDetections
+from sniper.inference.merge_levels import LevelDetections
 
 logger = logging.getLogger(__name__)
 

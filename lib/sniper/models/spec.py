@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sniper.errors import ConfigError
 from sniper.models.networks import NETWORKS, NetworkTraits
@@ -137,6 +137,10 @@ class DetectorSpec:
                 got=self.mask_size,
                 expected="an even number",
             )
+
+    def in_fp32(self) -> DetectorSpec:
+        """The same network without half precision."""
+        return replace(self, fp16=False, loss_scale=1.0) if self.fp16 else self
 
     @property
     def traits(self) -> NetworkTraits:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import mxnet as mx
-from easydict import EasyDict
-
 from sniper.data import Dataset, Record
 from sniper.data.detections import DetectionTable, join_blocks
 from sniper.evaluation import protocol_of
 from sniper.models.fit import Model
 from sniper.progress import silent
 from sniper.runs.datasets import open_dataset
-from sniper.runs.levels import make_detector
+from sniper.runs.load_model import make_detector
+from sniper.runs.plan import TestPlan
 
 FP32, QUANTISED = "fp32", "INT8"
 
@@ -52,20 +50,17 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(
-    cfg: EasyDict, models: Mapping[str, Model], devices: list[mx.Context], count: int
-) -> Comparison:
+def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparison:
     """Detects with several models on the same images of the test set, block by block in turn.
 
     Args:
-        cfg: the configuration of the networks.
+        plan: how to detect, and on which set.
         models: by name.
-        devices: where they run.
         count: images; fewer if the set has fewer.
     """
-    dataset = open_dataset(cfg, cfg.dataset.test_image_set)
+    dataset = open_dataset(plan.source, plan.image_set)
     dataset = replace(dataset, records=tuple(spread(dataset.records, count)))
-    detectors = {name: make_detector(cfg, model, devices) for name, model in models.items()}
+    detectors = {name: make_detector(plan, model) for name, model in models.items()}
     records = dataset.records
     blocks = next(iter(detectors.values())).blocks(records, most_images=16)
     for detector in detectors.values():

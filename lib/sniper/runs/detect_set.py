@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from easydict import EasyDict
 
 from sniper.data import Dataset, ProposalSet, Record, image_record, load_proposals
 from sniper.data.detections import DetectionTable, join_blocks, load_detections
@@ -27,11 +26,10 @@ from sniper.inference.block_store import (
 )
 from sniper.inference.detector import Detector
 from sniper.inference.level_cache import LevelFiles
-from sniper.inference.stats import RunStats
+from sniper.inference.run_stats import RunStats
 from sniper.progress import BlockProgress, OnStep
-from sniper.runs.levels import make_detector, mode_in_force
-from sniper.runs.load_model import load_model
-from sniper.runs.plan import contexts
+from sniper.runs.load_model import load_model, make_detector
+from sniper.runs.plan import TestPlan
 
 logger = logging.getLogger(__name__)
 
@@ -110,40 +108,35 @@ class StoredRun:
     weights, settings or images is not used. Results do not depend on the number of jobs.
 
     Args:
-        cfg: the configuration that the network was trained with; `TEST.CONCURRENT_JOBS` processes.
-        detector: the detector of the configuration.
+        plan: how to detect; blocks go to `partial_<set>` in its folder of results.
+        detector: the detector of the plan.
         weights: the file that its weights come from.
         dataset: the set.
-        folder: of the results; blocks go to `partial_<set>` in it.
     """
 
-    def __init__(
-        self, cfg: EasyDict, detector: Detector, weights: Path, dataset: Dataset, folder: Path
-    ) -> None:
-        self._cfg, self._detector, self._dataset, self._folder = cfg, detector, dataset, folder
-        self._extracts = bool(cfg.TEST.EXTRACT_PROPOSALS)
+    def __init__(self, plan: TestPlan, detector: Detector, weights: Path, dataset: Dataset) -> None:
+        self._plan, self._detector, self._dataset = plan, detector, dataset
         self._blocks = _blocks(detector, dataset)
-        per_level = cfg.TEST.N_PROPOSAL_PER_SCALE if self._extracts else None
+        per_level = plan.proposals_per_level if plan.rpn_only else None
         keys = run_keys(
             *(detector, weights, dataset, self._blocks),
-            pixel_means=cfg.network.PIXEL_MEANS,
-            devices=contexts(cfg.gpus),
-            kind=f"{per_level} proposals" if self._extracts else "detections",
+            pixel_means=plan.pixel_means,
+            kind=f"{per_level} proposals" if plan.rpn_only else "detections",
         )
-        self._level_folders = {} if self._extracts else self._cached_levels(keys)
+        self._level_folders = {} if plan.rpn_only else self._cached_levels(keys)
         self._work = BlockWork(
-            cfg=cfg,
+            plan=plan,
             weights=weights,
-            class_names=detector.model.class_names,
+            class_names=detector.executor.traits.class_names,
             # Without annotations, which make them slow to send.
             records=tuple(
                 image_record(r.image_path, r.image_id, r.width, r.height) for r in dataset.records
             ),
             blocks=tuple(map(tuple, self._blocks)),
             store=BlockStore(
-                folder / f"partial_{'proposals_' * self._extracts}{dataset.image_set}",
+                plan.results_dir / f"partial_{'proposals_' * plan.rpn_only}{dataset.image_set}",
                 keys.result,
-                load_proposals if self._extracts else load_detections,
+                load_proposals if plan.rpn_only else load_detections,
             ),
             set_name=dataset.name,
             proposals_per_level=per_level,
@@ -167,7 +160,7 @@ class StoredRun:
         # all wait for in the end, and lack of memory shows early.
         missing = sorted(set(sizes) - self._work.store.finished(sizes), reverse=True)
         images = sum(sizes[number] for number in missing)
-        jobs = max(1, min(self._cfg.TEST.CONCURRENT_JOBS, len(missing)))
+        jobs = max(1, min(self._plan.jobs, len(missing)))
         progress = BlockProgress(
             {number: sizes[number] for number in missing}, sum(sizes.values()) - images
         )
@@ -177,7 +170,7 @@ class StoredRun:
             )
         self._compute(missing, jobs, progress)
         result, stats = self._result()
-        mode = "proposals" if self._extracts else mode_in_force(self._cfg)
+        mode = "proposals" if self._plan.rpn_only else self._plan.mode
         return result, Speed(mode, jobs, stats, images, time.monotonic() - started_s)
 
     def clean_up(self) -> None:
@@ -188,12 +181,11 @@ class StoredRun:
 
     def _cached_levels(self, keys: RunKeys) -> dict[int, Path]:
         """Folder of each level that is to be cached: `<results>/cache_<set>/level_<k>/<key>`."""
-        wanted = [k for k, use in enumerate(self._cfg.TEST.USE_CACHE) if use]
-        wanted = [level for level in wanted if level < len(keys.levels)]
+        wanted = [level for level in self._plan.cached_levels if level < len(keys.levels)]
         if wanted and self._detector.has_masks:
             logger.info("TEST.USE_CACHE is not in force: masks need the feature maps of all levels")
             return {}
-        root = self._folder / f"cache_{self._dataset.image_set}"
+        root = self._plan.results_dir / f"cache_{self._dataset.image_set}"
         return {k: root / f"level_{k + 1}" / keys.levels[k][:KEY_CHARACTERS] for k in wanted}
 
     def _compute(self, missing: Sequence[int], jobs: int, progress: BlockProgress) -> None:
@@ -227,7 +219,7 @@ class StoredRun:
             )
         results = [result for result, _ in loaded]
         stats = sum((stats for _, stats in loaded), RunStats())
-        if self._extracts:
+        if self._plan.rpn_only:
             image_ids = [record.image_id for record in self._dataset.records]
             return join_proposals(results, self._dataset.name, image_ids), stats
         return join_blocks(results, self._blocks), stats
@@ -250,7 +242,7 @@ class BlockWork:
     """Detection (or proposal extraction) on blocks of images; travels to worker processes.
 
     Attributes:
-        cfg: the configuration that the network was trained with.
+        plan: how to detect.
         weights: the file of the weights.
         class_names: index 0 is the background.
         records: the images.
@@ -261,7 +253,7 @@ class BlockWork:
         level_folders: level -> folder in which its raw detections are kept.
     """
 
-    cfg: EasyDict
+    plan: TestPlan
     weights: Path
     class_names: tuple[str, ...]
     records: tuple[Record, ...]
@@ -277,10 +269,8 @@ class BlockWork:
         Raises:
             DataError: the weights are broken or do not fit.
         """
-        devices = contexts(self.cfg.gpus)
-        model = load_model(self.cfg, devices, self.weights, self.class_names)
-        rpn_only = self.proposals_per_level is not None
-        return self.runner(make_detector(self.cfg, model, devices, rpn_only=rpn_only))
+        model = load_model(self.plan.detector, self.weights, self.class_names)
+        return self.runner(make_detector(self.plan, model))
 
     def runner(self, detector: Detector) -> RunBlock:
         """The same with a network that is there already."""

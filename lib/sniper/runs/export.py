@@ -6,10 +6,8 @@ from pathlib import Path
 
 import mxnet as mx
 import yaml
-from easydict import EasyDict
 
 import sniper
-from sniper.config import dump_config
 from sniper.data.class_names import numbered_class_names, read_class_names
 from sniper.errors import ConfigError, DataError
 from sniper.models.archive import ModelArchive, Network, read_archive, write_archive
@@ -22,17 +20,17 @@ from sniper.models.detector import (
 from sniper.models.fit import fit_params
 from sniper.models.weights import Params, for_test, read_params
 from sniper.runs.load_model import archive_weights, is_archive
-from sniper.runs.plan import detector_spec
+from sniper.runs.plan import TestPlan
 
 # Any size does: parameters do not depend on it.
 PROBE_CELLS = 4
 
 
-def export_model(cfg: EasyDict, weights: Path, out: Path) -> None:
+def export_model(plan: TestPlan, weights: Path, out: Path) -> None:
     """Writes the archive of a detector.
 
     Args:
-        cfg: the configuration that the network was trained with.
+        plan: of the network (`sniper.runs.plan.test_plan`).
         weights: see `exported`.
         out: the archive.
 
@@ -40,14 +38,14 @@ def export_model(cfg: EasyDict, weights: Path, out: Path) -> None:
         ConfigError, DataError: see `exported`.
         TrainingError: the archive could not be written.
     """
-    write_archive(out, exported(cfg, weights))
+    write_archive(out, exported(plan, weights))
 
 
-def exported(cfg: EasyDict, weights: Path) -> ModelArchive:
+def exported(plan: TestPlan, weights: Path) -> ModelArchive:
     """The test network of a configuration with its weights, in fp32.
 
     Args:
-        cfg: the configuration that the network was trained with.
+        plan: of the network (`sniper.runs.plan.test_plan`).
         weights: a `.params` file, 2018 files included, with the class names beside it; or another
             archive.
 
@@ -55,20 +53,20 @@ def exported(cfg: EasyDict, weights: Path) -> ModelArchive:
         ConfigError: the archive is in INT8.
         DataError: the weights are missing, damaged or do not fit the network.
     """
-    arg, aux, class_names = _weights(cfg, weights)
-    spec = detector_spec(cfg, train=False, batch_images=1, fp16=False)
+    spec = plan.detector.in_fp32()
+    arg, aux, class_names = _weights(spec.num_classes, weights)
     networks = [
         _fp32(symbol, *fit_params(symbol, shapes, arg, aux, weights))
         for symbol, shapes in inference_networks(spec)
     ]
     detector, mask_head = [*networks, None][:2]
-    return ModelArchive(detector, mask_head, _meta(cfg, class_names, detector))
+    return ModelArchive(detector, mask_head, _meta(plan, class_names, detector))
 
 
-def _weights(cfg: EasyDict, weights: Path) -> tuple[Params, Params, tuple[str, ...]]:
+def _weights(num_classes: int, weights: Path) -> tuple[Params, Params, tuple[str, ...]]:
     if not is_archive(weights):
         arg, aux = read_params(weights)
-        return for_test(arg), aux, _class_names(cfg, weights)
+        return for_test(arg), aux, _class_names(num_classes, weights)
     archive = read_archive(weights)
     if archive.is_int8:
         raise ConfigError(
@@ -107,28 +105,28 @@ def _mask_shapes(spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _class_names(cfg: EasyDict, weights: Path) -> tuple[str, ...]:
-    names = read_class_names(weights.parent) or numbered_class_names(cfg.dataset.NUM_CLASSES)
-    if len(names) != cfg.dataset.NUM_CLASSES:
+def _class_names(num_classes: int, weights: Path) -> tuple[str, ...]:
+    names = read_class_names(weights.parent) or numbered_class_names(num_classes)
+    if len(names) != num_classes:
         raise DataError(
             "the class names beside the weights are not those of the network",
             where=weights.parent,
             got=f"{len(names)} names with the background",
-            expected=f"dataset.NUM_CLASSES {cfg.dataset.NUM_CLASSES}",
+            expected=f"dataset.NUM_CLASSES {num_classes}",
         )
     return names
 
 
-def _meta(cfg: EasyDict, class_names: tuple[str, ...], detector: Network) -> dict:
+def _meta(plan: TestPlan, class_names: tuple[str, ...], detector: Network) -> dict:
     return {
         "sniper_version": sniper.__version__,
         "mxnet_version": mx.__version__,
-        "network": cfg.symbol,
+        "network": plan.detector.symbol,
         "classes": list(class_names),
         # What a reader without our loader must know.
         "input": "data (N, 3, H, W) float32: RGB minus pixel_means_bgr, zero padded; im_info (N, 3)"
         " height, width, scale; im_ids (N,) and chip_ids (N,) pass through",
-        "pixel_means_bgr": [float(value) for value in cfg.network.PIXEL_MEANS],
+        "pixel_means_bgr": list(plan.pixel_means),
         "outputs": detector.symbol.list_outputs(),
-        "config": yaml.safe_load(dump_config(cfg)),
+        "config": yaml.safe_load(plan.config),
     }

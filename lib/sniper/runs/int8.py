@@ -15,17 +15,16 @@ from sniper.chips.slices import slice_windows
 from sniper.data import Record
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
-from sniper.loader.test import TestLoader
+from sniper.loader.windows import TestLoader
 from sniper.models.archive import INT8, ModelArchive, Network, write_archive
 from sniper.models.fit import Model
 from sniper.models.quantize import has_int8_instructions, quantize_network
 from sniper.process import usable_cores
 from sniper.runs.compare_models import FP32, QUANTISED, Comparison, compare, spread
-from sniper.runs.datasets import open_dataset, training_sets
+from sniper.runs.datasets import open_dataset
 from sniper.runs.export import exported
-from sniper.runs.levels import make_detector
-from sniper.runs.load_model import archive_weights, inference_model
-from sniper.runs.plan import contexts, uses_gpu
+from sniper.runs.load_model import archive_weights, inference_model, make_detector
+from sniper.runs.plan import TrainingData, test_plan, training_data, uses_gpu
 
 logger = logging.getLogger(__name__)
 
@@ -74,15 +73,15 @@ def quantize_model(
         DataError: weights or data are missing or wrong, or there are too few images.
         TrainingError: the archive could not be written.
     """
-    devices = contexts(cfg.gpus)
-    _check(devices, settings)
-    archive = exported(cfg, weights)
-    fp32 = inference_model(cfg, devices, *archive_weights(archive, weights))
-    records = calibration_records(cfg, settings.calib_images)
+    plan = test_plan(cfg)
+    _check(plan.devices, settings)
+    archive = exported(plan, weights)
+    fp32 = inference_model(plan.detector, *archive_weights(archive, weights))
+    records = calibration_records(training_data(cfg), settings.calib_images)
     logger.info("%s calibration on %d training images", settings.calibration, len(records))
     detector = quantize_network(
         archive.detector,
-        calibration_inputs(cfg, make_detector(cfg, fp32, devices), records),
+        calibration_inputs(make_detector(plan, fp32), records, plan.pixel_means),
         calibration=settings.calibration,
         fp32_layers=settings.fp32_layers,
     )
@@ -96,10 +95,10 @@ def quantize_model(
     if not settings.eval_images:
         return None
     int8 = _int8_model(fp32, detector)
-    return compare(cfg, {FP32: fp32, QUANTISED: int8}, devices, settings.eval_images)
+    return compare(plan, {FP32: fp32, QUANTISED: int8}, settings.eval_images)
 
 
-def _check(devices: list[mx.Context], settings: QuantizeSettings) -> None:
+def _check(devices: Sequence[mx.Context], settings: QuantizeSettings) -> None:
     if uses_gpu(devices):
         raise ConfigError(
             "INT8 networks run on the CPU only",
@@ -125,17 +124,18 @@ def _check(devices: list[mx.Context], settings: QuantizeSettings) -> None:
         )
 
 
-def calibration_records(cfg: EasyDict, count: int) -> list[Record]:
+def calibration_records(data: TrainingData, count: int) -> list[Record]:
     """`count` images of the training sets, evenly spread over them.
 
     Raises:
         DataError: the sets have fewer images, or are missing.
     """
-    records = [record for name in training_sets(cfg) for record in open_dataset(cfg, name).records]
+    sets = [open_dataset(data.source, name) for name in data.sets]
+    records = [record for dataset in sets for record in dataset.records]
     if len(records) < count:
         raise DataError(
             "the training set has too few images for this calibration",
-            where=cfg.dataset.image_set,
+            where="+".join(data.sets),
             got=f"{len(records)} images",
             expected=f"{count} images",
             fix=f"--calib {len(records)}",
@@ -144,7 +144,7 @@ def calibration_records(cfg: EasyDict, count: int) -> list[Record]:
 
 
 def calibration_inputs(
-    cfg: EasyDict, detector: Detector, records: Sequence[Record]
+    detector: Detector, records: Sequence[Record], pixel_means: Sequence[float]
 ) -> Iterator[dict[str, np.ndarray]]:
     """Inputs of the network for every image on every level, as in a test, one by one."""
     for level in detector.levels:
@@ -159,7 +159,7 @@ def calibration_inputs(
             ],
             [level.factor(record) for record in records],
             batch_size=1,
-            pixel_means=np.asarray(cfg.network.PIXEL_MEANS),
+            pixel_means=np.asarray(pixel_means),
             num_threads=usable_cores(),
         ) as loader:
             for batch in loader:

@@ -1,54 +1,27 @@
-"""From a configuration to a detector: which levels each mode of testing looks at."""
+"""Which levels each mode of testing looks at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-import mxnet as mx
-import numpy as np
 from easydict import EasyDict
 
 from sniper.chips.focus import FocusSettings
 from sniper.chips.slices import SliceSettings
 from sniper.errors import ConfigError
-from sniper.inference.detector import Detector
 from sniper.inference.level import FOCUS, SAME, SLICES, Level
-from sniper.inference.merge import MergeSettings
-from sniper.models.fit import Model
-from sniper.process import usable_cores
+from sniper.inference.merge_levels import MergeSettings
 
 
-def make_detector(
-    cfg: EasyDict,
-    model: Model,
-    devices: list[mx.Context],
-    *,
-    rpn_only: bool = False,
-    mode: str | None = None,
-) -> Detector:
-    """The detector of a configuration.
-
-    Args:
-        cfg: the configuration that the network was trained with.
-        model: the network and its weights.
-        devices: where it runs.
-        rpn_only: for proposals; these come from all levels in full.
-        mode: see `TEST.MODE`, which None takes.
-
-    Raises:
-        ConfigError: the mode is unknown, or the network cannot do it.
-    """
-    mode = "pyramid" if rpn_only else mode_in_force(cfg, mode)
-    return Detector(
-        model,
-        _LEVELS[mode](cfg),
-        merge_settings(cfg),
-        devices,
-        np.asarray(cfg.network.PIXEL_MEANS),
-        pyramid=[tuple(scale) for scale in cfg.TEST.SCALES],
-        num_threads=usable_cores(),
-        rpn_only=rpn_only,
-    )
+def levels_of(cfg: EasyDict, mode: str, batch_images: int | None = None) -> list[Level]:
+    """What a mode looks at; `batch_images` windows per device in one pass, if given."""
+    levels = _LEVELS[mode](cfg)
+    if batch_images is None:
+        return levels
+    if batch_images < 1:
+        raise ConfigError("the batch must hold an image", got=batch_images, expected=">= 1")
+    return [replace(level, batch_images=batch_images) for level in levels]
 
 
 def mode_in_force(cfg: EasyDict, mode: str | None = None) -> str:

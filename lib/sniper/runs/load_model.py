@@ -1,4 +1,4 @@
-"""Models for inference: from `.params` files, from archives, and from weights in memory."""
+"""From weights to detectors: `.params` files, archives, weights in memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import mxnet as mx
+import numpy as np
 from easydict import EasyDict
 
 from sniper.config import config_of, load_config
 from sniper.data.class_names import numbered_class_names, read_class_names
 from sniper.errors import ConfigError, DataError
+from sniper.inference.detector import Detector
+from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import META, ModelArchive, read_archive
 from sniper.models.detector import DetectorSpec
 from sniper.models.fit import Model
 from sniper.models.quantize import has_int8_instructions
 from sniper.models.weights import Params, for_test, read_params
-from sniper.runs.plan import detector_spec, fp16_in_force, model_folder
+from sniper.process import usable_cores
+from sniper.runs.plan import TestPlan, detector_spec, model_folder, test_plan
 
 logger = logging.getLogger(__name__)
 
@@ -33,75 +37,62 @@ _GRAPH_FIELDS = (
 )
 
 
+def make_detector(plan: TestPlan, model: Model) -> Detector:
+    """The detector of a plan.
+
+    Args:
+        plan: what it does.
+        model: the network and its weights.
+    """
+    return Detector(
+        MxnetExecutor(model, plan.devices, rpn_only=plan.rpn_only),
+        plan.levels,
+        plan.merge,
+        np.asarray(plan.pixel_means),
+        pyramid=plan.pyramid,
+        num_threads=usable_cores(),
+    )
+
+
 def load_model(
-    cfg: EasyDict,
-    devices: Sequence[mx.Context],
-    path: str | Path,
-    class_names: tuple[str, ...] | None = None,
+    spec: DetectorSpec, path: str | Path, class_names: tuple[str, ...] | None = None
 ) -> Model:
     """Reads weights for inference.
 
     Args:
-        cfg: the configuration that the network was trained with.
-        devices: where it will run (the CPU needs a graph without fp16).
+        spec: the test network, `TestPlan.detector`.
         path: a `.params` file, 2018 files included, or an archive (`.zip`) of `sniper export` or
             `sniper quantize`.
         class_names: names to use; None takes those of the archive or beside the weights, or
             numbers.
 
     Raises:
-        ConfigError: an INT8 network is another one than `cfg` names.
+        ConfigError: an INT8 network is another one than `spec`.
         DataError: the file is missing, damaged, or no such file.
     """
     path = Path(path)
     if is_archive(path):
-        archive = read_archive(path)
-        spec = detector_spec(cfg, train=False, batch_images=1, fp16=_fp16(cfg, archive, devices))
-        return _archive_model(archive, spec, path, class_names)
+        return archive_model(read_archive(path), spec, path, class_names)
     arg, aux = read_params(path)
-    names = class_names or read_class_names(path.parent)
-    names = names or numbered_class_names(cfg.dataset.NUM_CLASSES)
-    return inference_model(cfg, devices, arg, aux, names)
-
-
-def load_archive_model(
-    path: str | Path, devices: Sequence[mx.Context] = ()
-) -> tuple[EasyDict, Model]:
-    """A model with the configuration that it brings along.
-
-    Args:
-        path: an archive of `sniper export` or `sniper quantize`.
-        devices: where it will run; empty means the CPU.
-
-    Raises:
-        ConfigError: its configuration is wrong.
-        DataError: the file is missing, damaged, or no archive.
-    """
-    path, devices = Path(path), list(devices) or [mx.cpu()]
-    archive = read_archive(path)
-    cfg = archive_config(archive, path)
-    spec = detector_spec(cfg, train=False, batch_images=1, fp16=_fp16(cfg, archive, devices))
-    return cfg, _archive_model(archive, spec, path, None)
+    names = class_names or read_class_names(path.parent) or numbered_class_names(spec.num_classes)
+    return inference_model(spec, arg, aux, names)
 
 
 def inference_model(
-    cfg: EasyDict,
-    devices: Sequence[mx.Context],
+    spec: DetectorSpec,
     arg: Mapping[str, mx.nd.NDArray],
     aux: Mapping[str, mx.nd.NDArray],
-    class_names: tuple[str, ...],
+    class_names: Sequence[str],
 ) -> Model:
     """Weights in memory as a model for inference.
 
     Args:
-        cfg: the configuration that the network was trained with.
-        devices: where it will run (the CPU needs a graph without fp16).
+        spec: the test network, `TestPlan.detector`.
         arg: parameters by name, `_test` pairs included, as checkpoints hold them (in training:
             `with_test_params`).
         aux: batch-norm statistics by name.
         class_names: index 0 is the background.
     """
-    spec = detector_spec(cfg, train=False, batch_images=1, fp16=fp16_in_force(cfg, list(devices)))
     return Model(spec, for_test(arg), dict(aux), tuple(class_names))
 
 
@@ -135,12 +126,48 @@ def archive_weights(archive: ModelArchive, path: Path) -> tuple[Params, Params, 
     return arg, aux, _class_names(archive.meta, path)
 
 
-def _archive_model(
+def load_archive_model(
+    path: str | Path,
+    *,
+    mode: str | None = None,
+    devices: str | None = None,
+    batch_images: int | None = None,
+) -> tuple[TestPlan, Model]:
+    """A model, and how its own configuration detects with it.
+
+    Args:
+        path: an archive of `sniper export` or `sniper quantize`.
+        mode, devices, batch_images: see `test_plan`; without `devices` it runs on the CPU.
+
+    Raises:
+        ConfigError: its configuration is wrong.
+        DataError: the file is missing, damaged, or no archive.
+    """
+    path = Path(path)
+    archive = read_archive(path)
+    cfg = archive_config(archive, path)
+    plan = test_plan(cfg, mode=mode, devices=devices or "cpu", batch_images=batch_images)
+    return plan, archive_model(archive, plan.detector, path)
+
+
+def archive_model(
     archive: ModelArchive,
     spec: DetectorSpec,
     path: Path,
-    class_names: tuple[str, ...] | None,
+    class_names: tuple[str, ...] | None = None,
 ) -> Model:
+    """The model of an archive.
+
+    Args:
+        archive: see `read_archive`.
+        spec: the test network, `TestPlan.detector`.
+        path: the archive's, for messages.
+        class_names: names to use; None takes the archive's.
+
+    Raises:
+        ConfigError: an INT8 network is another one than `spec`.
+        DataError: it has no class names.
+    """
     arg, aux, own_names = archive_weights(archive, path)
     names = class_names or own_names
     if not archive.is_int8:
@@ -155,10 +182,6 @@ def _archive_model(
     saved = detector_spec(archive_config(archive, path), train=False, batch_images=1, fp16=False)
     _check_same_network(spec, saved, path)
     return Model(saved, arg, aux, names, archive.detector.symbol)
-
-
-def _fp16(cfg: EasyDict, archive: ModelArchive, devices: Sequence[mx.Context]) -> bool:
-    return not archive.is_int8 and fp16_in_force(cfg, list(devices))
 
 
 def _check_same_network(asked: DetectorSpec, saved: DetectorSpec, path: Path) -> None:
@@ -207,7 +230,7 @@ def find_weights(
         DataError: there are no weights.
     """
     try:
-        return cfg, weights_path(cfg, save_prefix)
+        return cfg, weights_path(model_folder(cfg), cfg.TEST.TEST_EPOCH, save_prefix)
     except DataError:
         if fall_back is None:
             raise
@@ -232,14 +255,14 @@ def newest_model(folder: Path, save_prefix: str) -> Path | None:
     return max(found, key=lambda path: (path.stat().st_mtime, path.name), default=None)
 
 
-def weights_path(cfg: EasyDict, save_prefix: str) -> Path:
-    """`<model folder>/<prefix>-<TEST_EPOCH>.params`, or `<prefix>.params` (`SNIPER-best`).
+def weights_path(folder: Path, epoch: int, save_prefix: str) -> Path:
+    """`<folder>/<prefix>-<epoch>.params`, or `<prefix>.params` (`SNIPER-best`).
 
     Raises:
         DataError: there is no such file.
     """
-    path = model_folder(cfg) / f"{save_prefix}-{cfg.TEST.TEST_EPOCH:04d}.params"
-    without_epoch = model_folder(cfg) / f"{save_prefix}.params"
+    path = folder / f"{save_prefix}-{epoch:04d}.params"
+    without_epoch = folder / f"{save_prefix}.params"
     if not path.exists() and without_epoch.exists():
         return without_epoch
     if not path.exists():

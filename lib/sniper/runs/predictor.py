@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 from easydict import EasyDict
 
@@ -18,14 +15,19 @@ from sniper.data.sources import Source, SourceImage, SourceLike, open_source
 from sniper.errors import ConfigError
 from sniper.inference.detector import Detector
 from sniper.inference.prediction import Prediction, best_first
-from sniper.inference.stats import RunStats
+from sniper.inference.run_stats import RunStats
 from sniper.loader.source_images import read_ahead
 from sniper.models.fit import Model
 from sniper.process import usable_cores
 from sniper.progress import silent
-from sniper.runs.levels import make_detector
-from sniper.runs.load_model import is_archive, load_archive_model, load_model, weights_path
-from sniper.runs.plan import contexts
+from sniper.runs.load_model import (
+    is_archive,
+    load_archive_model,
+    load_model,
+    make_detector,
+    weights_path,
+)
+from sniper.runs.plan import TestPlan, test_plan
 
 # Images of a block wait decoded: enough of them that batches of one size fill, within a limit.
 BATCHES_IN_BLOCK = 4
@@ -71,18 +73,16 @@ class Predictor:
         modes = SCHEMA["TEST.MODE"].kind.choices
         if mode is not None and mode not in modes:
             raise ConfigError("there is no such mode", got=mode, expected=", ".join(modes))
-        cfg, model, device_list = _load(cfg, weights, devices)
-        if batch_images is not None:
-            cfg = _with_batch(cfg, batch_images)
-        self._detector: Detector = make_detector(cfg, model, device_list, mode=mode)
+        plan, model = _load(cfg, weights, mode=mode, devices=devices, batch_images=batch_images)
+        self._detector: Detector = make_detector(plan, model)
         self._threshold = threshold
-        largest = max(level.batch_images for level in self._detector.levels) * len(device_list)
+        largest = max(level.batch_images for level in plan.levels) * len(plan.devices)
         self._block_images = BATCHES_IN_BLOCK * largest
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; index 0 is the background."""
-        return self._detector.model.class_names
+        return self._detector.executor.traits.class_names
 
     @property
     def has_masks(self) -> bool:
@@ -181,28 +181,21 @@ class InMemoryImages:
 def _load(
     cfg: str | os.PathLike[str] | EasyDict,
     weights: str | os.PathLike[str] | None,
+    *,
+    mode: str | None,
     devices: str | None,
-) -> tuple[EasyDict, Model, list[mx.Context]]:
+    batch_images: int | None,
+) -> tuple[TestPlan, Model]:
     if not isinstance(cfg, dict) and is_archive(cfg):
         if weights is not None:
             raise ConfigError(
                 "an archive has weights of its own", got=weights, fix="leave the weights out"
             )
-        device_list = contexts(devices or "cpu")
-        return *load_archive_model(cfg, device_list), device_list
+        return load_archive_model(cfg, mode=mode, devices=devices, batch_images=batch_images)
     cfg = cfg if isinstance(cfg, dict) else load_config(cfg)
-    device_list = contexts(cfg.gpus if devices is None else devices)
-    path = weights_path(cfg, "SNIPER") if weights is None else Path(weights)
-    return cfg, load_model(cfg, device_list, path), device_list
-
-
-def _with_batch(cfg: EasyDict, batch_images: int) -> EasyDict:
-    if batch_images < 1:
-        raise ConfigError("the batch must hold an image", got=batch_images, expected=">= 1")
-    cfg = copy.deepcopy(cfg)
-    cfg.TEST.BATCH_IMAGES = tuple(batch_images for _ in cfg.TEST.SCALES)
-    cfg.TEST.SLICE_BATCH_IMAGES = batch_images
-    return cfg
+    plan = test_plan(cfg, mode=mode, devices=devices, batch_images=batch_images)
+    file = weights or weights_path(plan.model_dir, plan.epoch, "SNIPER")
+    return plan, load_model(plan.detector, file)
 
 
 def _blocks(

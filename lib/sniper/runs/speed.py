@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import mxnet as mx
 import numpy as np
 from easydict import EasyDict
 
@@ -17,16 +16,16 @@ from sniper.data import Record, image_record
 from sniper.data.class_names import numbered_class_names
 from sniper.errors import ConfigError, DataError
 from sniper.files import atomic_write
-from sniper.inference.stats import STAGES, RunStats, level_stage
+from sniper.inference.run_stats import STAGES, RunStats, level_stage
+from sniper.models.detector import DetectorSpec
 from sniper.models.fit import Model
 from sniper.models.weights import initialise
 from sniper.progress import silent
 from sniper.runs.compare_models import spread
 from sniper.runs.datasets import open_dataset
 from sniper.runs.export import inference_networks
-from sniper.runs.levels import make_detector, mode_in_force
-from sniper.runs.load_model import load_model, weights_path
-from sniper.runs.plan import contexts, detector_spec, fp16_in_force
+from sniper.runs.load_model import load_model, make_detector, weights_path
+from sniper.runs.plan import DataSource, TestPlan, test_plan
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +122,9 @@ def measure_detection(
     Raises:
         ConfigError, DataError: configuration, weights or images are wrong.
     """
-    devices = contexts(cfg.gpus)
-    model, name = _model(cfg, devices, weights, save_prefix)
-    detector = make_detector(cfg, model, devices, mode=mode)
+    plan = test_plan(cfg, mode=mode)
+    model, name = _model(plan, weights, save_prefix)
+    detector = make_detector(plan, model)
     detector.detect(records[:1], on_step=silent)
     detector.take_stats()
     for block in detector.blocks(records, most_images=BLOCK_IMAGES):
@@ -133,18 +132,18 @@ def measure_detection(
     levels = tuple(
         f"level {number}, {_scale(level.scale)}" for number, level in enumerate(detector.levels, 1)
     )
-    return DetectionSpeed(mode_in_force(cfg, mode), levels, name, threads, detector.take_stats())
+    return DetectionSpeed(plan.mode, levels, name, threads, detector.take_stats())
 
 
-def test_records(cfg: EasyDict, count: int) -> list[Record]:
-    """`count` images of the test set, evenly spread; all if it has fewer.
+def test_records(source: DataSource, image_set: str, count: int) -> list[Record]:
+    """`count` images of a set, evenly spread; all if it has fewer.
 
     Raises:
         DataError: the set is missing or broken.
     """
     if count < 1:
         raise ConfigError("a measurement needs images", got=f"--images {count}")
-    return spread(open_dataset(cfg, cfg.dataset.test_image_set).records, count)
+    return spread(open_dataset(source, image_set).records, count)
 
 
 def generated_records(folder: Path, count: int, width: int, height: int) -> list[Record]:
@@ -174,26 +173,23 @@ def _generated(
     return image_record(path, index, width, height)
 
 
-def _model(
-    cfg: EasyDict, devices: list[mx.Context], weights: Path | None, save_prefix: str
-) -> tuple[Model, str]:
+def _model(plan: TestPlan, weights: Path | None, save_prefix: str) -> tuple[Model, str]:
     if weights is None:
         try:
-            weights = weights_path(cfg, save_prefix)
+            weights = weights_path(plan.model_dir, plan.epoch, save_prefix)
         except DataError:
             logger.warning(
                 "no trained weights: random ones give many weak detections, so that merging (and "
                 "masks) take longer than they should, and FocusChips are not those of a model"
             )
-            return random_model(cfg, devices), "random"
-    return load_model(cfg, devices, weights), str(weights)
+            return random_model(plan.detector), "random"
+    return load_model(plan.detector, weights), str(weights)
 
 
-def random_model(cfg: EasyDict, devices: Sequence[mx.Context]) -> Model:
-    """The network of a configuration with starting values: right for speed, useless otherwise."""
-    spec = detector_spec(cfg, train=False, batch_images=1, fp16=fp16_in_force(cfg, list(devices)))
+def random_model(spec: DetectorSpec) -> Model:
+    """A test network with starting values: right for speed, useless otherwise."""
     arg, aux = {}, {}
-    for symbol, shapes in inference_networks(replace(spec, fp16=False)):
+    for symbol, shapes in inference_networks(spec.in_fp32()):
         own_arg, own_aux, _ = initialise(symbol, shapes, None, RANDOM_SEED, init="scratch")
         arg, aux = {**arg, **own_arg}, {**aux, **own_aux}
     return Model(spec, arg, aux, numbered_class_names(spec.num_classes))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from easydict import EasyDict
 
 from sniper.chips.anchor_fit import AnchorFit, anchor_fit
 from sniper.chips.measures import TOO_SMALL, Measures, evenly, measure
 from sniper.chips.sampler import ChipSettings
 from sniper.chips.stats import EpochStats, GtFate
-from sniper.config.rules import is_full_coco
 from sniper.data.record import Record
-from sniper.runs.plan import batch_settings, chip_settings
+from sniper.runs.plan import TrainPlan
+from sniper.training.step_settings import StepSettings
+
+if TYPE_CHECKING:
+    from sniper.models.detector import DetectorSpec
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +52,10 @@ class _Sample:
 
 
 def log_start_up(
-    cfg: EasyDict,
-    records: Sequence[Record],
-    stats: EpochStats,
-    num_devices: int,
-    num_workers: int = 1,
+    plan: TrainPlan, records: Sequence[Record], stats: EpochStats, num_workers: int = 1
 ) -> None:
     """Logs the start-up report of a run (see `start_up_report`)."""
-    report = start_up_report(cfg, records, stats, num_devices, num_workers)
+    report = start_up_report(plan, records, stats, num_workers)
     for line in report.lines:
         logger.info("%s", line)
     for warning in report.warnings:
@@ -64,42 +63,31 @@ def log_start_up(
 
 
 def start_up_report(
-    cfg: EasyDict,
-    records: Sequence[Record],
-    stats: EpochStats,
-    num_devices: int,
-    num_workers: int = 1,
+    plan: TrainPlan, records: Sequence[Record], stats: EpochStats, num_workers: int = 1
 ) -> StartUpReport:
     """Says what a run trains on: pyramid, chips, coverage, anchors, batch and learning rate.
 
     Args:
-        cfg: the checked configuration.
+        plan: of the run.
         records: the training images, at least one.
         stats: counts of the first epoch's chips.
-        num_devices: devices that train in each worker.
         num_workers: processes that train together.
 
     Returns:
         The report; pixels, anchors and crowded chips come from a sample of the images.
     """
-    sample = _look_at_some(cfg, records)
+    sample = _look_at_some(plan, records)
     lines = [
-        _pyramid_line(cfg),
-        *_level_lines(chip_settings(cfg), stats),
+        _pyramid_line(plan),
+        *_level_lines(plan.chips, stats),
         _chip_line(stats, sample),
         _coverage_line(stats),
-        _anchor_line(cfg, sample),
-        batch_line(cfg, stats.samples, num_devices, num_workers),
-        rate_line(cfg, num_devices, num_workers),
+        _anchor_line(plan.detector, sample),
+        batch_line(plan, stats.samples, num_workers),
+        rate_line(plan, num_workers),
     ]
-    warnings = list(_warnings(cfg, stats, sample))[: MAX_LINES - len(lines)]
+    warnings = list(_warnings(plan, stats, sample))[: MAX_LINES - len(lines)]
     return StartUpReport(tuple(lines), tuple(warnings))
-
-
-def override_applied(cfg: EasyDict) -> bool:
-    """Whether the 2018 rule for COCO has set `TRAIN.SCALES` (`sniper.config.rules`)."""
-    is_coco = is_full_coco(cfg.dataset.dataset, cfg.dataset.NUM_CLASSES)
-    return is_coco and bool(cfg.TRAIN.COCO_SCALE_OVERRIDE)
 
 
 def level_name(scales: Sequence[object], level: int) -> str:
@@ -122,19 +110,19 @@ def range_text(valid_ranges: Sequence[Sequence[float]], level: int) -> str:
     return f"{low:g} to {high:g}" if low > 0 else f"below {high:g}"
 
 
-def _look_at_some(cfg: EasyDict, records: Sequence[Record]) -> _Sample:
+def _look_at_some(plan: TrainPlan, records: Sequence[Record]) -> _Sample:
     picked = evenly(np.arange(len(records)), _SAMPLE_IMAGES).tolist()
     some = [records[index] for index in picked]
-    settings, batch = chip_settings(cfg), batch_settings(cfg)
-    measures = measure(some, settings, seed=cfg.seed, epoch=0)
+    settings, batch = plan.chips, plan.batch
+    measures = measure(some, settings, seed=plan.seed, epoch=0)
     boxes = measures.trained_boxes_chip
     anchors = anchor_fit(boxes, batch.base_anchors, batch.feature_stride, settings.chip_size)
     return _Sample(measures, anchors)
 
 
-def _pyramid_line(cfg: EasyDict) -> str:
-    scales = ", ".join(_scale_text(scale) for scale in cfg.TRAIN.SCALES)
-    if override_applied(cfg):
+def _pyramid_line(plan: TrainPlan) -> str:
+    scales = ", ".join(_scale_text(scale) for scale in plan.chips.scales)
+    if plan.scales_by_rule:
         return (
             f"pyramid: TRAIN.SCALES is [{scales}] by the 2018 rule for COCO, whatever the recipe "
             "says (TRAIN.COCO_SCALE_OVERRIDE)"
@@ -185,9 +173,9 @@ def _coverage_line(stats: EpochStats) -> str:
     return f"{head}; the others: {', '.join(missing)}" if missing else head
 
 
-def _anchor_line(cfg: EasyDict, sample: _Sample) -> str:
+def _anchor_line(spec: DetectorSpec, sample: _Sample) -> str:
     fit = sample.anchors
-    stride, scales = cfg.network.RPN_FEAT_STRIDE, cfg.network.ANCHOR_SCALES
+    stride, scales = spec.feature_stride, spec.anchor_scales
     mean = float(fit.num_positive.mean()) if len(fit.num_positive) else 0.0
     return (
         f"anchors of {stride * min(scales):g} to {stride * max(scales):g} px: {fit.share:.0%} of "
@@ -196,7 +184,7 @@ def _anchor_line(cfg: EasyDict, sample: _Sample) -> str:
     )
 
 
-def _warnings(cfg: EasyDict, stats: EpochStats, sample: _Sample) -> Iterator[str]:
+def _warnings(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterator[str]:
     """Most important first."""
     measures = sample.measures
     for fate in GtFate:
@@ -204,11 +192,11 @@ def _warnings(cfg: EasyDict, stats: EpochStats, sample: _Sample) -> Iterator[str
         if share > _MANY_UNCOVERED:
             fix = measures.fate(fate.name.lower()).fix
             yield f"{share:.1%} of the GT is {fate.text}: {fix} (sniper suggest-scales)"
-    crowded = measures.epoch.chips_over(cfg.TRAIN.MAX_GT)
+    crowded = measures.epoch.chips_over(plan.batch.max_gt)
     if crowded > _MANY_CROWDED * measures.epoch.chips.num_chips:
         yield (
             f"{crowded} of {measures.epoch.chips.num_chips} chips looked at hold more than "
-            f"TRAIN.MAX_GT {cfg.TRAIN.MAX_GT} boxes, up to {measures.epoch.stats.most_gt}: the "
+            f"TRAIN.MAX_GT {plan.batch.max_gt} boxes, up to {measures.epoch.stats.most_gt}: the "
             "surplus is dropped; raise TRAIN.MAX_GT or take a smaller TRAIN.CHIP_SIZE"
         )
     small = measures.fate(TOO_SMALL)
@@ -220,62 +208,59 @@ def _warnings(cfg: EasyDict, stats: EpochStats, sample: _Sample) -> Iterator[str
             f"only {sample.anchors.share:.0%} of the trained GT has an anchor with IoU >= "
             f"{sample.anchors.threshold:g}: change network.ANCHOR_SCALES (sniper suggest-scales)"
         )
-    if chip_settings(cfg).use_neg_chips and not any(level.negative for level in stats.levels):
+    if plan.chips.use_neg_chips and not any(level.negative for level in stats.levels):
         yield "TRAIN.USE_NEG_CHIPS is on, but the proposals gave no negative chip"
 
 
-def batch_line(cfg: EasyDict, samples: int, num_devices: int, num_workers: int) -> str:
+def batch_line(plan: TrainPlan, samples: int, num_workers: int) -> str:
     """The chips of an update and where they come from.
 
     Args:
-        cfg: the checked configuration.
+        plan: of the run.
         samples: padded chips of an epoch.
-        num_devices: devices of each worker.
         num_workers: processes that train together.
     """
-    train = cfg.TRAIN
-    batch = _replicas(cfg, num_devices, num_workers) * train.BATCH_IMAGES
-    factors = [f"{num_devices} device(s)", f"{train.BATCH_IMAGES} (TRAIN.BATCH_IMAGES)"]
-    if train.ACCUMULATION_STEPS > 1:
-        factors.append(f"{train.ACCUMULATION_STEPS} batches (TRAIN.ACCUMULATION_STEPS)")
+    accumulation = plan.step.accumulation
+    batch = _replicas(plan, num_workers) * plan.batch_images
+    factors = [f"{len(plan.devices)} device(s)", f"{plan.batch_images} (TRAIN.BATCH_IMAGES)"]
+    if accumulation > 1:
+        factors.append(f"{accumulation} batches (TRAIN.ACCUMULATION_STEPS)")
     if num_workers > 1:
         factors.append(f"{num_workers} workers")
     return (
         f"batch: {batch} chips an update = {' x '.join(factors)}; {samples // batch} updates an "
-        f"epoch, {train.end_epoch} epochs"
+        f"epoch, {plan.loop.end_epoch} epochs"
     )
 
 
-def rate_line(cfg: EasyDict, num_devices: int, num_workers: int) -> str:
+def rate_line(plan: TrainPlan, num_workers: int) -> str:
     """The learning rate, what it was chosen for, and how it goes with devices and batch.
 
     Every device's losses are means over its chips, so that BATCH_IMAGES does not change the step.
     Their gradients are summed (2018), so that the number of devices does, or averaged.
     """
-    train = cfg.TRAIN
-    replicas = _replicas(cfg, num_devices, num_workers)
-    warmup = f" after {train.warmup_step} updates from {train.warmup_lr:g}" if train.warmup else ""
-    rule = _mean_rule if train.GRADIENT_REDUCTION == "mean" else _sum_rule
+    step, replicas = plan.step, _replicas(plan, num_workers)
+    warmup = f" after {step.warmup_step} updates from {step.warmup_lr:g}"
+    rule = _mean_rule if step.reduction == "mean" else _sum_rule
     return (
-        f"lr {train.lr:g}{warmup}, wd {train.wd:g}. {rule(train, replicas)} With k x "
-        f"{train.BATCH_IMAGES} BATCH_IMAGES set TRAIN.lr to k x {train.lr:g}: each gradient is a "
-        f"mean over its chips{_exception(cfg)}"
+        f"lr {step.lr:g}{warmup if step.warmup_step else ''}, wd {step.wd:g}. "
+        f"{rule(step, replicas, plan.reference_replicas)} With k x {plan.batch_images} "
+        f"BATCH_IMAGES set TRAIN.lr to k x {step.lr:g}: each gradient is a mean over its chips"
+        f"{_exception(plan)}"
     )
 
 
-def _sum_rule(train: EasyDict, replicas: int) -> str:
-    reference = train.REFERENCE_REPLICAS
+def _sum_rule(step: StepSettings, replicas: int, reference: int) -> str:
     return (
         f"An update takes the sum of {replicas} gradient(s), one per device, accumulated batch and "
-        f"worker: their mean with lr {replicas * train.lr:g} and wd {train.wd / replicas:g}. The "
+        f"worker: their mean with lr {replicas * step.lr:g} and wd {step.wd / replicas:g}. The "
         f"recipe assumes {reference} (TRAIN.REFERENCE_REPLICAS): leave TRAIN.lr with more or fewer,"
         f" the step goes with them, here {replicas / reference:g} of it."
     )
 
 
-def _mean_rule(train: EasyDict, replicas: int) -> str:
-    reference = train.REFERENCE_REPLICAS
-    scaled = f": by the linear rule {replicas} take TRAIN.lr {train.lr * replicas / reference:g}"
+def _mean_rule(step: StepSettings, replicas: int, reference: int) -> str:
+    scaled = f": by the linear rule {replicas} take TRAIN.lr {step.lr * replicas / reference:g}"
     return (
         f"An update takes the mean of {replicas} gradient(s), one per device, accumulated batch "
         f"and worker: the step does not grow with them. The recipe assumes {reference} "
@@ -284,14 +269,12 @@ def _mean_rule(train: EasyDict, replicas: int) -> str:
     )
 
 
-def _exception(cfg: EasyDict) -> str:
+def _exception(plan: TrainPlan) -> str:
     """The box head's loss is divided by a constant, unless the number of chips is in it."""
-    train = cfg.TRAIN
-    per_chip = train.GRADIENT_REDUCTION == "mean" or cfg.symbol.startswith("mobilenet")
-    if per_chip and not train.bbox_loss_divisor:
+    if plan.box_loss_is_mean:
         return ""
     return ", but for the box head's box loss (TRAIN.bbox_loss_divisor)"
 
 
-def _replicas(cfg: EasyDict, num_devices: int, num_workers: int) -> int:
-    return num_devices * cfg.TRAIN.ACCUMULATION_STEPS * num_workers
+def _replicas(plan: TrainPlan, num_workers: int) -> int:
+    return len(plan.devices) * plan.step.accumulation * num_workers

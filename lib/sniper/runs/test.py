@@ -6,7 +6,6 @@ import logging
 import time
 from pathlib import Path
 
-import mxnet as mx
 from easydict import EasyDict
 
 from sniper.data import Dataset, save_proposals
@@ -16,9 +15,8 @@ from sniper.models.fit import Model
 from sniper.process import start_logging
 from sniper.runs.datasets import open_dataset, proposal_file
 from sniper.runs.detect_set import StoredRun, detect_in_memory
-from sniper.runs.levels import make_detector, mode_in_force
-from sniper.runs.load_model import load_model, weights_path
-from sniper.runs.plan import contexts, model_folder
+from sniper.runs.load_model import load_model, make_detector, weights_path
+from sniper.runs.plan import TestPlan, test_plan
 
 logger = logging.getLogger(__name__)
 
@@ -49,45 +47,42 @@ def test(
         ConfigError, DataError: the configuration, the weights or the data are wrong.
         TrainingError: a file could not be written, or a process died.
     """
-    folder = model_folder(cfg)
-    start_logging(folder / f"{cfg.name}_test_{time.strftime('%Y-%m-%d-%H-%M')}.log")
-    dataset = open_dataset(cfg, cfg.dataset.test_image_set)
-    weights = weights or weights_path(cfg, save_prefix)
-    logger.info("%s: %d images, weights of %s", dataset.name, len(dataset.records), weights)
+    plan = test_plan(cfg, rpn_only=bool(cfg.TEST.EXTRACT_PROPOSALS))
+    start_logging(plan.model_dir / f"{plan.name}_test_{time.strftime('%Y-%m-%d-%H-%M')}.log")
+    for note in plan.notes:
+        logger.info("%s", note)
     if visualise and cfg.TEST.VISUALIZE_INTERMEDIATE_SCALES:
         logger.info("TEST.VISUALIZE_INTERMEDIATE_SCALES is not in force: the results are drawn")
-    devices = contexts(cfg.gpus)
-    model = load_model(cfg, devices, weights, dataset.class_names)
-    extracts = bool(cfg.TEST.EXTRACT_PROPOSALS)
-    detector = make_detector(cfg, model, devices, rpn_only=extracts)
-    folder = Path(cfg.output_path) / "results"
-    run = StoredRun(cfg, detector, weights, dataset, folder)
+    dataset = open_dataset(plan.source, plan.image_set)
+    weights = weights or weights_path(plan.model_dir, plan.epoch, save_prefix)
+    logger.info("%s: %d images, weights of %s", dataset.name, len(dataset.records), weights)
+    model = load_model(plan.detector, weights, dataset.class_names)
+    run = StoredRun(plan, make_detector(plan, model), weights, dataset)
     result, speed = run.run()
     logger.info(speed.table())
-    if extracts:
-        path = proposal_file(cfg.TEST.PROPOSAL_SAVE_PATH, dataset.name)
+    if plan.rpn_only:
+        path = proposal_file(plan.proposal_dir, dataset.name)
         save_proposals(path, result)
         logger.info("%d proposals in %s", len(result.boxes), path)
         report = report_proposals(path, dataset, result, speed.as_dict())
     else:
         if visualise:
-            draw_set(Path(cfg.TEST.VISUALIZATION_PATH) / "dets_final", dataset, result)
-        report = report_detections(folder, dataset, result, speed.as_dict())
+            draw_set(plan.drawings_dir, dataset, result)
+        report = report_detections(plan.results_dir, dataset, result, speed.as_dict())
     run.clean_up()
     return report
 
 
 def evaluate_model(
-    cfg: EasyDict, model: Model, devices: list[mx.Context], dataset: Dataset, *, folder: Path
+    plan: TestPlan, model: Model, dataset: Dataset, *, folder: Path
 ) -> Report | None:
-    """Detects as a configuration says, in this process; writes the results and evaluates them.
+    """Detects as a plan says, in this process; writes the results and evaluates them.
 
     Networks with a trained mask head give masks as well; these stand in COCO results and reports.
 
     Args:
-        cfg: the configuration that the network was trained with.
+        plan: how to detect.
         model: the network and its weights; see `load_model` and `inference_model`.
-        devices: where it runs.
         dataset: what to detect on.
         folder: of result files and report, which is made when missing; files of an earlier call are
             replaced.
@@ -99,7 +94,6 @@ def evaluate_model(
         DataError: the weights do not fit the network, or images or annotations are broken.
         TrainingError: a file could not be written.
     """
-    detector = make_detector(cfg, model, devices)
-    table, speed = detect_in_memory(detector, dataset, mode_in_force(cfg))
+    table, speed = detect_in_memory(make_detector(plan, model), dataset, plan.mode)
     logger.info(speed.table())
     return report_detections(folder, dataset, table, speed.as_dict())

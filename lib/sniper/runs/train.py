@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import mxnet as mx
 from easydict import EasyDict
 
-from sniper.config import save_config
+from sniper.config import write_config
 from sniper.data import Record
 from sniper.data.class_names import write_class_names
 from sniper.errors import ConfigError
 from sniper.loader.train import TrainLoader
-from sniper.models.detector import DetectorSpec, build_detector, train_input_shapes
+from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.datasets import training_records
-from sniper.runs.plan import (
-    batch_settings,
-    chip_settings,
-    contexts,
-    detector_spec,
-    fp16_in_force,
-    model_folder,
-    step_settings,
-    uses_gpu,
-    worker_count,
-)
+from sniper.runs.plan import TrainPlan, train_plan, uses_gpu
 from sniper.runs.start_up_report import log_start_up
 from sniper.runs.validation import Validation
 from sniper.training.checkpoint import Checkpoint, CheckpointFolder
@@ -60,53 +51,40 @@ def train(
         TrainingError: a worker died, a loss is not finite, a checkpoint could not be written, or
             the run was stopped by a signal.
     """
-    _check_trainable(cfg)
-    folder = model_folder(cfg)
-    with Workers(cfg.default.kvstore) as workers:
-        _start_log(cfg, folder, workers)
-        devices = contexts(cfg.gpus)
-        records, class_names = training_records(cfg)
+    plan = train_plan(cfg)
+    with Workers(plan.kvstore) as workers:
+        _start_log(plan, workers)
+        records, class_names = training_records(plan.data)
         if workers.is_writer:
-            save_config(cfg, folder / "config.yml")
-            write_class_names(folder, class_names)
-        checkpoints = CheckpointFolder(folder, save_prefix, keep=cfg.TRAIN.KEEP_CHECKPOINTS)
+            write_config(plan.config, plan.folder / "config.yml")
+            write_class_names(plan.folder, class_names)
+        checkpoints = CheckpointFolder(plan.folder, save_prefix, keep=plan.keep_checkpoints)
         checkpoint = _checkpoint_to_resume(checkpoints, resume)
-        if checkpoint is not None and _is_done(cfg, checkpoint.state):
-            logger.info("all epochs or updates are done already: weights in %s", folder)
-            return folder
-        with _loader(cfg, records, len(devices), workers) as loader:
+        if checkpoint is not None and _is_done(plan.loop, checkpoint.state):
+            logger.info("all epochs or updates are done already: weights in %s", plan.folder)
+            return plan.folder
+        with _loader(plan, records, workers) as loader:
             workers.connect()
-            state = _start_loader(cfg, loader, checkpoint)
+            state = _start_loader(plan, loader, checkpoint)
             workers.check_same(
                 "the data or the checkpoint",
                 (len(records), state.samples, state.epoch, state.batch, state.updates, state.seed),
                 fix="all workers need the same code, data, configuration and model folder",
             )
             if workers.is_writer:
-                chips = loader.epoch_stats.chips
-                log_start_up(cfg, records, chips, len(devices), workers.count)
-            _run(cfg, devices, loader, workers, checkpoints, checkpoint, state, display)
-    logger.info("done: weights in %s", folder)
-    return folder
+                log_start_up(plan, records, loader.epoch_stats.chips, workers.count)
+            _run(plan, loader, workers, checkpoints, checkpoint, state, display)
+    logger.info("done: weights in %s", plan.folder)
+    return plan.folder
 
 
-def _check_trainable(cfg: EasyDict) -> None:
-    """Refuses what a test-only configuration may leave out."""
-    for key in ("lr", "end_epoch"):
-        if not cfg.TRAIN[key] > 0:
-            raise ConfigError(
-                f"TRAIN.{key} must be positive to train",
-                where=cfg.name,
-                got=cfg.TRAIN[key],
-                fix=f"set it in the recipe, or with --set TRAIN.{key} VALUE",
-            )
-
-
-def _start_log(cfg: EasyDict, folder: Path, workers: Workers) -> None:
+def _start_log(plan: TrainPlan, workers: Workers) -> None:
     if workers.is_writer:
-        start_logging(folder / f"{cfg.name}_{time.strftime('%Y-%m-%d-%H-%M')}.log")
+        start_logging(plan.folder / f"{plan.name}_{time.strftime('%Y-%m-%d-%H-%M')}.log")
     else:
         start_logging(level=logging.WARNING)
+    for note in plan.notes:
+        logger.info("%s", note)
 
 
 def _checkpoint_to_resume(checkpoints: CheckpointFolder, resume: bool) -> Checkpoint | None:
@@ -122,49 +100,34 @@ def _checkpoint_to_resume(checkpoints: CheckpointFolder, resume: bool) -> Checkp
     return newest if resume else None
 
 
-def _loop_settings(cfg: EasyDict) -> LoopSettings:
-    train = cfg.TRAIN
-    return LoopSettings(
-        end_epoch=train.end_epoch,
-        max_updates=train.MAX_UPDATES,
-        accumulation=train.ACCUMULATION_STEPS,
-        checkpoint_every=train.CHECKPOINT_EVERY,
-        # The detections of an RPN alone cannot be evaluated.
-        validate_every=0 if train.ONLY_PROPOSAL else train.VALIDATE_EVERY,
-    )
-
-
-def _is_done(cfg: EasyDict, state: RunState) -> bool:
-    settings = _loop_settings(cfg)
+def _is_done(settings: LoopSettings, state: RunState) -> bool:
     return settings.finished(state) and not settings.validation_missing(state)
 
 
-def _loader(
-    cfg: EasyDict, records: list[Record], num_devices: int, workers: Workers
-) -> TrainLoader:
+def _loader(plan: TrainPlan, records: list[Record], workers: Workers) -> TrainLoader:
     return TrainLoader(
         records,
-        chip_settings(cfg),
-        batch_settings(cfg),
-        batch_size=workers.count * num_devices * cfg.TRAIN.BATCH_IMAGES,
-        num_workers=worker_count(cfg),
-        seed=cfg.seed,
+        plan.chips,
+        plan.batch,
+        batch_size=workers.count * len(plan.devices) * plan.batch_images,
+        num_workers=plan.loader.num_workers,
+        seed=plan.seed,
         shard=(workers.rank, workers.count),
-        end_epoch=cfg.TRAIN.end_epoch,
-        shuffle_window=cfg.TRAIN.SHUFFLE_WINDOW,
-        image_cache_mb=cfg.TRAIN.IMAGE_CACHE_MB,
+        end_epoch=plan.loop.end_epoch,
+        shuffle_window=plan.loader.shuffle_window,
+        image_cache_mb=plan.loader.image_cache_mb,
     )
 
 
-def _start_loader(cfg: EasyDict, loader: TrainLoader, checkpoint: Checkpoint | None) -> RunState:
+def _start_loader(plan: TrainPlan, loader: TrainLoader, checkpoint: Checkpoint | None) -> RunState:
     """Starts the loader where the run begins or goes on; returns that place."""
     if checkpoint is None:
         loader.start_epoch(0)
         # Chips of the first epoch decide the schedule, also after a resume (2018 behaviour).
         samples = loader.batches_per_epoch * loader.batch_size
-        return RunState(0, 0, samples, loader.batch_size, cfg.seed)
+        return RunState(0, 0, samples, loader.batch_size, plan.seed)
     state = checkpoint.state
-    for name, ours in (("batch_size", loader.batch_size), ("seed", cfg.seed)):
+    for name, ours in (("batch_size", loader.batch_size), ("seed", plan.seed)):
         saved = getattr(state, name)
         if saved != ours:
             raise ConfigError(
@@ -179,8 +142,7 @@ def _start_loader(cfg: EasyDict, loader: TrainLoader, checkpoint: Checkpoint | N
 
 
 def _run(
-    cfg: EasyDict,
-    devices: list[mx.Context],
+    plan: TrainPlan,
     loader: TrainLoader,
     workers: Workers,
     checkpoints: CheckpointFolder,
@@ -189,20 +151,19 @@ def _run(
     display: int,
 ) -> None:
     """Puts the parts of a run together and runs it."""
-    settings, folder = _loop_settings(cfg), checkpoints.folder
+    folder = plan.folder
     validation = log = None
     if workers.is_writer:
-        if settings.validate_every:
-            validation = Validation(cfg, devices, folder / "validation")
-        log = RunLog(folder, cfg.name, tensorboard=cfg.TRAIN.TENSORBOARD)
-    symbol, stepper = training_stepper(cfg, devices, workers.kvstore, checkpoint, state)
-    clock = ProgressClock(lambda: _gpu_memory_gb(devices))
-    keep_best = bool(cfg.TRAIN.KEEP_BEST)
+        if plan.validation is not None:
+            validation = Validation(plan.validation, folder / "validation")
+        log = RunLog(folder, plan.name, tensorboard=plan.tensorboard)
+    symbol, stepper = training_stepper(plan, workers.kvstore, checkpoint, state)
+    clock = ProgressClock(lambda: _gpu_memory_gb(plan.devices))
     keeper = Keeper(
-        stepper, symbol, checkpoints, workers, clock, resumed=checkpoint, keep_best=keep_best
+        stepper, symbol, checkpoints, workers, clock, resumed=checkpoint, keep_best=plan.keep_best
     )
     loop = TrainingLoop(
-        settings,
+        plan.loop,
         stepper,
         loader,
         workers,
@@ -220,7 +181,7 @@ def _run(
             log.close()
 
 
-def _gpu_memory_gb(devices: list[mx.Context]) -> float | None:
+def _gpu_memory_gb(devices: Sequence[mx.Context]) -> float | None:
     """Memory in use on the fullest GPU, by whichever process; None on the CPU."""
     if not uses_gpu(devices):
         return None
@@ -229,8 +190,7 @@ def _gpu_memory_gb(devices: list[mx.Context]) -> float | None:
 
 
 def training_stepper(
-    cfg: EasyDict,
-    devices: list[mx.Context],
+    plan: TrainPlan,
     kvstore: mx.kv.KVStore | None,
     checkpoint: Checkpoint | None,
     state: RunState,
@@ -238,8 +198,7 @@ def training_stepper(
     """Builds the training network and what updates it.
 
     Args:
-        cfg: the checked configuration.
-        devices: where it trains.
+        plan: of the run.
         kvstore: joins the workers; None trains alone.
         checkpoint: to go on from; None starts with pretrained and fresh weights.
         state: where the run stands.
@@ -249,22 +208,19 @@ def training_stepper(
         DataError: the pretrained weights are missing or broken.
         TrainingError: the checkpoint does not fit the network.
     """
-    fp16, rpn_only = fp16_in_force(cfg, devices), bool(cfg.TRAIN.ONLY_PROPOSAL)
-    spec = detector_spec(cfg, train=True, batch_images=cfg.TRAIN.BATCH_IMAGES, fp16=fp16)
-    symbol = build_detector(spec, train=True, rpn_only=rpn_only)
-    shapes = train_input_shapes(spec, cfg.TRAIN.CHIP_SIZE, rpn_only=rpn_only)
-    arg, aux = _initial_weights(cfg, symbol, shapes, checkpoint)
-    fixed = _fixed(cfg, symbol, spec)
+    spec = plan.detector
+    symbol = build_detector(spec, train=True, rpn_only=plan.rpn_only)
+    shapes = train_input_shapes(spec, plan.batch.chip_size, rpn_only=plan.rpn_only)
+    arg, aux = _initial_weights(plan, symbol, shapes, checkpoint)
+    fixed = fixed_names(symbol, plan.weights.fixed)
     logger.info("%d parameters, %d of them fixed", len(arg), len(fixed))
-    chips_per_update = state.batch_size * cfg.TRAIN.ACCUMULATION_STEPS
-    settings = step_settings(
-        cfg, fp16=fp16, samples=state.samples, batch_size=chips_per_update, fixed=fixed
-    )
+    chips_per_update = state.batch_size * plan.step.accumulation
+    settings = plan.step_settings(state.samples, chips_per_update, fixed)
     logger.info(
         "lr %g for %d chips an update, drops after updates %s",
         *(settings.lr, chips_per_update, list(settings.steps)),
     )
-    stepper = Stepper(spec, symbol, devices, shapes, arg, aux, settings, kvstore=kvstore)
+    stepper = Stepper(spec, symbol, list(plan.devices), shapes, arg, aux, settings, kvstore=kvstore)
     if checkpoint is not None:
         stepper.restore(checkpoint.read_optimizer(), state.updates, checkpoint.path(".states"))
         place = f"batch {state.batch} of " if state.batch else ""
@@ -273,21 +229,12 @@ def training_stepper(
 
 
 def _initial_weights(
-    cfg: EasyDict, symbol: mx.sym.Symbol, shapes: dict, checkpoint: Checkpoint | None
+    plan: TrainPlan, symbol: mx.sym.Symbol, shapes: dict, checkpoint: Checkpoint | None
 ) -> tuple[Params, Params]:
     if checkpoint is not None:
         return checkpoint.read_params()
-    pretrained = None
-    if cfg.network.pretrained:
-        path = f"{cfg.network.pretrained}-{cfg.network.pretrained_epoch:04d}.params"
-        pretrained = read_params(path)
-    arg, aux, report = initialise(symbol, shapes, pretrained, cfg.seed, init=cfg.network.INIT)
+    first = plan.weights
+    pretrained = read_params(first.pretrained) if first.pretrained is not None else None
+    arg, aux, report = initialise(symbol, shapes, pretrained, plan.seed, init=first.init)
     logger.info("%s", report)
     return arg, aux
-
-
-def _fixed(cfg: EasyDict, symbol: mx.sym.Symbol, spec: DetectorSpec) -> list[str]:
-    patterns = list(cfg.network.FIXED_PARAMS)
-    if spec.bn_mode == "frozen":
-        patterns += ["gamma", "beta"]
-    return fixed_names(symbol, patterns)

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import mxnet as mx
-from easydict import EasyDict
 
 from sniper.data import Dataset
 from sniper.errors import ConfigError, SniperError, TrainingError
@@ -16,6 +15,7 @@ from sniper.evaluation import protocol_of, reason_not_evaluated
 from sniper.models.weights import Params, with_test_params
 from sniper.runs.datasets import open_dataset
 from sniper.runs.load_model import inference_model
+from sniper.runs.plan import ValidationPlan
 from sniper.runs.test import evaluate_model
 from sniper.training.run_log import Validated
 
@@ -25,26 +25,24 @@ logger = logging.getLogger(__name__)
 class Validation:
     """The validation set of a run, read once."""
 
-    def __init__(self, cfg: EasyDict, devices: list[mx.Context], folder: Path) -> None:
+    def __init__(self, plan: ValidationPlan, folder: Path) -> None:
         """Reads the annotations, so that what is wrong with them shows before training.
 
         Args:
-            cfg: the configuration of the run.
-            devices: where to detect.
+            plan: the set and how to detect on it.
             folder: results go to `<folder>/epoch-0001` and so on.
 
         Raises:
             ConfigError: the set has no annotations.
             DataError: its files are missing or broken.
         """
-        self._cfg = cfg
-        self._devices = devices
+        self._plan = plan.test
         self._folder = folder
-        self._dataset = open_dataset(cfg, validation_set(cfg))
+        self._dataset = open_dataset(plan.test.source, plan.test.image_set)
         _check_annotated(self._dataset)
         logger.info(
             "validation every %d epoch(s) on %s, %d images",
-            *(cfg.TRAIN.VALIDATE_EVERY, self._dataset.name, len(self._dataset.records)),
+            *(plan.every, self._dataset.name, len(self._dataset.records)),
         )
 
     def run(self, arg: Params, aux: Params, epoch: int) -> Validated:
@@ -59,11 +57,11 @@ class Validation:
         """
         started_s = time.monotonic()
         model = inference_model(
-            self._cfg, self._devices, with_test_params(arg), aux, self._dataset.class_names
+            self._plan.detector, with_test_params(arg), aux, self._dataset.class_names
         )
         folder = self._folder / f"epoch-{epoch:04d}"
         try:
-            report = evaluate_model(self._cfg, model, self._devices, self._dataset, folder=folder)
+            report = evaluate_model(self._plan, model, self._dataset, folder=folder)
         except (SniperError, mx.MXNetError) as error:
             kind = type(error) if isinstance(error, SniperError) else TrainingError
             raise kind(
@@ -74,11 +72,6 @@ class Validation:
         took_s = time.monotonic() - started_s
         deciding = protocol_of(self._dataset).deciding
         return Validated(self._dataset.name, figures(report), deciding, took_s)
-
-
-def validation_set(cfg: EasyDict) -> str:
-    """`TRAIN.VALIDATION_SET`, or the test set."""
-    return cfg.TRAIN.VALIDATION_SET or cfg.dataset.test_image_set
 
 
 def figures(report: object, prefix: str = "") -> dict[str, float]:

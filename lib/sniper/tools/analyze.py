@@ -15,10 +15,11 @@ from sniper.data.detections import DetectionTable
 from sniper.evaluation import protocol_of
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset
-from sniper.tools.arguments import add_cfg_and_set
+from sniper.runs.plan import data_source
+from sniper.tools.arguments import add_cfg_and_set, add_out_flag, command_parser, write_json
 from sniper.tools.cli import run_main
 from sniper.tools.explain.error_study import Study, study, summary
-from sniper.tools.explain.training_set import log_to_stderr, write_json
+from sniper.tools.explain.training_set import log_to_stderr
 from sniper.vis.confusion import plot_confusion
 from sniper.vis.errors import plot_errors
 from sniper.vis.figures import save_figure
@@ -46,12 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper analyze",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sniper analyze", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--results",
         type=Path,
@@ -59,11 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         help="COCO result file, or for Pascal VOC the folder with VOC<year>/Main (default: what "
         "main_test.py wrote for this config)",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder for the files (default: `analysis_<set>` beside the results)",
+    add_out_flag(
+        parser, "DIR", "folder for the files (default: `analysis_<set>` beside the results)"
     )
     parser.add_argument(
         "--score",
@@ -92,7 +85,7 @@ def _main(argv: Sequence[str]) -> int:
         parser.error("--worst must not be negative")
     log_to_stderr()
     cfg = load_config(args.cfg, args.overrides)
-    dataset = open_dataset(cfg, cfg.dataset.test_image_set)
+    dataset = open_dataset(data_source(cfg), cfg.dataset.test_image_set)
     table = _results(cfg, dataset, args.results)
     found = study(dataset, table, args.score, args.worst)
     out = args.out or _results_folder(cfg) / f"analysis_{dataset.image_set}"

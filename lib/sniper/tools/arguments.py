@@ -1,25 +1,67 @@
-"""Command-line flags that several programs share."""
+"""Command-line flags that several commands share, each with one help text.
+
+`--set` takes all that follows it, so it is the last flag of every command, and the functions that
+add it are called last.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from sniper.files import atomic_write_text
 
 DEFAULT_CFG = "configs/faster/sniper_res101_e2e.yml"
 
+# A parser, or a group of one.
+Flags = argparse._ActionsContainer
 
-def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --cfg, --save_prefix and --set (2018 names and defaults)."""
-    _add_cfg(parser)
-    parser.add_argument(
-        "--save_prefix", default="SNIPER", help="stem of the checkpoint files (default: SNIPER)"
+
+def command_parser(
+    name: str, description: str, epilog: str | None = None, usage: str | None = None
+) -> argparse.ArgumentParser:
+    """The parser of a command; description and epilog are shown as they are.
+
+    Args:
+        name: as it is typed: `sniper detect`, `demo.py`.
+        description: what the command does.
+        epilog: examples, and what else there is to know.
+        usage: the usage line; argparse makes it by default.
+    """
+    return argparse.ArgumentParser(
+        prog=name,
+        usage=usage,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_set(parser)
 
 
-def add_weights_flag(parser: argparse.ArgumentParser) -> None:
+def add_config_flags(flags: Flags) -> None:
+    """Adds --cfg, --save_prefix and --set (2018 names and defaults)."""
+    _add_cfg(flags)
+    flags.add_argument(
+        "--save_prefix",
+        default="SNIPER",
+        metavar="NAME",
+        help="stem of the checkpoint files (default: %(default)s)",
+    )
+    _add_set(flags)
+
+
+def add_cfg_and_set(flags: Flags) -> None:
+    """Adds --cfg and --set alone, for tools that read no checkpoints."""
+    _add_cfg(flags)
+    _add_set(flags)
+
+
+def add_weights_flag(flags: Flags) -> None:
     """Adds --weights."""
-    parser.add_argument(
+    flags.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
@@ -28,26 +70,136 @@ def add_weights_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_cfg_and_set(parser: argparse.ArgumentParser) -> None:
-    """Adds --cfg and --set alone, for tools that read no checkpoints."""
-    _add_cfg(parser)
-    _add_set(parser)
+def add_test_epoch_flag(flags: Flags) -> None:
+    """Adds --epoch: which checkpoint of a detector."""
+    flags.add_argument(
+        "--epoch", type=int, metavar="E", help="epoch of the detector (default: TEST.TEST_EPOCH)"
+    )
 
 
-def _add_cfg(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def add_mode_flag(flags: Flags, choices: Sequence[str]) -> None:
+    """Adds --mode: what detection looks at."""
+    flags.add_argument(
+        "--mode", choices=choices, help="levels to look at (default: TEST.MODE of the recipe)"
+    )
+
+
+def add_display_flag(flags: Flags) -> None:
+    """Adds --display (2018 name and default)."""
+    flags.add_argument(
+        "--display",
+        type=int,
+        default=100,
+        metavar="N",
+        help="batches between progress lines (default: %(default)s)",
+    )
+
+
+def add_data_flags(flags: Flags) -> None:
+    """Adds --image_set and --json, for tools that look at training sets."""
+    add_image_set_flag(flags)
+    add_json_flag(flags)
+
+
+def add_image_set_flag(flags: Flags) -> None:
+    """Adds --image_set: other training sets than those of the recipe."""
+    flags.add_argument(
+        "--image_set",
+        metavar="NAMES",
+        help="sets to look at, joined by + (default: dataset.image_set)",
+    )
+
+
+def add_images_flag(flags: Flags, default: int) -> None:
+    """Adds --images: how many images of a set; 0 stands for all."""
+    flags.add_argument(
+        "--images",
+        type=int,
+        default=default,
+        metavar="N",
+        help=f"look at N images, evenly spread over the set (default: {default or 'all'})",
+    )
+
+
+def add_chip_epoch_flag(flags: Flags) -> None:
+    """Adds --epoch: whose chips."""
+    flags.add_argument(
+        "--epoch",
+        type=int,
+        default=0,
+        metavar="E",
+        help="chips of this epoch (default: %(default)s)",
+    )
+
+
+def add_json_flag(flags: Flags) -> None:
+    """Adds --json; see `write_json`."""
+    flags.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="also write the numbers as JSON; - writes them to the standard output",
+    )
+
+
+def add_plot_flag(flags: Flags) -> None:
+    """Adds --plot."""
+    flags.add_argument("--plot", type=Path, metavar="FILE", help="also draw a plot (PNG)")
+
+
+def add_out_flag(flags: Flags, metavar: str, what: str, *, required: bool = False) -> None:
+    """Adds --out: where results go.
+
+    Args:
+        flags: a parser or group.
+        metavar: the kind of file: `DIR`, `MODEL.zip`.
+        what: what goes there; with the default, unless it is required.
+        required: there is no default.
+    """
+    flags.add_argument("--out", type=Path, required=required, metavar=metavar, help=what)
+
+
+def add_overwrite_flag(flags: Flags) -> None:
+    """Adds --overwrite."""
+    flags.add_argument(
+        "--overwrite", action="store_true", help="replace another file that is there"
+    )
+
+
+def add_check_flag(flags: Flags) -> None:
+    """Adds --check."""
+    flags.add_argument("--check", action="store_true", help="read and check only, write nothing")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a tool's numbers to a file, or to the standard output for `-`.
+
+    Raises:
+        TrainingError: the file cannot be written.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    if str(path) == "-":
+        sys.stdout.write(text)
+    else:
+        atomic_write_text(path, text)
+
+
+def _add_cfg(flags: Flags) -> None:
+    flags.add_argument(
         "--cfg",
         default=DEFAULT_CFG,
+        metavar="FILE",
         help="configuration file, or the name of a shipped recipe (default: %(default)s)",
     )
 
 
-def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_set(flags: Flags) -> None:
+    flags.add_argument(
         "--set",
         dest="overrides",
         nargs=argparse.REMAINDER,
         default=[],
         metavar="KEY VALUE",
-        help="overrides, must be the last flag: --set TRAIN.lr 0.01 gpus cpu",
+        help="values of keys, instead of the file's; must be the last flag: --set TRAIN.lr 0.01 "
+        "gpus cpu (`sniper print-config --doc` explains the keys)",
     )

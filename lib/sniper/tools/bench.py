@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -11,7 +10,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sniper.tools.arguments import add_config_flags, add_weights_flag
+from sniper.tools.arguments import (
+    add_config_flags,
+    add_images_flag,
+    add_json_flag,
+    add_mode_flag,
+    add_weights_flag,
+    command_parser,
+    write_json,
+)
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
@@ -43,25 +50,16 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "sniper bench",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EPILOG,
-    )
-    parser.add_argument("--images", type=int, default=20, metavar="N", help="default: 20")
+    parser = command_parser("sniper bench", _DESCRIPTION, _EPILOG)
+    add_images_flag(parser, default=20)
     parser.add_argument(
         "--generated",
         type=_size,
         metavar="WIDTHxHEIGHT",
         help="pictures of random blobs instead of the test set",
     )
-    parser.add_argument(
-        "--mode",
-        choices=("single", "pyramid", "focus", "slice"),
-        help="default: TEST.MODE of the recipe",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    add_mode_flag(parser, ("single", "pyramid", "focus", "slice"))
+    add_json_flag(parser)
     add_weights_flag(parser)
     add_config_flags(parser)
     return parser
@@ -70,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
-    from sniper.files import atomic_write_text
     from sniper.process import start_logging
+    from sniper.runs.plan import data_source
     from sniper.runs.speed import generated_records, measure_detection, test_records
 
     start_logging(level=logging.WARNING)
@@ -80,7 +78,7 @@ def _run(argv: Sequence[str]) -> int:
         if args.generated:
             records = generated_records(Path(folder), args.images, *args.generated)
         else:
-            records = test_records(cfg, args.images)
+            records = test_records(data_source(cfg), cfg.dataset.test_image_set, args.images)
         speed = measure_detection(
             cfg,
             records,
@@ -89,7 +87,9 @@ def _run(argv: Sequence[str]) -> int:
             mode=args.mode,
             threads=os.environ["OMP_NUM_THREADS"],
         )
-    print(speed.table())
+    # A JSON on the standard output must stand alone.
+    if str(args.json) != "-":
+        print(speed.table())
     if args.json:
-        atomic_write_text(args.json, json.dumps(speed.as_dict(), indent=1))
+        write_json(args.json, speed.as_dict())
     return 0

@@ -15,7 +15,7 @@ from sniper.data import Dataset, load_dataset
 from sniper.data.problems import ERROR, WARNING
 from sniper.errors import DataError
 from sniper.process import usable_cores
-from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.arguments import add_cfg_and_set, add_data_flags, write_json
 from sniper.tools.check.findings import Findings
 from sniper.tools.check.image_files import check_images
 from sniper.tools.check.training import (
@@ -28,7 +28,7 @@ from sniper.tools.check.training import (
     is_clean,
 )
 from sniper.tools.cli import run_main
-from sniper.tools.explain.training_set import add_data_flags, log_to_stderr, write_json
+from sniper.tools.explain.training_set import log_to_stderr
 
 _DESCRIPTION = """\
 Looks through annotations and images and reports all problems, not only the first:
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="threads that read images (default: all cores)"
     )
-    add_data_flags(parser, "dataset.image_set")
+    add_data_flags(parser)
     add_cfg_and_set(parser)
     return parser
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from sniper.chips.measures import Measures, evenly, measure
 from sniper.runs.plan import chip_settings
-from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.arguments import (
+    add_cfg_and_set,
+    add_chip_epoch_flag,
+    add_data_flags,
+    add_images_flag,
+    add_plot_flag,
+    command_parser,
+    write_json,
+)
 from sniper.tools.cli import run_main
 from sniper.tools.explain.chip_numbers import ChipStatistics, chips_per_image, statistics, table
 from sniper.tools.explain.training_set import (
     TrainingSet,
-    add_data_flags,
     load_training_set,
     log_to_stderr,
-    write_json,
 )
 from sniper.vis.figures import save_figure
 from sniper.vis.plots import ChipStatsView, plot_chip_stats
@@ -46,24 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper chip-stats",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--images",
-        type=int,
-        default=0,
-        metavar="N",
-        help="look at N images only, evenly spread over the set (default: all)",
-    )
-    parser.add_argument(
-        "--epoch", type=int, default=0, metavar="E", help="chips of this epoch (default: 0)"
-    )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw a plot (PNG)")
-    add_data_flags(parser, "dataset.image_set")
+    parser = command_parser("sniper chip-stats", _DESCRIPTION, _EPILOG)
+    add_images_flag(parser, default=0)
+    add_chip_epoch_flag(parser)
+    add_plot_flag(parser)
+    add_data_flags(parser)
     add_cfg_and_set(parser)
     return parser
 

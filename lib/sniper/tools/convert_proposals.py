@@ -9,7 +9,7 @@ from pathlib import Path
 from sniper.data.legacy_proposals import ORDERS, load_legacy_proposals
 from sniper.data.proposals import save_proposals
 from sniper.errors import ConfigError
-from sniper.tools.arguments import add_config_flags
+from sniper.tools.arguments import add_config_flags, add_out_flag, command_parser
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
@@ -30,16 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "sniper convert-proposals",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _DESCRIPTION,
         epilog="example: sniper convert-proposals data/proposals/COCO_train2014_rpn.pkl "
         "--cfg sniper_res101_e2e --image_set train2014",
     )
     parser.add_argument("source", type=Path, metavar="SRC.pkl", help="the 2018 file")
     parser.add_argument(
-        "--image_set", metavar="SET", help="the set; default: the one that the file's name ends in"
+        "--image_set", metavar="SET", help="the set (default: the one that the file's name ends in)"
     )
     parser.add_argument(
         "--order",
@@ -47,9 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         help="order of the entries: that of a Python 2 dict of the ids (default for COCO), or that "
         "of the annotation file (default for Pascal VOC)",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="DST.npz", help="default: <NAME>_rpn.npz beside the source"
-    )
+    add_out_flag(parser, "DST.npz", "the new file (default: <NAME>_rpn.npz beside the source)")
     add_config_flags(parser)
     return parser
 
@@ -58,10 +55,11 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.runs.datasets import open_dataset, proposal_file
+    from sniper.runs.plan import data_source
 
     cfg = load_config(args.cfg, args.overrides)
     image_set = args.image_set or _set_of(args.source, cfg.dataset.image_set.split("+"))
-    dataset = open_dataset(cfg, image_set)
+    dataset = open_dataset(data_source(cfg), image_set)
     proposals = load_legacy_proposals(args.source, dataset, order=args.order)
     out = args.out or proposal_file(args.source.parent, dataset.name)
     save_proposals(out, proposals)

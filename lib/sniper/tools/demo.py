@@ -6,10 +6,23 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sniper.tools.arguments import DEFAULT_CFG, add_config_flags, add_weights_flag
+from sniper.tools.arguments import (
+    DEFAULT_CFG,
+    add_config_flags,
+    add_out_flag,
+    add_weights_flag,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 DEFAULT_IMAGE = "data/demo/demo.jpg"
+
+_DESCRIPTION = """\
+Detects objects in a picture, a folder of pictures or a video, and writes a copy with boxes and a
+JSON file. Without --cfg the ResNet-101 model is used or, where its weights are missing, the newest
+model under output/ (the one of the quickstart, for example). `sniper detect` has more options.
+"""
+_EPILOG = "example: python demo.py --im_path holiday.jpg"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,25 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="demo.py",
-        description="Detect objects in a picture, a folder of pictures or a video, and write a "
-        "copy with boxes and a JSON file. Without --cfg the ResNet-101 model is used or, where its "
-        "weights are missing, the newest model under output/ (the one of the quickstart, for "
-        "example). `sniper detect` has more options.",
-        epilog="example: python demo.py --im_path holiday.jpg",
-    )
+    parser = command_parser("demo.py", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--im_path",
         type=Path,
         default=Path(DEFAULT_IMAGE),
+        metavar="PATH",
         help="picture, folder or video (default: %(default)s)",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        help="the drawing; its ending chooses jpg, png or pdf; for a folder the folder of drawings "
+    add_out_flag(
+        parser,
+        "PATH",
+        "the drawing; its ending chooses jpg, png or pdf; for a folder the folder of drawings "
         "(default: data/demo/<name>_detections with the picture's ending)",
     )
     add_weights_flag(parser)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from sniper.config import SCHEMA
 from sniper.errors import ConfigError
-from sniper.tools.arguments import DEFAULT_CFG, add_config_flags
+from sniper.tools.arguments import (
+    DEFAULT_CFG,
+    add_config_flags,
+    add_mode_flag,
+    add_out_flag,
+    add_weights_flag,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 if TYPE_CHECKING:
@@ -47,38 +54,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper detect",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sniper detect", _DESCRIPTION, _EPILOG)
     parser.add_argument("files", nargs="+", metavar="FILES", help="what to detect on")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    add_out_flag(parser, "DIR", "folder of results", required=True)
     parser.add_argument(
         "--model",
         type=Path,
         metavar="MODEL.zip",
         help="archive of `sniper export`, instead of --cfg",
     )
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE.params", help="weights of another place than --cfg's"
-    )
+    add_weights_flag(parser)
     parser.add_argument(
         "--gpus",
+        metavar="LIST",
         help="devices: 0 or 0,1 or cpu (default: the recipe's, or the CPU with --model)",
     )
-    parser.add_argument(
-        "--mode",
-        choices=SCHEMA["TEST.MODE"].kind.choices,
-        help="see TEST.MODE (default: the recipe's)",
-    )
+    add_mode_flag(parser, SCHEMA["TEST.MODE"].kind.choices)
     parser.add_argument("--batch", type=int, metavar="N", help="images per device in one pass")
     parser.add_argument(
-        "--threshold", type=float, default=0.5, help="least score of an object (default: 0.5)"
+        "--threshold",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="least score of an object (default: %(default)s)",
     )
     parser.add_argument(
-        "--format", choices=("jpg", "png", "pdf", "none"), default="jpg", help="of the pictures"
+        "--format",
+        choices=("jpg", "png", "pdf", "none"),
+        default="jpg",
+        help="of the pictures; none: draw nothing (default: %(default)s)",
     )
     parser.add_argument("--recursive", action="store_true", help="folders below folders as well")
     parser.add_argument(

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from sniper.tools.arguments import add_config_flags
+from sniper.tools.arguments import (
+    add_config_flags,
+    add_out_flag,
+    add_test_epoch_flag,
+    add_weights_flag,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
@@ -40,20 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "sniper export",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EPILOG,
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="MODEL.zip", help="the archive")
+    parser = command_parser("sniper export", _DESCRIPTION, _EPILOG)
+    add_out_flag(parser, "MODEL.zip", "the archive", required=True)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--epoch", type=int, help="epoch of the run to export (default: TEST.TEST_EPOCH)"
-    )
-    which.add_argument(
-        "--weights", type=Path, metavar="FILE.params", help="weights of another place"
-    )
+    add_test_epoch_flag(which)
+    add_weights_flag(which)
     add_config_flags(parser)
     return parser
 
@@ -63,11 +59,13 @@ def _run(argv: Sequence[str]) -> int:
     from sniper.config import load_config
     from sniper.runs.export import export_model
     from sniper.runs.load_model import weights_path
+    from sniper.runs.plan import test_plan
 
     cfg = load_config(args.cfg, args.overrides)
     if args.epoch is not None:
         cfg.TEST.TEST_EPOCH = args.epoch
-    weights = args.weights or weights_path(cfg, args.save_prefix)
-    export_model(cfg, weights, args.out)
+    plan = test_plan(cfg, devices="cpu")
+    weights = args.weights or weights_path(plan.model_dir, plan.epoch, args.save_prefix)
+    export_model(plan, weights, args.out)
     print(f"wrote {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB), weights of {weights}")
     return 0

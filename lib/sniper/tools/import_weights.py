@@ -14,6 +14,7 @@ import numpy as np
 
 from sniper.errors import ConfigError, DataError
 from sniper.models.weights import join_params, save_arrays
+from sniper.tools.arguments import add_check_flag, add_overwrite_flag, command_parser
 from sniper.tools.cli import run_main
 from sniper.tools.weights import folded_mobilenet, gluon_resnet, objectron
 from sniper.tools.weights.place import place
@@ -33,10 +34,11 @@ Converts a backbone of another project into the .params file that network.pretra
   resnet50 SRC      resnet50_v2 of MXNet's gluon model zoo: a .params file, or the zoo's .zip of it
   resnet101 SRC     resnet101_v2 of the same
 """
+_EPILOG = "example: sniper import-weights resnet50 resnet50_v2.params"
 
 
 @dataclass(frozen=True)
-class Source:
+class Importer:
     """A network that can be imported.
 
     Attributes:
@@ -80,23 +82,27 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper import-weights",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sniper import-weights", _DESCRIPTION, _EPILOG)
     parser.add_argument("network", choices=SOURCES, help="which network the file holds")
     parser.add_argument("source", type=Path, metavar="SRC", help="the file")
     defaults = ", ".join(f"{name}: {source.out}" for name, source in SOURCES.items())
     parser.add_argument(
-        "--out", help=f"prefix of the result, as in network.pretrained (default: {defaults})"
+        "--out",
+        metavar="PREFIX",
+        help=f"prefix of the result, as in network.pretrained (default: {defaults})",
     )
     parser.add_argument(
         "--zoo", action="store_true", help="accept only the model zoo's own file, by its SHA-1"
     )
-    parser.add_argument("--check", action="store_true", help="read and check only, write nothing")
-    parser.add_argument("--overwrite", action="store_true", help="replace another file there")
-    parser.add_argument("--epoch", type=int, default=0, help="number in the file name (default: 0)")
+    add_check_flag(parser)
+    add_overwrite_flag(parser)
+    parser.add_argument(
+        "--epoch",
+        type=int,
+        default=0,
+        metavar="E",
+        help="number in the file's name (default: %(default)s)",
+    )
     parser.add_argument(
         "--pixel-means",
         type=float,
@@ -147,13 +153,15 @@ is dilated and deformable here, so it sees finer cells than in the source until 
 GLUON_HOW_TO_GET = "scripts/download_pretrained_models.sh resnet50|resnet101 says from where"
 
 SOURCES = {
-    "mobilenetv2": Source(
+    "mobilenetv2": Importer(
         _mobilenetv2,
         "data/pretrained_model/mobilenetv2",
         "use it with network.BN_MODE frozen and network.PADDING tf_same, which keep its features",
     ),
-    "resnet50": Source(_gluon("resnet50"), "data/pretrained_model/resnet50_gluon", _RESNET_ADVICE),
-    "resnet101": Source(
+    "resnet50": Importer(
+        _gluon("resnet50"), "data/pretrained_model/resnet50_gluon", _RESNET_ADVICE
+    ),
+    "resnet101": Importer(
         _gluon("resnet101"), "data/pretrained_model/resnet101_gluon", _RESNET_ADVICE
     ),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from sniper.errors import ConfigError
+from sniper.tools.arguments import command_parser
 from sniper.tools.job.hosts import LOOPBACK, Host, free_port, parse_hosts, read_hostfile
 from sniper.tools.job.plan import JobSettings, is_training, plan, resume_command
 from sniper.tools.job.watch import run_job
@@ -103,23 +104,32 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper launch",
+    parser = command_parser(
+        "sniper launch",
+        _DESCRIPTION,
+        _EPILOG,
         usage="sniper launch [-n WORKERS] [-s SERVERS] [--hosts A,B | -H FILE] ... -- command",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("-n", "--workers", type=_positive(int), help="workers (default: one per host, else 2)")
-    add("-s", "--servers", type=_positive(int), help="servers (default: one per host, else 1)")
+    count = {"type": _positive(int), "metavar": "N"}
+    add("-n", "--workers", **count, help="workers (default: one per host, else 2)")
+    add("-s", "--servers", **count, help="servers (default: one per host, else 1)")
     hosts = parser.add_mutually_exclusive_group()
-    hosts.add_argument("--hosts", help="comma list of [user@]host[:ssh_port]; processes go round")
-    hosts.add_argument("-H", "--hostfile", type=Path, help="the same, one host in a line")
-    add("--address", help="the first host's IPv4 address (default: that of its name)")
+    hosts.add_argument(
+        "--hosts", metavar="LIST", help="comma list of [user@]host[:ssh_port]; processes go round"
+    )
+    hosts.add_argument(
+        "-H", "--hostfile", type=Path, metavar="FILE", help="the same, one host in a line"
+    )
+    add(
+        "--address",
+        metavar="ADDRESS",
+        help="the first host's IPv4 address (default: that of its name)",
+    )
     add(
         "--port",
         type=_positive(int),
+        metavar="PORT",
         help=f"where the processes meet (default: a free one here, {DEFAULT_PORT} on hosts)",
     )
     add(

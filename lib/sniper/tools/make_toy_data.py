@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sniper.errors import DataError
+from sniper.tools.arguments import command_parser
 from sniper.tools.cli import run_main
 from sniper.tools.toy.scene import SceneSettings, render_scene
 from sniper.tools.toy.settings import DEMO_SPLIT_NUMBER, SPLITS, ToySettings
@@ -26,6 +27,7 @@ OUT/annotations/instances_{train,val,test}.json, image_info_test-dev2026.json an
 Nine tenths of a class's objects have its typical colour, the others and the distractors any colour.
 The same settings give the same files; a folder that already holds them is reused.
 """
+_EPILOG = "example: sniper make-toy-data data/toy --train 200 --val 40"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,11 +53,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "sniper make-toy-data",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sniper make-toy-data", _DESCRIPTION, _EPILOG)
     default, scene = ToySettings(), SceneSettings()
     parser.add_argument("out", nargs="?", type=Path, metavar="OUT", help="folder to make")
     for split in SPLITS:
@@ -63,7 +61,13 @@ def _parser() -> argparse.ArgumentParser:
         count = default.count(split)
         text = f"images of {split.name} (default {count})"
         parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help=text)
-    parser.add_argument("--seed", type=int, default=default.seed, help="default %(default)s")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=default.seed,
+        metavar="N",
+        help="of the random numbers (default %(default)s)",
+    )
     parser.add_argument(
         "--classes", type=int, default=scene.classes, metavar="N",
         help="use the first N of: " + ", ".join(c.name for c in CLASSES),
@@ -81,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--long-side", type=int, default=scene.long_side_px, metavar="PX",
         help="long side of the largest images (default %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     parser.add_argument(
         "--force", action="store_true", help="replace a generated data set of other settings"
     )

@@ -15,12 +15,23 @@ from pathlib import Path
 from easydict import EasyDict
 
 from sniper.errors import ConfigError
-from sniper.tools.arguments import add_config_flags
+from sniper.tools.arguments import add_config_flags, add_display_flag, command_parser
 from sniper.tools.cli import run_main
 
 logger = logging.getLogger(__name__)
 
 SUFFIX = "_neg"
+
+_DESCRIPTION = """\
+Trains a proposal network, extracts its proposals on every training set, and trains the detector
+with negative chips around false alarms. The same command again goes on where it stopped.
+"""
+_EPILOG = f"""\
+example: sniper mine-negatives --cfg sniper_mobilenetv2_toy --set gpus cpu
+
+A recipe that trains without negative chips gets <output_path>{SUFFIX} for the detector, so that the
+one trained without them stays as it is.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,14 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper mine-negatives",
-        description="Train a proposal network, extract its proposals on every training set, and "
-        "train the detector with negative chips around false alarms. The same command again goes "
-        "on where it stopped.",
-        epilog=f"A recipe that trains without negative chips gets <output_path>{SUFFIX} for the "
-        "detector, so that the one trained without them stays as it is.",
-    )
+    parser = command_parser("sniper mine-negatives", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--prop_save_path",
         default="data/computed_proposals",
@@ -50,11 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         help="output of the proposal network (default: %(default)s)",
     )
     parser.add_argument(
-        "--rpn_epochs", type=int, default=2, metavar="N", help="its epochs (default: 2)"
+        "--rpn_epochs", type=int, default=2, metavar="N", help="its epochs (default: %(default)s)"
     )
-    parser.add_argument(
-        "--display", type=int, default=100, help="batches between progress lines (default: 100)"
-    )
+    add_display_flag(parser)
     add_config_flags(parser)
     return parser
 
@@ -86,16 +88,19 @@ def _train_proposal_network(args: argparse.Namespace) -> None:
 
 
 def _extract_proposals(args: argparse.Namespace) -> None:
-    from sniper.runs.datasets import open_dataset, proposal_file, training_sets
-    from sniper.runs.test import test, weights_path
+    from sniper.runs.datasets import open_dataset, proposal_file
+    from sniper.runs.load_model import weights_path
+    from sniper.runs.plan import data_source, test_plan, training_sets
+    from sniper.runs.test import test
 
     keys = [*_proposal_keys(args), "TEST.TEST_EPOCH", str(args.rpn_epochs)]
     keys += ["TEST.EXTRACT_PROPOSALS", "True", "TEST.PROPOSAL_SAVE_PATH", args.prop_save_path]
-    weights = weights_path(_stage(args, *keys), args.save_prefix)
+    plan = test_plan(_stage(args, *keys), rpn_only=True)
+    weights = weights_path(plan.model_dir, plan.epoch, args.save_prefix)
     for image_set in training_sets(_stage(args)):
         # The model folder is named after the training sets: only the test set changes here.
         cfg = _stage(args, *keys, "dataset.test_image_set", image_set)
-        path = proposal_file(args.prop_save_path, open_dataset(cfg, image_set).name)
+        path = proposal_file(args.prop_save_path, open_dataset(data_source(cfg), image_set).name)
         if _is_newer(path, weights):
             logger.info("the proposals of %s are there: %s", image_set, path)
         else:

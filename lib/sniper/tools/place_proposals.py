@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sniper.errors import DataError
-from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.arguments import add_cfg_and_set, add_overwrite_flag, command_parser
 from sniper.tools.cli import run_main
 from sniper.tools.weights.unpack import is_archive, unpack
 
@@ -38,14 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "sniper place-proposals",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _DESCRIPTION,
         epilog="example: sniper place-proposals proposals.tar.gz --cfg sniper_res101_e2e",
     )
     parser.add_argument("source", type=Path, metavar="FILE", help=".npz, .pkl or an archive")
-    parser.add_argument("--overwrite", action="store_true", help="replace other proposals there")
+    add_overwrite_flag(parser)
     add_cfg_and_set(parser)
     return parser
 
@@ -54,7 +53,8 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.data.proposals import save_proposals
-    from sniper.runs.datasets import open_dataset, proposal_file, training_sets
+    from sniper.runs.datasets import open_dataset, proposal_file
+    from sniper.runs.plan import data_source, training_sets
 
     cfg = load_config(args.cfg, args.overrides)
     if not args.source.is_file():
@@ -63,7 +63,7 @@ def _run(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="sniper-proposals-") as folder:
         files = _files(args.source, Path(folder))
         for name in training_sets(cfg):
-            dataset = open_dataset(cfg, name)
+            dataset = open_dataset(data_source(cfg), name)
             proposals = _read(files, dataset)
             if proposals is None:
                 print(f"nothing for {dataset.name} in {args.source}")

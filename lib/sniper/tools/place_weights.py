@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sniper.errors import DataError
-from sniper.tools.arguments import add_config_flags
+from sniper.tools.arguments import (
+    add_check_flag,
+    add_config_flags,
+    add_overwrite_flag,
+    add_test_epoch_flag,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 from sniper.tools.weights.place import place
 from sniper.tools.weights.unpack import is_archive, unpack
@@ -38,18 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "sniper place-weights",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _DESCRIPTION,
         epilog="example: sniper place-weights SNIPER-0007.params --cfg sniper_res101_e2e",
     )
     parser.add_argument("source", type=Path, metavar="FILE", help="a .params file or an archive")
-    parser.add_argument("--member", help="which .params of an archive that holds several")
+    parser.add_argument(
+        "--member", metavar="NAME", help="which .params of an archive that holds several"
+    )
     parser.add_argument("--backbone", action="store_true", help="the file is a pretrained backbone")
-    parser.add_argument("--epoch", type=int, help="of the detector (default: TEST.TEST_EPOCH)")
-    parser.add_argument("--check", action="store_true", help="compare only, copy nothing")
-    parser.add_argument("--overwrite", action="store_true", help="replace another file there")
+    add_test_epoch_flag(parser)
+    add_check_flag(parser)
+    add_overwrite_flag(parser)
     add_config_flags(parser)
     return parser
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sniper.errors import DataError
+from sniper.tools.arguments import add_out_flag, command_parser
 from sniper.tools.cli import run_main
 from sniper.vis.curves import Curve, RunCurves, plot_runs
 from sniper.vis.figures import save_figure
@@ -45,16 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper plot-log",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sniper plot-log", _DESCRIPTION, _EPILOG)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl", help="logs of runs")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE.png", help="picture (default: beside the first log)"
-    )
+    add_out_flag(parser, "FILE.png", "the picture (default: beside the first log)")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="a name for each run")
     parser.add_argument(
         "--smooth",

@@ -8,8 +8,15 @@ from collections.abc import Sequence
 
 from sniper.config import describe_keys, dump_config, load_config
 from sniper.errors import ConfigError
-from sniper.tools.arguments import add_config_flags
+from sniper.tools.arguments import add_config_flags, command_parser
 from sniper.tools.cli import run_main
+
+_DESCRIPTION = "Prints a configuration with all defaults and --set values, or explains the keys."
+_EPILOG = """\
+examples:
+  sniper print-config --cfg sniper_mobilenetv2_toy --set TRAIN.lr 0.01
+  sniper print-config --doc CHIP
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,11 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_main(_main, argv)
 
 
-def _main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="sniper print-config",
-        description="Print a config with all defaults and --set values, or explain the keys.",
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("sniper print-config", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--doc",
         nargs="?",
@@ -30,7 +34,11 @@ def _main(argv: Sequence[str]) -> int:
         help="explain every key, or those whose name contains TEXT, instead",
     )
     add_config_flags(parser)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def _main(argv: Sequence[str]) -> int:
+    args = _parser().parse_args(argv)
     if args.doc is None:
         print(dump_config(load_config(args.cfg, args.overrides)), end="")
         return 0

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
-from sniper.tools.arguments import add_config_flags, add_weights_flag
+from sniper.tools.arguments import add_config_flags, add_out_flag, add_weights_flag, command_parser
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
@@ -34,19 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "sniper quantize",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EPILOG,
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="MODEL.zip", help="the archive")
+    parser = command_parser("sniper quantize", _DESCRIPTION, _EPILOG)
+    add_out_flag(parser, "MODEL.zip", "the archive", required=True)
     parser.add_argument(
         "--calib", type=int, default=32, metavar="N", help="training images (default: 32)"
     )
     parser.add_argument(
         "--calibration",
         default="naive",
+        metavar="METHOD",
         help="naive: ranges are the extremes seen (default); entropy: clip rare values, slower",
     )
     parser.add_argument(
@@ -77,10 +72,12 @@ def _run(argv: Sequence[str]) -> int:
     from sniper.process import start_logging
     from sniper.runs.int8 import QuantizeSettings, quantize_model
     from sniper.runs.load_model import weights_path
+    from sniper.runs.plan import test_plan
 
     start_logging(level=logging.WARNING)
     cfg = load_config(args.cfg, args.overrides)
-    weights = args.weights or weights_path(cfg, args.save_prefix)
+    plan = test_plan(cfg)
+    weights = args.weights or weights_path(plan.model_dir, plan.epoch, args.save_prefix)
     settings = QuantizeSettings(
         args.calib, args.calibration, tuple(args.fp32), args.eval, args.any_cpu
     )

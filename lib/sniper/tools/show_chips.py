@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,14 @@ from sniper.chips.sampler import make_epoch
 from sniper.data.record import Record
 from sniper.errors import DataError
 from sniper.runs.plan import chip_settings, model_folder
-from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.arguments import (
+    add_cfg_and_set,
+    add_chip_epoch_flag,
+    add_image_set_flag,
+    add_images_flag,
+    add_out_flag,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 from sniper.tools.explain.chip_sheets import ImageChips, level_sheet, summary, tensor_sheet
 from sniper.tools.explain.focus_sheet import focus_levels, focus_sheet, focus_summary
@@ -50,25 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper show-chips",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sniper show-chips", _DESCRIPTION, _EPILOG)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--images",
-        type=int,
-        default=4,
-        metavar="N",
-        help="draw N images, evenly spread over the set (default: %(default)s)",
-    )
+    add_images_flag(which, default=4)
     which.add_argument("--ids", type=int, nargs="+", metavar="ID", help="draw these image ids")
     parser.add_argument("--flipped", action="store_true", help="draw the mirrored copies")
-    parser.add_argument(
-        "--epoch", type=int, default=0, metavar="E", help="chips of this epoch (default: 0)"
-    )
+    add_chip_epoch_flag(parser)
     parser.add_argument(
         "--tensors",
         type=int,
@@ -76,14 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="most chips in a picture of tensors; 0 draws none (default: %(default)s)",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder (default: <model folder>/chips)"
-    )
-    parser.add_argument(
-        "--image_set",
-        metavar="NAMES",
-        help="sets to draw from, joined by + (default: dataset.image_set)",
-    )
+    add_out_flag(parser, "DIR", "folder of the pictures (default: <model folder>/chips)")
+    add_image_set_flag(parser)
     add_cfg_and_set(parser)
     return parser
 

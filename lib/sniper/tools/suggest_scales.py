@@ -16,7 +16,14 @@ from sniper.config.rules import is_full_coco
 from sniper.config.yaml_files import find_recipe, recipe_folders
 from sniper.errors import ConfigError
 from sniper.files import atomic_write_text
-from sniper.tools.arguments import add_cfg_and_set
+from sniper.tools.arguments import (
+    add_cfg_and_set,
+    add_data_flags,
+    add_out_flag,
+    add_plot_flag,
+    command_parser,
+    write_json,
+)
 from sniper.tools.cli import run_main
 from sniper.tools.explain.suggest_advice import MAX_LEVELS, Advice, advise, box_sides
 from sniper.tools.explain.suggest_fragment import fragment
@@ -28,10 +35,8 @@ from sniper.tools.explain.suggest_pyramid import (
 )
 from sniper.tools.explain.training_set import (
     TrainingSet,
-    add_data_flags,
     load_training_set,
     log_to_stderr,
-    write_json,
 )
 from sniper.vis.figures import save_figure
 from sniper.vis.plots import PyramidView, plot_pyramid
@@ -60,14 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper suggest-scales",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the yml to a file")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw a plot (PNG)")
+    parser = command_parser("sniper suggest-scales", _DESCRIPTION, _EPILOG)
+    add_out_flag(parser, "FILE", "also write the yml to a file")
+    add_plot_flag(parser)
     parser.add_argument(
         "--levels", type=int, metavar="N", help=f"number of levels, 1 to {MAX_LEVELS}"
     )
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PX",
         help="largest size at the network's input (default: 450 for 512 px chips)",
     )
-    add_data_flags(parser, "dataset.image_set")
+    add_data_flags(parser)
     add_cfg_and_set(parser)
     return parser
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from sniper.tools.arguments import add_config_flags, add_weights_flag
+from sniper.tools.arguments import add_config_flags, add_weights_flag, command_parser
 from sniper.tools.cli import run_main
+
+_DESCRIPTION = """\
+Tests a trained detector on the images of dataset.test_image_set, as TEST.MODE says. Writes a result
+file and, where there are annotations, evaluates it and prints the numbers. With
+--set TEST.EXTRACT_PROPOSALS True it writes proposals for negative chips instead.
+"""
+_EPILOG = "example: python main_test.py --cfg sniper_mobilenetv2_toy --set gpus cpu"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,13 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="main_test.py",
-        description="Test a trained detector on the image pyramid of dataset.test_image_set. "
-        "Writes the COCO result json and, where annotations exist, prints the COCO table. "
-        "With --set TEST.EXTRACT_PROPOSALS True it writes proposals for negative chips instead.",
-        epilog="example: python main_test.py --cfg sniper_mobilenetv2_toy --set gpus cpu",
-    )
+    parser = command_parser("main_test.py", _DESCRIPTION, _EPILOG)
     parser.add_argument("--vis", action="store_true", help="draw the detections of every image")
     add_weights_flag(parser)
     add_config_flags(parser)

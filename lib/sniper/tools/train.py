@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from sniper.tools.arguments import add_config_flags
+from sniper.tools.arguments import add_config_flags, add_display_flag, command_parser
 from sniper.tools.cli import run_main
+
+_DESCRIPTION = """\
+Trains a SNIPER detector on chips. Checkpoints, the log and the resolved configuration go to
+<output_path>/<recipe>/<training sets>/.
+"""
+_EPILOG = "example: python main_train.py --cfg sniper_mobilenetv2_toy --set gpus cpu"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,20 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="main_train.py",
-        description="Train a SNIPER detector on chips. Checkpoints, the log and the resolved "
-        "configuration go to <output_path>/<recipe>/<training sets>/.",
-        epilog="example: python main_train.py --cfg sniper_mobilenetv2_toy --set gpus cpu",
-    )
+    parser = command_parser("main_train.py", _DESCRIPTION, _EPILOG)
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    parser.add_argument(
-        "--display", type=int, default=100, help="batches between progress lines (default: 100)"
-    )
+    add_display_flag(parser)
     parser.add_argument(
         "--momentum",
         type=float,
-        default=None,
+        metavar="M",
         help="momentum of the batch-norm averages (default: network.BN_MOMENTUM, 0.995)",
     )
     add_config_flags(parser)

@@ -1,7 +1,7 @@
 """Detections of all levels to the result of an image: valid ranges, soft-NMS per class, cap.
 
 Sides
-* ours: `sniper.inference.merge.merge_levels`, one native call for all classes.
+* ours: `sniper.inference.merge_levels.merge_levels`, one native call for all classes.
 * numpy: class after class, soft-NMS as it is usually written in NumPy: the best row, the overlaps
   of all others with it at once, until nothing is left.
 
@@ -67,7 +67,7 @@ def level_rows(
 
 
 def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
-    from sniper.inference.merge import LevelDetections, MergeSettings, merge_levels
+    from sniper.inference.merge_levels import LevelDetections, MergeSettings, merge_levels
 
     levels = range(len(arrays["ranges"]))
     own = [arrays["levels"] == level for level in levels]

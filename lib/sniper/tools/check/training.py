@@ -16,7 +16,7 @@ from sniper.data.problems import ERROR
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError
 from sniper.runs.datasets import open_dataset, proposal_file
-from sniper.runs.plan import chip_settings
+from sniper.runs.plan import chip_settings, data_source
 from sniper.runs.start_up_report import level_name
 from sniper.tools.check.findings import Findings
 
@@ -117,7 +117,7 @@ def check_loader(findings: Findings, image_sets: Sequence[str], cfg: EasyDict) -
     with_masks = bool(cfg.TRAIN.WITH_MASK) and not cfg.TRAIN.ONLY_PROPOSAL
     for image_set in image_sets:
         try:
-            dataset = open_dataset(cfg, image_set, with_masks=with_masks)
+            dataset = open_dataset(data_source(cfg), image_set, with_masks=with_masks)
         except (ConfigError, DataError) as error:
             findings.add_error("loader", image_set, error)
             continue

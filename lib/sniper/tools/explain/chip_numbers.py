@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from sniper.chips.measures import TRAINED, Measures, Pixels
-from sniper.runs.plan import chip_settings
-from sniper.runs.start_up_report import level_name, override_applied, range_text
+from sniper.runs.plan import chip_settings, scales_by_rule
+from sniper.runs.start_up_report import level_name, range_text
 from sniper.tools.explain.training_set import TrainingSet
 
 
@@ -116,7 +116,7 @@ def statistics(data: TrainingSet, measures: Measures, epoch: int = 0) -> ChipSta
         config=data.cfg.name,
         image_set=data.cfg.dataset.image_set,
         epoch=epoch,
-        coco_override=override_applied(data.cfg),
+        coco_override=scales_by_rule(data.cfg),
         images=len(data.records),
         mirrored=sum(record.flipped for record in data.records),
         boxes=len(measures.levels.boxes),

@@ -2,7 +2,7 @@
 
 Started by `sniper launch`, directly or over ssh. Standard input: one line of JSON (`Order`), then
 single bytes: signs of life, or the wish that the process ends in good order; its end means that the
-launcher is gone. Standard output: the frames of `frames.py`.
+launcher is gone. Standard output: frames, see `FrameReader`.
 """
 
 from __future__ import annotations
@@ -195,10 +195,6 @@ def _write(data: bytes) -> None:
         data = data[os.write(sys.stdout.fileno(), data) :]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 # Everything before this comes from login scripts and the like.
 START = b"\x00sniper guard 1\n"
 
@@ -291,3 +287,7 @@ def travelling_variables() -> dict[str, str]:
         for name, value in initial_environment().items()
         if name in _TRAVELLING or name.startswith(_TRAVELLING_PREFIXES)
     }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from sniper.children import exit_cause
 from sniper.errors import TrainingError
 from sniper.tools.job.guard import (
     ALIVE,
@@ -237,10 +238,10 @@ def _failure(member: _Member, again: str) -> JobError:
     elif code == EXIT_NOT_STARTED:
         what, cause = f"{who} could not be started", "see its messages above. "
     elif code < 0:
-        what = f"{who} was killed by {signal.Signals(-code).name}"
+        what = f"{who} was {exit_cause(code)}"
         cause = "SIGKILL usually means that memory ran out. " if code == -signal.SIGKILL else ""
     else:
-        what, cause = f"{who} failed with exit code {code}", "see its messages above. "
+        what, cause = f"{who} failed with {exit_cause(code)}", "see its messages above. "
     is_convention = 0 < code < _LOST and code != EXIT_NOT_STARTED
     return JobError(
         f"{what}; the whole job was ended",

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sniper.data.detections import DetectionTable
-from sniper.inference.forward import MIN_SCORE, ChipDetections
+from sniper.inference.decode import ChipDetections
 from sniper.native._native import multi_scale_nms
+
+# Detections with a lower class score are dropped before merging (2018 behaviour).
+MIN_SCORE = 1e-3
 
 
 @dataclass(frozen=True)

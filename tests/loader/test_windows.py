@@ -11,7 +11,7 @@ import pytest
 
 from sniper.chips.pyramid import test_factor as factor_at_test
 from sniper.errors import ConfigError, DataError, TrainingError
-from sniper.loader import test as module
+from sniper.loader import windows as module
 
 MEANS = (103.939, 116.779, 123.68)
 SCALE = (96, 160)

@@ -1,0 +1,233 @@
+"""Detectors on MXNet: a graph with its weights on one or several devices."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import mxnet as mx
+import numpy as np
+
+from sniper.errors import ConfigError
+from sniper.inference.executor import DetectorTraits, MaskJob, NetworkOutputs
+from sniper.models.detector import (
+    build_detector,
+    build_mask_head,
+    data_names,
+    short_output_names,
+)
+from sniper.models.fit import Model, params_of
+
+# Binding a shape anew costs some milliseconds and a slower first pass.
+SHAPES_KEPT = 16
+
+ROI_MAP, FOCUS_MAP = "conv_new_1_relu", "scale_prob"
+FOCUS_PLANE = 1
+
+# Boxes go through the mask head in whole groups of this: few different shapes, and what a group
+# computes depends on its image alone, not on the images beside it.
+MASK_GROUP = 8
+MOST_MASKS = 64
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class MxnetExecutor:
+    """A model on the given devices, for batches and images of any size; threads may share it.
+
+    Args:
+        model: the network and its weights.
+        devices: a batch is spread evenly over them.
+        rpn_only: proposals and their scores instead of classes and boxes.
+
+    Raises:
+        ConfigError: an INT8 network cannot do what is asked for.
+    """
+
+    def __init__(
+        self, model: Model, devices: Sequence[mx.Context], *, rpn_only: bool = False
+    ) -> None:
+        spec = model.spec
+        self.num_devices = len(devices)
+        self.traits = DetectorTraits(
+            model.class_names,
+            spec.feature_stride,
+            spec.roi_channels,
+            has_masks=spec.with_masks and not rpn_only,
+        )
+        self._spec, self._device_kinds = spec, sorted({device.device_type for device in devices})
+        symbol = _symbol(model, devices, rpn_only=rpn_only, roi_map=self.traits.has_masks)
+        self._data_names = data_names(spec, train=False, rpn_only=rpn_only)
+        self._output_names = short_output_names(symbol.list_outputs())
+        # oneDNN adds up in another order for one window than for several: on CPUs each window has a
+        # pass of its own, so that no result depends on the batch. Batches gain little there.
+        self._windows_at_once = self.num_devices if self._device_kinds == ["cpu"] else None
+        self._graphs = [BoundGraph(symbol, model, device) for device in devices]
+        mask_head = build_mask_head(spec) if self.traits.has_masks else None
+        self._mask_heads = [
+            BoundGraph(mask_head, model, device) for device in devices if mask_head is not None
+        ]
+        # Graphs give their outputs away until the next call only.
+        self._lock = threading.Lock()
+
+    def run(self, data: np.ndarray, im_info: np.ndarray) -> NetworkOutputs:
+        """Computes a batch; see `Executor`."""
+        # Numbers of images and chips pass through the graph of 2018 untouched.
+        unused = np.zeros(len(data), np.float32)
+        inputs = {"data": data, "im_info": im_info, "im_ids": unused, "chip_ids": unused}
+        with self._lock:
+            outputs = self._forward({name: inputs[name] for name in self._data_names})
+        rois = outputs["rois"].reshape(len(data), -1, 5)[..., 1:]  # (B, R, 4)
+        if "rois_score" in outputs:
+            return NetworkOutputs(rois, outputs["rois_score"].reshape(rois.shape[:2]))
+        return NetworkOutputs(
+            rois,
+            outputs["cls_prob_reshape"],
+            outputs["bbox_pred_reshape"],
+            outputs.get(ROI_MAP),
+            outputs[FOCUS_MAP][:, FOCUS_PLANE] if FOCUS_MAP in outputs else None,
+        )
+
+    def masks(self, jobs: Sequence[MaskJob]) -> Iterator[np.ndarray]:
+        """Masks of boxes, any map size and any number of boxes; see `Executor`."""
+        parts = [part for job in jobs for part in _split(job)]
+        done: list[np.ndarray] = []
+        for start in range(0, len(parts), self.num_devices):
+            # All devices work on their part before the first one is waited for.
+            wave = parts[start : start + self.num_devices]
+            with self._lock:
+                started = [
+                    head.start(_mask_inputs(job))[0]
+                    for head, (job, _) in zip(self._mask_heads, wave)
+                ]
+                outputs = [output.asnumpy() for output in started]
+            for (job, is_last), output in zip(wave, outputs):
+                done.append(output[: len(job.boxes)])
+                if is_last:
+                    yield np.concatenate(done)
+                    done = []
+
+    def identity(self) -> dict[str, object]:
+        """Whatever results depend on; see `Executor`."""
+        return {
+            "mxnet": mx.__version__,
+            "network": repr(replace(self._spec, batch_images=1)),
+            "devices": self._device_kinds,
+            # oneDNN chooses its kernels by the number of threads; their last bits differ.
+            "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        }
+
+    def _forward(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(inputs["data"])
+        step = self._windows_at_once or count
+        passes = [
+            self._pass({name: array[start : start + step] for name, array in inputs.items()})
+            for start in range(0, count, step)
+        ]
+        columns = zip(*(outputs for outputs_of_pass in passes for outputs in outputs_of_pass))
+        return dict(zip(self._output_names, map(_joined, columns)))
+
+    def _pass(self, inputs: dict[str, np.ndarray]) -> list[list[np.ndarray]]:
+        """Outputs of each device."""
+        shares = {name: np.split(array, self.num_devices) for name, array in inputs.items()}
+        # All devices begin before the first one is waited for.
+        started = [
+            graph.start({name: share[index] for name, share in shares.items()})
+            for index, graph in enumerate(self._graphs)
+        ]
+        return [[array.asnumpy() for array in outputs] for outputs in started]
+
+
+class BoundGraph:
+    """Runs a graph on one device; the executors of the shapes used last are kept.
+
+    All executors share their weights, and their memory with that of the largest shape: results have
+    to be copied out before the next call. Not thread-safe.
+
+    Args:
+        symbol: the graph.
+        model: where its weights come from.
+        device: where it runs.
+    """
+
+    def __init__(self, symbol: mx.sym.Symbol, model: Model, device: mx.Context) -> None:
+        self._symbol, self._model, self._device = symbol, model, device
+        self._largest: mx.executor.Executor | None = None
+        self._most_values = 0
+        self._executors: OrderedDict[Shapes, mx.executor.Executor] = OrderedDict()
+
+    def start(self, inputs: Mapping[str, np.ndarray]) -> list[mx.nd.NDArray]:
+        """Begins to compute the outputs; they hold until the next call.
+
+        Raises:
+            DataError: the weights do not fit the graph.
+        """
+        shapes = tuple((name, array.shape) for name, array in inputs.items())
+        return self._executor(shapes).forward(is_train=False, **inputs)
+
+    def _executor(self, shapes: Shapes) -> mx.executor.Executor:
+        executor = self._executors.pop(shapes, None) or self._bind(shapes)
+        self._executors[shapes] = executor
+        if len(self._executors) > SHAPES_KEPT:
+            self._executors.popitem(last=False)
+        return executor
+
+    def _bind(self, shapes: Shapes) -> mx.executor.Executor:
+        values = sum(math.prod(shape) for _, shape in shapes)
+        if self._largest is None:
+            executor = self._symbol.simple_bind(self._device, grad_req="null", **dict(shapes))
+            executor.copy_params_from(*params_of(self._symbol, dict(shapes), self._model))
+        else:
+            executor = self._largest.reshape(allow_up_sizing=True, **dict(shapes))
+        if values > self._most_values:
+            # What shares the smaller memory would keep it alive.
+            self._executors.clear()
+            self._largest, self._most_values = executor, values
+        return executor
+
+
+def _symbol(
+    model: Model, devices: Sequence[mx.Context], *, rpn_only: bool, roi_map: bool
+) -> mx.sym.Symbol:
+    if model.symbol is None:
+        return build_detector(model.spec, train=False, rpn_only=rpn_only, roi_map=roi_map)
+    if any(device.device_type != "cpu" for device in devices):
+        raise ConfigError(
+            "INT8 networks run on the CPU only",
+            got=", ".join(map(str, devices)),
+            fix="--set gpus cpu, or take the fp32 weights",
+        )
+    if rpn_only:
+        raise ConfigError(
+            "an INT8 network has no output for proposals alone",
+            fix="extract proposals with the fp32 weights",
+        )
+    return model.symbol
+
+
+def _joined(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _split(job: MaskJob) -> list[tuple[MaskJob, bool]]:
+    """Parts of a job that fit into one batch, and whether a part is the last one."""
+    count = len(job.boxes)
+    cuts = [slice(start, start + MOST_MASKS) for start in range(0, count, MOST_MASKS)]
+    return [
+        (MaskJob(job.roi_map, job.boxes[cut], job.classes[cut]), cut.stop >= count) for cut in cuts
+    ]
+
+
+def _mask_inputs(job: MaskJob) -> dict[str, np.ndarray]:
+    """Inputs for at most MOST_MASKS boxes, with void rows behind those of the boxes."""
+    count = len(job.boxes)
+    padded = -(-count // MASK_GROUP) * MASK_GROUP
+    rois = np.zeros((padded, 5), np.float32)
+    rois[:count, 1:] = job.boxes
+    classes = np.ones(padded, np.float32)
+    classes[:count] = job.classes
+    return {"roi_map": job.roi_map[None], "mask_rois": rois, "mask_classes": classes}

@@ -149,11 +149,11 @@ setup(
     install_requires=[
         "numpy>=1.23,<2",
         "opencv-python-headless>=4.5,<4.12",  # 4.12 asks for NumPy 2
-        "pycocotools>=2.0.6",
+        "pycocotools>=2.0.6",  # run lengths of masks, and the evaluation of reference
+        "faster-coco-eval>=1.8; python_version >= '3.10'",
         "pyyaml>=5.4",
         "easydict>=1.10",
         "matplotlib>=3.5",
-        "tqdm>=4.60",
         "setuptools; python_version >= '3.12'",  # MXNet imports distutils
     ],
     # The MXNet wheels share one import folder: choose exactly one.
@@ -162,7 +162,6 @@ setup(
         "cu110": [f"mxnet-cu110=={MXNET_VERSION}"],
         "cu112": [f"mxnet-cu112=={MXNET_VERSION}"],
         "tensorboard": ["tensorboardX"],
-        "fast-eval": ["faster-coco-eval"],
     },
     entry_points={
         "console_scripts": [

@@ -57,6 +57,27 @@ def test_coco_override_does_not_apply(load, text):
     assert load(text).TRAIN.SCALES == PAIRS
 
 
+@pytest.mark.parametrize(
+    ("written", "spelling"),
+    [
+        ("COCO", "coco"),
+        ("Coco ", "coco"),
+        ("pascalvoc", "PascalVOC"),
+        ("VOC", "PascalVOC"),
+        ("Folder", "folder"),
+        ("MyFormat", "myformat"),
+    ],
+)
+def test_the_kind_of_a_data_set_has_one_spelling(load, written, spelling):
+    text = f"dataset: {{dataset: '{written}', NUM_CLASSES: 81}}\n{SCALES}"
+    assert load(text).dataset.dataset == spelling
+    cfg = load(COCO + SCALES, "dataset.dataset", written)
+    assert cfg.dataset.dataset == spelling
+    # However it is written, the rule for COCO applies to the same kind.
+    assert (cfg.TRAIN.SCALES == RULE) == (spelling == "coco")
+    assert load(text).TRAIN.SCALES == cfg.TRAIN.SCALES
+
+
 def test_scales_on_the_command_line_win(load):
     cfg = load(COCO, "TRAIN.SCALES", str(list(PAIRS)))
     assert cfg.TRAIN.SCALES == PAIRS

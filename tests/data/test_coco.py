@@ -191,7 +191,7 @@ def test_annotations_of_unlisted_images_are_skipped_with_a_warning(small_set, ca
     small_set.write()
     records = load_coco(small_set.root, small_set.image_set).records
     assert len(records[1].boxes) == 0
-    assert "1 annotations belong to images that it does not list" in caplog.text
+    assert "1 annotations of images that are not listed (they are left out)" in caplog.text
 
 
 def _set(*path_and_value):
@@ -242,12 +242,13 @@ def _remove(*path, last):
         (_remove("images", 2, last="height"), "image 11 .*it has no 'height'"),
         (_set("images", 2, "height", 0), "image 11 .*its size is 64x0"),
         (_set("images", 2, "width", "64"), "image 11 .*width is '64', not an integer"),
-        (_set("images", 2, "id", 70), "image 70 .*used twice"),
+        (_set("images", 2, "id", 70), "image 70 .*the id is used before"),
         (_set("images", 2, "file_name", 4), "image 11 .*not a string"),
-        (_set("categories", 1, "name", "kite"), "category number 2 .*'kite'.*used twice"),
-        (_set("categories", 1, "id", 900), "category number 2 .*900 is used twice"),
-        (_set("categories", 1, "name", None), "category number 2 .*not a string"),
-        (_set("categories", 1, "name", "__background__"), "category number 2 .*used twice"),
+        (_set("images", 2, "file_name", "a.b-c.png"), "image 11 .*is that of image 3"),
+        (_set("categories", 1, "name", "kite"), "category 4 .*'kite' is used before"),
+        (_set("categories", 1, "id", 900), "category 900 .*the id is used before"),
+        (_set("categories", 1, "name", None), "category 4 .*not a string"),
+        (_set("categories", 1, "name", "__background__"), "category 4 .* is always there"),
     ],
 )
 def test_broken_entries_are_named(small_set, change, message):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sniper.boxes import clip
-from sniper.data import Dataset, Record, VocTruth, attach_proposals
+from sniper.data import Dataset, Record, attach_proposals
 from sniper.data.legacy_pickle import read_array_list
 from sniper.data.legacy_proposals import (
     find_legacy_file,
@@ -82,10 +82,9 @@ def make_dataset(ids, *, seed=0, voc=False):
                 is_gt=np.ones(3, bool),
             )
         )
-    truth = VocTruth("2007", "x", {}, *[np.zeros(0)] * 4) if voc else None
     return Dataset(
         "PASCALVOC_2007_x" if voc else "COCO_x", "x", ("__background__", "thing"), (0, 1),
-        tuple(records), "x.json", True, truth,
+        tuple(records), "x.json", True, legacy_file_order=voc,
     )  # fmt: skip
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import sniper.data.voc as voc_module
 from sniper.data import load_dataset
 from sniper.data.image import check_size, read_image
-from sniper.data.voc import VOC_CLASSES, load_voc, parse_set, read_image_list
+from sniper.data.voc import load_voc
 from sniper.data.voc_annotation import MAX_XML_BYTES, read_annotation
+from sniper.data.voc_layout import VOC_CLASSES, parse_set, read_image_list
 from sniper.errors import DataError
 
 CLASS_INDEX = {name: index for index, name in enumerate(VOC_CLASSES, start=1)}
@@ -38,7 +39,7 @@ def test_records_of_a_small_set(voc_set):
 
 
 def test_the_evaluation_keeps_difficult_objects(voc_set):
-    truth = load_voc(voc_set.root, "07_trainval").voc
+    truth = load_voc(voc_set.root, "07_trainval").truth
     assert truth.image_ids.tolist() == [12, 12, 7, 7]
     assert truth.difficult.tolist() == [False, False, True, False]
     np.testing.assert_array_equal(truth.boxes[2], [9, 9, 18, 18])
@@ -114,7 +115,8 @@ def test_boxes_beyond_the_image_are_cut_and_counted(voc_set, caplog):
     voc_set.add("000012", (50, 40), [("dog", (10, 10, 60, 20)), ("dog", (51, 1, 60, 9))])
     boxes = load_voc(voc_set.root, "2007_trainval").records[0].boxes
     np.testing.assert_array_equal(boxes, [[9, 9, 49, 19]])
-    assert "2 boxes reach beyond their image and are cut, 1 of them lie outside" in caplog.text
+    assert "1 boxes that reach beyond their image (they are cut" in caplog.text
+    assert "1 boxes outside their image (they are left out" in caplog.text
 
 
 def test_missing_sizes_come_from_the_images(voc_set, caplog):
@@ -146,7 +148,7 @@ def test_own_sets_classes_and_names(tmp_path, voc_set):
     others = load_voc(voc_set.root, "Mine_other").records
     assert [others[2].image_id, others[0].image_id] == ids  # the same in every set
     assert len({r.image_id for r in others}) == 3
-    assert not dataset.voc.eleven_points
+    assert not dataset.truth.eleven_points
     (voc_set.folder / "classes.txt").write_text("dog\ndog")
     with pytest.raises(DataError, match="dog more than once"):
         load_voc(voc_set.root, "Mine_own")
@@ -302,7 +304,7 @@ def test_cache(load, voc_set, monkeypatch):
     for a, b in zip(fresh.records, again.records):
         np.testing.assert_array_equal(a.boxes, b.boxes)
         assert (a.image_path, a.width, a.height) == (b.image_path, b.width, b.height)
-    np.testing.assert_array_equal(fresh.voc.difficult, again.voc.difficult)
+    np.testing.assert_array_equal(fresh.truth.difficult, again.truth.difficult)
     text = voc_set.xml("000007").read_text()
     voc_set.xml("000007").write_text(re.sub("<difficult>1", "<difficult>0", text))
     changed, said = load()

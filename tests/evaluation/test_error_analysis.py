@@ -7,17 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from sniper.data.dataset import Dataset, VocTruth
+from sniper.data import Dataset, VocTruth
 from sniper.data.detections import ImageDetections, table_of
 from sniper.data.record import Record
 from sniper.errors import DataError
-from sniper.evaluation import evaluate_coco
+from sniper.evaluation import evaluate_coco, objects_of
 from sniper.evaluation.analysis import (
     CAUSES,
     confusion_matrix,
     error_effects,
     match_detections,
-    objects_of,
     worst_images,
 )
 from sniper.evaluation.analysis.matching import Verdict
@@ -283,7 +282,7 @@ def test_difficult_objects_of_voc_are_ignored():
     )
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
     records = tuple(Record(f"{i}.jpg", i, 50, 50, False, *nothing) for i in (1, 2))
-    dataset = Dataset("VOC", "x", NAMES, (0, 1, 2), records, "x", True, truth)
+    dataset = Dataset("VOC", "x", NAMES, (0, 1, 2), records, "x", True, truth, "voc")
     objects = objects_of(dataset)
     assert objects.images.tolist() == [0, 1] and objects.ignored.tolist() == [False, True]
     np.testing.assert_array_equal(objects.boxes, [[5, 5, 10, 10], [0, 0, 10, 10]])

@@ -49,7 +49,8 @@ def make_dataset(objects, *, year="2007", images=3, **changes):
         "records": records,
         "annotation_path": "Annotations",
         "has_annotations": True,
-        "voc": truth,
+        "truth": truth,
+        "protocol": "voc",
     }
     return Dataset(**{**fields, **changes})
 
@@ -191,7 +192,7 @@ def test_sets_without_annotations_say_why(caplog):
     assert evaluate(dataset, []) is None
     assert "is not evaluated" in caplog.text
     with pytest.raises(DataError, match="no Pascal VOC annotations"):
-        evaluate(make_dataset([], voc=None), [])
+        evaluate(make_dataset([], truth=None), [])
 
 
 def test_wrong_shapes_are_refused():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from sniper.data.dataset import Dataset, VocTruth
+from sniper.data import Dataset, VocTruth
 from sniper.data.detections import ImageDetections, table_of
 from sniper.data.proposals import ProposalSet
 from sniper.data.record import Record
@@ -121,7 +121,7 @@ def test_masks_on_a_voc_set_are_not_evaluated_and_the_log_says_so(tmp_path, capl
         *("2007", "x", {1: "000001"}, np.int64([1]), BOX[:, :4], np.int32([1])),
         difficult=np.array([False]),
     )
-    dataset = replace(make_dataset(tmp_path), voc=truth)
+    dataset = replace(make_dataset(tmp_path), truth=truth, protocol="voc")
     with caplog.at_level("INFO"):
         report = report_detections(tmp_path / "out", dataset, detected())
     assert report.map50 > 0.99

@@ -9,8 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from sniper.data import ProposalSet, save_proposals
-from sniper.tools.check.findings import ERROR, KINDS, WARNING, Findings
+from sniper.data import ProposalSet, load_dataset, save_proposals
+from sniper.data.problems import ERROR, WARNING
+from sniper.errors import DataError
+from sniper.runs.datasets import training_records
+from sniper.runs.plan import training_data
+from sniper.tools.check.findings import KINDS, Findings
 from sniper.tools.check_data import check, main, text_lines
 
 
@@ -225,12 +229,8 @@ def test_strict_makes_errors_of_warnings(tiny_set):
 
 
 def test_what_the_reader_calls_an_error_the_loader_refuses(tiny_set):
-    """The two readers must agree: no error passes training silently, and none is invented."""
-    from sniper.errors import DataError
-    from sniper.runs.datasets import training_records
-    from sniper.runs.plan import training_data
-
-    silent = {"unreadable_file", "size_mismatch", "duplicate_name"}  # found when the image is read
+    """Checks and training must agree: no error passes silently, and none is invented."""
+    silent = {"unreadable_file", "size_mismatch"}  # found when the image is read
     for spoil in SPOILERS:
         shutil.rmtree(tiny_set.root)
         tiny_set.root.mkdir()
@@ -388,7 +388,6 @@ def test_unknown_kinds_of_sets_and_missing_sets(tiny_set, capsys):
 
 
 def test_the_loader_has_the_last_word(tiny_set, monkeypatch):
-    from sniper.errors import DataError
     from sniper.tools.check import training
 
     def refuse(*args, **kwargs):
@@ -539,3 +538,127 @@ def test_voc_sets_without_list_or_annotations(tiny_set, voc_set):
     assert counts(report)["annotations"] == 2
     shutil.rmtree(voc_set.root / "ImageSets")
     assert counts(check(tiny_set.config(*voc_set.overrides))) == {"annotations": 1}
+
+
+def voc_name_twice(voc_set):
+    voc_set.names.append("000002")
+    voc_set.write_list()
+    return "duplicate_name"
+
+
+def voc_no_image(voc_set):
+    (voc_set.root / "JPEGImages" / "000003.jpg").unlink()
+    return "missing_file"
+
+
+def voc_no_annotation(voc_set):
+    (voc_set.root / "Annotations" / "000003.xml").unlink()
+    return "broken_entry"
+
+
+def voc_unknown_class(voc_set):
+    voc_set.write("000003", 320, 240, ("unicorn", 0, 11, 21, 240, 215))
+    return "broken_entry"
+
+
+def voc_cut_off_annotation(voc_set):
+    path = voc_set.root / "Annotations" / "000003.xml"
+    path.write_text(path.read_text()[:-30])
+    return "broken_entry"
+
+
+def voc_box_ends_before_it_starts(voc_set):
+    voc_set.write("000003", 320, 240, ("dog", 0, 40, 21, 11, 45))
+    return "broken_entry"
+
+
+def voc_no_size_anywhere(voc_set):
+    voc_set.write("000003", 0, 0, ("dog", 0, 11, 21, 40, 45))
+    (voc_set.root / "JPEGImages" / "000003.jpg").write_text("no image")
+    return "unreadable_file"
+
+
+def voc_path_out_of_the_folder(voc_set):
+    voc_set.names.append("../000002")
+    voc_set.write_list()
+    return "annotations"
+
+
+def voc_no_object(voc_set):
+    for name, size in zip(voc_set.names, ((200, 150), (150, 200), (320, 240))):
+        voc_set.write(name, *size)
+    return "annotations"
+
+
+def voc_box_beyond_the_border(voc_set):
+    voc_set.write("000003", 320, 240, ("dog", 0, 311, 21, 340, 45))
+    return "box_cut"
+
+
+def voc_box_outside(voc_set):
+    voc_set.write("000003", 320, 240, ("dog", 0, 330, 21, 340, 45))
+    return "box_outside"
+
+
+VOC_SPOILERS = [
+    voc_name_twice, voc_no_image, voc_no_annotation, voc_unknown_class, voc_cut_off_annotation,
+    voc_box_ends_before_it_starts, voc_no_size_anywhere, voc_path_out_of_the_folder, voc_no_object,
+    voc_box_beyond_the_border, voc_box_outside,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", VOC_SPOILERS, ids=lambda spoil: spoil.__name__)
+def test_training_raises_at_every_error_of_a_voc_set_and_at_no_warning(tiny_set, voc_set, spoil):
+    kind = spoil(voc_set)
+    cfg = tiny_set.config(*voc_set.overrides)
+    report = check(cfg)
+    assert kind in counts(report)
+    assert {KINDS[name].severity for name in counts(report)} - {KINDS[kind].severity} <= {WARNING}
+    try:
+        records, _ = training_records(training_data(cfg))
+    except DataError:
+        assert KINDS[kind].severity == ERROR
+    else:
+        assert KINDS[kind].severity == WARNING
+        # What is left of the set is what the checks have seen.
+        (checked_set,) = report.sets
+        boxes = [r.boxes.tolist() for r in checked_set.records if r.num_gt]
+        assert boxes == [r.boxes.tolist() for r in records if not r.flipped]
+
+
+def test_masks_are_checked_where_they_are_trained(tiny_set):
+    masks = ("TRAIN.WITH_MASK", "True", "symbol", "resnet_mx_18_e2e_mask")
+    square = [[1, 1, 9, 1, 9, 9]]
+    for annotation in tiny_set.content["annotations"]:
+        annotation["segmentation"] = square
+    tiny_set.content["annotations"][1]["segmentation"] = [[1, 2, 3]]
+    tiny_set.content["annotations"][3]["segmentation"] = [[1, 1, float("nan"), 1, 9, 9]]
+    assert counts(checked(tiny_set)) == {}
+    report = checked(tiny_set, *masks)
+    assert counts(report) == {"broken_entry": 2}
+    assert "annotation 101: a polygon is no flat list" in texts(report, "broken_entry")[0]
+    polygons = [len(own) for r in report.sets[0].records for own in r.polygons]
+    assert polygons == [1, 0, 1, 0, 1, 1]
+
+
+def test_boxes_that_training_moves_are_said_to_be_trained(tiny_set):
+    tiny_set.add(7, [5, -20, 10, 20])
+    tiny_set.add(7, [200, 5, 10, 10])
+    tiny_set.add(7, [5, 5, 0, 9], area=4)
+    report = checked(tiny_set)
+    moved, outside = texts(report, "box_outside")
+    assert moved.endswith("in 200x150 px, trained as x 5 to 15, y 0 to 20")
+    assert outside.endswith("x 200 to 210, y 5 to 15 in 200x150 px")
+    assert texts(report, "box_degenerate")[0].endswith("trained as x 5 to 6, y 5 to 14")
+
+
+def test_folders_report_every_image(tiny_set, tmp_path):
+    folder = tiny_set.image(7).parent
+    tiny_set.image(9).write_text("no image")
+    (tmp_path / "data" / "some.txt").write_text("images/herbst/bild 7.jpg\nnone.jpg\n")
+    findings = Findings()
+    dataset = load_dataset("folder", folder.parent, folder.name, on_problem=findings.take)
+    assert [record.width for record in dataset.records] == [200, 150, 128]
+    dataset = load_dataset("folder", tmp_path / "data", "some", on_problem=findings.take)
+    assert len(dataset.records) == 1
+    assert findings.counts == {"unreadable_file": 1, "missing_file": 1}

@@ -77,6 +77,22 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
+class Name(Text):
+    """A name whose case does not matter: known ones get one spelling, others lower case.
+
+    Attributes:
+        spellings: pairs of a name in lower case and its spelling; several may be of one spelling.
+    """
+
+    spellings: tuple[tuple[str, str], ...] = ()
+
+    def coerce(self, value: Any) -> str:
+        """The one spelling of a name."""
+        folded = super().coerce(value).strip().lower()
+        return dict(self.spellings).get(folded, folded)
+
+
+@dataclass(frozen=True)
 class Bool(Kind):
     """True or False; numbers are refused."""
 

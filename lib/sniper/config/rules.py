@@ -33,10 +33,15 @@ def apply_rules(merged: Merged) -> None:
     _fit_to_levels(merged.values)
 
 
+def is_full_coco(kind: str, num_classes: int) -> bool:
+    """Whether `dataset.dataset` and `dataset.NUM_CLASSES` are those that the 2018 rule is for."""
+    return kind == "coco" and num_classes == COCO_CLASSES
+
+
 def _override_coco_scales(merged: Merged) -> None:
     """2018 behaviour: COCO with 81 classes ignores the pyramid of the file."""
     values = merged.values
-    if values["dataset.dataset"] != "coco" or values["dataset.NUM_CLASSES"] != COCO_CLASSES:
+    if not is_full_coco(values["dataset.dataset"], values["dataset.NUM_CLASSES"]):
         return
     if not values["TRAIN.COCO_SCALE_OVERRIDE"]:
         return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sniper.config.kinds import LEGACY, Array, Bool, Float, Int, Key, Seq, Text
+from sniper.config.kinds import LEGACY, Array, Bool, Float, Int, Key, Name, Seq, Text
 
 BACKBONES = ("resnet_mx_101", "resnet_mx_50", "resnet_mx_18", "mobilenetv2")
 SYMBOLS = tuple(f"{backbone}_{heads}" for heads in ("e2e", "e2e_mask") for backbone in BACKBONES)
+# Formats of other packages are checked when a set is opened: this room does not know them.
+FORMATS = (("coco", "coco"), ("pascalvoc", "PascalVOC"), ("voc", "PascalVOC"), ("folder", "folder"))
 KVSTORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync")
 
 RUN_KEYS = (
@@ -140,7 +142,12 @@ NETWORK_KEYS = (
 )
 
 DATASET_KEYS = (
-    Key("dataset.dataset", Text(), "PascalVOC", "Kind of data set: coco, PascalVOC, folder."),
+    Key(
+        "dataset.dataset",
+        Name(spellings=FORMATS),
+        "PascalVOC",
+        "Kind of data set: coco, PascalVOC, folder, or a registered one; case does not matter.",
+    ),
     Key(
         "dataset.image_set",
         Text(),

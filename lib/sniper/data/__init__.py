@@ -1,6 +1,7 @@
 """Data sets, records, proposals and images."""
 
-from sniper.data.dataset import BACKGROUND, Dataset, VocTruth
+from sniper.data.dataset import BACKGROUND, FROM_RECORDS, Dataset
+from sniper.data.formats import format_names, load_dataset, register_format
 from sniper.data.proposals import (
     ProposalSet,
     attach_proposals,
@@ -15,10 +16,11 @@ from sniper.data.record import (
     image_record,
     with_proposals,
 )
-from sniper.data.registry import load_dataset
+from sniper.data.voc import VocTruth
 
 __all__ = [
     "BACKGROUND",
+    "FROM_RECORDS",
     "Dataset",
     "ProposalSet",
     "Record",
@@ -27,9 +29,11 @@ __all__ = [
     "attach_proposals",
     "filter_trainable",
     "flip_record",
+    "format_names",
     "image_record",
     "load_dataset",
     "load_proposals",
+    "register_format",
     "save_proposals",
     "with_proposals",
 ]

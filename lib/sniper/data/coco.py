@@ -13,6 +13,7 @@ from sniper.data.cache import cache_file, cached_arrays, file_sha256
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_coco
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.listings import FileIndex
+from sniper.data.problems import MISSING_FILE, OnProblem, Problem, stop_at_errors
 from sniper.data.record import Polygons, Record
 from sniper.errors import DataError
 
@@ -32,6 +33,7 @@ def load_coco(
     *,
     with_masks: bool = False,
     cache_dir: str | Path | None = None,
+    on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
     """Reads `<dataset_path>/annotations/instances_<set>.json` or `image_info_<set>.json`.
 
@@ -42,17 +44,51 @@ def load_coco(
         dataset_path: folder with `annotations` and `images`.
         image_set: the set's name, e.g. `train2017`.
         with_masks: also read the polygons.
-        cache_dir: where parsed annotations are kept, keyed by their content; None for no cache.
+        cache_dir: where parsed annotations are kept, keyed by their content; None for no cache. A
+            cache tells no warnings.
+        on_problem: gets every problem; when it comes back, the broken entry is left out.
 
     Raises:
-        DataError: annotations or images are missing or broken.
+        DataError: there are no usable annotations; by default also for everything that is missing
+            or broken.
     """
     root = Path(dataset_path)
     annotation_path = find_annotations(root, image_set)
     name = f"COCO_{image_set}"
-    table = _table(annotation_path, name, with_masks, cache_dir)
-    paths = _find_images(root, image_set, table, annotation_path)
-    dataset = Dataset(
+    table = _table(annotation_path, name, with_masks, cache_dir, on_problem)
+    paths = _find_images(root, image_set, table, annotation_path, on_problem)
+    dataset = _dataset(name, image_set, table, paths, annotation_path, with_masks)
+    logger.info(
+        "%s: %d images, %d objects, %d crowd regions, %d classes",
+        *(name, len(paths), len(table.boxes), len(table.crowd_boxes), len(table.class_names)),
+    )
+    return dataset
+
+
+def read_coco_truth(annotation_path: str | Path) -> Dataset:
+    """A set of an annotation file alone, for evaluation: the images are not looked up.
+
+    The set is named as the file is, without `instances_` or `image_info_`.
+
+    Raises:
+        DataError: the file or an entry is broken.
+    """
+    path = Path(annotation_path)
+    table = parse_coco(path, with_masks=False)
+    image_set = re.sub(r"^(instances|image_info)_", "", path.stem)
+    names = table.file_names.tolist()
+    return _dataset(f"COCO_{image_set}", image_set, table, names, path, False)
+
+
+def _dataset(
+    name: str,
+    image_set: str,
+    table: CocoTable,
+    paths: list[str],
+    annotation_path: Path,
+    with_masks: bool,
+) -> Dataset:
+    return Dataset(
         name=name,
         image_set=image_set,
         class_names=(BACKGROUND, *table.class_names.tolist()),
@@ -60,12 +96,8 @@ def load_coco(
         records=_records(table, paths, with_masks),
         annotation_path=str(annotation_path),
         has_annotations=bool(table.has_annotations),
+        num_ignored=len(table.crowd_boxes),
     )
-    logger.info(
-        "%s: %d images, %d objects, %d crowd regions, %d classes",
-        *(name, len(paths), len(table.boxes), len(table.crowd_boxes), len(table.class_names)),
-    )
-    return dataset
 
 
 def find_annotations(root: Path, image_set: str) -> Path:
@@ -113,10 +145,14 @@ def image_candidates(root: Path, folder: str, image_id: int, file_name: str) -> 
 
 
 def _table(
-    annotation_path: Path, name: str, with_masks: bool, cache_dir: str | Path | None
+    annotation_path: Path,
+    name: str,
+    with_masks: bool,
+    cache_dir: str | Path | None,
+    on_problem: OnProblem,
 ) -> CocoTable:
     if cache_dir is None:
-        return parse_coco(annotation_path, with_masks=with_masks)
+        return parse_coco(annotation_path, with_masks=with_masks, on_problem=on_problem)
     key = {
         "annotation file": file_sha256(annotation_path),
         "masks switch": str(with_masks),
@@ -126,6 +162,7 @@ def _table(
         cache_file(cache_dir, name, annotation_path),
         key,
         TABLE_FIELDS,
+        # What is kept has no errors, whoever wants to hear of them.
         lambda: vars(parse_coco(annotation_path, with_masks=with_masks)),
         # Polygons that nobody asked for do no harm.
         also_good={"masks switch": str(True)},
@@ -133,12 +170,14 @@ def _table(
     return CocoTable(**arrays)
 
 
-def _find_images(root: Path, image_set: str, table: CocoTable, annotation_path: Path) -> list[str]:
-    """One existing path per image. The layout of the first image found is tried first."""
+def _find_images(
+    root: Path, image_set: str, table: CocoTable, annotation_path: Path, on_problem: OnProblem
+) -> list[str]:
+    """One path per image. The layout of the first image found is tried first."""
     folder = image_folder(image_set)
     index = FileIndex()
     paths: list[str] = []
-    missing: list[tuple[str, ...]] = []
+    missing: dict[int, tuple[str, ...]] = {}
     layout: int | None = None
     for image_id, file_name in zip(table.image_ids.tolist(), table.file_names.tolist()):
         candidates = image_candidates(root, folder, image_id, file_name)
@@ -147,22 +186,29 @@ def _find_images(root: Path, image_set: str, table: CocoTable, annotation_path: 
             continue
         found = next((i for i, path in enumerate(candidates) if index.has(path)), None)
         if found is None:
-            missing.append(candidates)
+            missing[image_id] = candidates
+            paths.append(candidates[-1])
             continue
         layout = found if layout is None else layout
         paths.append(candidates[found])
     if missing:
-        shown = ", ".join(
-            os.path.basename(paths_tried[-1]) for paths_tried in missing[:_MISSING_SHOWN]
-        )
-        raise DataError(
-            f"{len(missing)} of {len(table.image_ids)} images of COCO_{image_set} are missing",
-            where=annotation_path,
-            got=f"no file for {shown}{', ...' if len(missing) > _MISSING_SHOWN else ''}",
-            expected=" or ".join(missing[0]),
-            fix="put the images there, or remove them from the annotation file",
-        )
+        texts = (f"image {i}: no {' or '.join(tried)}" for i, tried in missing.items())
+        error = _missing(list(missing.values()), len(paths), image_set, annotation_path)
+        on_problem(Problem(MISSING_FILE, f"COCO_{image_set}", len(missing), texts, error))
     return paths
+
+
+def _missing(
+    tried: list[tuple[str, ...]], total: int, image_set: str, annotation_path: Path
+) -> DataError:
+    shown = ", ".join(os.path.basename(paths[-1]) for paths in tried[:_MISSING_SHOWN])
+    return DataError(
+        f"{len(tried)} of {total} images of COCO_{image_set} are missing",
+        where=annotation_path,
+        got=f"no file for {shown}{', ...' if len(tried) > _MISSING_SHOWN else ''}",
+        expected=" or ".join(tried[0]),
+        fix="put the images there, or remove them from the annotation file",
+    )
 
 
 def _records(table: CocoTable, paths: list[str], with_masks: bool) -> tuple[Record, ...]:

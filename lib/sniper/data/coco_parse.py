@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import logging
+import contextlib
 import math
-import os
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sniper.data.dataset import BACKGROUND
+from sniper.data.box_problems import AnnotatedBoxes, report_boxes
+from sniper.data.coco_entries import (
+    Entry,
+    EntryReader,
+    entry_label,
+    read_annotation_json,
+    read_categories,
+    read_images,
+)
+from sniper.data.problems import (
+    DUPLICATE_ANNOTATION,
+    ORPHAN,
+    OnProblem,
+    Problem,
+    stop_at_errors,
+)
 from sniper.errors import DataError
-from sniper.progress import Heartbeat
-
-logger = logging.getLogger(__name__)
 
 # A polygon needs three corners; shorter ones are dropped (2018 behaviour).
 MIN_POLYGON_NUMBERS = 6
-
-# From this size on reading takes seconds, and the log says what is going on.
-_LARGE_FILE_BYTES = 50 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,75 +76,36 @@ class CocoTable:
 TABLE_FIELDS = tuple(field.name for field in fields(CocoTable))
 
 
-Entry = dict[str, Any]
-
-
-def read_annotation_json(
-    path: str | Path, object_hook: Callable[[Entry], Entry] | None = None
-) -> dict[str, Any]:
-    """The content of an annotation file.
-
-    Args:
-        path: the file.
-        object_hook: changes each object as soon as it has been read, e.g. to save memory.
-
-    Raises:
-        DataError: it cannot be read, is no JSON, lacks `images`, or has annotations without
-            `categories`.
-    """
-    try:
-        size = os.path.getsize(path)
-        if size > _LARGE_FILE_BYTES:
-            logger.info("reading %s (%d MB)", path, size >> 20)
-        with open(path, encoding="utf-8-sig") as stream, Heartbeat(f"reading {path}"):
-            content = json.load(stream, object_hook=object_hook)
-    except OSError as error:
-        raise DataError("the annotation file cannot be read", where=path, got=error) from error
-    except (ValueError, RecursionError) as error:  # RecursionError: brackets without end
-        raise DataError(
-            "the annotation file is no valid JSON",
-            where=path,
-            got=error,
-            fix="download or write it again; it may have been cut off",
-        ) from error
-    if not isinstance(content, dict):
-        raise DataError(
-            "the annotation file is not in COCO format",
-            where=path,
-            got=f"a JSON {type(content).__name__}",
-            expected="an object with images, categories and annotations",
-        )
-    if not isinstance(content.get("annotations"), (list, type(None))):
-        raise DataError("`annotations` is no list", where=path)
-    if content.get("annotations") is None:
-        content.setdefault("categories", [])
-    for key in ("images", "categories"):
-        if not isinstance(content.get(key), list):
-            raise DataError(f"the annotation file has no list `{key}`", where=path)
-    return content
-
-
-def parse_coco(path: str | Path, *, with_masks: bool) -> CocoTable:
+def parse_coco(
+    path: str | Path, *, with_masks: bool, on_problem: OnProblem = stop_at_errors
+) -> CocoTable:
     """Reads and checks an annotation file.
 
     Missing `iscrowd` (0), `area` (w * h), `segmentation` and `annotations` are tolerated, and
     missing `categories` where there are no annotations.
 
+    Args:
+        path: the file.
+        with_masks: also read the polygons.
+        on_problem: gets every problem; when it comes back, the broken entry is left out.
+
     Raises:
-        DataError: an entry is broken; the message names the file and the entry.
+        DataError: the file is none, or lists no usable image or category; by default also for a
+            broken entry, which the message names.
     """
     content = read_annotation_json(path, _with_packed_polygons if with_masks else _without_masks)
     annotations = content.get("annotations")
-    categories = _categories(content["categories"], path)
+    reader = EntryReader(path, on_problem)
+    categories = read_categories(content["categories"], reader)
     if annotations is not None and not categories:
         raise DataError("the annotation file has no categories", where=path)
-    images = _images(content["images"], path)
-    objects = _objects(annotations or [], categories, images, path)
+    images = read_images(content["images"], reader)
+    objects = _objects(annotations or [], categories, images, reader)
     ground_truth = objects.keep & ~objects.crowd
     crowd = objects.keep & objects.crowd
-    rows, box_offsets = _by_image(ground_truth, objects.image_index, len(images))
-    crowd_rows, crowd_offsets = _by_image(crowd, objects.image_index, len(images))
-    masked = rows if with_masks else rows[:0]
+    chosen, box_offsets = _by_image(ground_truth, objects.image_index, len(images))
+    crowd_chosen, crowd_offsets = _by_image(crowd, objects.image_index, len(images))
+    masked = objects.rows[chosen] if with_masks else objects.rows[:0]
     return CocoTable(
         class_names=np.array([name for name, _ in categories.values()], dtype=np.str_),
         category_ids=np.array(list(categories), np.int64),
@@ -146,12 +114,12 @@ def parse_coco(path: str | Path, *, with_masks: bool) -> CocoTable:
         heights=np.array([height for _, _, height, _ in images.values()], np.int64),
         file_names=np.array([name for _, _, _, name in images.values()], dtype=np.str_),
         box_offsets=box_offsets,
-        boxes=objects.boxes[rows],
-        classes=objects.classes[rows],
+        boxes=objects.boxes[chosen],
+        classes=objects.classes[chosen],
         crowd_offsets=crowd_offsets,
-        crowd_boxes=objects.boxes[crowd_rows],
+        crowd_boxes=objects.boxes[crowd_chosen],
         has_annotations=np.array(annotations is not None),
-        **_polygons(annotations or [], masked, path),
+        **_polygons(annotations or [], masked, reader),
     )
 
 
@@ -197,6 +165,7 @@ def convert_boxes(
 
 @dataclass(frozen=True, eq=False)
 class _Objects:
+    rows: np.ndarray  # (N,) int64, places in the file's list
     image_index: np.ndarray  # (N,) int64, -1: not in this file's images
     classes: np.ndarray  # (N,) int32
     boxes: np.ndarray  # (N, 4) float32
@@ -204,101 +173,20 @@ class _Objects:
     keep: np.ndarray  # (N,) bool
 
 
-def _label(entry: object, row: int) -> str:
-    """How messages call an annotation, which may lack its id."""
-    known = isinstance(entry, Mapping) and "id" in entry
-    return f"annotation {entry['id']}" if known else f"annotation number {row + 1} (no id)"
-
-
-def _integer(entry: Mapping[str, Any], key: str) -> int:
-    value = entry[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise ValueError(f"{key} is {value!r}, not an integer")
-    return int(value)
-
-
-def _each(
-    entries: list,
-    path: str | Path,
-    label: Callable[[object, int], str],
-    read: Callable,
-    rows: Iterable[int] | None = None,
-) -> None:
-    """Calls `read(entry)` for all or the given rows; errors become a DataError with the entry."""
-    for row in range(len(entries)) if rows is None else rows:
-        entry = entries[row]
-        try:
-            read(entry)
-        except KeyError as error:
-            problem = f"it has no {error}"
-        except (TypeError, ValueError, OverflowError) as error:
-            problem = str(error)
-        else:
-            continue
-        raise DataError(
-            f"{label(entry, row)} of the annotation file is broken: {problem}",
-            where=path,
-            got=repr(entry)[:200],
-        )
-
-
-def _categories(entries: list, path: str | Path) -> dict[int, tuple[str, int]]:
-    """Category id -> (name, class index 1...), in the order of the file."""
-    categories: dict[int, tuple[str, int]] = {}
-    names = {BACKGROUND}
-
-    def read(entry: Mapping[str, Any]) -> None:
-        identity, name = _integer(entry, "id"), entry["name"]
-        if not isinstance(name, str):
-            raise ValueError(f"its name is {name!r}, not a string")
-        if name in names or identity in categories:
-            raise ValueError(f"the name {name!r} or the id {identity} is used twice")
-        names.add(name)
-        categories[identity] = (name, len(categories) + 1)
-
-    _each(entries, path, lambda _, row: f"category number {row + 1}", read)
-    return categories
-
-
-def _images(entries: list, path: str | Path) -> dict[int, tuple[int, int, int, str]]:
-    """Image id -> (index, width, height, file name), in the order of the file."""
-    images: dict[int, tuple[int, int, int, str]] = {}
-
-    def read(entry: Mapping[str, Any]) -> None:
-        identity = _integer(entry, "id")
-        width, height = _integer(entry, "width"), _integer(entry, "height")
-        name = entry.get("file_name", "")
-        if identity in images:
-            raise ValueError(f"the image id {identity} is used twice")
-        if width < 1 or height < 1:
-            raise ValueError(f"its size is {width}x{height}")
-        if not isinstance(name, str):
-            raise ValueError(f"its file_name is {name!r}, not a string")
-        images[identity] = (len(images), width, height, name)
-
-    def label(entry: object, row: int) -> str:
-        known = isinstance(entry, Mapping) and "id" in entry
-        return f"image {entry['id']}" if known else f"image number {row + 1} (no id)"
-
-    _each(entries, path, label, read)
-    if not images:
-        raise DataError("the annotation file has no images", where=path)
-    return images
-
-
 def _objects(
     annotations: list,
     categories: Mapping[int, tuple[str, int]],
     images: Mapping[int, tuple[int, int, int, str]],
-    path: str | Path,
+    reader: EntryReader,
 ) -> _Objects:
-    """All annotations as arrays, in the order of the file."""
+    """All usable annotations as arrays, in the order of the file."""
     numbers = array("d")  # eight bytes a number: a list of tuples would take five times as much
     unknown = (-1, 1, 1, "")
     isfinite = math.isfinite
 
     def read(entry: Mapping[str, Any]) -> None:
-        if entry["category_id"] not in categories:
+        category = categories.get(entry["category_id"])
+        if category is None:
             raise ValueError(f"category_id {entry['category_id']!r} is not in the categories")
         bbox = entry["bbox"]
         if len(bbox) != 4:
@@ -309,26 +197,87 @@ def _objects(
         if not isfinite(x + y + width + height + area):
             raise ValueError("its bbox or area is not finite")
         index, image_width, image_height, _ = images.get(entry["image_id"], unknown)
-        class_index = categories[entry["category_id"]][1]
-        crowd = float(entry.get("iscrowd") or 0) > 0
+        crowd = entry.get("iscrowd")
+        crowd = float(crowd) > 0 if crowd else False
         numbers.extend(
-            (x, y, width, height, area, index, image_width, image_height, class_index, crowd)
+            (x, y, width, height, area, index, image_width, image_height, category[1], crowd)
         )
 
-    _each(annotations, path, _label, read)
+    broken = reader.each("annotation", annotations, read)
+    rows = np.delete(np.arange(len(annotations)), broken)
     table = np.frombuffer(numbers, np.float64).reshape(-1, 10)
     image_index = table[:, 5].astype(np.int64)
-    orphans = int(np.count_nonzero(image_index < 0))
-    if orphans:
-        logger.warning("%s: %d annotations belong to images that it does not list", path, orphans)
     boxes, inside = convert_boxes(table[:, :4], table[:, 6], table[:, 7])
-    return _Objects(
+    keep = inside & (table[:, 4] > 0) & (image_index >= 0)
+    objects = _Objects(
+        rows=rows,
         image_index=image_index,
         classes=table[:, 8].astype(np.int32),
         boxes=boxes,
         crowd=table[:, 9] > 0,
-        keep=inside & (table[:, 4] > 0) & (image_index >= 0),
+        keep=keep,
     )
+    _report_entries(annotations, objects, reader)
+    names = [name for _, _, _, name in images.values()]
+    _report_boxes(annotations, objects, table, names, reader)
+    return objects
+
+
+def _report_entries(annotations: list, objects: _Objects, reader: EntryReader) -> None:
+    """Warns of ids that are used twice, and of annotations whose image is not listed."""
+    rows = objects.rows.tolist()
+    twice = [rows[place] for place in _repeated([annotations[row].get("id") for row in rows])]
+    if twice:
+        texts = (entry_label("annotation", annotations[row], row) for row in twice)
+        reader.on_problem(Problem(DUPLICATE_ANNOTATION, reader.where, len(twice), texts))
+    orphans = objects.rows[objects.image_index < 0].tolist()
+    if orphans:
+        texts = (
+            f"{entry_label('annotation', annotations[row], row)}: image_id "
+            f"{annotations[row]['image_id']!r} is not listed"
+            for row in orphans
+        )
+        reader.on_problem(Problem(ORPHAN, reader.where, len(orphans), texts))
+
+
+def _repeated(ids: list) -> list[int]:
+    """Places of ids that stood there before; None is no id."""
+    with contextlib.suppress(TypeError):  # an id that is a list
+        if len(set(ids)) == len(ids):
+            return []
+    seen: set[str] = set()
+    places = []
+    for place, identity in enumerate(ids):
+        # Text and numbers are one id, since some tools make texts of numbers.
+        if identity is not None and str(identity) in seen:
+            places.append(place)
+        seen.add(str(identity))
+    return places
+
+
+def _report_boxes(
+    annotations: list, objects: _Objects, table: np.ndarray, names: list[str], reader: EntryReader
+) -> None:
+    """Warns of boxes that are left out or changed; `table` is that of `_objects`."""
+    listed = np.flatnonzero(objects.image_index >= 0)
+    columns = table.T if len(listed) == len(table) else table[listed].T
+    x, y, width, height = columns[:4]
+
+    def label(number: int) -> str:
+        row = int(objects.rows[listed[number]])
+        name = names[objects.image_index[listed[number]]]
+        return f"{entry_label('annotation', annotations[row], row)} of {name}"
+
+    boxes = AnnotatedBoxes(
+        corners=(x, y, x + width, y + height),
+        areas=columns[4],
+        widths=columns[6],
+        heights=columns[7],
+        kept=objects.keep[listed],
+        read=objects.boxes[listed],
+        label=label,
+    )
+    report_boxes(boxes, reader.where, reader.on_problem)
 
 
 def _by_image(
@@ -341,29 +290,41 @@ def _by_image(
     return rows, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _polygons(annotations: list, rows: np.ndarray, path: str | Path) -> dict[str, np.ndarray]:
+def _polygons(annotations: list, rows: np.ndarray, reader: EntryReader) -> dict[str, np.ndarray]:
     """The polygon arrays of the table for the given rows; a run-length mask has no polygon."""
     coordinates = array("f")
     lengths, counts = array("q", [0]), array("q", [0])
 
     def read(entry: Mapping[str, Any]) -> None:
+        counts.append(0)  # what a broken entry leaves behind
         segmentation = entry.get("segmentation")
         polygons = segmentation if isinstance(segmentation, list) else []
-        kept = 0
-        for polygon in polygons:
-            if not isinstance(polygon, (list, array)) or len(polygon) % 2:
-                raise ValueError("a polygon is no flat list of x, y pairs")
-            if len(polygon) >= MIN_POLYGON_NUMBERS:
-                if not math.isfinite(sum(polygon)):
-                    raise ValueError("a polygon is not finite, or no flat list of x, y pairs")
-                coordinates.extend(polygon)
-                lengths.append(len(polygon))
-                kept += 1
-        counts.append(kept)
+        kept = [_packed(polygon) for polygon in polygons if _has_corners(polygon)]
+        for polygon in kept:
+            coordinates.extend(polygon)
+            lengths.append(len(polygon))
+        counts[-1] = len(kept)
 
-    _each(annotations, path, _label, read, rows.tolist())
+    reader.each("annotation", annotations, read, rows.tolist())
     return {
         "polygon_offsets": np.cumsum(np.frombuffer(counts, np.int64)),
         "point_offsets": np.cumsum(np.frombuffer(lengths, np.int64)),
         "coordinates": np.frombuffer(coordinates, np.float32).copy(),
     }
+
+
+def _has_corners(polygon: object) -> bool:
+    """Whether a polygon has enough points.
+
+    Raises:
+        ValueError: it is no polygon.
+    """
+    if not isinstance(polygon, (list, array)) or len(polygon) % 2:
+        raise ValueError("a polygon is no flat list of x, y pairs")
+    return len(polygon) >= MIN_POLYGON_NUMBERS
+
+
+def _packed(polygon: list | array) -> array:
+    if not math.isfinite(sum(polygon)):
+        raise ValueError("a polygon is not finite, or no flat list of x, y pairs")
+    return polygon if isinstance(polygon, array) else array("f", polygon)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from sniper.data.record import Record
 from sniper.errors import DataError
@@ -13,38 +10,8 @@ from sniper.errors import DataError
 BACKGROUND = "__background__"
 
 
-# The area under the curve replaced the mean of 11 points in 2010.
-_FIRST_YEAR_OF_AREA = 2010
-
-
-@dataclass(frozen=True, eq=False)
-class VocTruth:
-    """What the evaluation of a Pascal VOC set needs beside the records.
-
-    Attributes:
-        year: `2007`, `2012`, ... or the word that an own set has in its place.
-        subset: `test`, `val`, ...
-        image_names: image id -> name of the image in lists and result files.
-        image_ids: (N,) int64, the image of each object.
-        boxes: (N, 4) float32 as annotated, counted from 0, difficult objects included.
-        classes: (N,) int32.
-        difficult: (N,) bool.
-    """
-
-    year: str
-    subset: str
-    image_names: Mapping[int, str]
-    image_ids: np.ndarray
-    boxes: np.ndarray
-    classes: np.ndarray
-    difficult: np.ndarray
-
-    @property
-    def eleven_points(self) -> bool:
-        """Whether average precision is the mean of 11 points (years before 2010)."""
-        return self.year == "SDS" or (
-            self.year.isdecimal() and int(self.year) < _FIRST_YEAR_OF_AREA
-        )
+# For `Dataset.truth`: the objects of the set are those of its records.
+FROM_RECORDS = "records"
 
 
 @dataclass(frozen=True)
@@ -60,7 +27,13 @@ class Dataset:
         records: one per image, in the order of the annotation file.
         annotation_path: the annotation file or folder.
         has_annotations: whether the file has ground truth, so that results can be evaluated.
-        voc: for Pascal VOC only, its own evaluation applies.
+        truth: what the protocol of the evaluation needs beside the records, such as the difficult
+            objects of Pascal VOC. For COCO None: the objects are those of the COCO file
+            `annotation_path`; other formats give `FROM_RECORDS`.
+        protocol: who evaluates detections, a name of `sniper.evaluation.protocol`.
+        num_ignored: objects that need not be found: crowd regions, difficult ones.
+        legacy_file_order: the proposal files of 2018 have the set's order (Pascal VOC), not that of
+            a Python 2 dict (COCO).
 
     Raises:
         DataError: the class lists do not fit together.
@@ -73,7 +46,10 @@ class Dataset:
     records: tuple[Record, ...]
     annotation_path: str
     has_annotations: bool
-    voc: VocTruth | None = None
+    truth: object = None
+    protocol: str = "coco"
+    num_ignored: int = 0
+    legacy_file_order: bool = False
 
     def __post_init__(self) -> None:
         if len(self.class_names) != len(self.category_ids) or self.class_names[:1] != (BACKGROUND,):
@@ -82,3 +58,8 @@ class Dataset:
                 where=self.annotation_path,
                 got=f"{len(self.class_names)} names, {len(self.category_ids)} ids",
             )
+
+    @property
+    def num_objects(self) -> int:
+        """Ground truth boxes of all records."""
+        return sum(record.num_gt for record in self.records)

@@ -13,6 +13,13 @@ from pathlib import Path
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.image_header import image_size
 from sniper.data.listings import read_class_list, read_lines, stable_ids
+from sniper.data.problems import (
+    MISSING_FILE,
+    UNREADABLE_FILE,
+    OnProblem,
+    Problem,
+    stop_at_errors,
+)
 from sniper.data.record import Record, image_record
 from sniper.errors import DataError
 from sniper.progress import Progress
@@ -36,6 +43,7 @@ def load_folder(
     *,
     with_masks: bool = False,
     cache_dir: str | Path | None = None,
+    on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
     """Reads a folder of images, nested ones included, or a text list with one image a line.
 
@@ -49,14 +57,15 @@ def load_folder(
         image_set: name of the folder or list.
         with_masks: without effect; there are no objects.
         cache_dir: without effect; nothing is parsed.
+        on_problem: gets every problem; when it comes back, the image is left out.
 
     Raises:
-        DataError: there is no such folder or list, it has no image, or images are unreadable (all
-            of them are named).
+        DataError: there is no such folder or list, or it has no image; by default also for images
+            that are missing or unreadable (all of them are named).
     """
     root = Path(dataset_path)
     source = _find_source(root, image_set)
-    paths = find_images([source])
+    paths = find_images([source], on_problem)
     base = source if source.is_dir() else source.parent
     ids = stable_ids([_name(path, base) for path in paths])
     class_names = (BACKGROUND, *(read_class_list(root) or ()))
@@ -65,28 +74,31 @@ def load_folder(
         image_set=image_set,
         class_names=class_names,
         category_ids=tuple(range(len(class_names))),
-        records=image_records(paths, ids.tolist()),
+        records=image_records(paths, ids.tolist(), on_problem),
         annotation_path=str(source),
         has_annotations=False,
     )
-    logger.info("%s: %d images without annotations", dataset.name, len(paths))
+    logger.info("%s: %d images without annotations", dataset.name, len(dataset.records))
     return dataset
 
 
-def find_images(sources: Iterable[str | Path]) -> list[Path]:
+def find_images(
+    sources: Iterable[str | Path], on_problem: OnProblem = stop_at_errors
+) -> list[Path]:
     """All images that the sources name, each once, source by source.
 
     Args:
         sources: image files, folders (searched with everything below), text lists (`.txt`, one
             path a line, relative to the list) and patterns with `*`, `?` or `[...]`. The images of
             a folder or pattern come in natural order: 2.jpg before 10.jpg.
+        on_problem: hears of missing files of a list; when it comes back, they are left out.
 
     Raises:
-        DataError: a source is missing or names no image, or files of a list are missing.
+        DataError: a source is missing or names no image; by default also for missing files.
     """
     found: dict[str, Path] = {}
     for source in sources:
-        images = list(_images_of(Path(source)))
+        images = list(_images_of(Path(source), on_problem))
         if not images:
             raise DataError(
                 "there are no images",
@@ -98,16 +110,23 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def image_records(paths: Sequence[str | Path], ids: Sequence[int]) -> tuple[Record, ...]:
+def image_records(
+    paths: Sequence[str | Path], ids: Sequence[int], on_problem: OnProblem = stop_at_errors
+) -> tuple[Record, ...]:
     """Records without objects, with the sizes of the image files.
+
+    Args:
+        paths: the images.
+        ids: one of each.
+        on_problem: hears of unreadable images; when it comes back, they are left out.
 
     Raises:
         DataError: images are unreadable; the message names all of them.
     """
-    sizes = _sizes(paths)
     return tuple(
-        image_record(path, image_id, width, height)
-        for path, image_id, (width, height) in zip(paths, ids, sizes)
+        image_record(path, image_id, *size)
+        for path, image_id, size in zip(paths, ids, _sizes(paths, on_problem))
+        if size is not None
     )
 
 
@@ -141,11 +160,11 @@ def _find_source(root: Path, image_set: str) -> Path:
     )
 
 
-def _images_of(source: Path) -> Iterator[Path]:
+def _images_of(source: Path, on_problem: OnProblem) -> Iterator[Path]:
     if source.is_dir():
         yield from sorted(_walk(source), key=lambda path: natural_key(path.relative_to(source)))
     elif source.suffix.lower() == LIST_ENDING:
-        yield from _listed(source)
+        yield from _listed(source, on_problem)
     elif source.is_file():
         yield source
     elif glob.has_magic(str(source)):
@@ -172,17 +191,18 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
 
 
-def _listed(path: Path) -> list[Path]:
+def _listed(path: Path, on_problem: OnProblem) -> list[Path]:
     images = [path.parent / line for line in read_lines(path, "list of images")]
-    missing = [image for image in images if not image.is_file()]
+    missing = [f"no file {image}" for image in images if not image.is_file()]
     if missing:
-        raise DataError(
+        error = DataError(
             f"{len(missing)} of {len(images)} images of the list are missing",
             where=path,
-            got=_join([f"no file {image}" for image in missing]),
+            got=_join(missing),
             fix="paths are relative to the list",
         )
-    return images
+        on_problem(Problem(MISSING_FILE, str(path), len(missing), missing, error))
+    return [image for image in images if image.is_file()]
 
 
 def _name(path: Path, base: Path) -> str:
@@ -190,23 +210,24 @@ def _name(path: Path, base: Path) -> str:
     return Path(os.path.relpath(path, base)).as_posix()
 
 
-def _sizes(paths: Sequence[str | Path]) -> list[tuple[int, int]]:
-    sizes: list[tuple[int, int]] = []
+def _sizes(paths: Sequence[str | Path], on_problem: OnProblem) -> list[tuple[int, int] | None]:
+    """Width and height of each image; None for those that cannot be read."""
+    sizes: list[tuple[int, int] | None] = []
     problems: list[str] = []
     progress = Progress("image sizes read", len(paths))
     with ThreadPoolExecutor(_THREADS) as pool:
         for done, answer in enumerate(pool.map(_size_or_problem, paths), start=1):
+            sizes.append(None if isinstance(answer, str) else answer)
             if isinstance(answer, str):
                 problems.append(answer)
-            else:
-                sizes.append(answer)
             progress.tell(done)
     if problems:
-        raise DataError(
+        error = DataError(
             f"{len(problems)} of {len(paths)} images cannot be read",
             got=_join(problems),
             fix="replace these files, or take them out",
         )
+        on_problem(Problem(UNREADABLE_FILE, "images", len(problems), problems, error))
     return sizes
 
 

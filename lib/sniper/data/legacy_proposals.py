@@ -89,7 +89,7 @@ def load_legacy_proposals(
         DataError: the file is broken or asks for more than arrays, or it does not fit the set.
     """
     path = Path(path)
-    order = order or (FILE if dataset.voc is not None else PYTHON2)
+    order = order or (FILE if dataset.legacy_file_order else PYTHON2)
     arrays = read_array_list(path)
     records = dataset.records
     if len(arrays) != len(records):

@@ -1,71 +1,113 @@
-"""Data set kinds by the name that `dataset.dataset` gives them."""
+"""Parts by name: those of the package, and those that others add without editing it."""
 
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Generic, TypeVar
 
-from sniper.data.coco import load_coco
-from sniper.data.dataset import Dataset
-from sniper.data.folders import load_folder
-from sniper.data.voc import load_voc
 from sniper.errors import ConfigError
 
-
-class DatasetLoader(Protocol):
-    """How a kind of data set is read."""
-
-    def __call__(
-        self,
-        dataset_path: str | Path,
-        image_set: str,
-        *,
-        with_masks: bool = False,
-        cache_dir: str | Path | None = None,
-    ) -> Dataset:
-        """Reads one image set."""
-        ...
+Part = TypeVar("Part")
 
 
-# In lower case; case does not matter.
-LOADERS: dict[str, DatasetLoader] = {
-    "coco": load_coco,
-    "pascalvoc": load_voc,
-    "voc": load_voc,
-    "folder": load_folder,
-}
+class Registry(Generic[Part]):
+    """Parts of one kind by name; case does not matter.
 
+    Beside the package's own there are those of `register`, and those that installed packages
+    declare as entry points of a group:
 
-def load_dataset(
-    kind: str,
-    dataset_path: str | Path,
-    image_set: str,
-    *,
-    with_masks: bool = False,
-    cache_dir: str | Path | None = None,
-) -> Dataset:
-    """Reads one image set of the given kind.
+        [project.entry-points."sniper.datasets"]
+        csv = "my_package.csv_format:load_csv"
 
-    Args:
-        kind: a key of `LOADERS`; case does not matter.
-        dataset_path: root folder of the data set.
-        image_set: one set's name (sets joined with `+` are read one by one).
-        with_masks: also read the polygons.
-        cache_dir: where parsed annotations are kept; None for no cache.
-
-    Raises:
-        ConfigError: there is no such kind.
-        DataError: annotations or images are missing or broken.
+    The entry points are looked up, and imported, when a name is asked for that nobody else has.
+    A part that is registered by a call is known to this process only; processes that a run starts
+    find those of entry points.
     """
-    loader = LOADERS.get(kind.lower())
-    if loader is None:
-        near = difflib.get_close_matches(kind.lower(), LOADERS, n=1)
-        raise ConfigError(
-            "there is no such kind of data set",
-            where="dataset.dataset",
-            got=repr(kind),
-            expected=", ".join(sorted(LOADERS)),
+
+    def __init__(self, what: str, where: str, group: str, parts: Mapping[str, Part]) -> None:
+        """Starts with the package's own parts.
+
+        Args:
+            what: what a part is called in messages.
+            where: the key or flag that names one.
+            group: of entry points.
+            parts: by name in lower case.
+        """
+        self._what = what
+        self._where = where
+        self._group = group
+        self._parts = dict(parts)
+
+    def register(self, name: str, part: Part) -> None:
+        """Adds a part; the same one may be added again.
+
+        Raises:
+            ConfigError: the name is empty or belongs to another part.
+        """
+        key = _folded(name)
+        if not key:
+            raise ConfigError(f"a {self._what} needs a name", got=repr(name))
+        known = self._parts.get(key)
+        if known is not None and known is not part:
+            raise ConfigError(
+                f"there is a {self._what} of that name already",
+                got=repr(name),
+                fix="choose another name",
+            )
+        self._parts[key] = part
+
+    def get(self, name: str) -> Part:
+        """The part of a name.
+
+        Raises:
+            ConfigError: there is none, or its entry point cannot be loaded.
+        """
+        key = _folded(name)
+        if key not in self._parts:
+            entries = self._entry_points()
+            if key not in entries:
+                raise self._unknown(name)
+            self._parts[key] = self._loaded(entries[key])
+        return self._parts[key]
+
+    def names(self) -> list[str]:
+        """All known names in order."""
+        return sorted({*self._parts, *self._entry_points()})
+
+    def _entry_points(self) -> dict[str, metadata.EntryPoint]:
+        found = metadata.entry_points()
+        # Python 3.9 gives a dict of groups.
+        entries = (
+            found.select(group=self._group)
+            if hasattr(found, "select")
+            else found.get(self._group, ())
+        )
+        return {_folded(entry.name): entry for entry in entries}
+
+    def _loaded(self, entry: metadata.EntryPoint) -> Part:
+        try:
+            return entry.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"the {self._what} {entry.name!r} of an installed package cannot be loaded",
+                where=f"entry point {entry.value} of {self._group}",
+                got=error,
+                fix="mend or remove that package",
+            ) from error
+
+    def _unknown(self, name: str) -> ConfigError:
+        known = self.names()
+        near = difflib.get_close_matches(_folded(name), known, n=1)
+        return ConfigError(
+            f"there is no such {self._what}",
+            where=self._where,
+            got=repr(name),
+            expected=", ".join(known),
             fix=f"did you mean {near[0]!r}?" if near else None,
         )
-    return loader(dataset_path, image_set, with_masks=with_masks, cache_dir=cache_dir)
+
+
+def _folded(name: str) -> str:
+    return name.strip().lower()

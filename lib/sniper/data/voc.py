@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from sniper.data.box_problems import AnnotatedBoxes, report_boxes
 from sniper.data.cache import cache_file, cached_arrays
-from sniper.data.dataset import BACKGROUND, Dataset, VocTruth
+from sniper.data.dataset import Dataset
 from sniper.data.image_header import image_size
-from sniper.data.listings import FileIndex, read_class_list, read_lines, stable_ids
+from sniper.data.listings import FileIndex
+from sniper.data.problems import (
+    BROKEN_ENTRY,
+    MISSING_FILE,
+    UNREADABLE_FILE,
+    OnProblem,
+    Problem,
+    first_lines,
+    stop_at_errors,
+)
 from sniper.data.record import Record
 from sniper.data.voc_annotation import (
     TABLE_FIELDS,
@@ -21,26 +32,50 @@ from sniper.data.voc_annotation import (
     empty_table,
     read_table,
 )
+from sniper.data.voc_layout import VocLayout, parse_set, read_image_list, voc_image_ids
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-VOC_CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
-
 # Raise it when the meaning or the content of the cached arrays changes.
 CACHE_FORMAT = 1
 
-_SET_NAME = re.compile(r"([A-Za-z0-9]+)_([A-Za-z0-9_][A-Za-z0-9_.-]*)")
-# The list of one class has a flag behind every name.
-_FLAGGED = re.compile(r"(\S+)\s+-?[01]")
-# The names of VOC are numbers, which serve as ids: 000005 and 2008_000008.
-_NUMBERED = re.compile(r"(?:\d{4}_)?\d{6}")
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
 _MISSING_SHOWN = 20
+
+
+# The area under the curve replaced the mean of 11 points in 2010.
+_FIRST_YEAR_OF_AREA = 2010
+
+
+@dataclass(frozen=True, eq=False)
+class VocTruth:
+    """What the evaluation of a Pascal VOC set needs beside the records.
+
+    Attributes:
+        year: `2007`, `2012`, ... or the word that an own set has in its place.
+        subset: `test`, `val`, ...
+        image_names: image id -> name of the image in lists and result files.
+        image_ids: (N,) int64, the image of each object.
+        boxes: (N, 4) float32 as annotated, counted from 0, difficult objects included.
+        classes: (N,) int32.
+        difficult: (N,) bool.
+    """
+
+    year: str
+    subset: str
+    image_names: Mapping[int, str]
+    image_ids: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    difficult: np.ndarray
+
+    @property
+    def eleven_points(self) -> bool:
+        """Whether average precision is the mean of 11 points (years before 2010)."""
+        return self.year == "SDS" or (
+            self.year.isdecimal() and int(self.year) < _FIRST_YEAR_OF_AREA
+        )
 
 
 def load_voc(
@@ -49,6 +84,7 @@ def load_voc(
     *,
     with_masks: bool = False,
     cache_dir: str | Path | None = None,
+    on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
     """Reads `<dataset_path>/VOC<year>/ImageSets/Main/<set>.txt` and what it lists.
 
@@ -62,110 +98,94 @@ def load_voc(
             layout take any word as their year: `Mine_train` lives in `VOCMine`.
         with_masks: refused, since the layout has no polygons.
         cache_dir: where parsed annotations are kept, keyed by their content; None for no cache.
+        on_problem: gets every problem; when it comes back, an image with a broken annotation has
+            no objects, and one without any size is left out.
 
     Raises:
-        DataError: lists, annotations or images are missing or broken, or masks are asked for.
+        DataError: there is no list, or masks are asked for; by default also for everything that is
+            missing or broken.
     """
     year, subset = parse_set(image_set)
-    root = Path(dataset_path) / f"VOC{year}"
-    name = f"PASCALVOC_{year}_{subset}"
+    layout = VocLayout(Path(dataset_path) / f"VOC{year}", year, subset)
     if with_masks:
         raise DataError(
-            f"{name} has no masks: Pascal VOC annotations hold boxes only",
-            where=root,
+            f"{layout.name} has no masks: Pascal VOC annotations hold boxes only",
+            where=layout.root,
             fix="--set TRAIN.WITH_MASK False, with a symbol without mask head",
         )
-    list_path = root / "ImageSets" / "Main" / f"{subset}.txt"
-    names = read_image_list(list_path)
-    class_names = (BACKGROUND, *(read_class_list(root, root.parent) or VOC_CLASSES))
-    annotations = _find_annotations(root, names, list_path)
-    table = _table(names, annotations, class_names, name, list_path, cache_dir)
-    dataset = _dataset(name, (year, subset), names, class_names, table, root, bool(annotations))
+    names = read_image_list(layout.list_path, on_problem)
+    class_names = layout.class_names()
+    annotations = _find_annotations(layout, names, on_problem)
+    table = _table(layout, names, annotations, class_names, cache_dir, on_problem)
+    paths = _find_images(layout, names, on_problem)
+    sizes = _sizes(table, paths, layout.name, on_problem)
+    records = _records(table, names, paths, sizes, layout.name, on_problem)
+    dataset = _dataset(layout, names, class_names, table, records, bool(annotations))
     logger.info(
         "%s: %d images, %d objects, %d difficult ones, %d classes",
-        *(name, len(names), len(table.boxes), np.count_nonzero(table.difficult)),
-        len(class_names) - 1,
+        *(layout.name, len(names), len(table.boxes), dataset.num_ignored, len(class_names) - 1),
     )
     return dataset
 
 
-def parse_set(image_set: str) -> tuple[str, str]:
-    """Year and set of a name: `07_test` -> ("2007", "test").
+def read_voc_truth(list_path: str | Path) -> Dataset:
+    """A set for evaluation, by its list `VOC<year>/ImageSets/Main/<set>.txt`: without its images.
 
     Raises:
-        DataError: it is no such name.
+        DataError: the list or annotations are missing or broken.
     """
-    match = _SET_NAME.fullmatch(image_set)
-    if match is None:
-        raise DataError(
-            "a Pascal VOC set is named by its year and its list",
-            where="dataset.image_set or dataset.test_image_set",
-            got=repr(image_set),
-            expected="2007_trainval, 2012_val, ...",
-        )
-    year, subset = match.groups()
-    return (f"20{year}" if re.fullmatch(r"[01]\d", year) else year), subset
+    path = Path(list_path)
+    if len(path.resolve().parents) < len(("Main", "ImageSets", "VOC<year>")):
+        raise DataError("this is no list of a Pascal VOC set", where=path)
+    root = path.resolve().parents[2]
+    layout = VocLayout(root, root.name[3:] if root.name.startswith("VOC") else root.name, path.stem)
+    names, class_names = read_image_list(path), layout.class_names()
+    annotations = _find_annotations(layout, names, stop_at_errors)
+    table = _table(layout, names, annotations, class_names, None, stop_at_errors)
+    # The metrics ask for no size: where there is none, that of what is annotated serves.
+    ends = np.zeros((len(names), 2), np.int64)
+    owners = np.repeat(np.arange(len(names)), np.diff(table.offsets))
+    np.maximum.at(ends, owners, np.ceil(table.boxes[:, 2:]).astype(np.int64) + 1)
+    sizes = np.maximum(np.stack([table.widths, table.heights], axis=1), np.maximum(ends, 1))
+    records = _records(table, names, names, sizes, layout.name, stop_at_errors)
+    return _dataset(layout, names, class_names, table, records, bool(annotations))
 
 
-def read_image_list(path: Path) -> tuple[str, ...]:
-    """Names of the images in a list of `ImageSets/Main`; a class's flags are ignored.
-
-    Raises:
-        DataError: the list is missing, empty or broken.
-    """
-    lines = read_lines(path, "list of images")
-    flagged = [_FLAGGED.fullmatch(line) for line in lines]
-    names = [match[1] for match in flagged] if lines and all(flagged) else lines
-    problem = None
-    twice = len(names) - len(set(names))
-    outside = [name for name in names if _leaves_folder(name)]
-    if not names:
-        problem = "no name"
-    elif twice:
-        problem = f"{twice} names that stood there before"
-    elif outside:
-        problem = f"{outside[0]!r}, which leaves the folder of the images"
-    if problem is not None:
-        raise DataError("the list of images is broken", where=path, got=problem)
-    return tuple(names)
-
-
-def _leaves_folder(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts
-
-
-def _find_annotations(root: Path, names: tuple[str, ...], list_path: Path) -> list[str]:
-    """The annotation file of every image, or none at all for a set without annotations."""
+def _find_annotations(
+    layout: VocLayout, names: tuple[str, ...], on_problem: OnProblem
+) -> list[str]:
+    """The annotation file of every image ("" for none), or no entry for a set without any."""
     index = FileIndex()
-    paths = [os.path.join(root, "Annotations", f"{name}.xml") for name in names]
+    paths = [os.path.join(layout.root, "Annotations", f"{name}.xml") for name in names]
     missing = [path for path in paths if not index.has(path)]
     if len(missing) == len(paths):
         return []
     if missing:
-        raise _missing(missing, len(paths), "annotation files", list_path)
-    return paths
+        texts = [f"there is no {path}" for path in missing]
+        error = _missing(missing, len(paths), "annotation files", layout.list_path)
+        on_problem(Problem(BROKEN_ENTRY, layout.name, len(missing), texts, error))
+    return [path if index.has(path) else "" for path in paths]
 
 
 def _table(
+    layout: VocLayout,
     names: tuple[str, ...],
     annotations: list[str],
     class_names: tuple[str, ...],
-    name: str,
-    list_path: Path,
     cache_dir: str | Path | None,
+    on_problem: OnProblem,
 ) -> VocTable:
     if not annotations:
         return empty_table(len(names))
     class_index = {name.lower(): index for index, name in enumerate(class_names) if index}
     if cache_dir is None:
-        return read_table(annotations, class_index)
+        return read_table(annotations, class_index, on_problem)
     key = {
         "annotation files": annotations_sha256(names, annotations),
         "list of classes": ", ".join(class_names[1:]),
         "format version": str(CACHE_FORMAT),
     }
-    path = cache_file(cache_dir, name, list_path)
+    path = cache_file(cache_dir, layout.name, layout.list_path)
     arrays = cached_arrays(
         path, key, TABLE_FIELDS, lambda: vars(read_table(annotations, class_index))
     )
@@ -173,21 +193,17 @@ def _table(
 
 
 def _dataset(
-    name: str,
-    year_and_subset: tuple[str, str],
+    layout: VocLayout,
     names: tuple[str, ...],
     class_names: tuple[str, ...],
     table: VocTable,
-    root: Path,
+    records: tuple[Record, ...],
     has_annotations: bool,
 ) -> Dataset:
-    year, subset = year_and_subset
-    paths = _find_images(root, names)
     image_ids = voc_image_ids(names)
-    widths, heights = _sizes(table, paths)
     truth = VocTruth(
-        year=year,
-        subset=subset,
+        year=layout.year,
+        subset=layout.subset,
         image_names=dict(zip(image_ids.tolist(), names)),
         image_ids=np.repeat(image_ids, np.diff(table.offsets)),
         boxes=table.boxes,
@@ -195,36 +211,37 @@ def _dataset(
         difficult=table.difficult,
     )
     return Dataset(
-        name=name,
-        image_set=f"{year}_{subset}",
+        name=layout.name,
+        image_set=f"{layout.year}_{layout.subset}",
         class_names=class_names,
         category_ids=tuple(range(len(class_names))),
-        records=_records(table, paths, image_ids.tolist(), widths, heights),
-        annotation_path=str(root / "Annotations"),
+        records=records,
+        annotation_path=str(layout.root / "Annotations"),
         has_annotations=has_annotations,
-        voc=truth,
+        truth=truth,
+        protocol="voc",
+        num_ignored=int(np.count_nonzero(table.difficult)),
+        legacy_file_order=True,
     )
 
 
-def voc_image_ids(names: tuple[str, ...]) -> np.ndarray:
-    """The numbers of VOC names; other names are hashed."""
-    if all(map(_NUMBERED.fullmatch, names)):
-        return np.array([int(name.replace("_", "")) for name in names], np.int64)
-    return stable_ids(names)
-
-
-def _find_images(root: Path, names: tuple[str, ...]) -> list[str]:
-    index = FileIndex()
-    paths, missing = [], []
+def _find_images(
+    layout: VocLayout, names: tuple[str, ...], on_problem: OnProblem
+) -> tuple[str, ...]:
+    folder, index = layout.root / "JPEGImages", FileIndex()
+    paths: list[str] = []
+    missing: dict[str, str] = {}
     for name in names:
-        stem = os.path.join(root, "JPEGImages", name)
+        stem = os.path.join(folder, name)
         found = next((stem + ending for ending in IMAGE_ENDINGS if index.has(stem + ending)), None)
         if found is None:
-            missing.append(f"{stem}{IMAGE_ENDINGS[0]}")
-        paths.append(found or "")
+            missing[name] = stem + IMAGE_ENDINGS[0]
+        paths.append(found or missing[name])
     if missing:
-        raise _missing(missing, len(names), "images", root / "JPEGImages")
-    return paths
+        texts = [f"image {name}: no {path}" for name, path in missing.items()]
+        error = _missing(list(missing.values()), len(names), "images", folder)
+        on_problem(Problem(MISSING_FILE, layout.name, len(missing), texts, error))
+    return tuple(paths)
 
 
 def _missing(paths: list[str], total: int, what: str, where: Path) -> DataError:
@@ -238,27 +255,43 @@ def _missing(paths: list[str], total: int, what: str, where: Path) -> DataError:
     )
 
 
-def _sizes(table: VocTable, paths: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes of all images; those that the annotations lack come from the files."""
-    widths, heights = table.widths.copy(), table.heights.copy()
-    unknown = np.flatnonzero(widths == 0)
+def _sizes(
+    table: VocTable, paths: Sequence[str], set_name: str, on_problem: OnProblem
+) -> np.ndarray:
+    """(n, 2) width and height of all images; those that the annotations lack come from the files.
+
+    Where a file does not tell either, they are 0.
+    """
+    sizes = np.stack([table.widths, table.heights], axis=1)
+    unknown = np.flatnonzero(table.widths == 0)
     for i in unknown.tolist():
-        widths[i], heights[i] = image_size(paths[i])
+        try:
+            sizes[i] = image_size(paths[i])
+        except DataError as error:
+            if os.path.lexists(paths[i]):  # missing ones have been reported
+                texts = [f"image {paths[i]}: {first_lines(error)}"]
+                on_problem(Problem(UNREADABLE_FILE, set_name, 1, texts, error))
     if len(unknown):
         logger.info("%d annotations give no size: taken from the images", len(unknown))
-    return widths, heights
+    return sizes
 
 
 def _records(
-    table: VocTable, paths: list[str], image_ids: list[int], widths: np.ndarray, heights: np.ndarray
+    table: VocTable,
+    names: tuple[str, ...],
+    paths: Sequence[str],
+    sizes: np.ndarray,
+    set_name: str,
+    on_problem: OnProblem,
 ) -> tuple[Record, ...]:
+    """The records of all images that have a size."""
     image_of_box = np.repeat(np.arange(len(paths)), np.diff(table.offsets))
-    limits = np.stack([widths, heights, widths, heights], axis=1)[image_of_box] - 1
+    limits = np.tile(sizes, 2)[image_of_box] - 1
     # Truncated after the clipping at 0, which 2018 left out: its boxes wrapped to 65535.
     boxes = np.trunc(np.clip(table.boxes, 0, None)).astype(np.float32)
     cut = np.minimum(boxes, limits).astype(np.float32)
     inside = (cut[:, :2] == boxes[:, :2]).all(axis=1) & (table.boxes[:, 2:] >= -1).all(axis=1)
-    _tell_outside(np.count_nonzero((cut != boxes).any(axis=1)), np.count_nonzero(~inside))
+    _report_boxes(table, (names, sizes, image_of_box), (cut, inside), set_name, on_problem)
     kept = np.flatnonzero(inside & ~table.difficult)
     counts = np.bincount(image_of_box[kept], minlength=len(paths))
     ends = np.cumsum(counts).tolist()
@@ -274,15 +307,47 @@ def _records(
             classes=classes[end - count : end],
             is_gt=is_gt[end - count : end],
         )
-        for path, image_id, width, height, count, end in zip(
-            paths, image_ids, widths.tolist(), heights.tolist(), counts.tolist(), ends
+        for path, image_id, (width, height), count, end in zip(
+            paths, voc_image_ids(names).tolist(), sizes.tolist(), counts.tolist(), ends
         )
+        if width
     )
 
 
-def _tell_outside(reaching: int, outside: int) -> None:
-    if reaching or outside:
-        logger.warning(
-            "%d boxes reach beyond their image and are cut, %d of them lie outside and are dropped",
-            *(reaching, outside),
-        )
+def _report_boxes(
+    table: VocTable,
+    images: tuple[tuple[str, ...], np.ndarray, np.ndarray],
+    read: tuple[np.ndarray, np.ndarray],
+    set_name: str,
+    on_problem: OnProblem,
+) -> None:
+    """Warns of boxes that are left out or cut.
+
+    Args:
+        table: all boxes.
+        images: their names, (n, 2) sizes, and the image of each box.
+        read: boxes as read, and which lie inside.
+        set_name: of the set.
+        on_problem: is told.
+    """
+    names, sizes, image_of_box = images
+    sized = np.flatnonzero(sizes[image_of_box, 0] > 0)
+
+    def label(number: int) -> str:
+        row = int(sized[number])
+        image = int(image_of_box[row])
+        return f"{names[image]}, object {row - int(table.offsets[image]) + 1}"
+
+    # Inclusive corners: a box of one px has equal ones.
+    x1, y1, x2, y2 = (table.boxes[sized].astype(np.float64) + np.array([0, 0, 1, 1])).T
+    widths, heights = sizes[image_of_box[sized]].T
+    boxes = AnnotatedBoxes(
+        corners=(x1, y1, x2, y2),
+        areas=(x2 - x1) * (y2 - y1),
+        widths=widths,
+        heights=heights,
+        kept=read[1][sized],
+        read=read[0][sized],
+        label=label,
+    )
+    report_boxes(boxes, set_name, on_problem)

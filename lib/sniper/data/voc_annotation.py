@@ -14,6 +14,13 @@ from xml.parsers import expat
 
 import numpy as np
 
+from sniper.data.problems import (
+    BROKEN_ENTRY,
+    OnProblem,
+    Problem,
+    first_lines,
+    stop_at_errors,
+)
 from sniper.errors import DataError
 from sniper.progress import Progress
 
@@ -199,12 +206,17 @@ def empty_table(num_images: int) -> VocTable:
     return _table([0] * num_images, [0] * num_images, [0] * num_images, array("d"))
 
 
-def read_table(paths: Sequence[str], class_index: Mapping[str, int]) -> VocTable:
+def read_table(
+    paths: Sequence[str],
+    class_index: Mapping[str, int],
+    on_problem: OnProblem = stop_at_errors,
+) -> VocTable:
     """Reads the annotation files of a set.
 
     Args:
-        paths: one XML file per image.
+        paths: one XML file per image; "" where there is none.
         class_index: class name in lower case -> index 1...
+        on_problem: hears of broken files; when it comes back, their images have no objects.
 
     Raises:
         DataError: a file is broken; the message names the file and the element.
@@ -213,7 +225,11 @@ def read_table(paths: Sequence[str], class_index: Mapping[str, int]) -> VocTable
     numbers = array("d")
     progress = Progress("annotation files read", len(paths))
     for done, path in enumerate(paths, start=1):
-        annotation = read_annotation(path, class_index)
+        annotation = VocAnnotation(0, 0, [])
+        try:
+            annotation = read_annotation(path, class_index) if path else annotation
+        except DataError as error:
+            on_problem(Problem(BROKEN_ENTRY, path, 1, [first_lines(error)], error))
         widths.append(annotation.width)
         heights.append(annotation.height)
         counts.append(len(annotation.objects))

@@ -7,17 +7,34 @@ from sniper.evaluation.coco_files import (
     write_image_list,
     write_upload,
 )
-from sniper.evaluation.curves import PrecisionRecall
 from sniper.evaluation.proposals import ProposalReport, proposal_recall
-from sniper.evaluation.report import CocoReport, reason_not_evaluated, write_report
+from sniper.evaluation.protocol import CurvePlot, Evaluated, EvaluationProtocol
+from sniper.evaluation.protocols import (
+    objects_of,
+    protocol_named,
+    protocol_names,
+    protocol_of,
+    register_protocol,
+)
+from sniper.evaluation.report import (
+    CocoReport,
+    PrecisionRecall,
+    Report,
+    reason_not_evaluated,
+    write_report,
+)
 from sniper.evaluation.rle import decode_mask, encode_mask
 from sniper.evaluation.voc import VocReport, average_precision, evaluate_voc
 from sniper.evaluation.voc_files import VocRows, read_voc_results, voc_rows, write_voc_results
 
 __all__ = [
     "CocoReport",
+    "CurvePlot",
+    "Evaluated",
+    "EvaluationProtocol",
     "PrecisionRecall",
     "ProposalReport",
+    "Report",
     "VocReport",
     "VocRows",
     "average_precision",
@@ -25,10 +42,15 @@ __all__ = [
     "encode_mask",
     "evaluate_coco",
     "evaluate_voc",
+    "objects_of",
     "proposal_recall",
+    "protocol_named",
+    "protocol_names",
+    "protocol_of",
     "read_coco_results",
     "read_voc_results",
     "reason_not_evaluated",
+    "register_protocol",
     "voc_rows",
     "write_coco_results",
     "write_image_list",

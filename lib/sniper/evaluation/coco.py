@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sniper.data.coco_parse import read_annotation_json
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
-from sniper.evaluation.coco_masks import ground_truth_masks, reason_without_masks
 from sniper.evaluation.coco_numbers import coco_report
+from sniper.evaluation.coco_truth import (
+    annotations_of,
+    ground_truth_masks,
+    reason_without_masks,
+)
 from sniper.evaluation.evaluators import (
     AUTO,
     MAX_DETECTIONS,
@@ -62,41 +65,50 @@ def evaluate_coco(
     if reason is not None:
         logger.info(reason)
         return None
-    found = result_rows(dataset, table)
+    rows = result_rows(dataset, table)
+
+    def mask(place: int) -> bytes:
+        return table.mask(int(rows.rows[place]))
+
+    return evaluate_rows(dataset, rows, mask if table.has_masks else None, evaluator=name)
+
+
+def evaluate_rows(
+    dataset: Dataset,
+    rows: ResultRows,
+    masks: Callable[[int], bytes] | None = None,
+    *,
+    evaluator: str = AUTO,
+) -> CocoReport:
+    """`evaluate_coco` of detections that are rounded as they shall be.
+
+    Args:
+        dataset: a set with annotations.
+        rows: its detections.
+        masks: compressed run lengths by the place of a detection in `rows`; None without masks.
+        evaluator: as there.
+
+    Raises:
+        ConfigError, DataError: as there.
+    """
+    name = choose_evaluator(evaluator)
     logger.info("evaluation by %s", evaluator_version(name))
-    annotations = _annotations(dataset, with_masks=table.has_masks)
-    task = _Task(dataset, table, found, np.array([r.image_id for r in dataset.records]), name)
+    annotations = annotations_of(dataset, with_masks=masks is not None)
+    image_ids = np.array([record.image_id for record in dataset.records])
+    task = _Task(dataset, rows, masks, image_ids, name)
     boxes = _evaluate(task, [_with_defaults(entry) for entry in annotations], "bbox")
-    if not table.has_masks:
+    if masks is None:
         return boxes
     reason = reason_without_masks(dataset, annotations)
     if reason is not None:
         logger.info(reason)
         return replace(boxes, masks_not_evaluated=reason)
-    masks = ground_truth_masks(dataset, annotations)
+    true_masks = ground_truth_masks(dataset, annotations)
     truth = [
         {**_with_defaults(entry, mask), "segmentation": mask}
-        for entry, mask in zip(annotations, masks)
+        for entry, mask in zip(annotations, true_masks)
     ]
     return replace(boxes, masks=_evaluate(task, truth, "segm"))
-
-
-def _annotations(dataset: Dataset, *, with_masks: bool) -> list[Annotation]:
-    """The annotations of the images and categories of a set."""
-    hook = None if with_masks else _without_segmentation
-    annotations = read_annotation_json(dataset.annotation_path, hook)["annotations"]
-    images = {record.image_id for record in dataset.records}
-    categories = set(dataset.category_ids[1:])
-    return [
-        entry
-        for entry in annotations
-        if entry["image_id"] in images and entry["category_id"] in categories
-    ]
-
-
-def _without_segmentation(entry: Annotation) -> Annotation:
-    entry.pop("segmentation", None)
-    return entry
 
 
 def _with_defaults(entry: Annotation, mask: dict[str, Any] | None = None) -> Annotation:
@@ -116,11 +128,11 @@ def _with_defaults(entry: Annotation, mask: dict[str, Any] | None = None) -> Ann
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is evaluated: a set, its detections, and who evaluates."""
+    """What is evaluated: a set, its detections and their masks, and who evaluates."""
 
     dataset: Dataset
-    table: DetectionTable
     found: ResultRows
+    masks: Callable[[int], bytes] | None
     image_ids: np.ndarray
     evaluator: str
 
@@ -215,16 +227,18 @@ def _found(task: _Task, index: int, kind: str) -> list[Annotation]:
             found.scores[kept].tolist(),
         )
     ]
-    if kind == "segm":
-        _add_masks(task, entries, kept)
+    if kind == "segm" and task.masks is not None:
+        _add_masks(task, task.masks, entries, kept)
     return entries
 
 
-def _add_masks(task: _Task, entries: list[Annotation], kept: np.ndarray) -> None:
+def _add_masks(
+    task: _Task, masks: Callable[[int], bytes], entries: list[Annotation], kept: np.ndarray
+) -> None:
     for entry, place in zip(entries, kept.tolist()):
         record = task.dataset.records[task.found.images[place]]
-        counts = task.table.mask(int(task.found.rows[place]))
-        entry["segmentation"] = {"size": [record.height, record.width], "counts": counts}
+        size = [record.height, record.width]
+        entry["segmentation"] = {"size": size, "counts": masks(place)}
     areas = coco_mask.area([entry["segmentation"] for entry in entries]) if entries else []
     for entry, area in zip(entries, areas):
         entry["area"] = float(area)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from array import array
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
+from sniper.data.record import Record
 from sniper.errors import DataError
-from sniper.evaluation.result_rows import result_rows
+from sniper.evaluation.coco_truth import run_lengths
+from sniper.evaluation.result_rows import ResultRows, result_rows
 from sniper.files import atomic_write, atomic_write_text
 
 # Detections that are text at a time.
@@ -43,6 +49,7 @@ _INDENTED_WITH_MASK = _INDENTED.replace(
 )
 # A fixed time stamp: the same results give the same bytes.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_UNKNOWN_SHOWN = 5
 
 
 def write_coco_results(
@@ -142,6 +149,21 @@ def write_upload(path: str | Path) -> Path:
     return target
 
 
+@dataclass(frozen=True, eq=False)
+class ResultFile:
+    """What a COCO result file holds.
+
+    Attributes:
+        rows: its detections as they are in the file; `rows.rows` are their places in it.
+        segmentations: as in the file, by place; None unless every detection has one.
+        left_out: detections of images or categories that the set does not have.
+    """
+
+    rows: ResultRows
+    segmentations: dict[int, Any] | None
+    left_out: int
+
+
 def read_coco_results(path: str | Path, dataset: Dataset) -> DetectionTable:
     """Reads the boxes of a result file of a set, whoever wrote it; masks are left out.
 
@@ -153,25 +175,99 @@ def read_coco_results(path: str | Path, dataset: Dataset) -> DetectionTable:
         DataError: the file cannot be read or is cut off, a detection is broken, or it belongs to no
             image or category of the set.
     """
-    results = _read_list(path)
+    rows = read_result_rows(path, dataset, with_masks=False).rows
+    order = np.lexsort((rows.classes, rows.images))
+    x, y, width, height = rows.boxes[order].T
+    counts = np.bincount(rows.images, minlength=len(dataset.records))
+    corners = [x, y, x + width - 1, y + height - 1]
+    return DetectionTable(
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        rows=np.stack([*corners, rows.scores[order]], axis=1).astype(np.float32),
+        classes=rows.classes[order],
+    )
+
+
+def read_result_rows(
+    path: str | Path, dataset: Dataset, *, with_masks: bool, leave_out_unknown: bool = False
+) -> ResultFile:
+    """Reads a result file without changing a number in it.
+
+    Args:
+        path: a JSON list of detections with image_id, category_id, score, and bbox or segmentation.
+        dataset: the set that was detected on.
+        with_masks: also read the segmentations; a detection may then lack its bbox.
+        leave_out_unknown: leave out and count what belongs to no image or category of the set.
+
+    Raises:
+        DataError: as `read_coco_results`.
+    """
+    results = _read_list(path, with_masks)
     images = {record.image_id: index for index, record in enumerate(dataset.records)}
     classes = {identity: i for i, identity in enumerate(dataset.category_ids) if i}
-    numbers: list[tuple[float, ...]] = []
+    numbers = array("d")
+    kept: list[int] = []
+    unknown: Counter[str] = Counter()
     for position, result in enumerate(results):
         try:
-            x, y, width, height = result["bbox"]
-            place = images[result["image_id"]], classes[result["category_id"]]
-            score = float(result["score"])
-            numbers.append((*place, x, y, x + width - 1, y + height - 1, score))
+            image = _place(images, result["image_id"])
+            category = _place(classes, result["category_id"])
+            if image < 0 or category < 0:
+                name, key = ("image", "image_id") if image < 0 else ("category", "category_id")
+                unknown[f"{name} {result[key]!r}"] += 1
+                continue
+            x, y, width, height = _box(result, dataset.records[image])
+            numbers.extend((image, category, x, y, width, height, result["score"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise _broken(path, dataset, position, result, images, classes) from error
-    return _table(np.array(numbers, np.float64).reshape(-1, 7), len(images))
+            raise _broken(path, position, result) from error
+        kept.append(position)
+    left_out = sum(unknown.values())
+    if left_out and not leave_out_unknown:
+        raise _unknown(path, dataset, unknown, len(results))
+    table = np.frombuffer(numbers, np.float64).reshape(-1, 7)
+    finite = np.isfinite(table).all(axis=1)
+    if not finite.all():
+        position = kept[int(np.argmin(finite))]
+        raise _broken(path, position, results[position], "a number is not finite")
+    masked = with_masks and bool(kept) and all(results[i].get("segmentation") for i in kept)
+    return ResultFile(
+        rows=_sorted_rows(table, np.array(kept, np.int64)),
+        segmentations={i: results[i]["segmentation"] for i in kept} if masked else None,
+        left_out=left_out,
+    )
 
 
-def _read_list(path: str | Path) -> list[Any]:
+def _sorted_rows(table: np.ndarray, positions: np.ndarray) -> ResultRows:
+    """Rows (image, class, x, y, width, height, score) by class and image; their rank is kept."""
+    order = np.lexsort((table[:, 0], table[:, 1]))
+    table = table[order]
+    return ResultRows(
+        images=table[:, 0].astype(np.int64),
+        classes=table[:, 1].astype(np.int32),
+        boxes=table[:, 2:6],
+        scores=table[:, 6],
+        rows=positions[order],
+    )
+
+
+def _place(places: dict[int, int], identity: Any) -> int:
+    """The index of an id; -1 where there is none."""
+    return places.get(identity, -1) if isinstance(identity, (int, float, str)) else -1
+
+
+def _box(result: dict[str, Any], record: Record) -> tuple[float, float, float, float]:
+    """x, y, width and height: the bbox, or that of the mask where there is none."""
+    box = result.get("bbox")
+    if not box and "segmentation" in result:
+        box = coco_mask.toBbox(run_lengths(result["segmentation"], [record.height, record.width]))
+        return tuple(box.tolist())
+    x, y, width, height = result["bbox"]
+    return x, y, width, height
+
+
+def _read_list(path: str | Path, with_masks: bool) -> list[Any]:
     try:
-        with open(path, encoding="utf-8") as stream:
-            results = json.load(stream, object_hook=_without_mask)
+        with open(path, encoding="utf-8-sig") as stream:
+            results = json.load(stream, object_hook=None if with_masks else _without_mask)
     except OSError as error:
         raise DataError(
             "the result file cannot be read",
@@ -202,45 +298,26 @@ def _without_mask(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _broken(
-    path: str | Path,
-    dataset: Dataset,
-    position: int,
-    result: Any,
-    images: dict[int, int],
-    classes: dict[int, int],
-) -> DataError:
-    """Why a detection could not be taken."""
-    keys = ("image_id", "category_id", "bbox", "score")
-    if isinstance(result, dict) and all(key in result for key in keys):
-        ids = result["image_id"], result["category_id"]
-        if not _is_key(ids[0], images) or not _is_key(ids[1], classes):
-            return DataError(
-                f"a detection belongs to no image or category of {dataset.name}",
-                where=path,
-                got=f"image {ids[0]!r}, category {ids[1]!r} in entry {position}",
-                fix="name the result file of this set",
-            )
+def _unknown(path: str | Path, dataset: Dataset, unknown: Counter[str], total: int) -> DataError:
+    """What to say about detections of images or categories that the set does not have."""
+    shown = ", ".join(f"{name} ({count})" for name, count in unknown.most_common(_UNKNOWN_SHOWN))
     return DataError(
-        f"entry {position} of the result file is broken",
+        f"{sum(unknown.values())} of {total} detections belong to no image or category of "
+        f"{dataset.name}",
         where=path,
-        got=repr(result)[:200],
-        expected="image_id, category_id, bbox [x, y, width, height] and score",
+        got=f"{shown}{', ...' if len(unknown) > _UNKNOWN_SHOWN else ''}",
+        expected=f"ids of {dataset.annotation_path}",
+        fix="name the result file of this set; `sniper evaluate --ignore-unknown` leaves them out",
     )
 
 
-def _is_key(value: Any, known: dict[int, int]) -> bool:
-    return isinstance(value, int) and value in known
-
-
-def _table(numbers: np.ndarray, num_images: int) -> DetectionTable:
-    """A table of rows (image, class, x1, y1, x2, y2, score) in any order; the rank is theirs."""
-    numbers = numbers[np.lexsort((numbers[:, 1], numbers[:, 0]))]
-    counts = np.bincount(numbers[:, 0].astype(np.int64), minlength=num_images)
-    return DetectionTable(
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        rows=np.ascontiguousarray(numbers[:, 2:], np.float32),
-        classes=numbers[:, 1].astype(np.int32),
+def _broken(path: str | Path, position: int, result: object, reason: str = "") -> DataError:
+    """Why a detection could not be taken."""
+    return DataError(
+        f"entry {position} of the result file is broken{reason and ': '}{reason}",
+        where=path,
+        got=repr(result)[:200],
+        expected="image_id, category_id, bbox [x, y, width, height] and score",
     )
 
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from sniper.data.dataset import Dataset
-from sniper.evaluation.curves import PrecisionRecall
 from sniper.evaluation.evaluators import RECALLS, Accumulated, Annotation
-from sniper.evaluation.report import STATISTICS, ClassNumbers, CocoReport
+from sniper.evaluation.report import STATISTICS, ClassNumbers, CocoReport, PrecisionRecall
 
 _NAN = float("nan")
 # Positions of an evaluator's arrays.

@@ -66,7 +66,7 @@ def evaluator_version(name: str) -> str:
 
 
 def _module(name: str) -> Any:
-    """The module of an evaluator; faster-coco-eval is optional, so it is imported on demand."""
+    """The module of an evaluator; Python 3.9 has no faster-coco-eval: it is imported on demand."""
     return importlib.import_module("faster_coco_eval" if name == FASTER else "pycocotools.cocoeval")
 
 

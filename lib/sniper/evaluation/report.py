@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
 from sniper.errors import DataError
-from sniper.evaluation.curves import PrecisionRecall
 from sniper.files import atomic_write_text
 
 _HEADLINE = {
@@ -31,6 +32,39 @@ STATISTICS = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
     *("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large"),
 )
+
+# The IoU thresholds of the curves; the last is the mean over ten of them.
+CURVE_IOUS = ("0.50", "0.75", "0.50:0.95")
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionRecall:
+    """Best precision at 101 recalls, for three IoU thresholds (`CURVE_IOUS`).
+
+    Attributes:
+        recall: (101,) 0 ... 1.
+        class_names: K names without the background.
+        precision: (3, 101, K) float64; NaN for classes without objects.
+    """
+
+    recall: np.ndarray
+    class_names: tuple[str, ...]
+    precision: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(3, 101) mean over the classes that have objects; NaN where none has."""
+        known = ~np.isnan(self.precision[0, 0])
+        if not known.any():
+            return np.full(self.precision.shape[:2], np.nan)
+        return self.precision[:, :, known].mean(axis=2)
+
+    def as_dict(self) -> dict[str, list[float | None]]:
+        """The mean curves, 4 decimals, ready for JSON."""
+        curves = {"recall": self.recall.round(4).tolist()}
+        for name, values in zip(CURVE_IOUS, self.mean):
+            curves[name] = [None if np.isnan(v) else round(v, 4) for v in values.tolist()]
+        return curves
 
 
 @dataclass(frozen=True)
@@ -208,7 +242,7 @@ def write_report(
     dataset: Dataset,
     report: Report | None,
     *,
-    speed: Mapping[str, object] | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> None:
     """Writes the numbers as JSON, or the reason why there are none.
 
@@ -216,17 +250,19 @@ def write_report(
         path: the file.
         dataset: the set.
         report: its numbers; None for sets without annotations.
-        speed: how long the detection took; stands in the file as `speed`.
+        more: further entries of the file, such as `speed`: how long the detection took.
 
     Raises:
         TrainingError: the file could not be written.
     """
     if report is None:
-        content = {"dataset": dataset.name, "not_evaluated": reason_not_evaluated(dataset)}
+        content: dict[str, object] = {
+            "dataset": dataset.name,
+            "not_evaluated": reason_not_evaluated(dataset),
+        }
     else:
         content = report.as_dict()
-    if speed is not None:
-        content["speed"] = dict(speed)
+    content.update(more or {})
     atomic_write_text(path, json.dumps(content, indent=2) + "\n")
 
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from sniper.data.dataset import Dataset, VocTruth
-from sniper.errors import DataError
+from sniper.data.dataset import Dataset
+from sniper.data.voc import VocTruth
 from sniper.evaluation.report import reason_not_evaluated
-from sniper.evaluation.voc_files import VocRows
+from sniper.evaluation.voc_files import VocRows, voc_truth
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +90,7 @@ def evaluate_voc(dataset: Dataset, rows: Sequence[VocRows]) -> VocReport | None:
     if reason is not None:
         logger.info(reason)
         return None
-    truth = dataset.voc
-    if truth is None:
-        raise DataError("this set has no Pascal VOC annotations", where=dataset.name)
+    truth = voc_truth(dataset)
     known = np.isin(truth.image_ids, [record.image_id for record in dataset.records])
     results = {
         name: _class_aps(truth, known & (truth.classes == index), rows[index])

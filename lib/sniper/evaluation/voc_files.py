@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import glob
+import math
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +14,13 @@ import numpy as np
 
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
+from sniper.data.voc import VocTruth
 from sniper.errors import DataError
 from sniper.evaluation.report import check_shape
 from sniper.files import atomic_write_text
+
+_UNKNOWN_SHOWN = 5
+_MOST_DECIMALS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +84,7 @@ def write_voc_results(folder: str | Path, dataset: Dataset, rows: list[VocRows])
         DataError: the set is none of Pascal VOC.
         TrainingError: a file could not be written.
     """
-    truth = dataset.voc
-    if truth is None:
-        raise DataError("this set has no Pascal VOC result files", where=dataset.name)
+    truth = voc_truth(dataset)
     target = Path(folder) / f"VOC{truth.year}" / "Main"
     for name, own in zip(_file_parts(dataset.class_names), rows):
         if name is not None:
@@ -87,39 +93,150 @@ def write_voc_results(folder: str | Path, dataset: Dataset, rows: list[VocRows])
     return target
 
 
+def voc_truth(dataset: Dataset) -> VocTruth:
+    """What a Pascal VOC set knows beside its records.
+
+    Raises:
+        DataError: the set is none of Pascal VOC.
+    """
+    if not isinstance(dataset.truth, VocTruth):
+        raise DataError(
+            "this set has no Pascal VOC annotations and result files", where=dataset.name
+        )
+    return dataset.truth
+
+
+@dataclass(frozen=True, eq=False)
+class VocResults:
+    """The detections of result files as they are there.
+
+    Attributes:
+        rows: per class, index 0 is the background.
+        left_out: detections of images or classes that the set does not have.
+    """
+
+    rows: list[VocRows]
+    left_out: int
+
+
 def read_voc_results(folder: str | Path, dataset: Dataset) -> DetectionTable:
     """Reads the files of `write_voc_results`.
 
     Args:
-        folder: of all results.
+        folder: of all results, or the one with the files in it.
         dataset: the Pascal VOC set that was detected on.
 
     Raises:
         DataError: the set is none of Pascal VOC, a file is missing or cut off, or a line is broken
             or of another image.
     """
-    truth = dataset.voc
-    if truth is None:
-        raise DataError("this set has no Pascal VOC result files", where=dataset.name)
-    source = Path(folder) / f"VOC{truth.year}" / "Main"
-    places = {truth.image_names[r.image_id]: i for i, r in enumerate(dataset.records)}
-    numbers = [np.zeros((0, 7))]
-    for index, name in enumerate(_file_parts(dataset.class_names)):
-        if name is not None:
-            path = source / f"comp4_det_{truth.subset}_{name}.txt"
-            numbers.append(_read_class(path, index, places))
-    table = np.concatenate(numbers)
-    table = table[np.lexsort((table[:, 1], table[:, 0]))]
-    counts = np.bincount(table[:, 0].astype(np.int64), minlength=len(places))
+    found = read_voc_rows(folder, dataset).rows
+    places = {record.image_id: index for index, record in enumerate(dataset.records)}
+    classes = np.repeat(np.arange(len(found)), [len(rows.scores) for rows in found])
+    images = np.array([places[i] for rows in found for i in rows.image_ids.tolist()], np.int64)
+    numbers = np.concatenate([np.column_stack([rows.boxes, rows.scores]) for rows in found])
+    order = np.lexsort((classes, images))
+    counts = np.bincount(images, minlength=len(places))
     return DetectionTable(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        rows=table[:, [3, 4, 5, 6, 2]].astype(np.float32),
-        classes=table[:, 1].astype(np.int32),
+        rows=numbers[order].astype(np.float32),
+        classes=classes[order].astype(np.int32),
     )
 
 
-def _read_class(path: Path, index: int, places: dict[str, int]) -> np.ndarray:
-    """Rows image, class, score, x1, y1, x2, y2 of the file of one class, px counted from 0."""
+def read_voc_rows(
+    folder: str | Path, dataset: Dataset, *, leave_out_unknown: bool = False
+) -> VocResults:
+    """Reads result files, whoever wrote them, without rounding scores or boxes.
+
+    Args:
+        folder: of all results (`VOC<year>/Main` in it), or the one with the files in it.
+        dataset: the Pascal VOC set that was detected on.
+        leave_out_unknown: leave out and count what belongs to no image or class of the set.
+
+    Raises:
+        DataError: as `read_voc_results`; also when there is a file of a class that is none.
+    """
+    truth = voc_truth(dataset)
+    source = _results_folder(Path(folder), truth.year)
+    files = {
+        index: _result_file(source, truth.subset, part)
+        for index, part in enumerate(_file_parts(dataset.class_names))
+        if part is not None
+    }
+    places = {truth.image_names[r.image_id]: r.image_id for r in dataset.records}
+    unknown = _foreign_files(source, dataset, truth, set(files.values()))
+    rows = [VocRows(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 4)))]
+    for path in files.values():
+        rows.append(_read_class(path, places, unknown))
+    if unknown and not leave_out_unknown:
+        raise _unknown(source, dataset, unknown)
+    return VocResults(rows, sum(unknown.values()))
+
+
+def result_sets(folder: Path, year: str, class_names: Sequence[str]) -> set[str]:
+    """The sets that result files of these classes are of, by their names."""
+    source = _results_folder(folder, year)
+    if not source.is_dir():
+        return set()
+    parts = "|".join(re.escape(part) for part in _file_parts(tuple(class_names)) if part)
+    pattern = re.compile(rf"comp\d_det_(.+?)_(?:{parts})\.txt")
+    matches = [pattern.fullmatch(path.name) for path in source.iterdir()]
+    return {match[1] for match in matches if match}
+
+
+def _results_folder(folder: Path, year: str) -> Path:
+    """The folder with the files: the 2018 layout first."""
+    candidates = [folder / f"VOC{year}" / "Main", folder / "Main", folder]
+    return next((path for path in candidates[:-1] if path.is_dir()), _default(candidates))
+
+
+def _default(candidates: list[Path]) -> Path:
+    """The folder itself if it has result files; else the one that messages shall name."""
+    *_, folder = candidates
+    return folder if any(folder.glob("comp*_det_*.txt")) else candidates[0]
+
+
+def _result_file(source: Path, subset: str, part: str) -> Path:
+    """The file of a class: of competition 4, or of the competition that another program names."""
+    ours = source / f"comp4_det_{subset}_{part}.txt"
+    if ours.is_file():
+        return ours
+    others = sorted(source.glob(f"comp?_det_{glob.escape(subset)}_{glob.escape(part)}.txt"))
+    return others[0] if others else ours
+
+
+def _foreign_files(
+    source: Path, dataset: Dataset, truth: VocTruth, known: set[Path]
+) -> Counter[str]:
+    """Detections in files of this set whose class the set does not have, by class."""
+    lists = Path(dataset.annotation_path).parent / "ImageSets" / "Main"
+    others = [path.stem for path in lists.glob("*.txt") if path.stem != truth.subset]
+    foreign: Counter[str] = Counter()
+    for path in source.glob(f"comp?_det_{glob.escape(truth.subset)}_*.txt"):
+        rest = path.stem.split("_det_", 1)[1]
+        # The file may be of a set with a longer name: `val_small` beside `val`.
+        if path in known or any(rest.startswith(f"{name}_") for name in others):
+            continue
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        foreign[f"class {rest[len(truth.subset) + 1 :]!r}"] += len(lines)
+    return +foreign
+
+
+def _unknown(source: Path, dataset: Dataset, unknown: Counter[str]) -> DataError:
+    shown = ", ".join(f"{name} ({count})" for name, count in unknown.most_common(_UNKNOWN_SHOWN))
+    return DataError(
+        f"{sum(unknown.values())} results are of another set: {dataset.name} has no such images "
+        "or classes",
+        where=source,
+        got=f"{shown}{', ...' if len(unknown) > _UNKNOWN_SHOWN else ''}",
+        expected="images of its list, and its classes",
+        fix="name the result files of this set; `sniper evaluate --ignore-unknown` leaves them out",
+    )
+
+
+def _read_class(path: Path, places: Mapping[str, int], unknown: Counter[str]) -> VocRows:
+    """The file of one class; counts lines of unknown images."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -127,27 +244,39 @@ def _read_class(path: Path, index: int, places: dict[str, int]) -> np.ndarray:
             "a result file cannot be read",
             where=path,
             got=error,
-            fix="run main_test.py with the same --cfg first, or name another folder",
+            fix="run main_test.py with the same --cfg first, or name another folder; a class "
+            "without detections has an empty file",
         ) from error
-    rows = []
+    image_ids, numbers = [], []
     for number, line in enumerate(text.splitlines(), start=1):
-        name, *fields = line.split() or [""]
+        name, *fields = line.rsplit(maxsplit=5) or [""]  # names may have blanks
         try:
-            score, *corners = map(float, fields)
-            x1, y1, x2, y2 = (value - 1 for value in corners)
-            rows.append((places[name], index, score, x1, y1, x2, y2))
-        except (KeyError, ValueError) as error:
-            known = name in places
-            raise DataError(
-                "a result file is broken or cut off" if known else "a result is of another set",
-                where=f"{path}, line {number}",
-                got=repr(line),
-                expected="image score x1 y1 x2 y2, of an image of this set",
-            ) from error
-    return np.array(rows, np.float64).reshape(-1, 7)
+            score, x1, y1, x2, y2 = map(float, fields)
+        except ValueError as error:
+            raise _broken_line(path, number, line) from error
+        if not math.isfinite(score + x1 + y1 + x2 + y2):
+            raise _broken_line(path, number, line)
+        if name not in places:
+            unknown[f"image {name!r}"] += 1
+            continue
+        image_ids.append(places[name])
+        numbers.append((score, x1, y1, x2, y2))
+    table = np.array(numbers, np.float64).reshape(-1, 5)
+    # Counted from 0, without the noise of the subtraction: 2.3 - 1 is less than 1.3.
+    boxes = (table[:, 1:] - 1).round(_MOST_DECIMALS)
+    return VocRows(np.array(image_ids, np.int64), table[:, 0], boxes)
 
 
-def _lines(rows: VocRows, image_names: dict[int, str]) -> list[str]:
+def _broken_line(path: Path, number: int, line: str) -> DataError:
+    return DataError(
+        "a result file is broken or cut off",
+        where=f"{path}, line {number}",
+        got=repr(line),
+        expected="image score x1 y1 x2 y2, of an image of this set",
+    )
+
+
+def _lines(rows: VocRows, image_names: Mapping[int, str]) -> list[str]:
     numbers = np.concatenate([rows.scores[:, None], rows.boxes + 1], axis=1).tolist()
     return [
         "{} {:.3f} {:.1f} {:.1f} {:.1f} {:.1f}\n".format(image_names[image_id], *row)

@@ -7,24 +7,19 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sniper.data import Dataset, ProposalSet
 from sniper.data.detections import DetectionTable
 from sniper.data.image import read_image
 from sniper.evaluation import (
-    CocoReport,
+    EvaluationProtocol,
     ProposalReport,
-    VocReport,
-    evaluate_coco,
-    evaluate_voc,
+    Report,
     proposal_recall,
+    protocol_of,
     reason_not_evaluated,
-    voc_rows,
-    write_coco_results,
-    write_image_list,
     write_report,
-    write_upload,
-    write_voc_results,
 )
 from sniper.vis.draw import draw_detections, save_image
 from sniper.vis.figures import save_figure
@@ -38,7 +33,7 @@ def report_detections(
     dataset: Dataset,
     table: DetectionTable,
     speed: Mapping[str, object] | None = None,
-) -> CocoReport | VocReport | None:
+) -> Report | None:
     """Writes result files and report into a folder and logs the table.
 
     Args:
@@ -52,15 +47,14 @@ def report_detections(
 
     Raises:
         DataError: the detections do not fit the set, or its annotation file is broken.
+        ConfigError: the set's protocol is unknown.
         TrainingError: a file could not be written.
     """
-    if dataset.voc:
-        if table.has_masks:
-            logger.info("%s has result files and evaluation for boxes only", dataset.name)
-        report = _voc_report(folder, dataset, table)
-    else:
-        report = _coco_report(folder, dataset, table)
-        _plot_curves(folder, dataset, report)
+    protocol = protocol_of(dataset)
+    protocol.write(folder, dataset, table)
+    report = protocol.evaluate(dataset, table)
+    if report is not None:
+        _plot_curves(folder, dataset, protocol, report)
     _tell(folder / f"detections_{dataset.image_set}_report.json", dataset, report, speed)
     return report
 
@@ -96,45 +90,24 @@ def report_proposals(
 def _tell(
     path: Path,
     dataset: Dataset,
-    report: CocoReport | VocReport | ProposalReport | None,
+    report: Report | None,
     speed: Mapping[str, object] | None,
 ) -> None:
     if report is not None:
         logger.info("%s", report.table())
-    write_report(path, dataset, report, speed=speed)
+    more = None if speed is None else {"speed": dict(speed)}
+    write_report(path, dataset, report, more=more)
     logger.info("report in %s", path)
 
 
-def _coco_report(folder: Path, dataset: Dataset, table: DetectionTable) -> CocoReport | None:
-    path = folder / f"detections_{dataset.image_set}_results.json"
-    count = write_coco_results(path, dataset, table)
-    logger.info("%d detections in %s", count, path)
-    if not dataset.has_annotations:
-        list_path = folder / f"detections_{dataset.image_set}_images.json"
-        write_image_list(list_path, dataset)
-        logger.info("the ids of the images in %s", list_path)
-        logger.info("for an evaluation server: %s", write_upload(path))
-    return evaluate_coco(dataset, table)
-
-
-def _plot_curves(folder: Path, dataset: Dataset, report: CocoReport | None) -> None:
-    """Precision over recall as pictures, for boxes and for masks."""
-    masks = None if report is None else report.masks
-    for kind, part in (("box", report), ("mask", masks)):
-        if part is None or part.curves is None:
-            continue
-        suffix = "" if kind == "box" else "_masks"
-        path = folder / f"detections_{dataset.image_set}_precision_recall{suffix}.png"
-        heading = f"{dataset.name}: {part.num_images} images, {kind} AP {100 * part.ap:.1f}"
-        save_figure(plot_precision_recall(part.curves, heading), path)
+def _plot_curves(
+    folder: Path, dataset: Dataset, protocol: EvaluationProtocol[Any], report: Report
+) -> None:
+    """Precision over recall as pictures."""
+    for plot in protocol.curves(dataset, report):
+        path = folder / f"detections_{dataset.image_set}_precision_recall{plot.suffix}.png"
+        save_figure(plot_precision_recall(plot.curves, plot.heading), path)
         logger.info("precision over recall in %s", path)
-
-
-def _voc_report(folder: Path, dataset: Dataset, table: DetectionTable) -> VocReport | None:
-    rows = voc_rows(dataset, table)
-    path = write_voc_results(folder, dataset, rows)
-    logger.info("%d detections in %s", sum(len(own.scores) for own in rows), path)
-    return evaluate_voc(dataset, rows)
 
 
 def draw_set(folder: Path, dataset: Dataset, table: DetectionTable) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from sniper.data import Dataset, Record
 from sniper.data.detections import DetectionTable, join_blocks
-from sniper.evaluation import evaluate_coco, evaluate_voc, voc_rows
+from sniper.evaluation import protocol_of
 from sniper.models.fit import Model
 from sniper.progress import silent
 from sniper.runs.datasets import open_dataset
@@ -17,8 +15,6 @@ from sniper.runs.load_model import make_detector
 from sniper.runs.plan import TestPlan
 
 FP32, QUANTISED = "fp32", "INT8"
-COCO_NUMBERS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-VOC_NUMBERS = ("map50", "map70")
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,8 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
         models: by name.
         count: images; fewer if the set has fewer.
     """
-    dataset = _part(open_dataset(plan.source, plan.image_set), count)
+    dataset = open_dataset(plan.source, plan.image_set)
+    dataset = replace(dataset, records=tuple(spread(dataset.records, count)))
     detectors = {name: make_detector(plan, model) for name, model in models.items()}
     records = dataset.records
     blocks = next(iter(detectors.values())).blocks(records, most_images=16)
@@ -87,23 +84,9 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
 
 def _numbers(dataset: Dataset, table: DetectionTable) -> dict[str, float]:
     """The main numbers of an evaluation; empty without annotations."""
-    if dataset.voc:
-        report, names = evaluate_voc(dataset, voc_rows(dataset, table)), VOC_NUMBERS
-    else:
-        report, names = evaluate_coco(dataset, table), COCO_NUMBERS
-    return {} if report is None else {name: getattr(report, name) for name in names}
-
-
-def _part(dataset: Dataset, count: int) -> Dataset:
-    """The set with `count` of its images, evenly spread."""
-    records = tuple(spread(dataset.records, count))
-    if not dataset.voc:
-        return replace(dataset, records=records)
-    truth = dataset.voc
-    kept = np.isin(truth.image_ids, [record.image_id for record in records])
-    fields = {name: getattr(truth, name)[kept] for name in ("image_ids", "boxes", "classes")}
-    voc = replace(truth, difficult=truth.difficult[kept], **fields)
-    return replace(dataset, records=records, voc=voc)
+    protocol = protocol_of(dataset)
+    report = protocol.evaluate(dataset, table)
+    return {} if report is None else {name: getattr(report, name) for name in protocol.headline}
 
 
 def spread(records: Sequence[Record], count: int) -> list[Record]:

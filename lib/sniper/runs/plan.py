@@ -16,7 +16,7 @@ from easydict import EasyDict
 
 from sniper.chips.sampler import ChipSettings
 from sniper.config import dump_config, parse_lr_steps
-from sniper.config.rules import COCO_CLASSES
+from sniper.config.rules import is_full_coco
 from sniper.errors import ConfigError
 from sniper.loader.settings import BatchSettings
 from sniper.process import usable_cores
@@ -415,7 +415,7 @@ def validation_set(cfg: EasyDict) -> str:
 
 def scales_by_rule(cfg: EasyDict) -> bool:
     """Whether the 2018 rule for COCO has set `TRAIN.SCALES` (`sniper.config.rules`)."""
-    is_coco = cfg.dataset.dataset == "coco" and cfg.dataset.NUM_CLASSES == COCO_CLASSES
+    is_coco = is_full_coco(cfg.dataset.dataset, cfg.dataset.NUM_CLASSES)
     return is_coco and bool(cfg.TRAIN.COCO_SCALE_OVERRIDE)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from easydict import EasyDict
 
 from sniper.data import Dataset, save_proposals
-from sniper.evaluation import CocoReport, ProposalReport, VocReport
+from sniper.evaluation import Report
 from sniper.inference.results import draw_set, report_detections, report_proposals
 from sniper.models.fit import Model
 from sniper.process import start_logging
@@ -27,7 +27,7 @@ def test(
     save_prefix: str = "SNIPER",
     weights: Path | None = None,
     visualise: bool = False,
-) -> CocoReport | VocReport | ProposalReport | None:
+) -> Report | None:
     """Tests the model of a configuration on `dataset.test_image_set`.
 
     Finished blocks of images stay on disk until the results are written: a run that was killed goes
@@ -75,7 +75,7 @@ def test(
 
 def evaluate_model(
     plan: TestPlan, model: Model, dataset: Dataset, *, folder: Path
-) -> CocoReport | VocReport | None:
+) -> Report | None:
     """Detects as a plan says, in this process; writes the results and evaluates them.
 
     Networks with a trained mask head give masks as well; these stand in COCO results and reports.

@@ -11,7 +11,7 @@ import mxnet as mx
 
 from sniper.data import Dataset
 from sniper.errors import ConfigError, SniperError, TrainingError
-from sniper.evaluation import CocoReport, VocReport, reason_not_evaluated
+from sniper.evaluation import protocol_of, reason_not_evaluated
 from sniper.models.weights import Params, with_test_params
 from sniper.runs.datasets import open_dataset
 from sniper.runs.load_model import inference_model
@@ -20,9 +20,6 @@ from sniper.runs.test import evaluate_model
 from sniper.training.run_log import Validated
 
 logger = logging.getLogger(__name__)
-
-# The figure that chooses the best weights, for each kind of report.
-_DECIDING = {CocoReport: "ap", VocReport: "map50"}
 
 
 class Validation:
@@ -73,7 +70,8 @@ class Validation:
                 "them first; without validation: --set TRAIN.VALIDATE_EVERY 0",
             ) from error
         took_s = time.monotonic() - started_s
-        return Validated(self._dataset.name, figures(report), _DECIDING[type(report)], took_s)
+        deciding = protocol_of(self._dataset).deciding
+        return Validated(self._dataset.name, figures(report), deciding, took_s)
 
 
 def figures(report: object, prefix: str = "") -> dict[str, float]:

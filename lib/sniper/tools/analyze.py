@@ -12,7 +12,7 @@ from easydict import EasyDict
 from sniper.config import load_config
 from sniper.data import Dataset
 from sniper.data.detections import DetectionTable
-from sniper.evaluation import read_coco_results, read_voc_results
+from sniper.evaluation import protocol_of
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset
 from sniper.runs.plan import data_source
@@ -100,10 +100,8 @@ def _results_folder(cfg: EasyDict) -> Path:
 
 
 def _results(cfg: EasyDict, dataset: Dataset, path: Path | None) -> DetectionTable:
-    if dataset.voc:
-        return read_voc_results(path or _results_folder(cfg), dataset)
-    default = _results_folder(cfg) / f"detections_{dataset.image_set}_results.json"
-    return read_coco_results(path or default, dataset)
+    protocol = protocol_of(dataset)
+    return protocol.read(path or protocol.results_path(_results_folder(cfg), dataset), dataset)
 
 
 def _write(out: Path, found: Study) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 from easydict import EasyDict
 
 from sniper.config import load_config
+from sniper.data import Dataset, load_dataset
+from sniper.data.problems import ERROR, WARNING
+from sniper.errors import DataError
 from sniper.process import usable_cores
 from sniper.tools.arguments import add_cfg_and_set, add_data_flags, write_json
-from sniper.tools.check.coco_set import read_coco_set
-from sniper.tools.check.findings import ERROR, WARNING, Findings
+from sniper.tools.check.findings import Findings
 from sniper.tools.check.image_files import check_images
-from sniper.tools.check.raw_set import RawSet
 from sniper.tools.check.training import (
     check_chips,
     check_classes,
@@ -26,7 +27,6 @@ from sniper.tools.check.training import (
     check_shared_images,
     is_clean,
 )
-from sniper.tools.check.voc_set import read_voc_set
 from sniper.tools.cli import run_main
 from sniper.tools.explain.training_set import log_to_stderr
 
@@ -50,8 +50,6 @@ examples:
 """
 EXIT_PROBLEMS = 3
 
-_READERS = {"coco": read_coco_set, "pascalvoc": read_voc_set, "voc": read_voc_set}
-
 
 @dataclass(frozen=True, eq=False)
 class DataReport:
@@ -65,7 +63,7 @@ class DataReport:
     """
 
     config: str
-    sets: tuple[RawSet, ...]
+    sets: tuple[Dataset, ...]
     findings: Findings
     decoded: bool
 
@@ -78,7 +76,7 @@ class DataReport:
             "decoded": self.decoded,
             "errors": self.findings.count(ERROR),
             "warnings": self.findings.count(WARNING),
-            "sets": [_set_numbers(raw) for raw in self.sets],
+            "sets": [_set_numbers(dataset) for dataset in self.sets],
             "problems": self.findings.to_json(),
         }
 
@@ -162,8 +160,8 @@ def check(
     if with_test and cfg.dataset.test_image_set not in names:
         extra = _read(cfg, [cfg.dataset.test_image_set], findings, may_be_empty=True)
     sets = [*training, *extra]
-    for raw in sets:
-        check_images(findings, raw.name, raw.records, decode=decode, workers=workers)
+    for dataset in sets:
+        check_images(findings, dataset.name, dataset.records, decode=decode, workers=workers)
     check_classes(findings, sets, cfg.dataset.NUM_CLASSES)
     check_empty_classes(findings, training)
     check_shared_images(findings, sets)
@@ -176,41 +174,53 @@ def check(
 
 def _read(
     cfg: EasyDict, names: Sequence[str], findings: Findings, *, may_be_empty: bool = False
-) -> list[RawSet]:
-    """The usable parts of the sets; training sets need objects."""
-    reader = _READERS.get(cfg.dataset.dataset.lower())
-    if reader is None:
-        text = f"check-data does not know the kind {cfg.dataset.dataset!r}, or it has no boxes"
-        findings.add("annotations", "dataset.dataset", text)
-        return []
+) -> list[Dataset]:
+    """The usable parts of the sets, by the readers of training; training sets need objects."""
+    with_masks = bool(cfg.TRAIN.WITH_MASK) and not cfg.TRAIN.ONLY_PROPOSAL and not may_be_empty
     sets = []
     for name in names:
-        raw = reader(cfg.dataset.dataset_path, name, findings)
-        if raw is None:
+        try:
+            dataset = load_dataset(
+                cfg.dataset.dataset,
+                cfg.dataset.dataset_path,
+                name,
+                with_masks=with_masks,
+                on_problem=findings.take,
+            )
+        except DataError as error:
+            findings.add_error("annotations", name, error)
             continue
-        if not raw.num_objects and not may_be_empty:
-            findings.add("annotations", raw.name, "it has no object to train on")
-        sets.append(raw)
+        sets.append(dataset)
+        if not may_be_empty:
+            _check_objects(dataset, findings)
     return sets
 
 
-def _set_numbers(raw: RawSet) -> dict[str, Any]:
+def _check_objects(dataset: Dataset, findings: Findings) -> None:
+    if not dataset.has_annotations:
+        text = f"there are no annotations in {dataset.annotation_path}"
+        findings.add("annotations", dataset.name, text)
+    if not dataset.num_objects:
+        findings.add("annotations", dataset.name, "it has no object to train on")
+
+
+def _set_numbers(dataset: Dataset) -> dict[str, Any]:
     return {
-        "name": raw.name,
-        "annotations": raw.source,
-        "images": len(raw.records),
-        "images_without_objects": sum(record.num_gt == 0 for record in raw.records),
-        "objects": raw.num_objects,
-        "ignored_objects": raw.num_ignored,
-        "classes": len(raw.class_names),
+        "name": dataset.name,
+        "annotations": dataset.annotation_path,
+        "images": len(dataset.records),
+        "images_without_objects": sum(record.num_gt == 0 for record in dataset.records),
+        "objects": dataset.num_objects,
+        "ignored_objects": dataset.num_ignored,
+        "classes": len(dataset.class_names) - 1,
     }
 
 
 def text_lines(report: DataReport, limit: int) -> Iterator[str]:
     """The report as lines of text, with at most `limit` examples of each kind of problem."""
-    for raw in report.sets:
-        numbers = _set_numbers(raw)
-        yield f"{raw.name} ({raw.source})"
+    for dataset in report.sets:
+        numbers = _set_numbers(dataset)
+        yield f"{dataset.name} ({dataset.annotation_path})"
         yield (
             f"  {numbers['images']} images ({numbers['images_without_objects']} without objects), "
             f"{numbers['objects']} objects of {numbers['classes']} classes, "

@@ -44,6 +44,7 @@ TOOLS: dict[str, tuple[str, str]] = {
     "train": ("sniper.tools.train", "train a detector (main_train.py)"),
     "launch": ("sniper.tools.launch", "train with several processes or machines"),
     "test": ("sniper.tools.test", "detect and evaluate on a data set (main_test.py)"),
+    "evaluate": ("sniper.tools.evaluate", "evaluate result files of any detector, without a model"),
     "analyze": ("sniper.tools.analyze", "what is wrong with the detections of a set, and why"),
     "detect": ("sniper.tools.detect", "detect objects in images, folders and videos"),
     "demo": ("sniper.tools.demo", "detect objects in a picture and look at them (demo.py)"),

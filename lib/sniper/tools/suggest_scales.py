@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sniper.config.rules import COCO_CLASSES
+from sniper.config.rules import is_full_coco
 from sniper.config.yaml_files import find_recipe, recipe_folders
 from sniper.errors import ConfigError
 from sniper.files import atomic_write_text
@@ -150,7 +150,7 @@ def yml_text(advice: Advice, data: TrainingSet, cfg_name: str, out: Path | None 
         out: where the text will be stored; None for the working directory.
     """
     cfg = data.cfg
-    is_coco = cfg.dataset.dataset == "coco" and cfg.dataset.NUM_CLASSES == COCO_CLASSES
+    is_coco = is_full_coco(cfg.dataset.dataset, cfg.dataset.NUM_CLASSES)
     return fragment(
         advice.suggestion,
         advice.sizes,

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sniper.evaluation.curves import CURVE_IOUS, PrecisionRecall
+from sniper.evaluation.report import CURVE_IOUS, PrecisionRecall
 from sniper.vis.figures import CYCLE, GREY, INK, add_axes_px, cycle, new_figure
 
 _PANEL_PX = (430, 400)

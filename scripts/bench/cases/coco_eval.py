@@ -2,7 +2,7 @@
 
 Sides
 * ours: `sniper.evaluation.evaluate_coco`, from a table of detections to the report, with
-  faster-coco-eval (`requirements-bench.txt`), class by class.
+  faster-coco-eval, class by class.
 * pycocotools: `COCO(file)`, `loadRes`, `COCOeval`, as everybody calls it.
 * faster-coco-eval: the same calls of that package, without a goal.
 * ours-pycocotools: ours, told to use pycocotools, without a goal.
@@ -31,7 +31,7 @@ from bench.case import Arrays, Case, Job, PeerMissingError, Prepared, Side
 IMAGES, OBJECTS, DETECTIONS, CLASSES = 1000, 8, 100, 80
 WIDTH, HEIGHT = 640, 480
 TOLERANCE = 1e-12
-MISSING = "faster-coco-eval is not installed: pip install -r requirements-bench.txt"
+MISSING = "faster-coco-eval is not installed: pip install -r requirements.txt"
 
 
 def inputs(rng: np.random.Generator) -> Arrays:

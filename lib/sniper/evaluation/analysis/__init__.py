@@ -3,7 +3,6 @@
 from sniper.evaluation.analysis.causes import CAUSES, Cause, Effects, error_effects
 from sniper.evaluation.analysis.confusion import ConfusionMatrix, confusion_matrix
 from sniper.evaluation.analysis.matching import Matches, match_detections
-from sniper.evaluation.analysis.objects import Objects, objects_of
 from sniper.evaluation.analysis.worst import ImageErrors, worst_images
 
 __all__ = [
@@ -13,10 +12,8 @@ __all__ = [
     "Effects",
     "ImageErrors",
     "Matches",
-    "Objects",
     "confusion_matrix",
     "error_effects",
     "match_detections",
-    "objects_of",
     "worst_images",
 ]

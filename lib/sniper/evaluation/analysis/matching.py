@@ -14,8 +14,8 @@ import numpy as np
 
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
-from sniper.evaluation.analysis.objects import Objects
 from sniper.evaluation.evaluators import MAX_DETECTIONS
+from sniper.evaluation.protocol import Objects
 from sniper.evaluation.result_rows import best_of_groups, result_rows
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1

@@ -4,82 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-ERROR, WARNING = "error", "warning"
+from sniper.data import problems
+from sniper.data.problems import ERROR, WARNING, Problem, ProblemKind, first_lines
+from sniper.errors import SniperError
 
 # Beyond so many of a kind only their number is kept.
 MOST_KEPT = 1000
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of problem.
-
-    Attributes:
-        name: its name in the JSON file.
-        severity: `error`: training refuses the data or would learn nonsense; `warning`: training
-            works, but not on everything.
-        title: what is wrong, in the plural.
-        fix: what to do.
-    """
-
-    name: str
-    severity: str
-    title: str
-    fix: str
-
-
+# In the order of reports. Those of `problems` come from the readers, all others from here.
 _ALL = (
-    Kind(
-        "annotations",
-        ERROR,
-        "annotations that cannot be read",
-        "check dataset.dataset_path and the names of the sets, or write the files again",
+    problems.ANNOTATIONS,
+    problems.BROKEN_ENTRY,
+    problems.DUPLICATE_ID,
+    problems.DUPLICATE_NAME,
+    ProblemKind(
+        "classes", ERROR, "classes that do not fit", "correct dataset.NUM_CLASSES or the sets"
     ),
-    Kind("broken_entry", ERROR, "broken entries of the annotations", "correct or remove them"),
-    Kind("duplicate_id", ERROR, "ids that are used twice", "give every image and category its own"),
-    Kind(
-        "duplicate_name",
-        ERROR,
-        "names that are used twice",
-        "join the entries: objects of the one are background in the other",
-    ),
-    Kind("classes", ERROR, "classes that do not fit", "correct dataset.NUM_CLASSES or the sets"),
-    Kind("missing_file", ERROR, "missing images", "put the files there, or remove their entries"),
-    Kind("unreadable_file", ERROR, "unreadable images", "copy or download them again"),
-    Kind(
+    problems.MISSING_FILE,
+    problems.UNREADABLE_FILE,
+    ProblemKind(
         "size_mismatch",
         ERROR,
         "images of another size than their annotations say",
         "correct width and height (of the stored pixels, before EXIF orientation), and the boxes",
     ),
-    Kind(
+    ProblemKind(
         "proposals",
         ERROR,
         "proposals that do not fit",
         "extract them for this set, or --set TRAIN.USE_NEG_CHIPS False",
     ),
-    Kind("loader", ERROR, "sets that training would refuse", "see the message"),
-    Kind(
-        "duplicate_annotation",
-        WARNING,
-        "annotation ids that are used twice",
-        "other tools keep only one of them",
+    ProblemKind("loader", ERROR, "sets that training would refuse", "see the message"),
+    problems.DUPLICATE_ANNOTATION,
+    ProblemKind(
+        "shared_image", WARNING, "images that are in more than one set", "keep one of them"
     ),
-    Kind("shared_image", WARNING, "images that are in more than one set", "keep one of them"),
-    Kind("orphan", WARNING, "annotations of images that are not listed", "they are left out"),
-    Kind("box_degenerate", WARNING, "boxes without extent", "they are left out; remove or correct"),
-    Kind("box_outside", WARNING, "boxes outside their image", "they are left out"),
-    Kind("box_cut", WARNING, "boxes that reach beyond their image", "they are cut at the border"),
-    Kind("empty_class", WARNING, "classes without objects", "the detector cannot learn them"),
-    Kind(
+    problems.ORPHAN,
+    problems.BOX_DEGENERATE,
+    problems.BOX_OUTSIDE,
+    problems.BOX_CUT,
+    ProblemKind(
+        "empty_class", WARNING, "classes without objects", "the detector cannot learn them"
+    ),
+    ProblemKind(
         "untrainable",
         WARNING,
         "boxes that no chip of the pyramid trains",
         "sniper suggest-scales proposes a pyramid; sniper chip-stats shows the sizes",
     ),
-    Kind(
+    ProblemKind(
         "crowded_chip",
         WARNING,
         "chips with more boxes than TRAIN.MAX_GT",
@@ -108,21 +85,35 @@ class Findings:
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[Finding]] = field(default_factory=dict)
+    # Readers of other packages may have kinds of their own, which stand behind ours.
+    _kinds: dict[str, ProblemKind] = field(default_factory=lambda: dict(KINDS))
 
     def add(self, kind: str, where: object, text: str) -> None:
         """Takes note of a problem; `kind` is a key of `KINDS`."""
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        kept = self.examples.setdefault(kind, [])
-        if len(kept) < MOST_KEPT:
-            kept.append(Finding(str(where), text))
+        self.take(Problem(KINDS[kind], str(where), 1, [text]))
+
+    def add_error(self, kind: str, where: str | Path, error: SniperError) -> None:
+        """Takes note of what a part of the library raised."""
+        self.add(kind, where, first_lines(error))
+
+    def take(self, problem: Problem) -> None:
+        """The `on_problem` of readers: takes note, and lets them go on."""
+        name = problem.kind.name
+        self._kinds.setdefault(name, problem.kind)
+        self.counts[name] = self.counts.get(name, 0) + problem.count
+        kept = self.examples.setdefault(name, [])
+        texts = islice(problem.texts, MOST_KEPT - len(kept))
+        kept.extend(Finding(problem.where, text) for text in texts)
 
     def count(self, severity: str) -> int:
         """Problems of one severity."""
-        return sum(count for kind, count in self.counts.items() if _is(kind, severity))
+        return sum(
+            count for name, count in self.counts.items() if self._kinds[name].severity == severity
+        )
 
-    def kinds(self, severity: str) -> Iterator[tuple[Kind, int, list[Finding]]]:
+    def kinds(self, severity: str) -> Iterator[tuple[ProblemKind, int, list[Finding]]]:
         """Kind, number and examples of all problems of one severity, in the order of `KINDS`."""
-        for kind in _ALL:
+        for kind in self._kinds.values():
             if kind.name in self.counts and kind.severity == severity:
                 yield kind, self.counts[kind.name], self.examples[kind.name]
 
@@ -140,7 +131,3 @@ class Findings:
             for severity in (ERROR, WARNING)
             for kind, count, examples in self.kinds(severity)
         ]
-
-
-def _is(kind: str, severity: str) -> bool:
-    return KINDS[kind].severity == severity

@@ -9,11 +9,11 @@ from itertools import islice
 
 from sniper.data.image import read_image
 from sniper.data.image_header import image_size
+from sniper.data.problems import first_lines
 from sniper.data.record import Record
 from sniper.errors import DataError
 from sniper.progress import Progress
 from sniper.tools.check.findings import Findings
-from sniper.tools.check.raw_set import first_lines
 
 # Images handed to the threads at a time: an interruption waits for no more.
 _BLOCK = 256

@@ -10,34 +10,35 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.chips.measures import TRAINED, measure
-from sniper.data import load_proposals
+from sniper.data import Dataset, load_proposals
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
+from sniper.data.problems import ERROR
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError
 from sniper.runs.datasets import open_dataset, proposal_file
 from sniper.runs.plan import chip_settings, data_source
 from sniper.runs.start_up_report import level_name
-from sniper.tools.check.findings import ERROR, Findings
-from sniper.tools.check.raw_set import RawSet, add_error
+from sniper.tools.check.findings import Findings
 
 
-def check_classes(findings: Findings, sets: Sequence[RawSet], num_classes: int) -> None:
+def check_classes(findings: Findings, sets: Sequence[Dataset], num_classes: int) -> None:
     """Compares the classes of the sets with each other and with `dataset.NUM_CLASSES`."""
-    for raw in sets:
-        names = raw.class_names
-        if not raw.has_annotations and not names:
+    for dataset in sets:
+        names = dataset.class_names[1:]
+        if not dataset.has_annotations and not names:
             continue
         if len(names) + 1 != num_classes:
             text = (
                 f"dataset.NUM_CLASSES is {num_classes}, the set has {len(names)} categories + 1 = "
                 f"{len(names) + 1}"
             )
-            findings.add("classes", raw.name, text)
-        if names != sets[0].class_names:
-            findings.add("classes", raw.name, _difference(names, sets[0]))
+            findings.add("classes", dataset.name, text)
+        if dataset.class_names != sets[0].class_names:
+            findings.add("classes", dataset.name, _difference(dataset, sets[0]))
 
 
-def _difference(names: tuple[str, ...], first: RawSet) -> str:
+def _difference(dataset: Dataset, first: Dataset) -> str:
+    names = dataset.class_names
     if set(names) == set(first.class_names):
         return f"the same classes as {first.name} in another order"
     only = sorted(set(names) - set(first.class_names))[:5]
@@ -47,36 +48,36 @@ def _difference(names: tuple[str, ...], first: RawSet) -> str:
     return f"other classes than {first.name}: {'; '.join(parts)}"
 
 
-def check_empty_classes(findings: Findings, sets: Sequence[RawSet]) -> None:
+def check_empty_classes(findings: Findings, sets: Sequence[Dataset]) -> None:
     """Looks for classes without objects in all sets together (they have the same classes)."""
-    annotated = [raw for raw in sets if raw.has_annotations]
+    annotated = [dataset for dataset in sets if dataset.has_annotations]
     if not annotated:
         return
     names = annotated[0].class_names
-    found = np.zeros(len(names) + 1, np.int64)
-    for raw in annotated:
-        for record in raw.records:
+    found = np.zeros(len(names), np.int64)
+    for dataset in annotated:
+        for record in dataset.records:
             found += np.bincount(record.gt_classes, minlength=len(found))[: len(found)]
-    for index, name in enumerate(names, start=1):
-        if not found[index]:
-            findings.add("empty_class", "+".join(raw.name for raw in annotated), name)
+    for index, name in enumerate(names):
+        if index and not found[index]:
+            findings.add("empty_class", "+".join(own.name for own in annotated), name)
 
 
-def check_shared_images(findings: Findings, sets: Sequence[RawSet]) -> None:
+def check_shared_images(findings: Findings, sets: Sequence[Dataset]) -> None:
     """Looks for image files that more than one set uses."""
     owner: dict[str, str] = {}
-    for raw in sets:
-        for path in dict.fromkeys(os.path.normpath(r.image_path) for r in raw.records):
-            first = owner.setdefault(path, raw.name)
-            if first != raw.name:
-                findings.add("shared_image", raw.name, f"{path} is in {first} too")
+    for dataset in sets:
+        for path in dict.fromkeys(os.path.normpath(r.image_path) for r in dataset.records):
+            first = owner.setdefault(path, dataset.name)
+            if first != dataset.name:
+                findings.add("shared_image", dataset.name, f"{path} is in {first} too")
 
 
-def check_chips(findings: Findings, sets: Sequence[RawSet], cfg: EasyDict) -> None:
+def check_chips(findings: Findings, sets: Sequence[Dataset], cfg: EasyDict) -> None:
     """Looks for boxes that no chip trains, and for chips with more boxes than fit."""
     settings = replace(chip_settings(cfg), use_neg_chips=False)
-    for raw in sets:
-        records = [record for record in raw.records if record.num_gt]
+    for dataset in sets:
+        records = [record for record in dataset.records if record.num_gt]
         if not records:
             continue
         measures = measure(records, settings, seed=cfg.seed, epoch=0)
@@ -87,7 +88,7 @@ def check_chips(findings: Findings, sets: Sequence[RawSet], cfg: EasyDict) -> No
             for box in fate.boxes.tolist():
                 record = records[levels.record[box]]
                 text = f"{_box_text(record, levels.boxes[box])}: {fate.text}"
-                findings.add("untrainable", raw.name, text)
+                findings.add("untrainable", dataset.name, text)
         chips = measures.epoch.chips
         for row in np.flatnonzero(chips.num_gt > cfg.TRAIN.MAX_GT).tolist():
             record = records[chips.record_of_chip[row]]
@@ -96,7 +97,7 @@ def check_chips(findings: Findings, sets: Sequence[RawSet], cfg: EasyDict) -> No
                 f"image {record.image_id}, {record.image_path}: {chips.num_gt[row]} boxes in a "
                 f"chip at {level}"
             )
-            findings.add("crowded_chip", raw.name, text)
+            findings.add("crowded_chip", dataset.name, text)
 
 
 def _box_text(record: Record, box: np.ndarray) -> str:
@@ -118,7 +119,7 @@ def check_loader(findings: Findings, image_sets: Sequence[str], cfg: EasyDict) -
         try:
             dataset = open_dataset(data_source(cfg), image_set, with_masks=with_masks)
         except (ConfigError, DataError) as error:
-            add_error(findings, "loader", image_set, error)
+            findings.add_error("loader", image_set, error)
             continue
         legacy = find_legacy_file(cfg.proposal_path, dataset.name)
         path = proposal_file(cfg.proposal_path, dataset.name)
@@ -126,34 +127,34 @@ def check_loader(findings: Findings, image_sets: Sequence[str], cfg: EasyDict) -
             try:
                 load_legacy_proposals(legacy, dataset)
             except DataError as error:
-                add_error(findings, "proposals", dataset.name, error)
+                findings.add_error("proposals", dataset.name, error)
 
 
-def check_proposals(findings: Findings, sets: Sequence[RawSet], cfg: EasyDict) -> None:
+def check_proposals(findings: Findings, sets: Sequence[Dataset], cfg: EasyDict) -> None:
     """Compares the proposal files with the sets, when training needs proposals."""
     if not cfg.TRAIN.USE_NEG_CHIPS or cfg.TRAIN.ONLY_PROPOSAL:
         return
-    for raw in sets:
-        path = proposal_file(cfg.proposal_path, raw.name)
+    for dataset in sets:
+        path = proposal_file(cfg.proposal_path, dataset.name)
         if not path.exists():
-            if find_legacy_file(cfg.proposal_path, raw.name) is None:
-                findings.add("proposals", raw.name, f"there is no file {path}")
+            if find_legacy_file(cfg.proposal_path, dataset.name) is None:
+                findings.add("proposals", dataset.name, f"there is no file {path}")
             continue
         try:
             proposals = load_proposals(path)
         except DataError as error:
-            add_error(findings, "proposals", raw.name, error)
+            findings.add_error("proposals", dataset.name, error)
             continue
-        missing = [r.image_id for r in raw.records if r.image_id not in proposals]
-        if proposals.set_name != raw.name:
+        missing = [r.image_id for r in dataset.records if r.image_id not in proposals]
+        if proposals.set_name != dataset.name:
             text = f"{path} is for the set {proposals.set_name}"
-            findings.add("proposals", raw.name, text)
+            findings.add("proposals", dataset.name, text)
         if missing:
             text = (
-                f"{path} lacks {len(missing)} of {len(raw.records)} images, "
+                f"{path} lacks {len(missing)} of {len(dataset.records)} images, "
                 f"such as {', '.join(map(str, missing[:5]))}"
             )
-            findings.add("proposals", raw.name, text)
+            findings.add("proposals", dataset.name, text)
 
 
 def is_clean(findings: Findings) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
 from sniper.errors import DataError
+from sniper.evaluation import objects_of
 from sniper.evaluation.analysis import (
     CAUSES,
     ConfusionMatrix,
@@ -19,7 +20,6 @@ from sniper.evaluation.analysis import (
     confusion_matrix,
     error_effects,
     match_detections,
-    objects_of,
     worst_images,
 )
 from sniper.evaluation.analysis.causes import unfound

@@ -1,4 +1,4 @@
-"""Ground truth masks of COCO annotations."""
+"""The ground truth of a COCO evaluation: annotations of a set, and their masks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,58 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
-from sniper.data.dataset import Dataset
+from sniper.data.coco_entries import read_annotation_json
+from sniper.data.dataset import FROM_RECORDS, Dataset
+from sniper.data.record import Record
 from sniper.errors import DataError
 
 # pycocotools takes four numbers for a box.
 MIN_POLYGON_NUMBERS = 6
+
+
+def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]]:
+    """The annotations of the images and categories of a set, as COCO files have them.
+
+    They come from the set's annotation file, or from its records where the set has none in COCO
+    format (`FROM_RECORDS`; their crowd regions, which have no class, are left out).
+
+    Raises:
+        DataError: the annotation file is missing or broken.
+    """
+    if dataset.truth == FROM_RECORDS:
+        return [entry for record in dataset.records for entry in _of_record(dataset, record)]
+    hook = None if with_masks else _without_segmentation
+    annotations = read_annotation_json(dataset.annotation_path, hook)["annotations"]
+    images = {record.image_id for record in dataset.records}
+    categories = set(dataset.category_ids[1:])
+    return [
+        entry
+        for entry in annotations
+        if entry["image_id"] in images and entry["category_id"] in categories
+    ]
+
+
+def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
+    entry.pop("segmentation", None)
+    return entry
+
+
+def _of_record(dataset: Dataset, record: Record) -> list[dict[str, Any]]:
+    corners = record.gt_boxes.astype(np.float64)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2] + 1], axis=1)
+    polygons = record.polygons or ((),) * len(boxes)
+    return [
+        {
+            "image_id": record.image_id,
+            "category_id": dataset.category_ids[index],
+            "bbox": box,
+            "segmentation": [polygon.tolist() for polygon in own],
+        }
+        for box, index, own in zip(boxes.tolist(), record.gt_classes.tolist(), polygons)
+    ]
 
 
 def reason_without_masks(dataset: Dataset, annotations: Sequence[Mapping[str, Any]]) -> str | None:
@@ -39,7 +84,7 @@ def ground_truth_masks(
     masks = []
     for entry in annotations:
         try:
-            masks.append(_run_lengths(entry["segmentation"], sizes[entry["image_id"]]))
+            masks.append(run_lengths(entry["segmentation"], sizes[entry["image_id"]]))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise DataError(
                 f"the segmentation of annotation {entry.get('id', '(no id)')} is broken: {error}",
@@ -50,7 +95,16 @@ def ground_truth_masks(
     return masks
 
 
-def _run_lengths(segmentation: list | dict, size: list[int]) -> dict[str, Any]:
+def run_lengths(segmentation: list | dict, size: list[int]) -> dict[str, Any]:
+    """Compressed run lengths of polygons or run lengths.
+
+    Args:
+        segmentation: as annotations and results have it.
+        size: height and width of the image, px.
+
+    Raises:
+        TypeError, ValueError, KeyError: it is broken or of another size.
+    """
     if isinstance(segmentation, list):
         return _of_polygons(segmentation, size)
     if list(segmentation["size"]) != size:

@@ -1,0 +1,193 @@
+"""The entries of a COCO annotation file: what it lists, read one by one, and what is broken."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sniper.data.dataset import BACKGROUND
+from sniper.data.problems import (
+    BROKEN_ENTRY,
+    DUPLICATE_ID,
+    DUPLICATE_NAME,
+    OnProblem,
+    Problem,
+    ProblemKind,
+)
+from sniper.errors import DataError
+from sniper.progress import Heartbeat
+
+logger = logging.getLogger(__name__)
+
+# From this size on reading takes seconds, and the log says what is going on.
+_LARGE_FILE_BYTES = 50 << 20
+
+Entry = dict[str, Any]
+
+
+def read_annotation_json(
+    path: str | Path, object_hook: Callable[[Entry], Entry] | None = None
+) -> dict[str, Any]:
+    """The content of an annotation file.
+
+    Args:
+        path: the file.
+        object_hook: changes each object as soon as it has been read, e.g. to save memory.
+
+    Raises:
+        DataError: it cannot be read, is no JSON, lacks `images`, or has annotations without
+            `categories`.
+    """
+    try:
+        size = os.path.getsize(path)
+        if size > _LARGE_FILE_BYTES:
+            logger.info("reading %s (%d MB)", path, size >> 20)
+        with open(path, encoding="utf-8-sig") as stream, Heartbeat(f"reading {path}"):
+            content = json.load(stream, object_hook=object_hook)
+    except OSError as error:
+        raise DataError("the annotation file cannot be read", where=path, got=error) from error
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets without end
+        raise DataError(
+            "the annotation file is no valid JSON",
+            where=path,
+            got=error,
+            fix="download or write it again; it may have been cut off",
+        ) from error
+    if not isinstance(content, dict):
+        raise DataError(
+            "the annotation file is not in COCO format",
+            where=path,
+            got=f"a JSON {type(content).__name__}",
+            expected="an object with images, categories and annotations",
+        )
+    if not isinstance(content.get("annotations"), (list, type(None))):
+        raise DataError("`annotations` is no list", where=path)
+    if content.get("annotations") is None:
+        content.setdefault("categories", [])
+    for key in ("images", "categories"):
+        if not isinstance(content.get(key), list):
+            raise DataError(f"the annotation file has no list `{key}`", where=path)
+    return content
+
+
+class EntryError(ValueError):
+    """An entry that cannot be used; `detail` stands behind its label in messages."""
+
+    def __init__(
+        self, problem: str, kind: ProblemKind = BROKEN_ENTRY, detail: str | None = None
+    ) -> None:
+        super().__init__(problem)
+        self.kind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class EntryReader:
+    """Where the entries come from, and who is told of the broken ones."""
+
+    path: str | Path
+    on_problem: OnProblem
+
+    @property
+    def where(self) -> str:
+        """The file's name."""
+        return os.path.basename(self.path)
+
+    def each(
+        self, what: str, entries: list, read: Callable, rows: Iterable[int] | None = None
+    ) -> list[int]:
+        """Calls `read(entry)` for all or the given rows; rows of entries that it refused."""
+        broken = []
+        chosen = enumerate(entries) if rows is None else ((row, entries[row]) for row in rows)
+        for row, entry in chosen:
+            try:
+                read(entry)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+                self._report(what, entry, row, error)
+                broken.append(row)
+        return broken
+
+    def _report(self, what: str, entry: object, row: int, error: Exception) -> None:
+        problem = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        kind, label = BROKEN_ENTRY, entry_label(what, entry, row)
+        if isinstance(error, EntryError):
+            kind = error.kind
+            label += f" ({error.detail})" if error.detail else ""
+        refusal = DataError(
+            f"{label} of the annotation file is broken: {problem}",
+            where=self.path,
+            got=repr(entry)[:200],
+        )
+        self.on_problem(Problem(kind, self.where, 1, [f"{label}: {problem}"], refusal))
+
+
+def entry_label(what: str, entry: object, row: int) -> str:
+    """How messages call an entry, which may lack its id."""
+    if isinstance(entry, Mapping) and "id" in entry:
+        return f"{what} {entry['id']}"
+    return f"{what} number {row + 1} (no id)"
+
+
+def _integer(entry: Mapping[str, Any], key: str) -> int:
+    value = entry[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise ValueError(f"{key} is {value!r}, not an integer")
+    return int(value)
+
+
+def read_categories(entries: list, reader: EntryReader) -> dict[int, tuple[str, int]]:
+    """Category id -> (name, class index 1...), in the order of the file."""
+    categories: dict[int, tuple[str, int]] = {}
+    names: set[str] = set()
+
+    def read(entry: Mapping[str, Any]) -> None:
+        name = entry["name"]
+        if not isinstance(name, str):
+            raise ValueError(f"its name is {name!r}, not a string")
+        if name == BACKGROUND:
+            raise ValueError(f"{BACKGROUND} is always there and must not be listed")
+        identity = _integer(entry, "id")
+        if identity in categories:
+            raise EntryError("the id is used before", DUPLICATE_ID, name)
+        if name in names:
+            raise EntryError(f"the name {name!r} is used before", DUPLICATE_NAME)
+        names.add(name)
+        categories[identity] = (name, len(categories) + 1)
+
+    reader.each("category", entries, read)
+    return categories
+
+
+def read_images(entries: list, reader: EntryReader) -> dict[int, tuple[int, int, int, str]]:
+    """Image id -> (index, width, height, file name), in the order of the file."""
+    images: dict[int, tuple[int, int, int, str]] = {}
+    owners: dict[str, int] = {}
+
+    def read(entry: Mapping[str, Any]) -> None:
+        identity = _integer(entry, "id")
+        width, height = _integer(entry, "width"), _integer(entry, "height")
+        name = entry.get("file_name", "")
+        if width < 1 or height < 1:
+            raise ValueError(f"its size is {width}x{height}")
+        if not isinstance(name, str):
+            raise ValueError(f"its file_name is {name!r}, not a string")
+        if identity in images:
+            raise EntryError("the id is used before", DUPLICATE_ID, name or "no file_name")
+        images[identity] = (len(images), width, height, name)
+        if name and owners.setdefault(name, identity) != identity:
+            owner = owners[name]
+            raise EntryError(f"the file {name} is that of image {owner}", DUPLICATE_NAME)
+
+    reader.each("image", entries, read)
+    if not images:
+        raise DataError(
+            "the annotation file has no images",
+            where=reader.path,
+            got="it lists no usable image",
+        )
+    return images

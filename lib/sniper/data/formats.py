@@ -1,0 +1,95 @@
+"""Data formats by the name that `dataset.dataset` gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from sniper.data.coco import load_coco
+from sniper.data.dataset import Dataset
+from sniper.data.folders import load_folder
+from sniper.data.problems import OnProblem, stop_at_errors
+from sniper.data.registry import Registry
+from sniper.data.voc import load_voc
+
+
+class FormatReader(Protocol):
+    """How a data format is read: the one reader of training, checks and evaluation."""
+
+    def __call__(
+        self,
+        dataset_path: str | Path,
+        image_set: str,
+        *,
+        with_masks: bool = False,
+        cache_dir: str | Path | None = None,
+        on_problem: OnProblem = stop_at_errors,
+    ) -> Dataset:
+        """Reads one image set; see `load_dataset`.
+
+        A reader reports what it can do without, and raises a DataError where it cannot go on; one
+        that always raises is right too, but `sniper check-data` then shows one problem at a time.
+        """
+        ...
+
+
+_FORMATS: Registry[FormatReader] = Registry(
+    "kind of data set",
+    "dataset.dataset",
+    "sniper.datasets",
+    {"coco": load_coco, "pascalvoc": load_voc, "voc": load_voc, "folder": load_folder},
+)
+
+
+def register_format(name: str, reader: FormatReader) -> None:
+    """Makes a data format known as `dataset.dataset: <name>`.
+
+    Installed packages can do without the call: an entry point of the group `sniper.datasets` whose
+    name is the format's and whose object is the reader.
+
+    Args:
+        name: case does not matter.
+        reader: reads one image set.
+
+    Raises:
+        ConfigError: another format has that name.
+    """
+    _FORMATS.register(name, reader)
+
+
+def format_names() -> list[str]:
+    """All known formats."""
+    return _FORMATS.names()
+
+
+def load_dataset(
+    kind: str,
+    dataset_path: str | Path,
+    image_set: str,
+    *,
+    with_masks: bool = False,
+    cache_dir: str | Path | None = None,
+    on_problem: OnProblem = stop_at_errors,
+) -> Dataset:
+    """Reads one image set of the given kind.
+
+    Args:
+        kind: name of a format; case does not matter.
+        dataset_path: root folder of the data set.
+        image_set: one set's name (sets joined with `+` are read one by one).
+        with_masks: also read the polygons.
+        cache_dir: where parsed annotations are kept; None for no cache.
+        on_problem: gets every problem; what it does not raise is left out of the set. By default
+            errors are raised and warnings counted in the log.
+
+    Raises:
+        ConfigError: there is no such kind.
+        DataError: there is nothing to read; by default also for everything missing or broken.
+    """
+    return _FORMATS.get(kind)(
+        dataset_path,
+        image_set,
+        with_masks=with_masks,
+        cache_dir=cache_dir,
+        on_problem=on_problem,
+    )

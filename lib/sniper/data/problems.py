@@ -1,0 +1,123 @@
+"""Problems of a data set: training stops at the first error, `sniper check-data` collects them all.
+
+Both get them from the same reader through its `on_problem`, so that both see the same truth. A
+reader that comes back from reporting an error leaves the entry out and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sniper.errors import DataError, SniperError
+
+logger = logging.getLogger(__name__)
+
+ERROR, WARNING = "error", "warning"
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """A kind of problem.
+
+    Attributes:
+        name: its name in JSON files.
+        severity: `error`: training refuses the data or would learn nonsense; `warning`: training
+            works, but not on everything.
+        title: what is wrong, in the plural.
+        fix: what to do, or what becomes of the entries.
+    """
+
+    name: str
+    severity: str
+    title: str
+    fix: str
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a reader came upon: one error, or all warnings of a kind in a file.
+
+    Attributes:
+        kind: what kind of problem.
+        where: the set or the file.
+        count: how many there are.
+        texts: one text for each, made on demand: read them once.
+        error: what training raises; None for warnings.
+    """
+
+    kind: ProblemKind
+    where: str
+    count: int
+    texts: Iterable[str]
+    error: DataError | None = None
+
+
+OnProblem = Callable[[Problem], None]
+
+
+def stop_at_errors(problem: Problem) -> None:
+    """What training does: an error ends the reading, warnings are counted in the log.
+
+    Raises:
+        DataError: that of the problem.
+    """
+    if problem.error is not None:
+        raise problem.error
+    kind = problem.kind
+    logger.warning("%s: %d %s (%s)", problem.where, problem.count, kind.title, kind.fix)
+
+
+def first_lines(error: SniperError) -> str:
+    """The message of an error in one line: what, what was found and what was expected."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    details = [line for line in lines[1:] if line.startswith(("got:", "expected:"))]
+    return "; ".join([lines[0], *details])
+
+
+ANNOTATIONS = ProblemKind(
+    "annotations",
+    ERROR,
+    "annotations that cannot be read",
+    "check dataset.dataset_path and the names of the sets, or write the files again",
+)
+BROKEN_ENTRY = ProblemKind(
+    "broken_entry", ERROR, "broken entries of the annotations", "correct or remove them"
+)
+DUPLICATE_ID = ProblemKind(
+    "duplicate_id", ERROR, "ids that are used twice", "give every image and category its own"
+)
+DUPLICATE_NAME = ProblemKind(
+    "duplicate_name",
+    ERROR,
+    "names that are used twice",
+    "join the entries: objects of the one are background in the other",
+)
+MISSING_FILE = ProblemKind(
+    "missing_file", ERROR, "missing images", "put the files there, or remove their entries"
+)
+UNREADABLE_FILE = ProblemKind(
+    "unreadable_file", ERROR, "unreadable images", "copy or download them again"
+)
+DUPLICATE_ANNOTATION = ProblemKind(
+    "duplicate_annotation",
+    WARNING,
+    "annotation ids that are used twice",
+    "other tools keep only one of them",
+)
+ORPHAN = ProblemKind(
+    "orphan", WARNING, "annotations of images that are not listed", "they are left out"
+)
+BOX_DEGENERATE = ProblemKind(
+    "box_degenerate", WARNING, "boxes without extent", "they are left out; remove or correct"
+)
+BOX_OUTSIDE = ProblemKind(
+    "box_outside",
+    WARNING,
+    "boxes outside their image",
+    "they are left out; COCO boxes that start left of it or above are moved inwards (as in 2018)",
+)
+BOX_CUT = ProblemKind(
+    "box_cut", WARNING, "boxes that reach beyond their image", "they are cut at the border"
+)

@@ -1,0 +1,94 @@
+"""`sniper evaluate`: the numbers of result files, whoever wrote them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sniper.errors import DataError
+from sniper.evaluation import protocol_named, protocol_names, reason_not_evaluated, write_report
+from sniper.tools.cli import run_main
+
+_DESCRIPTION = """\
+Evaluates result files of any detector against annotations: no model, no images, no configuration.
+
+  coco  --truth    a JSON file in COCO format (instances_val2017.json)
+        --results  a JSON list of detections with image_id, category_id, bbox and score; with
+                   segmentation in every one of them masks are evaluated too
+  voc   --truth    the folder VOCdevkit or VOC<year>, or a list VOC<year>/ImageSets/Main/<set>.txt
+        --results  the folder with comp4_det_<set>_<class>.txt, or the one with VOC<year>/Main
+
+Prints the table. Numbers of the files are taken as they are. The exit code is 3 for missing or
+broken files and for detections of images or classes that the truth does not have.
+"""
+_EPILOG = """\
+examples:
+  sniper evaluate --protocol coco --truth annotations/instances_val2017.json \\
+    --results detections_val2017_results.json --out report.json
+  sniper evaluate --protocol voc --truth data/VOCdevkit --image_set 2007_test \\
+    --results output/results --out report.json
+"""
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table; 0, or 2 for wrong flags and 3 for wrong data."""
+    return run_main(_main, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sniper evaluate",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--protocol",
+        required=True,
+        metavar="NAME",
+        help=f"how to evaluate: {', '.join(protocol_names())}",
+    )
+    parser.add_argument("--truth", type=Path, required=True, metavar="PATH", help="annotations")
+    parser.add_argument("--results", type=Path, required=True, metavar="PATH", help="detections")
+    parser.add_argument(
+        "--image_set",
+        metavar="NAME",
+        help="the set, where the truth holds several (default: the one that the names of the "
+        "result files fit)",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the numbers as JSON")
+    parser.add_argument(
+        "--ignore-unknown",
+        action="store_true",
+        help="leave out detections of images or classes that the truth does not have",
+    )
+    return parser
+
+
+def _main(argv: Sequence[str]) -> int:
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    protocol = protocol_named(args.protocol)
+    dataset = protocol.read_truth(args.truth, args.image_set, args.results)
+    reason = reason_not_evaluated(dataset)
+    if reason is not None:
+        raise DataError(reason, where=args.truth, fix="name a set with annotations")
+    report, left_out = protocol.evaluate_files(
+        dataset, args.results, leave_out_unknown=args.ignore_unknown
+    )
+    print(report.table())
+    if left_out:
+        logger.warning("%d detections of unknown images or classes are left out", left_out)
+    if args.out is not None:
+        write_report(args.out, dataset, report, more={"left_out": left_out} if left_out else None)
+        logger.info("report in %s", args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""A format and a protocol of one's own, by a call and by an entry point of a package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sniper.config import load_config
+from sniper.data import format_names, load_dataset, register_format
+from sniper.data.registry import Registry
+from sniper.errors import ConfigError, DataError
+
+LIB = Path(__file__).resolve().parents[2] / "lib"
+
+# The whole of a format: `image,width,height,class,x1,y1,x2,y2` lines, no class for no object.
+FORMAT = '''
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from sniper.data import BACKGROUND, FROM_RECORDS, Dataset, Record
+from sniper.data.listings import stable_ids
+from sniper.data.problems import BROKEN_ENTRY, Problem, stop_at_errors
+from sniper.errors import DataError
+
+
+def load_csv(dataset_path, image_set, *, with_masks=False, cache_dir=None,
+             on_problem=stop_at_errors):
+    """Reads `<dataset_path>/<set>.csv`."""
+    path = Path(dataset_path) / f"{image_set}.csv"
+    if not path.is_file():
+        raise DataError("there is no list", where=path)
+    sizes, boxes, names = {}, {}, set()
+    for number, row in enumerate(csv.reader(path.read_text().splitlines()), start=1):
+        try:
+            image, width, height, name, *corners = row
+            sizes[image] = int(width), int(height)
+            if name:
+                x1, y1, x2, y2 = map(float, corners)
+                names.add(name)
+                boxes.setdefault(image, []).append((name, x1, y1, x2, y2))
+        except ValueError as problem:
+            error = DataError("a line is broken", where=path, got=row)
+            text = f"line {number}: {problem}"
+            on_problem(Problem(BROKEN_ENTRY, path.name, 1, [text], error))
+    classes = (BACKGROUND, *sorted(names))
+    ids = stable_ids(list(sizes)).tolist()
+    records = tuple(
+        record(Path(dataset_path) / image, identity, size, boxes.get(image, []), classes)
+        for identity, (image, size) in zip(ids, sizes.items())
+    )
+    return Dataset(
+        name=f"CSV_{image_set}", image_set=image_set, class_names=classes,
+        category_ids=tuple(range(len(classes))), records=records, annotation_path=str(path),
+        has_annotations=True, truth=FROM_RECORDS,
+    )
+
+
+def record(path, identity, size, rows, classes):
+    return Record(
+        image_path=str(path), image_id=identity, width=size[0], height=size[1], flipped=False,
+        boxes=np.array([row[1:] for row in rows], np.float32).reshape(-1, 4),
+        classes=np.array([classes.index(row[0]) for row in rows], np.int32),
+        is_gt=np.ones(len(rows), bool),
+    )
+'''
+PROTOCOL = """
+from sniper.evaluation import CurvePlot
+from sniper.evaluation.coco_protocol import CocoProtocol
+
+
+class Strict(CocoProtocol):
+    headline = ("ap75", "ap")
+"""
+ROWS = """a.png,80,60,ant,1,2,30,40
+a.png,80,60,bee,10,10,50,50
+b.png,64,48,,
+c.png,64,48,bee,5,5,20,30
+"""
+CFG = """_BASE_: sniper_mobilenetv2_toy
+output_path: {root}/output
+dataset: {{dataset: {name}, root_path: {root}, dataset_path: {root}/data, NUM_CLASSES: 3,
+  image_set: x, test_image_set: x}}
+TRAIN: {{USE_NEG_CHIPS: false, FLIP: false}}
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A package with a format and a protocol, as `pip install` leaves it, and a set."""
+    site = tmp_path / "site"
+    info = site / "own_formats-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-formats\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[sniper.datasets]\nOwn_CSV = own_formats:load_csv\nbroken = own_formats:nothing\n\n"
+        "[sniper.protocols]\nstrict = own_formats:Strict\n"
+    )
+    (site / "own_formats.py").write_text(FORMAT + PROTOCOL)
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, (width, height) in {"a": (80, 60), "b": (64, 48), "c": (64, 48)}.items():
+        cv2.imwrite(str(data / f"{name}.png"), np.zeros((height, width, 3), np.uint8))
+    (data / "x.csv").write_text(ROWS)
+    for name in ("own_csv", "called"):
+        (tmp_path / f"{name}.yml").write_text(CFG.format(root=tmp_path, name=name.upper()))
+    return tmp_path
+
+
+def run(package, text):
+    """Python code in a process of its own: what is registered there stays there."""
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        env={"PYTHONPATH": f"{LIB}:{package / 'site'}", "PATH": "", "HOME": str(package)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+TRAINS = """
+import json
+from sniper.config import load_config
+from sniper.runs.datasets import training_records
+from sniper.runs.plan import training_data
+records, classes = training_records(training_data(load_config({cfg!r})))
+print(json.dumps([classes, [[r.width, r.boxes.tolist(), r.classes.tolist()] for r in records]]))
+"""
+CHECKS = """
+import sys
+from sniper.tools.cli import main
+sys.exit(main(["check-data", "--cfg", {cfg!r}]))
+"""
+CALL = (
+    "import own_formats, sniper.data\nsniper.data.register_format('Called', own_formats.load_csv)\n"
+)
+EXPECTED = [
+    ["__background__", "ant", "bee"],
+    [[80, [[1, 2, 30, 40], [10, 10, 50, 50]], [1, 2]], [64, [[5, 5, 20, 30]], [2]]],
+]
+
+
+@pytest.mark.parametrize(("name", "before"), [("own_csv", ""), ("called", CALL)])
+def test_a_format_of_ones_own_trains_and_is_checked(package, name, before):
+    cfg = str(package / f"{name}.yml")
+    done = run(package, before + TRAINS.format(cfg=cfg))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == EXPECTED
+    done = run(package, before + CHECKS.format(cfg=cfg))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 images (1 without objects), 3 objects of 2 classes" in done.stdout
+    # What is broken stops training, and is counted by the checks: both see it.
+    (package / "data" / "x.csv").write_text(ROWS + "c.png,64,48,bee,5,5,20\nd\n")
+    done = run(package, before + TRAINS.format(cfg=cfg))
+    assert done.returncode == 1 and "a line is broken" in done.stderr
+    done = run(package, before + CHECKS.format(cfg=cfg))
+    assert done.returncode == 3
+    assert "broken entries of the annotations: 2" in done.stdout
+
+
+EVALUATES = """
+import json
+from sniper.data import load_dataset
+from sniper.data.detections import ImageDetections, table_of
+from sniper.evaluation import objects_of, protocol_of, protocol_names
+import numpy as np
+from dataclasses import replace
+dataset = load_dataset("own_csv", {root!r}, "x")
+images = [
+    ImageDetections(np.hstack([r.boxes, np.full((len(r.boxes), 1), 0.5, np.float32)]), r.classes)
+    for r in dataset.records
+]
+strict = replace(dataset, protocol="STRICT")
+answers = [
+    [protocol_of(own).deciding, protocol_of(own).evaluate(own, table_of(images)).ap,
+     objects_of(own).boxes.tolist()]
+    for own in (dataset, strict)
+]
+print(json.dumps([answers, protocol_names()]))
+"""
+
+
+def test_a_protocol_of_ones_own_and_coco_numbers_of_any_format(package):
+    done = run(package, EVALUATES.format(root=str(package / "data")))
+    assert done.returncode == 0, done.stderr
+    answers, names = json.loads(done.stdout)
+    boxes = [[1, 2, 30, 39], [10, 10, 41, 41], [5, 5, 16, 26]]
+    assert answers == [["ap", pytest.approx(1), boxes], ["ap75", pytest.approx(1), boxes]]
+    assert names == ["coco", "strict", "voc"]
+
+
+def test_entry_points_that_do_not_load_and_unknown_names(package):
+    text = "from sniper.data import load_dataset\nload_dataset({name!r}, '', 'x')\n"
+    done = run(package, text.format(name="broken"))
+    assert "the kind of data set 'broken' of an installed package cannot be loaded" in done.stderr
+    done = run(package, text.format(name="own_cvs"))
+    assert "did you mean 'own_csv'?" in done.stderr
+    assert "expected: broken, coco, folder, own_csv, pascalvoc, voc" in done.stderr
+    done = run(package, CHECKS.format(cfg=str(package / "called.yml")))
+    assert done.returncode == 2 and "no such kind of data set" in done.stderr
+
+
+def test_names_belong_to_one_part():
+    parts = Registry("part", "there", "sniper.tests", {"a": print})
+    parts.register(" B ", len)
+    parts.register("b", len)
+    assert parts.get("B") is len and parts.names() == ["a", "b"]
+    for name, problem in (("A", "of that name already"), ("  ", "needs a name")):
+        with pytest.raises(ConfigError, match=problem):
+            parts.register(name, len)
+    assert parts.get("a") is print
+    with pytest.raises(ConfigError, match="no such part"):
+        parts.get("c")
+
+
+def test_the_formats_of_the_package(tmp_path):
+    assert {"coco", "folder", "pascalvoc", "voc"} <= set(format_names())
+    with pytest.raises(ConfigError, match="of that name already"):
+        register_format("COCO", print)
+    with pytest.raises(DataError):
+        load_dataset("Folder", tmp_path, "none")
+    assert load_config("sniper_mobilenetv2_toy").dataset.dataset in format_names()

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "chip_generator/chip_cover.h"
+#include "common/isa.h"
 
 namespace sniper {
 namespace {
@@ -38,16 +39,15 @@ void add_running_sum(const int32_t* differences, int64_t count, int32_t* counts)
   }
 }
 
-SNIPER_TARGET_CLONES
-int32_t largest(const int32_t* values, int64_t count) {
+SNIPER_ALWAYS_INLINE int32_t largest(const int32_t* values, int64_t count) {
   int32_t most = 0;
   for (int64_t k = 0; k < count; ++k) most = values[k] > most ? values[k] : most;
   return most;
 }
 
 // The lowest rank among the candidates whose count is `wanted`.
-SNIPER_TARGET_CLONES
-int32_t lowest_rank(const int32_t* counts, const int32_t* rank, int64_t count, int32_t wanted) {
+SNIPER_ALWAYS_INLINE int32_t lowest_rank(const int32_t* counts, const int32_t* rank, int64_t count,
+                                         int32_t wanted) {
   int32_t lowest = std::numeric_limits<int32_t>::max();
   for (int64_t k = 0; k < count; ++k) {
     const int32_t own = counts[k] == wanted ? rank[k] : std::numeric_limits<int32_t>::max();
@@ -137,9 +137,10 @@ void ChipCover::rank_candidates(uint64_t seed) {
 // The candidate with the largest count, ties by rank; -1 when all counts are 0.
 int32_t ChipCover::best_candidate() const {
   const int64_t count = static_cast<int64_t>(counts_.size());
-  const int32_t most = largest(counts_.data(), count);
+  const int32_t most = per_isa<largest>(counts_.data(), count);
   if (most == 0) return -1;
-  return order_[static_cast<std::size_t>(lowest_rank(counts_.data(), rank_.data(), count, most))];
+  return order_[static_cast<std::size_t>(
+      per_isa<lowest_rank>(counts_.data(), rank_.data(), count, most))];
 }
 
 void ChipCover::take_covered(const Box& chip) {

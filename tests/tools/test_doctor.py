@@ -41,7 +41,8 @@ def test_healthy_installation(fake_parts, capsys):
     assert out.endswith("Everything works.\n")
     assert "FAILED" not in out
     for part in ("Python: 3.", "MXNet: 1.9.1", "NumPy: 1.", "OpenCV: ", "pycocotools: ", "CPU: ",
-                 "native functions: native.so, instruction set avx2", "OMP_NUM_THREADS=", "GPUs: MXNet sees none", "operator first_op: right result",
+                 "OMP_NUM_THREADS=", "native functions: native.so, instruction set avx2",
+                 "GPUs: MXNet sees none", "operator first_op: right result",
                  "operator second_op: right result"):  # fmt: skip
         assert part in out
 

@@ -19,7 +19,8 @@ namespace sniper {
 namespace {
 
 constexpr int64_t kMaxCandidates = 1 << 24;
-constexpr int64_t kMaxSide = 1 << 24;  // exact in float32
+constexpr int64_t kMaxSide = static_cast<int64_t>(kChipSideRange.high);
+constexpr float kPadding = -1.0f;
 
 void add_stretch(int32_t* counts, const ChipSteps& steps, int32_t change) {
   for (int32_t k = steps.first; k <= steps.last; ++k) counts[k] += change;
@@ -212,6 +213,25 @@ std::vector<int32_t> chip_cover_cpu(const ChipRequest& request, const float* box
                                     int64_t count) {
   ChipCover cover;
   return cover.select(request, boxes_im, count);
+}
+
+void chip_generator_cpu(const ChipGeneratorParams& params, const float* boxes, float* chips,
+                        float* count) {
+  std::vector<float> real;
+  for (int64_t n = 0; n < params.num_boxes; ++n) {
+    const float* box = boxes + n * 4;
+    if (is_real_box(box)) real.insert(real.end(), box, box + 4);
+  }
+  const std::vector<int32_t> selected =
+      chip_cover_cpu(params.request, real.data(), static_cast<int64_t>(real.size()) / 4);
+  const int64_t kept = std::min(static_cast<int64_t>(selected.size()), params.max_chips);
+  std::fill(chips, chips + params.max_chips * 4, kPadding);
+  for (int64_t k = 0; k < kept; ++k) {
+    double chip[4];
+    chip_to_image(params.request, params.lattice, selected[static_cast<std::size_t>(k)], chip);
+    std::copy(chip, chip + 4, chips + k * 4);
+  }
+  *count = static_cast<float>(kept);
 }
 
 }  // namespace sniper

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +55,7 @@ _PACKAGES = (
     ("EasyDict", "easydict"),
 )
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
+_MAX_ISA = "SNIPER_MAX_ISA"  # the limit of the kernels' instruction set
 _OLDEST_PYTHON = (3, 9)
 
 
@@ -186,11 +187,13 @@ def _devices(mxnet: ModuleType) -> Iterator[Check]:
 
 
 def _native_functions() -> Check:
-    return _attempt(
-        "native functions",
-        lambda: str(importlib.import_module("sniper.native._native").__file__),
-        MEND_NATIVE,
-    )
+    def load() -> str:
+        module = importlib.import_module("sniper.native._native")
+        return f"{module.__file__}, instruction set {module.isa()}"
+
+    check = _attempt("native functions", load, MEND_NATIVE)
+    refused = not check.ok and _MAX_ISA in check.detail
+    return replace(check, mend=f"unset {_MAX_ISA}") if refused else check
 
 
 def _operator_library() -> Check:

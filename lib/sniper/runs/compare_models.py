@@ -9,7 +9,7 @@ import numpy as np
 
 from sniper.data import Dataset, Record
 from sniper.data.detections import DetectionTable, join_blocks
-from sniper.evaluation import evaluate_coco, evaluate_voc, voc_rows
+from sniper.evaluation import CocoReport, VocReport, evaluate_coco, evaluate_voc, voc_rows
 from sniper.models.fit import Model
 from sniper.progress import silent
 from sniper.runs.datasets import open_dataset
@@ -49,8 +49,8 @@ class Comparison:
                 for name in before
             ]
         for what, times in (("network ms", self.forward_ms), ("total ms", self.total_ms)):
-            before, after = times[FP32], times[QUANTISED]
-            lines.append(f"{what:<12} {before:9.1f} {after:9.1f} {before / after:8.2f}x")
+            fp32_ms, int8_ms = times[FP32], times[QUANTISED]
+            lines.append(f"{what:<12} {fp32_ms:9.1f} {int8_ms:9.1f} {fp32_ms / int8_ms:8.2f}x")
         return "\n".join(lines)
 
 
@@ -70,7 +70,7 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
         # Not timed: weights are packed in the first pass.
         detector.detect(records[:1], on_step=silent)
         detector.take_stats()
-    tables = {name: [] for name in detectors}
+    tables: dict[str, list[DetectionTable]] = {name: [] for name in detectors}
     for block in blocks:
         for name, detector in detectors.items():
             own = [records[index] for index in block]
@@ -88,9 +88,11 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
 def _numbers(dataset: Dataset, table: DetectionTable) -> dict[str, float]:
     """The main numbers of an evaluation; empty without annotations."""
     if dataset.voc:
-        report, names = evaluate_voc(dataset, voc_rows(dataset, table)), VOC_NUMBERS
-    else:
-        report, names = evaluate_coco(dataset, table), COCO_NUMBERS
+        return _pick(evaluate_voc(dataset, voc_rows(dataset, table)), VOC_NUMBERS)
+    return _pick(evaluate_coco(dataset, table), COCO_NUMBERS)
+
+
+def _pick(report: CocoReport | VocReport | None, names: Sequence[str]) -> dict[str, float]:
     return {} if report is None else {name: getattr(report, name) for name in names}
 
 

@@ -65,7 +65,7 @@ class DetectionTable(Sequence["ImageDetections"]):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, index: int) -> ImageDetections:
+    def __getitem__(self, index: int) -> ImageDetections:  # type: ignore[override]  # no slices
         if not -len(self) <= index < len(self):
             raise IndexError(f"there are {len(self)} images, not an image {index}")
         index %= len(self)
@@ -77,8 +77,18 @@ class DetectionTable(Sequence["ImageDetections"]):
 
     def mask(self, row: int) -> bytes:
         """Compressed run lengths of the mask of one row."""
-        start, stop = self.mask_offsets[row], self.mask_offsets[row + 1]
-        return self.mask_bytes[start:stop].tobytes()
+        offsets, content = self.masks()
+        return content[offsets[row] : offsets[row + 1]].tobytes()
+
+    def masks(self) -> tuple[np.ndarray, np.ndarray]:
+        """`mask_offsets` and `mask_bytes`.
+
+        Raises:
+            DataError: there are no masks.
+        """
+        if self.mask_offsets is None or self.mask_bytes is None:
+            raise DataError("these detections have no masks")
+        return self.mask_offsets, self.mask_bytes
 
     def with_masks(self, masks: Sequence[bytes]) -> DetectionTable:
         """The same detections with compressed run lengths for each."""
@@ -128,9 +138,8 @@ def load_detections(path: str | Path) -> DetectionTable:
         DataError: the file is missing or damaged.
     """
     arrays = read_npz(path, [*_DTYPES, *_MASK_DTYPES])
-    if not len(arrays["mask_offsets"]):
-        arrays |= {name: None for name in _MASK_DTYPES}
-    return DetectionTable(**arrays)
+    names = [*_DTYPES, *(_MASK_DTYPES if len(arrays["mask_offsets"]) else ())]
+    return DetectionTable(**{name: arrays[name] for name in names})
 
 
 def table_of(images: Sequence[ImageDetections], *, with_masks: bool = False) -> DetectionTable:
@@ -142,7 +151,7 @@ def table_of(images: Sequence[ImageDetections], *, with_masks: bool = False) -> 
     table = DetectionTable(offsets, rows, classes)
     if not with_masks:
         return table
-    return table.with_masks([mask for image in images for mask in image.masks])
+    return table.with_masks([mask for image in images for mask in image.masks or ()])
 
 
 def join_tables(tables: Sequence[DetectionTable]) -> DetectionTable:
@@ -159,8 +168,8 @@ def join_tables(tables: Sequence[DetectionTable]) -> DetectionTable:
         "classes": np.concatenate([np.zeros(0, np.int32), *(t.classes for t in tables)]),
     }
     if tables and tables[0].has_masks:
-        arrays["mask_offsets"] = _joined([table.mask_offsets for table in tables])
-        arrays["mask_bytes"] = np.concatenate([table.mask_bytes for table in tables])
+        arrays["mask_offsets"] = _joined([table.masks()[0] for table in tables])
+        arrays["mask_bytes"] = np.concatenate([table.masks()[1] for table in tables])
     return DetectionTable(**arrays)
 
 
@@ -173,7 +182,8 @@ def join_blocks(
         tables: of the blocks.
         blocks: the number that each image of a block has in the result; together 0 ... N-1.
     """
-    return reorder(join_tables(tables), np.argsort([i for block in blocks for i in block]))
+    places = np.argsort([i for block in blocks for i in block])
+    return reorder(join_tables(tables), places.tolist())
 
 
 def reorder(table: DetectionTable, order: Sequence[int]) -> DetectionTable:
@@ -190,8 +200,9 @@ def _images(table: DetectionTable, start: int, stop: int) -> DetectionTable:
     arrays = (offsets - offsets[0], table.rows[own], table.classes[own])
     if not table.has_masks:
         return DetectionTable(*arrays)
-    ends = table.mask_offsets[own.start : own.stop + 1]
-    return DetectionTable(*arrays, ends - ends[0], table.mask_bytes[ends[0] : ends[-1]])
+    ends, content = table.masks()
+    ends = ends[own.start : own.stop + 1]
+    return DetectionTable(*arrays, ends - ends[0], content[ends[0] : ends[-1]])
 
 
 def _joined(offsets: Sequence[np.ndarray]) -> np.ndarray:
@@ -213,11 +224,10 @@ def _problem(table: DetectionTable) -> str | None:
         return f"rows {table.rows.shape}, classes {table.classes.shape}"
     if not _are_offsets(table.offsets, count):
         return f"offsets that do not rise from 0 to {count}"
-    if table.has_masks and (
-        len(table.mask_offsets) != count + 1
-        or not _are_offsets(table.mask_offsets, len(table.mask_bytes))
-    ):
-        return "mask offsets that do not fit"
+    if table.has_masks:
+        offsets, content = table.masks()
+        if len(offsets) != count + 1 or not _are_offsets(offsets, len(content)):
+            return "mask offsets that do not fit"
     return _problem_of_classes(table)
 
 

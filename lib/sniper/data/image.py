@@ -147,7 +147,7 @@ def cut_chip(
     Raises:
         DataError: the window holds no pixel.
     """
-    rows, columns = chip_window(image.shape[:2], rect, factor)
+    rows, columns = chip_window((image.shape[0], image.shape[1]), rect, factor)
     if flipped:
         width = image.shape[1]
         columns = slice(width - columns.stop, width - columns.start)

@@ -42,7 +42,7 @@ class _Array:
 
     array: np.ndarray | None = None
 
-    def __setstate__(self, state: object) -> None:
+    def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _Dtype) or not isinstance(raw, (str, bytes)):
             raise pickle.UnpicklingError("an array does not hold plain numbers")
@@ -52,8 +52,8 @@ class _Array:
             raise pickle.UnpicklingError(f"an array has the shape {shape!r}")
         if len(content) != prod(shape) * kind.itemsize:
             raise pickle.UnpicklingError(f"an array has {len(content)} bytes for {shape} numbers")
-        order = "F" if fortran else "C"
-        self.array = np.frombuffer(content, kind).reshape(shape, order=order)
+        numbers = np.frombuffer(content, kind)
+        self.array = numbers.reshape(shape, order="F" if fortran else "C")
 
 
 class _Dtype:
@@ -62,7 +62,7 @@ class _Dtype:
     def __init__(self, code: str) -> None:
         self._code, self._byte_order = code, "|"
 
-    def __setstate__(self, state: object) -> None:
+    def __setstate__(self, state: Any) -> None:
         self._byte_order = state[1]
 
     def numpy(self) -> np.dtype:
@@ -100,6 +100,8 @@ def _make_dtype(code: object, align: object = 0, copy: object = 0) -> _Dtype:
 def _make_scalar(dtype: object, raw: object) -> float:
     array = _Array()
     array.__setstate__((1, (1,), dtype, False, raw))
+    if array.array is None:
+        raise pickle.UnpicklingError("a number has no content")
     return array.array[0].item()
 
 
@@ -107,7 +109,7 @@ def _no_type(*args: object) -> object:
     raise pickle.UnpicklingError("it calls a type that only names arrays")
 
 
-_GLOBALS = {
+_GLOBALS: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy", "ndarray"): _no_type,
     ("numpy", "dtype"): _make_dtype,
     ("numpy.core.multiarray", "_reconstruct"): _make_array,

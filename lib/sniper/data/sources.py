@@ -48,7 +48,11 @@ class SourceImage:
         Raises:
             DataError: the file is missing, cut off or no image.
         """
-        return read_image(self.path) if self.pixels is None else self.pixels
+        if self.pixels is not None:
+            return self.pixels
+        if self.path is None:
+            raise DataError("an image has neither a file nor pixels", where=self.name)
+        return read_image(self.path)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class Source:
             DataError: a video cannot be read; with on_error "skip" it goes to `skipped`.
         """
         for part in self.parts:
-            if not _is_video_part(part):
+            if part.path is None or not _is_video_part(part):
                 yield part
                 continue
             try:
@@ -115,6 +119,8 @@ class Source:
         self.skipped.append(Skipped(name, str(error)))
 
     def _frames_in(self, part: SourceImage) -> int | None:
+        if part.path is None:
+            return 0
         try:
             count = video_info(part.path).num_frames
         except DataError:

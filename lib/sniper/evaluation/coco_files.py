@@ -251,7 +251,10 @@ def _sorted_rows(table: np.ndarray, positions: np.ndarray) -> ResultRows:
 
 def _place(places: dict[int, int], identity: Any) -> int:
     """The index of an id; -1 where there is none."""
-    return places.get(identity, -1) if isinstance(identity, (int, float, str)) else -1
+    try:
+        return places.get(identity, -1)
+    except TypeError:  # a list
+        return -1
 
 
 def _box(result: dict[str, Any], record: Record) -> tuple[float, float, float, float]:

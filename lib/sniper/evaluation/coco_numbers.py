@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,10 +41,11 @@ def coco_report(
     precision, recall = counts.precision[:, :, place], counts.recall[:, place]
     names = dataset.class_names[1:]
     sizes = _object_counts(dataset, truth)
+    statistics: dict[str, Any] = dict(zip(STATISTICS, _statistics(counts.precision, counts.recall)))
     return CocoReport(
         dataset=dataset.name,
         num_images=len({record.image_id for record in dataset.records}),
-        **dict(zip(STATISTICS, _statistics(counts.precision, counts.recall))),
+        **statistics,
         classes={
             name: ClassNumbers(
                 objects=int(sizes[index, _ALL]),

@@ -70,8 +70,8 @@ def confusion_matrix(
         pairs = _pairs(matches, detections, things)
         detected, there = matches.classes[detections], objects.classes[things]
         np.add.at(counts, (there[pairs[:, 1]], detected[pairs[:, 0]]), 1)
-        np.add.at(counts, (0, np.delete(detected, pairs[:, 0])), 1)
-        np.add.at(counts, (np.delete(there, pairs[:, 1]), 0), 1)
+        np.add.at(counts[0], np.delete(detected, pairs[:, 0]), 1)
+        np.add.at(counts[:, 0], np.delete(there, pairs[:, 1]), 1)
     return ConfusionMatrix(class_names, counts, score)
 
 
@@ -82,7 +82,8 @@ def _pairs(matches: Matches, detections: np.ndarray, things: np.ndarray) -> np.n
     same = matches.classes[detections][:, None] == objects.classes[things]
     rows, columns = np.nonzero(iou >= FOREGROUND_IOU)
     order = np.lexsort((-iou[rows, columns], ~same[rows, columns]))
-    pairs, done = [], (set(), set())
+    pairs: list[tuple[int, int]] = []
+    done: tuple[set[int], set[int]] = (set(), set())
     for row, column in zip(rows[order].tolist(), columns[order].tolist()):
         if row not in done[0] and column not in done[1]:
             pairs.append((row, column))

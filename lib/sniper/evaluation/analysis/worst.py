@@ -108,7 +108,7 @@ def working_point(matches: Matches, score: float | None = None) -> Working:
     objects = int(np.count_nonzero(~matches.objects.ignored))
     # A threshold takes all detections of its score: only the last of equal ones is a choice.
     if score is None:
-        last = np.flatnonzero(np.append(np.diff(scores) != 0, True)) if len(scores) else []
+        last = np.flatnonzero(np.append(np.diff(scores) != 0, True))[: len(scores)]
         f1 = [2 * hits[i] / (i + 1 + objects) for i in last]
         index = int(last[int(np.argmax(f1))]) if len(f1) else -1
         score = float(scores[index]) if index >= 0 else 1.0

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import mxnet as mx
 
@@ -19,9 +19,6 @@ from sniper.runs.load_model import inference_model
 from sniper.runs.plan import ValidationPlan
 from sniper.runs.test import evaluate_model
 from sniper.training.run_log import Validated
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 logger = logging.getLogger(__name__)
 

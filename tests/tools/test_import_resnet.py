@@ -10,8 +10,8 @@ from mxnet.gluon.model_zoo import model_store
 from mxnet.gluon.model_zoo.vision.resnet import BottleneckV2, ResNetV2
 
 from sniper.errors import DataError
-from sniper.models import resnet
-from sniper.models.blocks import NormSettings
+from sniper.models.backbones import resnet
+from sniper.models.backbones.blocks import NormSettings
 from sniper.models.weights import read_params
 from sniper.tools.import_weights import PIXEL_MEANS, main
 from sniper.tools.weights.gluon_resnet import (

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 import mxnet as mx
 import numpy as np
 
-from sniper import boxes as box_ops
 from sniper.errors import ConfigError
 from sniper.inference.bound import BoundGraph
 from sniper.loader.test import TestBatch
-from sniper.models.detector import build_detector, data_names, short_output_names
+from sniper.models.detector import (
+    WindowOutputs,
+    build_detector,
+    data_names,
+    decode,
+    short_output_names,
+)
 from sniper.models.fit import Model
 
 # Detections with a lower class score are dropped before merging (2018 behaviour).
 MIN_SCORE = 1e-3
-
-ROI_MAP, FOCUS_MAP = "conv_new_1_relu", "scale_prob"
-FOCUS_PLANE = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +69,9 @@ class Network:
     ) -> None:
         self.num_devices = len(devices)
         self._rpn_only = rpn_only
-        self._rois_per_image = model.spec.proposal.post_nms_top_n
+        self._spec = model.spec
         symbol = _symbol(model, devices, rpn_only=rpn_only, roi_map=roi_map)
-        self._data_names = data_names(model.spec, train=False, rpn_only=rpn_only)
+        self._data_names = data_names(model.spec, rpn_only=rpn_only)
         self._output_names = short_output_names(symbol.list_outputs())
         # oneDNN adds up in another order for one window than for several: on CPUs each window has a
         # pass of its own, so that no result depends on the batch. Batches gain little there.
@@ -112,30 +114,16 @@ class Network:
 
     def _found(self, outputs: dict[str, np.ndarray], batch: TestBatch, row: int) -> ChipDetections:
         im_info = batch.im_info[row]
-        rois, boxes, scores = self._decode(outputs, im_info, row)
-        # Slots that no proposal filled are zero boxes.
-        filled = np.any(rois != 0, axis=1)
+        found = decode(WindowOutputs(self._spec, outputs, row, im_info), rpn_only=self._rpn_only)
         return ChipDetections(
             int(batch.image_index[row]),
             int(batch.chip_index[row]),
-            (boxes[filled] / im_info[2]).astype(np.float32),
-            scores[filled],
+            (found.boxes / im_info[2]).astype(np.float32),
+            found.scores,
             float(im_info[2]),
-            outputs[ROI_MAP][row] if ROI_MAP in outputs else None,
-            outputs[FOCUS_MAP][row, FOCUS_PLANE] if FOCUS_MAP in outputs else None,
+            found.maps.get("roi"),
+            found.maps.get("focus"),
         )
-
-    def _decode(
-        self, outputs: dict[str, np.ndarray], im_info: np.ndarray, row: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """RoIs, refined boxes (px of the level, clipped) and scores of one window."""
-        count = self._rois_per_image
-        rois = outputs["rois"][row * count : (row + 1) * count, 1:]  # (R, 4)
-        if self._rpn_only:
-            return rois, rois, outputs["rois_score"].reshape(-1, count)[row]
-        deltas = outputs["bbox_pred_reshape"][row]  # (R, 4)
-        boxes = box_ops.clip(box_ops.decode(rois, deltas), im_info[0], im_info[1])
-        return rois, boxes, outputs["cls_prob_reshape"][row]
 
 
 def _symbol(

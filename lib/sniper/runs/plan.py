@@ -13,16 +13,16 @@ from sniper.chips.sampler import ChipSettings
 from sniper.config import parse_lr_steps
 from sniper.errors import ConfigError
 from sniper.loader.settings import BatchSettings
+from sniper.models.detector import DetectorSpec, ProposalSettings, batch_contract
+from sniper.models.heads.roi import BOX_LOSS_ROIS
+from sniper.models.spec import TargetSettings
 from sniper.process import usable_cores
-from sniper.targets.anchors import base_anchors
 from sniper.targets.focus_map import FocusRanges
 from sniper.training.step_settings import StepSettings
 
 # The tools that look at data need these settings, but not MXNet: it is imported where it is used.
 if TYPE_CHECKING:
     import mxnet as mx
-
-    from sniper.models.detector import DetectorSpec
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +77,6 @@ def model_folder(cfg: EasyDict) -> Path:
 
 def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:
     """Network description; `batch_images` is the number of images per device."""
-    from sniper.models.detector import DetectorSpec, ProposalSettings
-
     network = cfg.network
     proposal = cfg.TRAIN.PROPOSAL_OP if train else cfg.TEST.PROPOSAL_OP
     return DetectorSpec(
@@ -109,6 +107,24 @@ def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) 
         with_masks=bool(cfg.TRAIN.WITH_MASK),
         max_gt=cfg.TRAIN.MAX_GT,
         mask_row_length=cfg.TRAIN.MAX_POLYGON_LEN,
+        targets=_target_settings(cfg),
+    )
+
+
+def _target_settings(cfg: EasyDict) -> TargetSettings:
+    """How the loader makes labels."""
+    train = cfg.TRAIN
+    return TargetSettings(
+        valid_ranges=tuple(tuple(pair) for pair in train.VALID_RANGES),
+        anchor_rounding=cfg.network.ANCHOR_ROUNDING,
+        rpn_fg_fraction=train.RPN_FG_FRACTION,
+        rpn_positive_overlap=train.RPN_POSITIVE_OVERLAP,
+        rpn_negative_overlap=train.RPN_NEGATIVE_OVERLAP,
+        focus=FocusRanges(
+            low=train.AUTO_FOCUS_DC_LOW,
+            small=train.AUTO_FOCUS_SMALL_THRESH,
+            high=train.AUTO_FOCUS_DC_HIGH,
+        ),
     )
 
 
@@ -118,8 +134,6 @@ def _bbox_loss_divisor(cfg: EasyDict, batch_images: int) -> float:
     The constant of 2018 gives a device with more chips a larger box loss. A mean over devices is to
     be the mean over their chips, and so each device's loss has to be a mean.
     """
-    from sniper.models.train_graph import BOX_LOSS_ROIS
-
     train = cfg.TRAIN
     if train.bbox_loss_divisor or train.GRADIENT_REDUCTION == "sum":
         return train.bbox_loss_divisor
@@ -147,40 +161,12 @@ def chip_settings(cfg: EasyDict) -> ChipSettings:
 
 def batch_settings(cfg: EasyDict) -> BatchSettings:
     """How chips become training tensors."""
-    network, train = cfg.network, cfg.TRAIN
-    return BatchSettings(
-        chip_size=train.CHIP_SIZE,
-        feature_stride=network.RPN_FEAT_STRIDE,
-        base_anchors=base_anchors(
-            network.RPN_FEAT_STRIDE,
-            network.ANCHOR_RATIOS,
-            network.ANCHOR_SCALES,
-            rounding=network.ANCHOR_ROUNDING,
-        ),
-        pixel_means=network.PIXEL_MEANS,
-        valid_ranges=tuple(tuple(pair) for pair in train.VALID_RANGES),
-        rpn_batch_size=train.RPN_BATCH_SIZE,
-        rpn_fg_fraction=train.RPN_FG_FRACTION,
-        rpn_positive_overlap=train.RPN_POSITIVE_OVERLAP,
-        rpn_negative_overlap=train.RPN_NEGATIVE_OVERLAP,
-        max_gt=train.MAX_GT,
-        only_proposal=bool(train.ONLY_PROPOSAL),
-        focus=_focus_ranges(cfg),
-        with_masks=bool(train.WITH_MASK),
-        mask_row_length=train.MAX_POLYGON_LEN,
-        reduced_decoding=bool(train.REDUCED_DECODING),
-    )
-
-
-def _focus_ranges(cfg: EasyDict) -> FocusRanges | None:
-    """Sizes of the boxes that the FocusPixel labels look for; None without that branch."""
     train = cfg.TRAIN
-    if not train.AUTO_FOCUS:
-        return None
-    return FocusRanges(
-        low=train.AUTO_FOCUS_DC_LOW,
-        small=train.AUTO_FOCUS_SMALL_THRESH,
-        high=train.AUTO_FOCUS_DC_HIGH,
+    spec = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=False)
+    return BatchSettings(
+        batch_contract(spec, train.CHIP_SIZE, rpn_only=bool(train.ONLY_PROPOSAL)),
+        pixel_means=cfg.network.PIXEL_MEANS,
+        reduced_decoding=bool(train.REDUCED_DECODING),
     )
 
 

@@ -15,7 +15,9 @@ from sniper.chips.sampler import ChipSettings
 from sniper.chips.stats import EpochStats, GtFate
 from sniper.config.rules import COCO_CLASSES
 from sniper.data.record import Record
-from sniper.runs.plan import batch_settings, chip_settings
+from sniper.models.networks import network_of
+from sniper.runs.plan import chip_settings
+from sniper.targets.anchors import base_anchors
 
 logger = logging.getLogger(__name__)
 
@@ -125,11 +127,13 @@ def range_text(valid_ranges: Sequence[Sequence[float]], level: int) -> str:
 def _look_at_some(cfg: EasyDict, records: Sequence[Record]) -> _Sample:
     picked = evenly(np.arange(len(records)), _SAMPLE_IMAGES).tolist()
     some = [records[index] for index in picked]
-    settings, batch = chip_settings(cfg), batch_settings(cfg)
+    settings, network = chip_settings(cfg), cfg.network
     measures = measure(some, settings, seed=cfg.seed, epoch=0)
     boxes = measures.trained_boxes_chip
-    anchors = anchor_fit(boxes, batch.base_anchors, batch.feature_stride, settings.chip_size)
-    return _Sample(measures, anchors)
+    stride = network.RPN_FEAT_STRIDE
+    shapes = (network.ANCHOR_RATIOS, network.ANCHOR_SCALES, network.ANCHOR_ROUNDING)
+    anchors = base_anchors(stride, *shapes)
+    return _Sample(measures, anchor_fit(boxes, anchors, stride, settings.chip_size))
 
 
 def _pyramid_line(cfg: EasyDict) -> str:
@@ -287,7 +291,8 @@ def _mean_rule(train: EasyDict, replicas: int) -> str:
 def _exception(cfg: EasyDict) -> str:
     """The box head's loss is divided by a constant, unless the number of chips is in it."""
     train = cfg.TRAIN
-    per_chip = train.GRADIENT_REDUCTION == "mean" or cfg.symbol.startswith("mobilenet")
+    losses = network_of(cfg.symbol).backbone.losses
+    per_chip = train.GRADIENT_REDUCTION == "mean" or not losses.box_images
     if per_chip and not train.bbox_loss_divisor:
         return ""
     return ", but for the box head's box loss (TRAIN.bbox_loss_divisor)"

@@ -14,7 +14,12 @@ from sniper.data import Record
 from sniper.data.class_names import write_class_names
 from sniper.errors import ConfigError
 from sniper.loader.train import TrainLoader
-from sniper.models.detector import DetectorSpec, build_detector, train_input_shapes
+from sniper.models.detector import (
+    DetectorSpec,
+    batch_metrics,
+    build_detector,
+    train_input_shapes,
+)
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.datasets import training_records
@@ -36,6 +41,7 @@ from sniper.training.distributed import Workers
 from sniper.training.keeper import Keeper
 from sniper.training.loop import LoopSettings, TrainingLoop
 from sniper.training.meter import Meter
+from sniper.training.metrics import Measure
 from sniper.training.pace import ProgressClock
 from sniper.training.run_log import RunLog
 from sniper.training.run_state import RunState
@@ -91,7 +97,8 @@ def train(
 
 
 def _check_trainable(cfg: EasyDict) -> None:
-    """Refuses what a test-only configuration may leave out."""
+    """Refuses what a test-only configuration may leave out, and networks that do not exist."""
+    detector_spec(cfg, train=True, batch_images=cfg.TRAIN.BATCH_IMAGES, fp16=False)
     for key in ("lr", "end_epoch"):
         if not cfg.TRAIN[key] > 0:
             raise ConfigError(
@@ -206,7 +213,7 @@ def _run(
         stepper,
         loader,
         workers,
-        Meter(log, workers, clock, display, state),
+        Meter(log, workers, clock, display, _measure(cfg), state),
         keeper,
         state,
         log=log,
@@ -218,6 +225,12 @@ def _run(
     finally:
         if log is not None:
             log.close()
+
+
+def _measure(cfg: EasyDict) -> Measure:
+    """What gives the metrics of all heads of the network."""
+    spec = detector_spec(cfg, train=True, batch_images=cfg.TRAIN.BATCH_IMAGES, fp16=False)
+    return batch_metrics(spec, rpn_only=bool(cfg.TRAIN.ONLY_PROPOSAL))
 
 
 def _gpu_memory_gb(devices: list[mx.Context]) -> float | None:
@@ -251,6 +264,9 @@ def training_stepper(
     """
     fp16, rpn_only = fp16_in_force(cfg, devices), bool(cfg.TRAIN.ONLY_PROPOSAL)
     spec = detector_spec(cfg, train=True, batch_images=cfg.TRAIN.BATCH_IMAGES, fp16=fp16)
+    for head in () if rpn_only else spec.network.heads:
+        if head.when_inactive and not head.is_active(spec):
+            logger.info("%s %s", cfg.symbol, head.when_inactive)
     symbol = build_detector(spec, train=True, rpn_only=rpn_only)
     shapes = train_input_shapes(spec, cfg.TRAIN.CHIP_SIZE, rpn_only=rpn_only)
     arg, aux = _initial_weights(cfg, symbol, shapes, checkpoint)

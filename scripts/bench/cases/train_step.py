@@ -102,8 +102,8 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
 def network_symbol(network: str) -> Any:
     import mxnet as mx
 
-    from sniper.models import mobilenetv2, resnet
-    from sniper.models.blocks import NormSettings
+    from sniper.models.backbones import mobilenetv2, resnet
+    from sniper.models.backbones.blocks import NormSettings
 
     data, settings = mx.sym.Variable("data"), NormSettings()
     if network == "ResNet-50":

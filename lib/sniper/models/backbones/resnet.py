@@ -6,11 +6,17 @@ stride 16: there is no batch norm or ReLU after a stage. Names and attributes ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import mxnet as mx
+from sniper.models.backbones.blocks import NormSettings, batch_norm, cast, scale_channels
+from sniper.models.lazy import mx
+from sniper.models.parts import Backbone, LossScales, Released
 
-from sniper.models.blocks import NormSettings, batch_norm, cast, scale_channels
+if TYPE_CHECKING:
+    from sniper.models.spec import DetectorSpec
 
 FEATURE_STRIDE = 16
 EPSILON = 2e-5
@@ -53,6 +59,52 @@ _WIDE = (256, 512, 1024, 2048)
 RESNET_101 = ResNetArch((3, 4, 23, 3), 64, _WIDE, True, True, True)
 RESNET_50 = ResNetArch((3, 4, 6, 3), 64, _WIDE, True, True, True)
 RESNET_18 = ResNetArch((2, 2, 2, 2), 64, (64, 128, 256, 512), False, False, False)
+
+
+@dataclass(frozen=True)
+class ResNet(Backbone):
+    """A ResNet as the backbone of detectors: stage 3, and stages 3 and 4 together.
+
+    Args:
+        arch: the network.
+    """
+
+    arch: ResNetArch = RESNET_50
+    strides: tuple[int, ...] = (FEATURE_STRIDE,)
+    rpn_channels: int = 512
+    fc_channels: int = 1024
+    # Stage 4 is dilated whatever the recipe says.
+    options: Mapping[str, tuple[object, ...]] = field(
+        default_factory=lambda: {"dilate": (True, False)}
+    )
+    losses: LossScales = field(default_factory=lambda: LossScales(box_images=16))
+
+    # The offsets of the deformable layers.
+    no_pretrained = re.compile(r"stage4_unit\d+_offset")
+    # The last convolution of a bottleneck.
+    residual_end = re.compile(r"stage\d_unit(?!1_)\d+_conv3_weight")
+
+    def maps(self, stride: int) -> dict[str, int]:
+        """`stage3`, and `stage3_4`: concatenated with stage 4."""
+        return {"stage3": stride, "stage3_4": stride}
+
+    def features(
+        self, data: mx.sym.Symbol, spec: DetectorSpec, *, train: bool
+    ) -> Mapping[str, mx.sym.Symbol]:
+        """A graph that reads `stage3` alone has no stage 4."""
+        norm = NormSettings(spec.bn_momentum, frozen=spec.bn_mode == "frozen")
+        maps = resnet_features(data, self.arch, norm, width=spec.width, fp16=spec.fp16)
+        return {"stage3": maps.stage3, "stage3_4": maps.both}
+
+
+def gluon_zoo(depth: int) -> Mapping[str, Released]:
+    """The model zoo's network of this depth, as `sniper import-weights` converts it."""
+    advice = (
+        "use it with --set network.pretrained PREFIX. Features up to stage 3 are those of the "
+        "source; stage 4\nis dilated and deformable here, so it sees finer cells than in the "
+        "source until it is fine-tuned"
+    )
+    return {f"resnet{depth}": Released(f"data/pretrained_model/resnet{depth}_gluon", advice)}
 
 
 def resnet_features(

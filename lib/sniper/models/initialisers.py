@@ -175,7 +175,8 @@ def _fan_in(start: Start | None, shape: tuple[int, ...]) -> int:
 def _shapes(
     symbol: mx.sym.Symbol, input_shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    inputs = [name for name in symbol.list_arguments() if not is_parameter(name)]
+    arguments = symbol.list_arguments()
+    inputs = [name for name in arguments if name in input_shapes or not is_parameter(name)]
     # With an unknown input MXNet overruns a buffer inside the shape inference of our operators.
     if set(inputs) != set(input_shapes):
         raise ConfigError(

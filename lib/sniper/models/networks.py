@@ -114,6 +114,12 @@ def start_of(layer: str) -> Start | None:
     return Start.OFFSET if is_fresh else None
 
 
+def output_scales() -> dict[str, Sequence[float]]:
+    """By layer, what the numbers were divided by that each of its outputs learns."""
+    every = itertools.chain.from_iterable(HEADS.values())
+    return {layer: scales for head in every for layer, scales in head.output_scales.items()}
+
+
 def ends_residual(name: str) -> bool:
     """Whether a parameter is the end of a residual branch beside an identity."""
     ends = (backbone.residual_end for backbone in BACKBONES.values())

@@ -101,7 +101,10 @@ class Backbone:
     strides: tuple[int, ...]
     rpn_channels: int = 256
     fc_channels: int = 512
-    options: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    # Only what removes a stride can dilate the blocks behind it: `dilate` says nothing to others.
+    options: Mapping[str, tuple[object, ...]] = field(
+        default_factory=lambda: {"dilate": (True, False)}
+    )
     losses: LossScales = field(default_factory=LossScales)
     released: Mapping[str, Released] = field(default_factory=dict)
     no_pretrained: ClassVar[re.Pattern | None] = None
@@ -234,6 +237,7 @@ class Head:
         gives_maps: its test outputs are maps of the image, not rows for boxes.
         needs: what earlier heads must leave in `Graph.made` for it.
         output_names: better names for outputs of its training graph.
+        output_scales: by layer, what the numbers that each of its outputs learns were divided by.
         when_inactive: what a network with this head is without it, for the log.
     """
 
@@ -242,6 +246,7 @@ class Head:
     gives_maps: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     output_names: ClassVar[Mapping[str, str]] = {}
+    output_scales: ClassVar[Mapping[str, Sequence[float]]] = {}
     when_inactive: ClassVar[str] = ""
 
     @property

@@ -73,10 +73,6 @@ class ResNet(Backbone):
     strides: tuple[int, ...] = (FEATURE_STRIDE,)
     rpn_channels: int = 512
     fc_channels: int = 1024
-    # Stage 4 is dilated whatever the recipe says.
-    options: Mapping[str, tuple[object, ...]] = field(
-        default_factory=lambda: {"dilate": (True, False)}
-    )
     losses: LossScales = field(default_factory=lambda: LossScales(box_images=16))
 
     # The offsets of the deformable layers.

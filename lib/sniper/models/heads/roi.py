@@ -47,6 +47,8 @@ class RoiHead(Head):
 
     needs = ("rois",)
     output_names: ClassVar = {ROI_LABEL: "roi_label"}
+    # The standard deviations by which the target operators divide.
+    output_scales: ClassVar = {"bbox_pred": (0.1, 0.1, 0.2, 0.2)}
 
     @property
     def layers(self) -> Mapping[str, Start]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sniper.errors import ConfigError
@@ -69,7 +69,7 @@ def register_heads(name: str, heads: Sequence[Head]) -> None:
     HEADS[name] = tuple(heads)
 
 
-def _check_free(what: str, name: str, known: object, networks: Sequence[str]) -> None:
+def _check_free(what: str, name: str, known: Collection[str], networks: Sequence[str]) -> None:
     taken = set(networks) & set(network_names())
     if name in known or taken:
         raise ConfigError(

@@ -22,7 +22,7 @@ class RpnSample(NamedTuple):
     """
 
     label: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides the method of tuples
     values: np.ndarray
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sniper.models.lazy import mx, ops
 
@@ -82,7 +83,7 @@ def pool_rois(roi_map: RoiMap, rois: mx.sym.Symbol, size: int, prefix: str = "")
         size: bins per side.
         prefix: in front of the layers' names.
     """
-    pooling = {
+    pooling: dict[str, Any] = {
         "spatial_scale": 1.0 / roi_map.stride,
         "output_dim": roi_map.channels,
         "pooled_size": size,

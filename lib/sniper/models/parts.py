@@ -55,19 +55,6 @@ class FeatureMap:
 
 
 @dataclass(frozen=True)
-class LossScales:
-    """How 2018 normalised the losses of the RoI head, which differs from family to family.
-
-    Args:
-        box_images: the box loss is divided by 188 times this; 0: times the images of a device.
-        mean_over_all_rois: the class loss is divided by the number of RoIs, labelled or not.
-    """
-
-    box_images: int = 0
-    mean_over_all_rois: bool = False
-
-
-@dataclass(frozen=True)
 class Released:
     """Weights of others that fit a backbone.
 
@@ -90,7 +77,10 @@ class Backbone:
         fc_channels: width of the RoI head's layers, unless the configuration says otherwise.
         options: what fields of `DetectorSpec` that only backbones read may be: `padding`,
             `activation`, `dilate`. Fields that are not named here must keep their defaults.
-        losses: see there.
+        box_loss_images: the RoI head's box loss is divided by 188 times this; 0: times the images
+            of a device. In 2018 it differed from family to family.
+        class_loss_over_all_rois: the RoI head's class loss is divided by the number of RoIs,
+            labelled or not.
         released: weights of others, by their names in `sniper import-weights`.
         no_pretrained: layers that no file of pretrained weights has; they start at zero.
         residual_end: parameters that start at zero with INIT scratch: the end of a residual branch
@@ -105,7 +95,8 @@ class Backbone:
     options: Mapping[str, tuple[object, ...]] = field(
         default_factory=lambda: {"dilate": (True, False)}
     )
-    losses: LossScales = field(default_factory=LossScales)
+    box_loss_images: int = 0
+    class_loss_over_all_rois: bool = False
     released: Mapping[str, Released] = field(default_factory=dict)
     no_pretrained: ClassVar[re.Pattern | None] = None
     residual_end: ClassVar[re.Pattern | None] = None

@@ -291,8 +291,8 @@ def _mean_rule(train: EasyDict, replicas: int) -> str:
 def _exception(cfg: EasyDict) -> str:
     """The box head's loss is divided by a constant, unless the number of chips is in it."""
     train = cfg.TRAIN
-    losses = network_of(cfg.symbol).backbone.losses
-    per_chip = train.GRADIENT_REDUCTION == "mean" or not losses.box_images
+    backbone = network_of(cfg.symbol).backbone
+    per_chip = train.GRADIENT_REDUCTION == "mean" or not backbone.box_loss_images
     if per_chip and not train.bbox_loss_divisor:
         return ""
     return ", but for the box head's box loss (TRAIN.bbox_loss_divisor)"

@@ -108,7 +108,7 @@ def network_symbol(network: str) -> Any:
     data, settings = mx.sym.Variable("data"), NormSettings()
     if network == "ResNet-50":
         arch = dataclasses.replace(resnet.RESNET_50, deformable=False, frozen_stem=False)
-        return resnet.resnet_features(data, arch, settings).both
+        return resnet.resnet_features(data, arch, settings)["stage3_4"]
     return mobilenetv2.mobilenetv2_features(data, mobilenetv2.MobileNetOptions(settings))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sniper.models.backbones.blocks import NormSettings, batch_norm, cast, scale_channels
 from sniper.models.lazy import mx, ops
-from sniper.models.parts import Backbone, LossScales, Released
+from sniper.models.parts import Backbone, Released
 
 if TYPE_CHECKING:
     from sniper.models.spec import DetectorSpec
@@ -83,7 +83,7 @@ class MobileNetV2(Backbone):
             "dilate": (True, False),
         }
     )
-    losses: LossScales = field(default_factory=lambda: LossScales(mean_over_all_rois=True))
+    class_loss_over_all_rois: bool = True
     released: Mapping[str, Released] = field(
         default_factory=lambda: {
             "mobilenetv2": Released(

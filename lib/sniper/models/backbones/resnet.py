@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sniper.models.backbones.blocks import NormSettings, batch_norm, cast, scale_channels
 from sniper.models.lazy import mx
-from sniper.models.parts import Backbone, LossScales, Released
+from sniper.models.parts import Backbone, Released
 
 if TYPE_CHECKING:
     from sniper.models.spec import DetectorSpec
@@ -24,14 +24,6 @@ WORKSPACE_MB = 512
 DEFORMABLE_GROUPS = 4
 OFFSET_CHANNELS = 2 * 9 * DEFORMABLE_GROUPS
 STAGE_STRIDES = (1, 2, 2, 1)
-
-
-@dataclass(frozen=True)
-class ResNetFeatures:
-    """Feature maps of a ResNet, float32 at stride 16: stage 3 alone, and with stage 4 behind it."""
-
-    stage3: mx.sym.Symbol
-    both: mx.sym.Symbol
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,7 @@ class ResNet(Backbone):
     strides: tuple[int, ...] = (FEATURE_STRIDE,)
     rpn_channels: int = 512
     fc_channels: int = 1024
-    losses: LossScales = field(default_factory=lambda: LossScales(box_images=16))
+    box_loss_images: int = 16
 
     # The offsets of the deformable layers.
     no_pretrained = re.compile(r"stage4_unit\d+_offset")
@@ -89,8 +81,7 @@ class ResNet(Backbone):
     ) -> Mapping[str, mx.sym.Symbol]:
         """A graph that reads `stage3` alone has no stage 4."""
         norm = NormSettings(spec.bn_momentum, frozen=spec.bn_mode == "frozen")
-        maps = resnet_features(data, self.arch, norm, width=spec.width, fp16=spec.fp16)
-        return {"stage3": maps.stage3, "stage3_4": maps.both}
+        return resnet_features(data, self.arch, norm, width=spec.width, fp16=spec.fp16)
 
 
 def gluon_zoo(depth: int) -> Mapping[str, Released]:
@@ -110,8 +101,8 @@ def resnet_features(
     *,
     width: float = 1.0,
     fp16: bool = False,
-) -> ResNetFeatures:
-    """Feature maps of an image batch; a graph that uses only `stage3` has no stage 4.
+) -> dict[str, mx.sym.Symbol]:
+    """Maps `stage3` and `stage3_4`; a graph that uses only `stage3` has no stage 4.
 
     Args:
         data: (N, 3, H, W) float32, RGB minus the pixel means.
@@ -130,10 +121,10 @@ def resnet_features(
         body = _stage(body, stage, channels, arch, norm)
         taps.append(body)
     both = mx.sym.Concat(taps[2], taps[3], name="cat4")
-    return ResNetFeatures(
-        stage3=cast(taps[2], "float32", enabled=fp16, name="conv_feat"),
-        both=cast(both, "float32", enabled=fp16, name="relu1"),
-    )
+    return {
+        "stage3": cast(taps[2], "float32", enabled=fp16, name="conv_feat"),
+        "stage3_4": cast(both, "float32", enabled=fp16, name="relu1"),
+    }
 
 
 def _stem(

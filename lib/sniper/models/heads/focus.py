@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -33,12 +32,11 @@ class FocusHead(Head):
     """Two planes of scores for every feature cell, plane 1 for focus (AutoFocus, section 3.1)."""
 
     gives_maps = True
-
-    @property
-    def layers(self) -> Mapping[str, Start]:
-        """See `Head`."""
-        hidden = dict.fromkeys(("conv_new_2", "conv_new_3"), Start.HIDDEN)
-        return {**hidden, "conv_new_out": Start.OUTPUT}
+    layers: ClassVar = {
+        "conv_new_2": Start.HIDDEN,
+        "conv_new_3": Start.HIDDEN,
+        "conv_new_out": Start.OUTPUT,
+    }
 
     def is_active(self, spec: DetectorSpec) -> bool:
         """TRAIN.AUTO_FOCUS or TEST.AUTO_FOCUS."""

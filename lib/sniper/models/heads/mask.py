@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -37,17 +36,12 @@ class MaskHead(Head):
         "without TRAIN.WITH_MASK trains and finds boxes only, with the RPN of the mask networks "
         "(in a ResNet it reads stage 3 alone)"
     )
-
-    @property
-    def layers(self) -> Mapping[str, Start]:
-        """See `Head`."""
-        convolutions = [f"mask_conv_3x3_{n}" for n in range(1, NUM_CONVS + 1)]
-        return {
-            "mask_offset": Start.OFFSET,
-            **dict.fromkeys(convolutions, Start.HIDDEN),
-            "mask_deconv": Start.UPSAMPLING,
-            "mask_out": Start.OUTPUT,
-        }
+    layers: ClassVar = {
+        "mask_offset": Start.OFFSET,
+        **{f"mask_conv_3x3_{n}": Start.HIDDEN for n in range(1, NUM_CONVS + 1)},
+        "mask_deconv": Start.UPSAMPLING,
+        "mask_out": Start.OUTPUT,
+    }
 
     def is_active(self, spec: DetectorSpec) -> bool:
         """TRAIN.WITH_MASK."""

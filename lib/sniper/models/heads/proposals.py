@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sniper.models.lazy import mx, ops
-from sniper.models.parts import Found, Graph, Head, Start, WindowOutputs
+from sniper.models.parts import Found, Graph, Head, WindowOutputs
 from sniper.targets.gt import GtLabels
 
 if TYPE_CHECKING:
@@ -52,11 +52,7 @@ class Proposals(Head):
 
     in_rpn_test = True
     needs = ("rpn",)
-
-    @property
-    def layers(self) -> Mapping[str, Start]:
-        """None."""
-        return {}
+    layers: ClassVar = {}
 
     def labels(self, spec: DetectorSpec, chip_size: int) -> GtLabels:
         """The ground truth, and the sizes that the chip's level is responsible for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -49,18 +48,14 @@ class RoiHead(Head):
     output_names: ClassVar = {ROI_LABEL: "roi_label"}
     # The standard deviations by which the target operators divide.
     output_scales: ClassVar = {"bbox_pred": (0.1, 0.1, 0.2, 0.2)}
-
-    @property
-    def layers(self) -> Mapping[str, Start]:
-        """See `Head`."""
-        return {
-            "conv_new_1": Start.HIDDEN,
-            "offset": Start.OFFSET,
-            "fc_new_1": Start.HIDDEN,
-            "fc_new_2": Start.HIDDEN,
-            "cls_score": Start.OUTPUT,
-            "bbox_pred": Start.OUTPUT,
-        }
+    layers: ClassVar = {
+        "conv_new_1": Start.HIDDEN,
+        "offset": Start.OFFSET,
+        "fc_new_1": Start.HIDDEN,
+        "fc_new_2": Start.HIDDEN,
+        "cls_score": Start.OUTPUT,
+        "bbox_pred": Start.OUTPUT,
+    }
 
     def losses(self, graph: Graph) -> list[mx.sym.Symbol]:
         """Class probabilities (N, R, C) with their loss, box loss (N, R, 4) and labels (N*R,)."""
@@ -69,7 +64,7 @@ class RoiHead(Head):
         if targets.weight is not None:
             scores = scale_gradient(scores, targets.weight)
         label = mx.sym.Reshape(targets.label, shape=(-1,), name="label_reshape")
-        over_all = spec.network.backbone.losses.mean_over_all_rois
+        over_all = spec.network.backbone.class_loss_over_all_rois
         rois = spec.proposal.post_nms_top_n * spec.batch_images
         probabilities = mx.sym.SoftmaxOutput(
             scores,
@@ -133,7 +128,7 @@ class RoiHead(Head):
 
 
 def _box_loss_divisor(spec: DetectorSpec) -> float:
-    images = spec.network.backbone.losses.box_images or spec.batch_images
+    images = spec.network.backbone.box_loss_images or spec.batch_images
     return spec.bbox_loss_divisor or BOX_LOSS_ROIS * images
 
 

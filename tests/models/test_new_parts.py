@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import mxnet as mx
@@ -38,12 +39,13 @@ from sniper.training.step_settings import StepSettings
 from sniper.training.stepper import Stepper
 
 HERE = Path(__file__)
+EXAMPLES = HERE.parents[2] / "examples"
 CHIP, IMAGES, ROIS = 64, 2, 8
 SHAPES = {"num_classes": 6, "anchor_scales": (2, 4), "anchor_ratios": (0.5, 1)}
 
 
-def load_parts():
-    spec = importlib.util.spec_from_file_location("toy_parts", HERE.with_name("toy_parts.py"))
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -52,14 +54,13 @@ def load_parts():
 
 @pytest.fixture
 def parts(monkeypatch):
-    """The module `toy_parts`, registered; afterwards the registry is what it was."""
+    """The modules `own_parts` and `toy_parts`, registered; afterwards the registry is as before."""
     monkeypatch.setattr(networks, "BACKBONES", dict(networks.BACKBONES))
     monkeypatch.setattr(networks, "HEADS", dict(networks.HEADS))
-    module = load_parts()
-    register_backbone("tiny", module.Tiny())
-    for name in ("centre", "pyramid", "fine", "weighted"):
-        register_heads(name, getattr(module, name.upper()))
-    return module
+    example, toys = load(EXAMPLES / "own_parts.py"), load(HERE.with_name("toy_parts.py"))
+    for name in ("pyramid", "fine", "weighted"):
+        register_heads(name, getattr(toys, name.upper()))
+    return SimpleNamespace(Tiny=example.Tiny, CENTRE=networks.HEADS["centre"], FINE=toys.FINE)
 
 
 @pytest.fixture
@@ -283,8 +284,10 @@ def test_declarations_need_no_mxnet():
         "    spec = DetectorSpec(name, 3, (1,), (1,), stride, 1, auto_focus=True)\n"
         "    assert batch_contract(spec, 64).shapes['scale_label']\n"
         "    batch_metrics(spec)\n"
-        f"sys.path.insert(0, {str(HERE.parent)!r})\n"
-        "import toy_parts\n"
+        f"sys.path.insert(0, {str(EXAMPLES)!r})\n"
+        "import own_parts\n"
+        "spec = DetectorSpec('tiny_centre', 3, (1,), (1,), 8, 1)\n"
+        "assert batch_contract(spec, 64).shapes['centre_label'] == (64,)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

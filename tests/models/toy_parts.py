@@ -1,4 +1,4 @@
-"""Parts from outside of the package: a backbone of three convolutions, heads of several kinds."""
+"""More heads from outside: several RPNs, two classes per box, weights of RoIs."""
 
 from __future__ import annotations
 
@@ -7,87 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from sniper.models.backbones.blocks import scale_channels
-from sniper.models.heads.layers import conv, fc, map_softmax_loss, relu
+from sniper.models.heads.layers import fc, map_softmax_loss
 from sniper.models.heads.proposals import Proposals
 from sniper.models.heads.roi import RoiHead
 from sniper.models.heads.rpn import RpnHead
 from sniper.models.lazy import mx
-from sniper.models.parts import Backbone, Head, Start, classification_metrics
+from sniper.models.parts import Head, Start
 from sniper.targets.contract import Array, Labels
 from sniper.targets.gt import rows_that_fit
-
-
-@dataclass(frozen=True)
-class Tiny(Backbone):
-    """Three strided convolutions; the maps of the last two."""
-
-    strides: tuple[int, ...] = (8,)
-    rpn_channels: int = 16
-
-    def maps(self, stride):
-        return {"half": stride // 2, "whole": stride}
-
-    def features(self, data, spec, *, train):
-        body, maps = data, []
-        for name, channels in (("tiny_1", 8), ("tiny_2", 16), ("tiny_3", 16)):
-            body = mx.sym.Convolution(
-                body,
-                num_filter=scale_channels(channels, spec.width),
-                kernel=(3, 3),
-                stride=(2, 2),
-                pad=(1, 1),
-                name=name,
-            )
-            body = relu(body, f"{name}_relu")
-            maps.append(body)
-        return {"half": maps[1], "whole": maps[2]}
-
-
-@dataclass(frozen=True)
-class CentreHead(Head):
-    """Which cells hold the centre of a box that this level is responsible for."""
-
-    gives_maps: ClassVar[bool] = True
-    layers: ClassVar = {"centre_conv": Start.HIDDEN, "centre_score": Start.OUTPUT}
-
-    def labels(self, spec, chip_size):
-        return CentreLabels(spec.feature_stride, chip_size // spec.feature_stride)
-
-    def losses(self, graph):
-        scores = mx.sym.Reshape(self._scores(graph), shape=(0, 2, -1))
-        label = graph.input("centre_label")
-        return [map_softmax_loss(scores, label, graph.spec.loss_scale, "centre_prob")]
-
-    def results(self, graph):
-        return [mx.sym.SoftmaxActivation(self._scores(graph), mode="channel", name="centre_map")]
-
-    def decode(self, window, found):
-        found.maps["centre"] = window.outputs["centre_map"][window.row, 1]
-
-    def metrics(self, outputs, labels):
-        prob = np.moveaxis(outputs["centre_prob"], 1, -1)
-        return classification_metrics("Centre", prob, labels["centre_label"])
-
-    def _scores(self, graph):
-        body = relu(conv(graph.map().data, "centre_conv", 16, kernel=3), "centre_relu")
-        return conv(body, "centre_score", 2)
-
-
-class CentreLabels(Labels):
-    """1 in the cells of valid centres, -1 (not trained) in those of other boxes; sent as bytes."""
-
-    def __init__(self, stride, cells):
-        self._stride, self._cells = stride, cells
-        self.label = (Array("centre_label", (cells * cells,), np.int8),)
-
-    def write(self, truth, row):
-        plane = np.zeros((self._cells, self._cells), np.int8)
-        centres = (truth.gt.boxes[:, :2] + truth.gt.boxes[:, 2:]) / 2
-        columns, rows = (centres // self._stride).astype(int).T
-        plane[rows, columns] = np.where(truth.gt.valid, 1, -1)
-        row["centre_label"][...] = plane.reshape(-1)
-        return 0
 
 
 class FineLabels(Labels):
@@ -155,6 +82,5 @@ PYRAMID = (
     RpnHead(level="half", suffix="_m1", scales=(2, 4), ratios=(1,)),
     RpnHead(level="whole", suffix="_m2", scales=(4,), ratios=(1, 2)),
 )
-CENTRE = (RpnHead(), Proposals(), RoiHead(), CentreHead())
 FINE = (RpnHead(), FineHead(super_of=(0, 1, 1, 2, 2, 1)))
 WEIGHTED = (RpnHead(), Proposals(), RoiWeights(), RoiHead())

@@ -111,7 +111,6 @@ def test_heads_that_differ_are_explained(load, caplog):
         load("", *mask, "TRAIN.ONLY_PROPOSAL", "true")
         assert "without TRAIN." not in caplog.text
         load("", *mask, "TEST.AUTO_FOCUS", "true")
-    assert "resnet_mx_50_e2e_mask without TRAIN.WITH_MASK trains and finds boxes" in caplog.text
     assert "TEST.AUTO_FOCUS without TRAIN.AUTO_FOCUS" in caplog.text
 
 
@@ -175,11 +174,6 @@ def test_a_leaf_may_change_the_anchors_of_its_base(load, tmp_path):
         (["TEST.NMS", "1.5"], "between 0 and 1"),
         (["TEST.AUTO_FOCUS", "true", "TEST.DO_PRUNING", "[true, true]"], "no level before it"),
         (["TEST.AUTO_FOCUS", "true", "network.RPN_FEAT_STRIDE", "32"], "STRIDE 16 only"),
-        (["TRAIN.WITH_MASK", "true"], "no mask head, resnet_mx_101_e2e_mask has one"),
-        (
-            ["TRAIN.WITH_MASK", "true", "symbol", "mobilenetv2_e2e"],
-            "mobilenetv2_e2e_mask has one",
-        ),
         (["TRAIN.AUTO_FOCUS", "true"], "AUTO_FOCUS_DC_LOW < SMALL_THRESH"),
         (["gpus", "0,0"], "gpus"),
         (["gpus", "all"], "gpus"),
@@ -189,7 +183,6 @@ def test_a_leaf_may_change_the_anchors_of_its_base(load, tmp_path):
         (["TRAIN.RPN_NEGATIVE_OVERLAP", "0.8"], "RPN_POSITIVE_OVERLAP"),
         (["TEST.PROPOSAL_OP.pre_nms_top_n", "0"], "keeps no box"),
         (["TRAIN.BATCH_IMAGES", "0"], "below 1"),
-        (["symbol", "resnext"], "'mobilenetv2_e2e'"),
     ],
 )
 def test_bad_combination(problems, overrides, expected):

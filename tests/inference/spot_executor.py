@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sniper.inference.executor import DetectorTraits, NetworkOutputs
+from sniper.inference.executor import DetectorTraits
+from sniper.models.parts import WindowDetections
 
 STRIDE = 16
-MOST_SPOTS = 8
 
 
 class SpotExecutor:
@@ -26,28 +26,23 @@ class SpotExecutor:
 
     def run(self, data, im_info):
         self.shapes.append(data.shape)
-        found = [self._window(plane, info) for plane, info in zip(data[:, 0] > 128, im_info)]
-        rois, focus_maps = map(np.stack, zip(*found))
-        return NetworkOutputs(
-            rois,
-            np.tile(np.float32([0.1, 0.9, 0]), (*rois.shape[:2], 1)),
-            np.zeros_like(rois),
-            data[:, :1] if self.traits.has_masks else None,
-            focus_maps,
-        )
+        return [self._window(plane, info) for plane, info in zip(data, im_info)]
 
-    def _window(self, plane, info):
+    def _window(self, data, info):
         height, width = info[:2].astype(int)
-        rois = np.zeros((MOST_SPOTS, 4), np.float32)
-        focus_map = np.zeros([side // STRIDE for side in plane.shape], np.float32)
-        plane = plane[:height, :width].astype(np.uint8)
-        spots = cv2.findContours(plane, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]
-        for row, contour in enumerate(spots):
+        boxes, focus_map = [], np.zeros([side // STRIDE for side in data.shape[1:]], np.float32)
+        white = (data[0, :height, :width] > 128).astype(np.uint8)
+        spots = cv2.findContours(white, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]
+        for contour in spots:
             x, y, w, h = cv2.boundingRect(contour)
-            rois[row] = x, y, x + w, y + h
+            boxes.append((x, y, x + w, y + h))
             if max(w, h) < STRIDE:
                 focus_map[(y + h // 2) // STRIDE, (x + w // 2) // STRIDE] = 0.9
-        return rois, focus_map
+        maps = {"focus": focus_map}
+        if self.traits.has_masks:
+            maps["roi"] = data[:1]
+        scores = np.tile(np.float32([0.1, 0.9, 0]), (len(boxes), 1))
+        return WindowDetections(np.float32(boxes).reshape(-1, 4), scores, maps=maps)
 
     def masks(self, jobs):
         for job in jobs:

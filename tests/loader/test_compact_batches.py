@@ -12,23 +12,27 @@ from sniper.loader.compact import Expander, compact_specs, empty_arrays
 from sniper.loader.images import ImageCache
 from sniper.loader.sample import make_sample, write_sample
 from sniper.loader.settings import BatchSettings
-from sniper.targets.anchors import base_anchors
+from sniper.models.detector import DetectorSpec, batch_contract
+from sniper.models.spec import TargetSettings
 from sniper.targets.focus_map import FocusRanges, focus_labels
 from sniper.targets.gt import boxes_in_chip, gt_in_chip
 from sniper.targets.masks import mask_rows
 
-SETTINGS = BatchSettings(
-    chip_size=128,
-    feature_stride=16,
-    base_anchors=base_anchors(16, (0.5, 1, 2), (1, 2, 4)),
-    pixel_means=(103.939, 116.779, 123.68),
-    valid_ranges=[(-1, 80), (32, 150), (120, -1)],
-    rpn_batch_size=32,
-    max_gt=6,
-)
-BOTH = dataclasses.replace(
-    SETTINGS, focus=FocusRanges(5, 64, 90), with_masks=True, mask_row_length=40
-)
+
+def settings_of(*, rpn_only=False, targets=None, **values):
+    """Settings of a network with all heads; `values` of `DetectorSpec`."""
+    base = {
+        "rpn_batch_size": 32,
+        "max_gt": 6,
+        "targets": TargetSettings(((-1, 80), (32, 150), (120, -1)), **(targets or {})),
+    }
+    network = ("resnet_mx_18_e2e_mask", 6, (1, 2, 4), (0.5, 1, 2), 16, 1)
+    contract = batch_contract(DetectorSpec(*network, **{**base, **values}), 128, rpn_only=rpn_only)
+    return BatchSettings(contract, pixel_means=(103.939, 116.779, 123.68))
+
+
+SETTINGS = settings_of()
+BOTH = settings_of(auto_focus=True, with_masks=True, mask_row_length=40)
 
 
 def with_polygons(record):
@@ -62,18 +66,17 @@ def batch_of(record, settings, count=4):
 
 
 def test_a_compact_sample_is_small():
-    full = dataclasses.replace(
-        SETTINGS, chip_size=512, base_anchors=base_anchors(16, (0.5, 1, 2), range(1, 8)), max_gt=100
-    )
+    spec = DetectorSpec("resnet_mx_18_e2e", 6, range(1, 8), (0.5, 1, 2), 16, 1, rpn_batch_size=32)
+    full = BatchSettings(batch_contract(spec, 512), SETTINGS.pixel_means)
     compact = sum(array.nbytes for array in empty_arrays(compact_specs(full), 1).values())
-    expanded = sum(4 * int(np.prod(shape)) for shape in full.shapes.values())
+    expanded = sum(4 * int(np.prod(shape)) for shape in full.contract.shapes.values())
     assert compact < expanded / 4
 
 
 def test_expanded_batches_hold_the_samples(image_records):
     record = with_polygons(image_records[1])
     expanded = Expander(BOTH, 4).expand(batch_of(record, BOTH))
-    assert {name: array.shape[1:] for name, array in expanded.items()} == BOTH.shapes
+    assert {name: array.shape[1:] for name, array in expanded.items()} == BOTH.contract.shapes
     assert all(array.dtype == np.float32 for array in expanded.values())
     for i, chip in enumerate(chips_of(record)):
         sample = make_sample(record, chip, BOTH, seed=i)
@@ -85,7 +88,7 @@ def test_expanded_batches_hold_the_samples(image_records):
 def test_rpn_planes_equal_the_dense_form_of_the_targets(image_records):
     record = image_records[1]
     expanded = Expander(SETTINGS, 4).expand(batch_of(record, SETTINGS))
-    targets = SETTINGS.rpn_targets
+    targets = SETTINGS.contract.parts[0].targets
     positives = 0
     for i, chip in enumerate(chips_of(record)):
         gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, 128)
@@ -103,7 +106,7 @@ def test_masks_and_focus_labels_are_those_of_the_chip(image_records):
         gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, 128)
         np.testing.assert_array_equal(sample["gt_masks"], mask_rows(record, gt, chip, 6, 40))
         boxes = boxes_in_chip(record.boxes, chip.rect, chip.factor, 128)
-        labels = focus_labels(boxes, BOTH.focus, 16, 8)
+        labels = focus_labels(boxes, FocusRanges(5, 64, 90), 16, 8)
         np.testing.assert_array_equal(sample["scale_label"], labels)
         used = sample["gt_boxes"][:, 4] > 0
         np.testing.assert_array_equal(sample["gt_masks"][:, 0] >= 0, used)
@@ -123,19 +126,19 @@ def test_masks_and_focus_labels_change_nothing_else(image_records):
     ("changes", "names"),
     [
         ({}, ["gt_boxes"]),
-        ({"focus": FocusRanges(5, 64, 90)}, ["gt_boxes", "scale_label"]),
+        ({"auto_focus": True}, ["gt_boxes", "scale_label"]),
         ({"with_masks": True}, ["gt_boxes", "gt_masks"]),
         (
-            {"focus": FocusRanges(5, 64, 90), "with_masks": True},
+            {"auto_focus": True, "with_masks": True},
             ["gt_boxes", "scale_label", "gt_masks"],
         ),
-        ({"focus": FocusRanges(5, 64, 90), "with_masks": True, "only_proposal": True}, []),
+        ({"auto_focus": True, "with_masks": True, "rpn_only": True}, []),
     ],
 )
 def test_names_come_in_the_order_of_the_network(changes, names):
-    settings = dataclasses.replace(SETTINGS, **changes)
-    assert list(settings.label_names) == ["label", "bbox_target", "bbox_weight", *names]
-    assert list(settings.shapes) == [*settings.data_names, *settings.label_names]
+    contract = settings_of(**changes).contract
+    assert list(contract.label_names) == ["label", "bbox_target", "bbox_weight", *names]
+    assert list(contract.shapes) == [*contract.data_names, *contract.label_names]
 
 
 def test_a_batch_stays_while_the_next_one_is_made(image_records):
@@ -154,7 +157,7 @@ def test_a_batch_stays_while_the_next_one_is_made(image_records):
 
 
 def test_a_sampling_limit_above_the_number_of_anchors(image_records):
-    settings = dataclasses.replace(SETTINGS, rpn_batch_size=10**6)
+    settings = settings_of(rpn_batch_size=10**6)
     (chip,) = chips_of(image_records[0], 1)
     sample = make_sample(image_records[0], chip, settings)
     assert compact_specs(settings)["positive_index"][1] == (9 * 8 * 8,)
@@ -162,7 +165,7 @@ def test_a_sampling_limit_above_the_number_of_anchors(image_records):
 
 
 def test_a_batch_without_positives_is_allowed(image_records):
-    settings = dataclasses.replace(SETTINGS, rpn_fg_fraction=0)
+    settings = settings_of(targets={"rpn_fg_fraction": 0})
     (chip,) = chips_of(image_records[0], 1)
     sample = make_sample(image_records[0], chip, settings)
     assert not sample["bbox_weight"].any() and not (sample["label"] == 1).any()

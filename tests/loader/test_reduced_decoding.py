@@ -15,7 +15,7 @@ from sniper.data.record import Record, flip_record
 from sniper.errors import DataError
 from sniper.loader.sample import make_sample
 from sniper.loader.settings import BatchSettings
-from sniper.targets.anchors import base_anchors
+from sniper.models.detector import DetectorSpec, batch_contract
 
 WIDTH, HEIGHT = 1003, 758
 
@@ -109,14 +109,9 @@ def test_other_formats_are_decoded_in_full(smooth, tmp_path):
 
 
 def settings_of(reduced):
-    return BatchSettings(
-        chip_size=256,
-        feature_stride=16,
-        base_anchors=base_anchors(16, (1,), (2, 4)),
-        pixel_means=(1, 2, 3),
-        valid_ranges=[(-1, -1)],
-        reduced_decoding=reduced,
-    )
+    spec = DetectorSpec("resnet_mx_18_e2e", 3, (2, 4), (1,), 16, 1)
+    contract = batch_contract(spec, 256)
+    return BatchSettings(contract, pixel_means=(1, 2, 3), reduced_decoding=reduced)
 
 
 def test_samples_use_it_only_where_it_is_asked_for_and_worth_it(smooth, monkeypatch):

@@ -11,19 +11,26 @@ from sniper.chips.sampler import ChipSettings
 from sniper.errors import ConfigError
 from sniper.loader import train as module
 from sniper.loader.train import BatchSettings, TrainLoader
-from sniper.targets.anchors import base_anchors
+from sniper.models.detector import DetectorSpec, batch_contract
+from sniper.models.spec import TargetSettings
 
 RANGES = [(-1, 24), (16, -1)]
 CHIPS = ChipSettings(scales=(2.0, 128.0), valid_ranges=RANGES, chip_size=128)
-BATCHES = BatchSettings(
-    chip_size=128,
-    feature_stride=16,
-    base_anchors=base_anchors(16, (0.5, 1, 2), (1, 2, 4)),
-    pixel_means=(103.939, 116.779, 123.68),
-    valid_ranges=RANGES,
-    rpn_batch_size=32,
-    max_gt=3,
-)
+
+
+def settings_of(*, rpn_only=False, targets=None, **values):
+    """Settings of a network with all heads; `values` of `DetectorSpec`."""
+    base = {
+        "rpn_batch_size": 32,
+        "max_gt": 3,
+        "targets": TargetSettings(RANGES, **(targets or {})),
+    }
+    network = ("resnet_mx_18_e2e_mask", 6, (1, 2, 4), (0.5, 1, 2), 16, 1)
+    contract = batch_contract(DetectorSpec(*network, **{**base, **values}), 128, rpn_only=rpn_only)
+    return BatchSettings(contract, pixel_means=(103.939, 116.779, 123.68))
+
+
+BATCHES = settings_of()
 
 
 def epochs_of(records, shard, *, starts=((0, 0), (1, 0)), workers=0, batch_size=12, **options):

@@ -22,20 +22,26 @@ from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.loader import stream
 from sniper.loader import train as module
 from sniper.loader.train import BatchSettings, TrainLoader
-from sniper.targets.anchors import base_anchors
-from sniper.targets.focus_map import FocusRanges
+from sniper.models.detector import DetectorSpec, batch_contract
+from sniper.models.spec import TargetSettings
 
 RANGES = [(-1, 24), (16, -1)]
 CHIPS = ChipSettings(scales=(2.0, 128.0), valid_ranges=RANGES, chip_size=128)
-BATCHES = BatchSettings(
-    chip_size=128,
-    feature_stride=16,
-    base_anchors=base_anchors(16, (0.5, 1, 2), (1, 2, 4)),
-    pixel_means=(103.939, 116.779, 123.68),
-    valid_ranges=RANGES,
-    rpn_batch_size=32,
-    max_gt=10,
-)
+
+
+def settings_of(*, rpn_only=False, targets=None, **values):
+    """Settings of a network with all heads; `values` of `DetectorSpec`."""
+    base = {
+        "rpn_batch_size": 32,
+        "max_gt": 10,
+        "targets": TargetSettings(RANGES, **(targets or {})),
+    }
+    network = ("resnet_mx_18_e2e_mask", 6, (1, 2, 4), (0.5, 1, 2), 16, 1)
+    contract = batch_contract(DetectorSpec(*network, **{**base, **values}), 128, rpn_only=rpn_only)
+    return BatchSettings(contract, pixel_means=(103.939, 116.779, 123.68))
+
+
+BATCHES = settings_of()
 
 
 def loader_of(records, workers=0, *, batches=BATCHES, **options):
@@ -156,7 +162,7 @@ def test_an_image_is_decoded_once_for_its_chips_and_its_mirror_image(image_recor
 
 
 def test_masks_and_focus_labels_do_not_depend_on_the_workers(image_records):
-    batches = dataclasses.replace(BATCHES, focus=FocusRanges(5, 64, 90), with_masks=True)
+    batches = settings_of(auto_focus=True, with_masks=True)
     records = [
         dataclasses.replace(
             record, polygons=tuple((box[[0, 1, 2, 1, 2, 3]],) for box in record.boxes)
@@ -292,7 +298,7 @@ def test_every_chip_is_in_the_epoch_with_its_own_image(image_records, expected):
 
 
 def test_only_proposal(image_records):
-    batches = dataclasses.replace(BATCHES, only_proposal=True)
+    batches = settings_of(rpn_only=True)
     with loader_of(image_records, 1, batches=batches) as loader:
         loader.start_epoch(0)
         batch = next(loader)
@@ -302,7 +308,7 @@ def test_only_proposal(image_records):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_surplus_boxes_are_counted_and_reported_once_per_epoch(image_records, workers, caplog):
-    batches = dataclasses.replace(BATCHES, max_gt=2)
+    batches = settings_of(max_gt=2)
     with loader_of(image_records, workers, batches=batches) as loader:
         for epoch in range(2):
             caplog.clear()

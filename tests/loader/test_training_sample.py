@@ -11,16 +11,25 @@ from sniper.loader import sample as sample_module
 from sniper.loader.compact import compact_specs, empty_arrays
 from sniper.loader.images import ImageCache, RecentKeys
 from sniper.loader.train import BatchSettings, make_sample
-from sniper.targets.anchors import base_anchors
+from sniper.models.detector import DetectorSpec, batch_contract
+from sniper.models.spec import TargetSettings
+from sniper.targets.contract import BatchContract
+from sniper.targets.gt import GtLabels
 
-SETTINGS = BatchSettings(
-    chip_size=128,
-    feature_stride=16,
-    base_anchors=base_anchors(16, (0.5, 1, 2), (1, 2, 4)),
-    pixel_means=(103.939, 116.779, 123.68),
-    valid_ranges=[(-1, 80), (32, 150), (120, -1)],
-    max_gt=10,
-)
+
+def settings_of(*, rpn_only=False, targets=None, **values):
+    """Settings of a network with all heads; `values` of `DetectorSpec`."""
+    base = {
+        "max_gt": 10,
+        "targets": TargetSettings(((-1, 80), (32, 150), (120, -1)), **(targets or {})),
+    }
+    network = ("resnet_mx_18_e2e_mask", 6, (1, 2, 4), (0.5, 1, 2), 16, 1)
+    contract = batch_contract(DetectorSpec(*network, **{**base, **values}), 128, rpn_only=rpn_only)
+    return BatchSettings(contract, pixel_means=(103.939, 116.779, 123.68))
+
+
+SETTINGS = settings_of()
+CONTRACT = SETTINGS.contract
 
 
 def chip_of(level=1, rows=(0, 1), rect=(8, 4, 72, 68), factor=2.0):
@@ -33,8 +42,8 @@ def sample_of(record, chip=None, settings=SETTINGS):
 
 def test_names_shapes_and_types(image_records):
     sample = sample_of(image_records[0])
-    assert {name: array.shape for name, array in sample.items()} == SETTINGS.shapes
-    assert SETTINGS.shapes == {
+    assert {name: array.shape for name, array in sample.items()} == CONTRACT.shapes
+    assert CONTRACT.shapes == {
         "data": (3, 128, 128),
         "valid_ranges": (2,),
         "im_info": (3,),
@@ -44,14 +53,18 @@ def test_names_shapes_and_types(image_records):
         "gt_boxes": (10, 5),
     }
     assert all(array.dtype == np.float32 for array in sample.values())
-    assert SETTINGS.data_names == ("data", "valid_ranges", "im_info")
-    assert SETTINGS.label_names == ("label", "bbox_target", "bbox_weight", "gt_boxes")
+    assert CONTRACT.data_names == ("data", "valid_ranges", "im_info")
+    assert CONTRACT.label_names == ("label", "bbox_target", "bbox_weight", "gt_boxes")
 
 
 def test_only_proposal_leaves_the_rest_out(image_records):
-    settings = dataclasses.replace(SETTINGS, only_proposal=True)
+    settings = settings_of(rpn_only=True)
     sample = sample_of(image_records[0], settings=settings)
-    assert set(sample) == set(settings.shapes) == {"data", "label", "bbox_target", "bbox_weight"}
+    assert (
+        set(sample)
+        == set(settings.contract.shapes)
+        == {"data", "label", "bbox_target", "bbox_weight"}
+    )
     full = sample_of(image_records[0])
     for name in sample:
         np.testing.assert_array_equal(sample[name], full[name])
@@ -74,7 +87,7 @@ def test_a_chip_and_its_mirror_image_hold_the_same_pixels(image_records):
 
 
 def test_boxes_beyond_the_limit_are_left_out(image_records):
-    settings = dataclasses.replace(SETTINGS, max_gt=2)
+    settings = settings_of(max_gt=2)
     chip = chip_of(rows=(3, 4))
     boxes = np.array([[10 + i, 10, 40 + i, 40] for i in range(5)], np.float32)
     record = dataclasses.replace(image_records[0], boxes=boxes)
@@ -111,10 +124,13 @@ def test_unexpected_failures_name_stage_and_image(image_records, monkeypatch):
         assert "MemoryError: no memory left" in str(failure.value)
 
 
-@pytest.mark.parametrize("change", [{"max_gt": 0}, {"pixel_means": (1, 2)}, {"chip_size": 100}])
-def test_impossible_settings_are_config_errors(change):
-    with pytest.raises(ConfigError):
-        dataclasses.replace(SETTINGS, **change)
+def test_impossible_settings_are_config_errors():
+    with pytest.raises(ConfigError, match="PIXEL_MEANS"):
+        dataclasses.replace(SETTINGS, pixel_means=(1, 2))
+    with pytest.raises(ConfigError, match="MAX_GT"):
+        GtLabels(128, 0, [(-1, -1)])
+    with pytest.raises(ConfigError, match="suffix"):
+        BatchContract(128, (CONTRACT.parts[0], CONTRACT.parts[0]))
 
 
 def test_the_cache_keeps_the_latest_images_within_its_limits(image_records):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sniper.errors import ConfigError
-from sniper.models.blocks import CHANNEL_MULTIPLE, scale_channels
+from sniper.models.backbones.blocks import CHANNEL_MULTIPLE, scale_channels
 from sniper.models.detector import (
     DetectorSpec,
     ProposalSettings,
@@ -13,11 +13,11 @@ from sniper.models.detector import (
     build_mask_head,
     data_names,
     inference_input_shapes,
-    label_names,
     short_output_names,
     train_input_shapes,
 )
-from sniper.models.networks import NETWORKS
+from sniper.models.heads.mask import MaskHead
+from sniper.models.networks import network_names, network_of
 
 RESNET_SCALES = (2, 4, 7, 10, 13, 16, 24)
 MOBILE_SCALES = (1, 2, 4, 8, 12)
@@ -35,31 +35,33 @@ def make_spec(symbol, **values):
     return DetectorSpec(symbol=symbol, **{**base, **values})
 
 
-@pytest.mark.parametrize("symbol", NETWORKS)
+@pytest.mark.parametrize("symbol", network_names())
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("rpn_only", [True, False])
 def test_inputs_of_the_graph_are_the_declared_ones(symbol, train, rpn_only):
     spec = make_spec(symbol, auto_focus=True, with_masks=symbol.endswith("_mask"))
     graph = build_detector(spec, train=train, rpn_only=rpn_only)
-    declared = data_names(spec, train=train, rpn_only=rpn_only)
-    declared += label_names(spec, rpn_only=rpn_only) if train else []
+    declared = data_names(spec, rpn_only=rpn_only)
+    if train:
+        declared = list(train_input_shapes(spec, 64, rpn_only=rpn_only))
     found = [n for n in graph.list_arguments() if not n.endswith(("bias", "gamma", "beta"))]
     found = [n for n in found if n == "bbox_weight" or not n.endswith("_weight")]
     assert sorted(found) == sorted(declared)
 
 
 def test_outputs_of_every_network_are_in_the_order_of_2018():
-    for symbol, traits in NETWORKS.items():
-        spec = make_spec(symbol, auto_focus=True, with_masks=traits.heads.masks)
+    for symbol in network_names():
+        masks = network_of(symbol).has(MaskHead)
+        spec = make_spec(symbol, auto_focus=True, with_masks=masks)
         train = build_detector(spec, train=True)
-        assert short_output_names(train.list_outputs()) == [
+        assert short_output_names(train.list_outputs(), spec) == [
             "rpn_cls_prob",
             "rpn_bbox_loss",
             "cls_scale_prob",
             "cls_prob_reshape",
             "bbox_loss_reshape",
             "roi_label",
-            *(["mask_cls_prob", "mask_targets"] if traits.heads.masks else []),
+            *(["mask_cls_prob", "mask_targets"] if masks else []),
         ]
         train = build_detector(spec, train=True, rpn_only=True)
         assert train.list_outputs() == ["rpn_cls_prob_output", "rpn_bbox_loss_output"]
@@ -205,7 +207,7 @@ def test_small_resnet_has_trainable_norms_and_no_deformable_layer():
     assert "stage4_unit2_conv2_weight" in arguments
 
 
-@pytest.mark.parametrize("symbol", NETWORKS)
+@pytest.mark.parametrize("symbol", network_names())
 def test_every_network_can_be_narrow(symbol):
     spec = make_spec(symbol, width=0.1, with_masks=symbol.endswith("_mask"), roi_channels=16)
     graph = build_detector(spec, train=True)

@@ -6,16 +6,17 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.models.blocks import NormSettings
+from sniper.models.backbones.blocks import NormSettings
+from sniper.models.backbones.mobilenetv2 import MobileNetOptions, mobilenetv2_features
 from sniper.models.detector import (
     DetectorSpec,
     ProposalSettings,
+    batch_contract,
     build_detector,
     data_names,
     inference_input_shapes,
     train_input_shapes,
 )
-from sniper.models.mobilenetv2 import MobileNetOptions, mobilenetv2_features
 from sniper.models.weights import fixed_names, for_test, initialise, with_test_params
 
 CHIP = 64
@@ -326,6 +327,9 @@ def test_relu_variant_has_no_upper_limit():
 
 def test_inputs_are_listed_in_the_order_of_2018():
     spec = make_spec("resnet_mx_18_e2e")
-    assert data_names(spec, train=True) == ["data", "valid_ranges", "im_info"]
-    assert data_names(spec, train=False) == ["data", "im_info", "im_ids", "chip_ids"]
-    assert data_names(spec, train=False, rpn_only=True) == ["data", "im_info", "im_ids"]
+    contract = batch_contract(spec, 64)
+    assert contract.data_names == ("data", "valid_ranges", "im_info")
+    assert contract.label_names == ("label", "bbox_target", "bbox_weight", "gt_boxes")
+    assert batch_contract(spec, 64, rpn_only=True).data_names == ("data",)
+    assert data_names(spec) == ["data", "im_info", "im_ids", "chip_ids"]
+    assert data_names(spec, rpn_only=True) == ["data", "im_info", "im_ids"]

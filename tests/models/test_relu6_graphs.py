@@ -8,8 +8,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.models.blocks import NormSettings
-from sniper.models.mobilenetv2 import MobileNetOptions, mobilenetv2_features
+from sniper.models.backbones.blocks import NormSettings
+from sniper.models.backbones.mobilenetv2 import MobileNetOptions, mobilenetv2_features
 
 ACTIVATIONS = 36  # of the network at width 1, all but the linear layers'
 

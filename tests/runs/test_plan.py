@@ -44,7 +44,7 @@ def test_model_folder_has_the_layout_of_2018():
 
 def assert_batches_fit_the_network(cfg):
     """The loader's arrays are the network's inputs, in the same order and with the same shapes."""
-    batches = settings.batch_settings(cfg)
+    batches = settings.batch_settings(cfg).contract
     spec = settings.detector_spec(cfg, train=True, batch_images=1, fp16=False)
     rpn_only = bool(cfg.TRAIN.ONLY_PROPOSAL)
     shapes = train_input_shapes(spec, cfg.TRAIN.CHIP_SIZE, rpn_only=rpn_only)
@@ -60,25 +60,46 @@ def test_every_recipe_describes_a_network_and_its_batches(recipe):
     for train in (True, False):
         spec = settings.detector_spec(cfg, train=train, batch_images=1, fp16=False)
         assert spec.num_anchors == cfg.network.NUM_ANCHORS
-    batches = settings.batch_settings(cfg)
-    assert len(batches.base_anchors) == cfg.network.NUM_ANCHORS
-    assert len(settings.chip_settings(cfg).scales) == len(batches.valid_ranges)
+    anchors, *_ = settings.batch_settings(cfg).contract.parts[0].targets.shape
+    assert anchors == cfg.network.NUM_ANCHORS
+    assert len(settings.chip_settings(cfg).scales) == len(spec.targets.valid_ranges)
 
 
 def test_negative_chips_are_off_for_the_proposal_network():
     cfg = load_config("sniper_res101_e2e", ["TRAIN.ONLY_PROPOSAL", "True"])
     assert not settings.chip_settings(cfg).use_neg_chips
-    assert settings.batch_settings(cfg).only_proposal
+    assert settings.batch_settings(cfg).contract.data_names == ("data",)
 
 
 def test_masks_and_focus_pixels_reach_the_batches():
-    batches = settings.batch_settings(load_config("sniper_res101_e2e_mask_autofocus"))
+    cfg = load_config("sniper_res101_e2e_mask_autofocus")
+    batches = settings.batch_settings(cfg).contract
     assert batches.label_names[-3:] == ("gt_boxes", "scale_label", "gt_masks")
     assert batches.shapes["gt_masks"] == (100, 500)
-    assert (batches.focus.low, batches.focus.small, batches.focus.high) == (5, 64, 90)
+    focus = settings.detector_spec(cfg, train=True, batch_images=1, fp16=False).targets.focus
+    assert (focus.low, focus.small, focus.high) == (5, 64, 90)
     rpn = load_config("sniper_res101_e2e_mask_autofocus", ["TRAIN.ONLY_PROPOSAL", "True"])
-    assert settings.batch_settings(rpn).label_names == ("label", "bbox_target", "bbox_weight")
-    assert settings.batch_settings(load_config("sniper_res101_e2e")).focus is None
+    assert settings.batch_settings(rpn).contract.label_names == (
+        "label",
+        "bbox_target",
+        "bbox_weight",
+    )
+    plain = settings.batch_settings(load_config("sniper_res101_e2e")).contract
+    assert plain.label_names[-1] == "gt_boxes" and not plain.needs_polygons
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["symbol", "resnext"], "did you mean resnet_mx"),
+        (["TRAIN.WITH_MASK", "true"], "no mask head, resnet_mx_101_e2e_mask has one"),
+        (["TRAIN.WITH_MASK", "true", "symbol", "mobilenetv2_e2e"], "mobilenetv2_e2e_mask has one"),
+        (["network.PADDING", "tf_same"], "network.PADDING"),
+    ],
+)
+def test_networks_that_cannot_be_built_are_refused(overrides, expected):
+    with pytest.raises(ConfigError, match=expected):
+        settings.batch_settings(load_config("sniper_res101_e2e", overrides))
 
 
 def test_masks_and_focus_pixels_reach_the_network():

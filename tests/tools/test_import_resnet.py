@@ -10,8 +10,8 @@ from mxnet.gluon.model_zoo import model_store
 from mxnet.gluon.model_zoo.vision.resnet import BottleneckV2, ResNetV2
 
 from sniper.errors import DataError
-from sniper.models import resnet
-from sniper.models.blocks import NormSettings
+from sniper.models.backbones import resnet
+from sniper.models.backbones.blocks import NormSettings
 from sniper.models.weights import read_params
 from sniper.tools.import_weights import PIXEL_MEANS, main
 from sniper.tools.weights.gluon_resnet import (
@@ -80,7 +80,7 @@ def zoo_input(rgb):
 def our_features(name, arrays, rgb, names, pixel_means=PIXEL_MEANS):
     """Outputs of our layers for the same picture, in inference."""
     symbol = resnet.resnet_features(mx.sym.Variable("data"), ARCHES[name], NormSettings())
-    inner = symbol.both.get_internals()
+    inner = symbol["stage3_4"].get_internals()
     data = mx.nd.array((rgb - np.asarray(pixel_means, np.float32)[::-1, None, None])[None])
     return [_forward(inner[f"{layer}_output"], data, *arrays) for layer in names]
 
@@ -173,7 +173,9 @@ def test_all_name_styles_give_the_same_file(tmp_path, narrow_zoo):
         written.add((tmp_path / "ours-0000.params").read_bytes())
     assert len(written) == 1
     arg, aux = read_params(tmp_path / "ours-0000.params")
-    symbol = resnet.resnet_features(mx.sym.Variable("data"), resnet.RESNET_50, NormSettings()).both
+    symbol = resnet.resnet_features(mx.sym.Variable("data"), resnet.RESNET_50, NormSettings())[
+        "stage3_4"
+    ]
     wanted = {n for n in symbol.list_arguments() if n != "data" and "_offset_" not in n}
     assert set(arg) == wanted and set(aux) == set(symbol.list_auxiliary_states())
 

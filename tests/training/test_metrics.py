@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from sniper.training.metrics import LOG_EPSILON, Metrics, batch_metrics
+from sniper.models.detector import DetectorSpec, batch_metrics
+from sniper.models.parts import LOG_EPSILON
+from sniper.training.metrics import Metrics
+
+NETWORK = ("resnet_mx_18_e2e_mask", 3, (1,), (1,), 16, 2)
+MEASURE = batch_metrics(DetectorSpec(*NETWORK))
 
 
 def _batch(rng, all_ignored=False):
@@ -24,7 +29,7 @@ def _batch(rng, all_ignored=False):
 
 def test_values_equal_a_slow_count():
     outputs, labels = _batch(np.random.default_rng(0))
-    values = Metrics().update(outputs, labels)
+    values = Metrics(MEASURE).update(outputs, labels)
     prob = outputs["rpn_cls_prob"].reshape(2, 2, 24)
     hits = losses = count = 0
     for n, k in np.ndindex(2, 24):
@@ -55,7 +60,8 @@ def test_values_equal_a_slow_count():
 def test_rpn_only_outputs_give_the_rpn_metrics():
     outputs, labels = _batch(np.random.default_rng(1))
     rpn = {name: outputs[name] for name in ("rpn_cls_prob", "rpn_bbox_loss")}
-    assert list(batch_metrics(rpn, labels)) == ["RPNAcc", "RPNLogLoss", "RPNL1Loss"]
+    measure = batch_metrics(DetectorSpec(*NETWORK), rpn_only=True)
+    assert list(measure(rpn, labels)) == ["RPNAcc", "RPNLogLoss", "RPNL1Loss"]
 
 
 def test_focus_and_mask_metrics_equal_a_slow_count():
@@ -67,8 +73,12 @@ def test_focus_and_mask_metrics_equal_a_slow_count():
     targets = rng.integers(-1, 2, (3, 4, 4)).astype(np.float32)
     targets[0] = -1
     outputs.update(cls_scale_prob=focus, mask_cls_prob=masks, mask_targets=targets)
-    values = Metrics().update(outputs, labels)
-    assert list(values)[6:] == ["AutoFocusAcc", "AutoFocusLogLoss", "MaskLogLoss"]
+    measure = batch_metrics(DetectorSpec(*NETWORK, auto_focus=True, with_masks=True))
+    values = Metrics(measure).update(outputs, labels)
+    assert list(values) == [
+        *("RPNAcc", "RPNLogLoss", "RPNL1Loss", "RCNNAcc", "RCNNLogLoss", "RCNNL1LossCRCNN"),
+        *("AutoFocusAcc", "AutoFocusLogLoss", "MaskLogLoss"),
+    ]
     hits, losses = [], []
     for n, k in np.ndindex(2, 9):
         label = int(labels["scale_label"][n, k])
@@ -86,13 +96,13 @@ def test_focus_and_mask_metrics_equal_a_slow_count():
 
 
 def test_nothing_counted_is_zero_and_never_nan():
-    metrics = Metrics()
+    metrics = Metrics(MEASURE)
     metrics.update(*_batch(np.random.default_rng(2), all_ignored=True))
     assert metrics.window["RPNAcc"].value == metrics.epoch["RPNAcc"].value == 0
 
 
 def test_window_and_epoch_are_separate_averages():
-    metrics, rng = Metrics(), np.random.default_rng(3)
+    metrics, rng = Metrics(MEASURE), np.random.default_rng(3)
     batches = [_batch(rng) for _ in range(3)]
     for batch in batches[:2]:
         metrics.update(*batch)
@@ -100,7 +110,7 @@ def test_window_and_epoch_are_separate_averages():
     last = metrics.update(*batches[2])
     found = {name: ratio.value for name, ratio in metrics.window.items()}
     assert found == pytest.approx(last)
-    sums = [batch_metrics(*batch)["RPNLogLoss"] for batch in batches]
+    sums = [MEASURE(*batch)["RPNLogLoss"] for batch in batches]
     expected = sum(n for n, _ in sums) / sum(d for _, d in sums)
     assert metrics.epoch["RPNLogLoss"].value == pytest.approx(expected)
 
@@ -108,4 +118,4 @@ def test_window_and_epoch_are_separate_averages():
 def test_nan_is_passed_on():
     outputs, labels = _batch(np.random.default_rng(4))
     outputs["bbox_loss_reshape"][0, 0, 0] = np.nan
-    assert math.isnan(Metrics().update(outputs, labels)["RCNNL1LossCRCNN"])
+    assert math.isnan(Metrics(MEASURE).update(outputs, labels)["RCNNL1LossCRCNN"])

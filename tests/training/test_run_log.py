@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 
+from sniper.models.detector import DetectorSpec, batch_metrics
 from sniper.process import start_logging
 from sniper.training import run_log, tensorboard
 from sniper.training.distributed import Workers
@@ -17,6 +18,8 @@ from sniper.training.pace import Pace, ProgressClock
 from sniper.training.run_log import Display, JsonLines, RunLog, Validated
 from sniper.training.run_state import RunState
 
+NETWORK = DetectorSpec("resnet_mx_18_e2e", 3, (1,), (1,), 16, 1)
+MEASURE = batch_metrics(NETWORK, rpn_only=True)
 PACE = Pace(chips_per_s=16.0, data_wait=0.25, eta_s=3, memory_gb=1.5)
 
 
@@ -201,7 +204,7 @@ def _train(meter, log, first, last, batches=30, epoch=0):
 
 def _meter(log, state=None, display=12):
     state = state or RunState(0, 0, 100, 4, 0)
-    return Meter(log, Workers("device"), ProgressClock(), display, state)
+    return Meter(log, Workers("device"), ProgressClock(), display, MEASURE, state)
 
 
 def test_which_batches_are_shown():

@@ -13,8 +13,8 @@ from sniper.loader.train import Batch
 from sniper.models.detector import (
     DetectorSpec,
     ProposalSettings,
+    batch_contract,
     build_detector,
-    label_names,
     train_input_shapes,
 )
 from sniper.models.weights import fixed_names, initialise
@@ -300,7 +300,7 @@ def detector_batch(shapes, spec, seed, images):
         "gt_boxes": boxes,
     }
     arrays = {name: value.astype(np.float32) for name, value in arrays.items()}
-    label_arrays = {name: arrays.pop(name) for name in label_names(spec)}
+    label_arrays = {name: arrays.pop(name) for name in batch_contract(spec, CHIP).label_names}
     return Batch(arrays, label_arrays, seed, [], [])
 
 

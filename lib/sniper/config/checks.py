@@ -182,9 +182,6 @@ def _nms(values: Values) -> Iterator[str]:
 
 
 def _heads(values: Values) -> Iterator[str]:
-    symbol = values["symbol"]
-    if values["TRAIN.WITH_MASK"] and not symbol.endswith("_mask"):
-        yield f"TRAIN.WITH_MASK: the symbol {symbol} has no mask head, {symbol}_mask has one"
     if values["TRAIN.AUTO_FOCUS"]:
         low, small, high = (
             values[f"TRAIN.AUTO_FOCUS_{name}"] for name in ("DC_LOW", "SMALL_THRESH", "DC_HIGH")

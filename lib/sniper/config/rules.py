@@ -69,16 +69,9 @@ def _switch_off_heads_without_detector(values: dict[str, Any]) -> None:
 
 
 def _explain_heads(values: dict[str, Any]) -> None:
-    """Says what happens where the heads of training, test and symbol differ."""
+    """Says what happens where the heads of training and test differ."""
     if values["TRAIN.ONLY_PROPOSAL"]:
         return
-    symbol = values["symbol"]
-    if symbol.endswith("_mask") and not values["TRAIN.WITH_MASK"]:
-        logger.info(
-            "%s without TRAIN.WITH_MASK trains and finds boxes only, with the RPN of the mask "
-            "networks (in a ResNet it reads stage 3 alone)",
-            symbol,
-        )
     if values["TEST.AUTO_FOCUS"] and not values["TRAIN.AUTO_FOCUS"]:
         logger.info(
             "TEST.AUTO_FOCUS without TRAIN.AUTO_FOCUS: only weights that were trained with the "

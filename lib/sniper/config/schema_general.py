@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from sniper.config.kinds import LEGACY, Array, Bool, Float, Int, Key, Name, Seq, Text
 
-BACKBONES = ("resnet_mx_101", "resnet_mx_50", "resnet_mx_18", "mobilenetv2")
-SYMBOLS = tuple(f"{backbone}_{heads}" for heads in ("e2e", "e2e_mask") for backbone in BACKBONES)
 # Formats of other packages are checked when a set is opened: this room does not know them.
 FORMATS = (("coco", "coco"), ("pascalvoc", "PascalVOC"), ("voc", "PascalVOC"), ("folder", "folder"))
 KVSTORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync")
@@ -22,7 +20,13 @@ RUN_KEYS = (
     Key("proposal_path", Text(), "data/proposals", "Folder of the proposal files for training."),
     Key("MXNET_VERSION", Text(), "", "Name of the 2018 framework build.", LEGACY),
     Key("output_path", Text(), "./output", "Root folder of models, logs and results."),
-    Key("symbol", Text(SYMBOLS), "resnet_mx_101_e2e", "Network to build."),
+    Key(
+        "symbol",
+        Text(),
+        "resnet_mx_101_e2e",
+        "Network to build: resnet_mx_101, resnet_mx_50, resnet_mx_18 or mobilenetv2, then _e2e or "
+        "_e2e_mask; or one of parts that were registered.",
+    ),
     Key("gpus", Text(), "", "Comma list of GPU ordinals; empty or 'cpu': run on the CPU."),
     Key("CLASS_AGNOSTIC", Bool(), True, "The box head is always class-agnostic.", LEGACY),
     Key(

@@ -1,14 +1,14 @@
-"""From what a network puts out for a batch of windows to boxes and scores of each."""
+"""From detections in px of the network's input to those in px of the image."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sniper import boxes as box_ops
-from sniper.inference.executor import NetworkOutputs
 from sniper.loader.windows import TestBatch
+from sniper.models.parts import WindowDetections
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,24 +35,17 @@ class ChipDetections:
     focus_map: np.ndarray | None = None
 
 
-def decode_batch(outputs: NetworkOutputs, batch: TestBatch) -> list[ChipDetections]:
-    """Detections of every window of a batch, padding left out."""
-    return [_decode_window(outputs, batch, int(row)) for row in np.flatnonzero(~batch.is_padding)]
-
-
-def _decode_window(outputs: NetworkOutputs, batch: TestBatch, row: int) -> ChipDetections:
-    height, width, factor = batch.im_info[row]
-    rois = boxes = outputs.rois[row]  # (R, 4)
-    if outputs.deltas is not None:
-        boxes = box_ops.clip(box_ops.decode(rois, outputs.deltas[row]), height, width)
-    # Slots that no proposal filled are zero boxes.
-    filled = np.any(rois != 0, axis=1)
-    return ChipDetections(
-        int(batch.image_index[row]),
-        int(batch.chip_index[row]),
-        (boxes[filled] / factor).astype(np.float32),
-        outputs.scores[row][filled],
-        float(factor),
-        None if outputs.roi_map is None else outputs.roi_map[row],
-        None if outputs.focus_map is None else outputs.focus_map[row],
-    )
+def decode_batch(windows: Sequence[WindowDetections], batch: TestBatch) -> list[ChipDetections]:
+    """Detections of every window of a batch in px of its image, padding left out."""
+    return [
+        ChipDetections(
+            int(batch.image_index[row]),
+            int(batch.chip_index[row]),
+            (windows[row].boxes / batch.im_info[row, 2]).astype(np.float32),
+            windows[row].scores,
+            float(batch.im_info[row, 2]),
+            windows[row].maps.get("roi"),
+            windows[row].maps.get("focus"),
+        )
+        for row in np.flatnonzero(~batch.is_padding).tolist()
+    ]

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from sniper.models.parts import WindowDetections
+
 
 @dataclass(frozen=True)
 class DetectorTraits:
@@ -28,25 +30,6 @@ class DetectorTraits:
     feature_stride: int
     roi_channels: int
     has_masks: bool
-
-
-@dataclass(frozen=True, eq=False)
-class NetworkOutputs:
-    """What a network puts out for B windows, with R proposals each; px are those of its input.
-
-    Attributes:
-        rois: (B, R, 4) float32 proposals; those that could not be filled are zeros.
-        scores: (B, R, C) class probabilities, or (B, R) objectness of proposals alone.
-        deltas: (B, R, 4) that refine the proposals; None for proposals alone.
-        roi_map: (B, K, h, w) what the mask head reads; None without masks.
-        focus_map: (B, h, w) probability of small objects; None without the branch of AutoFocus.
-    """
-
-    rois: np.ndarray
-    scores: np.ndarray
-    deltas: np.ndarray | None = None
-    roi_map: np.ndarray | None = None
-    focus_map: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +60,8 @@ class Executor(Protocol):
         """`run` takes multiples of so many windows."""
         ...
 
-    def run(self, data: np.ndarray, im_info: np.ndarray) -> NetworkOutputs:
-        """Computes a batch; what it finds in a window may not depend on the others.
+    def run(self, data: np.ndarray, im_info: np.ndarray) -> list[WindowDetections]:
+        """Detections of each window of a batch, which may not depend on the other windows.
 
         Args:
             data: (B, 3, h, w) float32 RGB minus the means; h and w are multiples of 32, of any

@@ -13,20 +13,20 @@ import mxnet as mx
 import numpy as np
 
 from sniper.errors import ConfigError
-from sniper.inference.executor import DetectorTraits, MaskJob, NetworkOutputs
+from sniper.inference.executor import DetectorTraits, MaskJob
 from sniper.models.detector import (
+    WindowOutputs,
     build_detector,
     build_mask_head,
     data_names,
+    decode,
     short_output_names,
 )
 from sniper.models.fit import Model, params_of
+from sniper.models.parts import WindowDetections
 
 # Binding a shape anew costs some milliseconds and a slower first pass.
 SHAPES_KEPT = 16
-
-ROI_MAP, FOCUS_MAP = "conv_new_1_relu", "scale_prob"
-FOCUS_PLANE = 1
 
 # Boxes go through the mask head in whole groups of this: few different shapes, and what a group
 # computes depends on its image alone, not on the images beside it.
@@ -61,7 +61,8 @@ class MxnetExecutor:
         )
         self._spec, self._device_kinds = spec, sorted({device.device_type for device in devices})
         symbol = _symbol(model, devices, rpn_only=rpn_only, roi_map=self.traits.has_masks)
-        self._data_names = data_names(spec, train=False, rpn_only=rpn_only)
+        self._rpn_only = rpn_only
+        self._data_names = data_names(spec, rpn_only=rpn_only)
         self._output_names = short_output_names(symbol.list_outputs())
         # oneDNN adds up in another order for one window than for several: on CPUs each window has a
         # pass of its own, so that no result depends on the batch. Batches gain little there.
@@ -74,23 +75,17 @@ class MxnetExecutor:
         # Graphs give their outputs away until the next call only.
         self._lock = threading.Lock()
 
-    def run(self, data: np.ndarray, im_info: np.ndarray) -> NetworkOutputs:
-        """Computes a batch; see `Executor`."""
+    def run(self, data: np.ndarray, im_info: np.ndarray) -> list[WindowDetections]:
+        """Detections of each window of a batch; see `Executor`."""
         # Numbers of images and chips pass through the graph of 2018 untouched.
         unused = np.zeros(len(data), np.float32)
         inputs = {"data": data, "im_info": im_info, "im_ids": unused, "chip_ids": unused}
         with self._lock:
             outputs = self._forward({name: inputs[name] for name in self._data_names})
-        rois = outputs["rois"].reshape(len(data), -1, 5)[..., 1:]  # (B, R, 4)
-        if "rois_score" in outputs:
-            return NetworkOutputs(rois, outputs["rois_score"].reshape(rois.shape[:2]))
-        return NetworkOutputs(
-            rois,
-            outputs["cls_prob_reshape"],
-            outputs["bbox_pred_reshape"],
-            outputs.get(ROI_MAP),
-            outputs[FOCUS_MAP][:, FOCUS_PLANE] if FOCUS_MAP in outputs else None,
-        )
+        return [
+            decode(WindowOutputs(self._spec, outputs, row, info), rpn_only=self._rpn_only)
+            for row, info in enumerate(im_info)
+        ]
 
     def masks(self, jobs: Sequence[MaskJob]) -> Iterator[np.ndarray]:
         """Masks of boxes, any map size and any number of boxes; see `Executor`."""

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sniper.loader.settings import BatchSettings, Shape
-from sniper.native._native import expand_rpn_batch, image_to_chw
+from sniper.loader.settings import BatchSettings
+from sniper.native._native import image_to_chw
+from sniper.targets.contract import Shape
 
 ArraySpecs = dict[str, tuple[type, Shape]]
 
-# Arrays of the network that are made from arrays of other names.
-_EXPANDED = ("data", "label", "bbox_target", "bbox_weight")
 # While one set is in use the next batch is written to the other.
 _SETS = 2
 # The content of a chip may be some px larger than the chip (2018 behaviour): with room for it in
@@ -25,29 +24,16 @@ def compact_specs(settings: BatchSettings) -> ArraySpecs:
 
     * pixels: BGR, the content at the top left; anything may stand outside of it.
     * content_hw: rows and columns of the content; what is beyond the chip's size is cut off later.
-    * rpn_label: -1 / 0 / 1 in the order (A, H, W).
-    * positives: how many rows of the next two arrays are used.
-    * positive_index: (p,) flat (A, H, W) indices of the positive anchors, ascending.
-    * positive_target: (p, 4) their regression targets.
-    * all other arrays of the network as they are, `scale_label` in bytes.
+    * the compact arrays of every part of the contract.
     """
-    (anchors,) = settings.shapes["label"]
-    positives = max(1, min(settings.rpn_targets.max_positives, anchors))
-    copied: ArraySpecs = {
-        name: (np.int8 if name == "scale_label" else np.float32, shape)
-        for name, shape in settings.shapes.items()
-        if name not in _EXPANDED
-    }
-    side = settings.chip_size + _MARGIN_PX
-    return {
+    contract = settings.contract
+    side = contract.chip_size + _MARGIN_PX
+    image: ArraySpecs = {
         "pixels": (np.uint8, (side, side, 3)),
         "content_hw": (np.int32, (2,)),
-        "rpn_label": (np.int8, (anchors,)),
-        "positives": (np.int32, ()),
-        "positive_index": (np.int32, (positives,)),
-        "positive_target": (np.float32, (positives, 4)),
-        **copied,
     }
+    arrays = (array for part in contract.parts for array in part.compact)
+    return image | {array.name: (array.dtype, array.shape) for array in arrays}
 
 
 def empty_arrays(specs: ArraySpecs, batch_size: int) -> dict[str, np.ndarray]:
@@ -68,11 +54,11 @@ class Expander:
 
     def __init__(self, settings: BatchSettings, batch_size: int) -> None:
         self._means = tuple(float(mean) for mean in settings.pixel_means)
-        self._copied = [name for name in settings.shapes if name not in _EXPANDED]
+        self._parts = settings.contract.parts
         self._sets = [
             {
                 name: np.zeros((batch_size, *shape), np.float32)
-                for name, shape in settings.shapes.items()
+                for name, shape in settings.contract.shapes.items()
             }
             for _ in range(_SETS)
         ]
@@ -82,15 +68,6 @@ class Expander:
         arrays = self._sets.pop(0)
         self._sets.append(arrays)
         image_to_chw(compact["pixels"], compact["content_hw"], self._means, arrays["data"])
-        expand_rpn_batch(
-            compact["rpn_label"],
-            compact["positives"],
-            compact["positive_index"],
-            compact["positive_target"],
-            arrays["label"],
-            arrays["bbox_target"],
-            arrays["bbox_weight"],
-        )
-        for name in self._copied:
-            np.copyto(arrays[name], compact[name])
+        for part in self._parts:
+            part.expand(compact, arrays)
         return arrays

@@ -15,9 +15,8 @@ from sniper.errors import SniperError, TrainingError
 from sniper.loader.compact import Expander, compact_specs, empty_arrays
 from sniper.loader.images import ImageCache
 from sniper.loader.settings import BatchSettings
-from sniper.targets.focus_map import focus_labels
-from sniper.targets.gt import GtInChip, boxes_in_chip, gt_in_chip, pack_gt
-from sniper.targets.masks import mask_rows
+from sniper.targets.contract import ChipTruth
+from sniper.targets.gt import gt_in_chip
 
 __all__ = ["BatchSettings", "image_reduction", "make_sample", "write_sample"]
 
@@ -25,7 +24,7 @@ __all__ = ["BatchSettings", "image_reduction", "make_sample", "write_sample"]
 def make_sample(
     record: Record, chip: Chip, settings: BatchSettings, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """The arrays of one chip, named and shaped as `BatchSettings.shapes` says: float32.
+    """The arrays of one chip, named and shaped as the batch contract says: float32.
 
     Args:
         record: the image.
@@ -61,7 +60,7 @@ def write_sample(
         row: arrays as `compact_specs` describes them.
 
     Returns:
-        How many boxes had no room in `gt_boxes`.
+        How many boxes had no room in the arrays.
 
     Raises:
         DataError: as for `make_sample`.
@@ -74,9 +73,10 @@ def write_sample(
     with _stage("cut chip", record):
         row["content_hw"][...] = _cut(image, record, chip, reduction, row["pixels"])
     with _stage("make labels", record):
-        gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, settings.chip_size)
-        _write_rpn(gt, settings, seed, row)
-        return 0 if settings.only_proposal else _write_boxes(record, chip, gt, settings, row)
+        size = settings.contract.chip_size
+        gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, size)
+        truth = ChipTruth(record, chip, gt, size, seed)
+        return sum(part.write(truth, row) for part in settings.contract.parts)
 
 
 def image_reduction(chip: Chip, settings: BatchSettings) -> int:
@@ -90,49 +90,6 @@ def _cut(
     if image.shape[:2] == (record.height, record.width):  # also: a format without small versions
         return cut_chip(image, chip.rect, chip.factor, out, flipped=record.flipped)
     return cut_reduced(image, reduction, record, chip.rect, chip.factor, out)
-
-
-def _write_rpn(
-    gt: GtInChip, settings: BatchSettings, seed: int, row: Mapping[str, np.ndarray]
-) -> None:
-    targets = settings.rpn_targets(gt.boxes[gt.valid], gt.boxes[~gt.valid], seed)
-    count = len(targets.index)
-    row["rpn_label"][...] = targets.label
-    row["positives"][...] = count
-    row["positive_index"][:count] = targets.index
-    row["positive_target"][:count] = targets.values
-
-
-def _write_boxes(
-    record: Record,
-    chip: Chip,
-    gt: GtInChip,
-    settings: BatchSettings,
-    row: Mapping[str, np.ndarray],
-) -> int:
-    row["valid_ranges"][...] = _valid_range(chip, settings)
-    row["im_info"][...] = chip.height, chip.width, chip.factor
-    row["gt_boxes"][...], surplus = pack_gt(gt, settings.max_gt)
-    if settings.focus is not None:
-        # All ground truth, small and far boxes too: 2018 behaviour.
-        boxes = boxes_in_chip(record.gt_boxes, chip.rect, chip.factor, settings.chip_size)
-        row["scale_label"][...] = focus_labels(
-            boxes, settings.focus, settings.feature_stride, settings.cells
-        )
-    if settings.with_masks:
-        row["gt_masks"][...] = mask_rows(
-            record, gt, chip, settings.max_gt, settings.mask_row_length
-        )
-    return surplus
-
-
-def _valid_range(chip: Chip, settings: BatchSettings) -> tuple[float, float]:
-    """Valid range of the chip's level in chip px."""
-    low, high = settings.valid_ranges[chip.level]
-    return (
-        0 if low < 0 else low * chip.factor,
-        settings.chip_size if high < 0 else high * chip.factor,
-    )
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Batch:
         label: the same for labels.
         index: number of the batch in its epoch.
         image_paths: the image of each sample.
-        surplus_gt: for each sample the number of boxes that had no room in `gt_boxes`.
+        surplus_gt: for each sample the number of boxes that had no room in its arrays.
     """
 
     data: dict[str, np.ndarray]
@@ -191,8 +191,8 @@ class BatchStream:
         self._submit_ahead()  # the slot is free again
         rows = self._samples[self._places(index), 0]
         return Batch(
-            data={name: arrays[name] for name in self.settings.data_names},
-            label={name: arrays[name] for name in self.settings.label_names},
+            data={name: arrays[name] for name in self.settings.contract.data_names},
+            label={name: arrays[name] for name in self.settings.contract.label_names},
             index=index,
             image_paths=[self.records[record].image_path for record in rows.tolist()],
             surplus_gt=surplus,
@@ -241,7 +241,7 @@ class BatchStream:
 
     def _ground_truth(self, record: Record) -> Record:
         """The record without what no sample needs: keeps messages short."""
-        polygons = record.polygons if self.settings.with_masks else None
+        polygons = record.polygons if self.settings.contract.needs_polygons else None
         if record.num_gt == len(record.boxes) and polygons is record.polygons:
             return record
         return replace(

@@ -99,10 +99,10 @@ class TrainLoader:
                 "batch size and prefetch must be positive, workers and image cache not negative",
                 got=f"{batch_size}, {prefetch}, {num_workers}, {image_cache_mb}",
             )
-        if chip_settings.chip_size != batch_settings.chip_size:
+        if chip_settings.chip_size != batch_settings.contract.chip_size:
             raise ConfigError(
                 "chips and batches must have the same chip size",
-                got=f"{chip_settings.chip_size} and {batch_settings.chip_size}",
+                got=f"{chip_settings.chip_size} and {batch_settings.contract.chip_size}",
             )
         _check_shard(shard, batch_size)
         self.records = records
@@ -227,12 +227,11 @@ class TrainLoader:
         """Says once per epoch that boxes were left out."""
         if self._surplus:
             logger.warning(
-                "epoch %d: %d boxes in %d chips had no room beyond %d (TRAIN.MAX_GT); boxes that "
-                "the chip's level is responsible for were kept first",
+                "epoch %d: %d boxes in %d chips had no room in their batch (TRAIN.MAX_GT is too "
+                "small); boxes that the chip's level is responsible for were kept first",
                 self._epoch_number,
                 sum(self._surplus),
                 len(self._surplus),
-                self.batch_settings.max_gt,
             )
 
 

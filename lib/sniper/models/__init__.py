@@ -1,1 +1,1 @@
-"""Networks as MXNet symbols: backbones, heads, their assembly into detectors, and weights."""
+"""Networks as MXNet symbols: backbones and heads as parts, their assembly, and weights."""

@@ -1,46 +1,58 @@
-"""From a description to the symbol of a whole detector: backbone, RPN, heads, losses."""
+"""From a description to the symbol of a whole detector, its inputs, and what its outputs mean."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import mxnet as mx
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from sniper.errors import ConfigError
-from sniper.models.graph_parts import build_features
-from sniper.models.inference_graph import build_mask_head, inference_graph
-from sniper.models.spec import (
-    DetectorSpec,
-    ProposalSettings,
-    data_names,
-    inference_input_shapes,
-    label_names,
-    train_input_shapes,
+from sniper.models.heads.mask import build_mask_head
+from sniper.models.lazy import mx
+from sniper.models.parts import (
+    Arrays,
+    FeatureMap,
+    Graph,
+    Head,
+    Sums,
+    WindowDetections,
+    WindowOutputs,
 )
-from sniper.models.train_graph import MASK_TARGETS, ROI_LABEL, train_graph
+from sniper.models.spec import DetectorSpec, ProposalSettings
+from sniper.targets.contract import BatchContract
+
+if TYPE_CHECKING:
+    from sniper.models.heads.layers import RoiMap
 
 __all__ = [
     "DetectorSpec",
     "ProposalSettings",
+    "WindowOutputs",
+    "batch_contract",
+    "batch_metrics",
     "build_detector",
     "build_mask_head",
     "data_names",
+    "decode",
     "inference_input_shapes",
-    "label_names",
     "short_output_names",
     "train_input_shapes",
 ]
 
+# Inputs of every test graph that come out as they are: which image, which window.
+IMAGE_ID, WINDOW_ID, IMAGE_INFO = "im_ids", "chip_ids", "im_info"
+
 OUTPUT_SUFFIX = "_output"
-MEANINGS = {ROI_LABEL: "roi_label", MASK_TARGETS: "mask_targets"}
+
+Shape = tuple[int, ...]
+Measure = Callable[[Arrays, Arrays], Sums]
 
 
 def build_detector(
     spec: DetectorSpec, *, train: bool, rpn_only: bool = False, roi_map: bool = False
 ) -> mx.sym.Symbol:
-    """Symbol of a detector.
+    """Symbol of a detector: the outputs of all heads.
 
-    Outputs in training, with shapes for N images, R rois per image and C classes:
+    Of the networks of 2018 in training, with shapes for N images, R rois per image and C classes:
     `rpn_cls_prob_output`, `rpn_bbox_loss_output`; end to end also [`cls_scale_prob_output`
     (N, 2, h*w) with `spec.auto_focus`], `cls_prob_reshape_output` (N, R, C),
     `bbox_loss_reshape_output` (N, R, 4), the roi labels (N*R,), and [`mask_cls_prob_output`
@@ -51,7 +63,7 @@ def build_detector(
     [`conv_new_1_relu_output` (N, roi_channels, h, w) with `roi_map`]; RPN only: `rois_output`,
     `rois_score_output` (N*R,), `im_ids`.
 
-    The inputs are those of `data_names` and `label_names`.
+    The inputs are those of `train_input_shapes` and `inference_input_shapes`.
 
     Args:
         spec: the network.
@@ -60,17 +72,103 @@ def build_detector(
         roi_map: at test, the map that `build_mask_head` reads is an output as well.
 
     Raises:
-        ConfigError: `roi_map` is asked for where there is none.
+        ConfigError: `roi_map` is asked for where there is none, or heads do not fit together.
     """
     if roi_map and (train or rpn_only):
         raise ConfigError("only the test graph of a whole detector puts out its RoI map")
-    features = build_features(mx.sym.Variable("data"), spec, train=train)
+    graph = Graph(spec, _heads(spec, train=train, rpn_only=rpn_only), rpn_only=rpn_only)
+    backbone = spec.network.backbone
+    strides = backbone.maps(spec.feature_stride)
+    maps = backbone.features(graph.input("data"), spec, train=train)
+    graph.maps = {name: FeatureMap(name, data, strides[name]) for name, data in maps.items()}
     if train:
-        return train_graph(spec, features, rpn_only=rpn_only)
-    return inference_graph(spec, features, rpn_only=rpn_only, roi_map=roi_map)
+        # 2018 order: what needs no RoIs comes first.
+        heads = sorted(graph.heads, key=lambda head: bool(head.needs))
+        return mx.sym.Group([loss for head in heads for loss in head.losses(graph)])
+    results = [(head, head.results(graph)) for head in graph.heads]
+    boxes = [symbol for head, symbols in results if not head.gives_maps for symbol in symbols]
+    of_maps = [symbol for head, symbols in results if head.gives_maps for symbol in symbols]
+    outputs = [*boxes, graph.input(IMAGE_ID)]
+    if not rpn_only:
+        outputs += [*of_maps, graph.input(IMAGE_INFO), graph.input(WINDOW_ID)]
+    if roi_map:
+        pooled_from: RoiMap = graph.get("roi_map")
+        outputs.append(pooled_from.features)
+    return mx.sym.Group(outputs)
 
 
-def short_output_names(names: Iterable[str]) -> list[str]:
-    """Output names without `_output`; `roi_label` and `mask_targets` for those without a name."""
+def _heads(spec: DetectorSpec, *, train: bool, rpn_only: bool) -> list[Head]:
+    active = [head for head in spec.network.heads if head.is_active(spec)]
+    if not rpn_only:
+        return active
+    return [head for head in active if (head.in_rpn_training if train else head.in_rpn_test)]
+
+
+def batch_contract(spec: DetectorSpec, chip_size: int, *, rpn_only: bool = False) -> BatchContract:
+    """All arrays of a training batch: what the loader makes and what the network reads.
+
+    Raises:
+        ConfigError: the chip is not made of whole feature cells, or a setting is out of range.
+    """
+    heads = _heads(spec, train=True, rpn_only=rpn_only)
+    parts = (head.labels(spec, chip_size) for head in heads)
+    return BatchContract(chip_size, tuple(part for part in parts if part is not None))
+
+
+def train_input_shapes(
+    spec: DetectorSpec, chip_size: int, *, rpn_only: bool = False
+) -> dict[str, Shape]:
+    """Shapes of all data and labels of one device, see `batch_contract`."""
+    return batch_contract(spec, chip_size, rpn_only=rpn_only).input_shapes(spec.batch_images)
+
+
+def data_names(spec: DetectorSpec, *, rpn_only: bool = False) -> list[str]:
+    """Names of the inputs at test, in the order of the 2018 iterators (equal for all networks)."""
+    return list(inference_input_shapes(spec, 1, 1, 1, rpn_only=rpn_only))
+
+
+def inference_input_shapes(
+    spec: DetectorSpec, batch_images: int, height: int, width: int, *, rpn_only: bool = False
+) -> dict[str, Shape]:
+    """Shapes of all inputs of one device at test time."""
+    shapes: dict[str, Shape] = {
+        "data": (batch_images, 3, height, width),
+        IMAGE_INFO: (batch_images, 3),
+        IMAGE_ID: (batch_images,),
+    }
+    return shapes if rpn_only else {**shapes, WINDOW_ID: (batch_images,)}
+
+
+def short_output_names(names: Iterable[str], spec: DetectorSpec | None = None) -> list[str]:
+    """Output names without `_output`; with `spec` those without a name get the heads' one."""
+    meanings: dict[str, str] = {}
+    for head in spec.network.heads if spec else ():
+        meanings.update(head.output_names)
     short = [name.removesuffix(OUTPUT_SUFFIX) for name in names]
-    return [MEANINGS.get(name, name) for name in short]
+    return [meanings.get(name, name) for name in short]
+
+
+def batch_metrics(spec: DetectorSpec, *, rpn_only: bool = False) -> Measure:
+    """What computes the metrics of all heads from outputs and labels of a batch, by name."""
+    heads = _heads(spec, train=True, rpn_only=rpn_only)
+
+    def measure(outputs: Arrays, labels: Arrays) -> Sums:
+        result: Sums = {}
+        for head in heads:
+            result.update(head.metrics(outputs, labels))
+        return result
+
+    return measure
+
+
+def decode(window: WindowOutputs, *, rpn_only: bool = False) -> WindowDetections:
+    """Boxes (px of the network's input), scores and maps of one window; without empty slots."""
+    detections = WindowDetections()
+    for head in _heads(window.spec, train=False, rpn_only=rpn_only):
+        head.decode(window, detections)
+    if detections.is_filled is not None:
+        detections.boxes, detections.scores = (
+            detections.boxes[detections.is_filled],
+            detections.scores[detections.is_filled],
+        )
+    return detections

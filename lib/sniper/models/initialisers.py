@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,41 +10,10 @@ import mxnet as mx
 import numpy as np
 
 from sniper.errors import ConfigError, DataError
+from sniper.models.networks import ends_residual, start_of
+from sniper.models.parts import Start
 
 HEAD_STD = 0.01
-# Behind these come others: from scratch N(0, 0.01) here shrinks the gradient of everything below.
-HIDDEN_HEAD_LAYERS = (
-    "rpn_conv_3x3",
-    "conv_new_1",
-    "conv_new_2",
-    "conv_new_3",
-    "fc_new_1",
-    "fc_new_2",
-    "mask_conv_3x3_1",
-    "mask_conv_3x3_2",
-    "mask_conv_3x3_3",
-    "mask_conv_3x3_4",
-    "mask_deconv",
-)
-HEAD_LAYERS = (
-    *HIDDEN_HEAD_LAYERS,
-    "rpn_cls_score",
-    "rpn_bbox_pred",
-    "conv_new_out",
-    "offset",
-    "cls_score",
-    "bbox_pred",
-    "mask_out",
-)
-DECONVOLUTION = "mask_deconv"
-# The end of a residual branch beside an identity: the scale of MobileNetV2's last batch norm, the
-# last convolution of a bottleneck. At 0 the block begins as the identity, so that a deep network
-# learns like a shallow one at first (Goyal et al., 2017, section 5.1).
-RESIDUAL_END = re.compile(
-    r"seq-\d+-block[1-9]\d*-linear-batchnorm_gamma|stage\d_unit(?!1_)\d+_conv3_weight"
-)
-# Offsets of deformable layers start at zero, so that these begin as ordinary layers.
-OFFSET_SUFFIX = "_offset"
 NAMES_SHOWN = 8
 
 Arrays = dict[str, mx.nd.NDArray]
@@ -171,8 +139,7 @@ class _Loader:
 
 def is_head(name: str) -> bool:
     """True for tensors that no backbone file has: those of all heads, and deformable offsets."""
-    layer = name.rpartition("_")[0]
-    return layer in HEAD_LAYERS or layer.endswith(OFFSET_SUFFIX)
+    return start_of(name.rpartition("_")[0]) is not None
 
 
 def is_parameter(name: str) -> bool:
@@ -185,21 +152,22 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int, init: str = "leg
     layer, _, kind = name.rpartition("_")
     if name.endswith("_moving_mean") or kind in ("bias", "beta"):
         return np.zeros(shape, np.float32)
-    if init == "scratch" and RESIDUAL_END.fullmatch(name):
+    if init == "scratch" and ends_residual(name):
         return np.zeros(shape, np.float32)
     if name.endswith("_moving_var") or kind == "gamma":
         return np.ones(shape, np.float32)
-    if layer.endswith("offset"):
+    start = start_of(layer)
+    if start is Start.OFFSET:
         return np.zeros(shape, np.float32)
-    small = layer in HEAD_LAYERS and not (init == "scratch" and layer in HIDDEN_HEAD_LAYERS)
-    std = HEAD_STD if small else np.sqrt(2.0 / _fan_in(layer, shape))
+    is_small = start is Start.OUTPUT or (start is not None and init != "scratch")
+    std = HEAD_STD if is_small else np.sqrt(2.0 / _fan_in(start, shape))
     generator = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
     return (std * generator.standard_normal(shape)).astype(np.float32)
 
 
-def _fan_in(layer: str, shape: tuple[int, ...]) -> int:
+def _fan_in(start: Start | None, shape: tuple[int, ...]) -> int:
     """Numbers of the layer's input that one number of its output is made of."""
-    if layer == DECONVOLUTION:  # kernel = stride: one pixel makes each pixel; inputs come first
+    if start is Start.UPSAMPLING:  # one pixel makes each pixel, and the inputs come first
         return shape[0]
     return int(np.prod(shape[1:]))
 
@@ -207,7 +175,8 @@ def _fan_in(layer: str, shape: tuple[int, ...]) -> int:
 def _shapes(
     symbol: mx.sym.Symbol, input_shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    inputs = [name for name in symbol.list_arguments() if not is_parameter(name)]
+    arguments = symbol.list_arguments()
+    inputs = [name for name in arguments if name in input_shapes or not is_parameter(name)]
     # With an unknown input MXNet overruns a buffer inside the shape inference of our operators.
     if set(inputs) != set(input_shapes):
         raise ConfigError(

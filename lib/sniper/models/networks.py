@@ -1,66 +1,135 @@
-"""Which networks there are: every backbone with every set of heads."""
+"""Which networks there are: every backbone with every set of heads, `<backbone>_<heads>`."""
 
 from __future__ import annotations
 
+import difflib
+import itertools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sniper.models import mobilenetv2, resnet
+from sniper.errors import ConfigError
+from sniper.models.backbones.mobilenetv2 import MobileNetV2
+from sniper.models.backbones.resnet import (
+    RESNET_18,
+    RESNET_50,
+    RESNET_101,
+    ResNet,
+    gluon_zoo,
+)
+from sniper.models.heads.focus import FocusHead
+from sniper.models.heads.mask import MaskHead
+from sniper.models.heads.proposals import Proposals
+from sniper.models.heads.roi import RoiHead
+from sniper.models.heads.rpn import RpnHead
+from sniper.models.parts import Backbone, Head, Start
+
+BACKBONES: dict[str, Backbone] = {}
+HEADS: dict[str, tuple[Head, ...]] = {}
 
 
 @dataclass(frozen=True)
-class BackboneTraits:
-    """What the heads must know of a backbone.
+class Network:
+    """A backbone with its heads.
 
-    Args:
-        strides: px per feature cell that the network can be built with.
-        rpn_channels: channels of `rpn_conv_3x3`.
-        fc_channels: width of the RoI head's layers.
-        resnet: the architecture of a ResNet; None is the MobileNetV2 family, with its own loss
-            normalisation, padding and activation.
+    Attributes:
+        backbone: see there.
+        heads: all that it can have, in the order of their labels, results and metrics.
     """
 
-    strides: tuple[int, ...]
-    rpn_channels: int
-    fc_channels: int
-    resnet: resnet.ResNetArch | None = None
+    backbone: Backbone
+    heads: tuple[Head, ...]
 
-    @property
-    def mobile(self) -> bool:
-        """Of the MobileNetV2 family."""
-        return self.resnet is None
+    def has(self, kind: type[Head]) -> bool:
+        """Whether one of the heads is of this kind."""
+        return any(isinstance(head, kind) for head in self.heads)
 
 
-@dataclass(frozen=True)
-class HeadTraits:
-    """What distinguishes the `*_mask` networks of 2018 from the others.
+def register_backbone(name: str, backbone: Backbone) -> None:
+    """Makes a backbone known: `<name>_<heads>` can be built with every set of heads.
+
+    Raises:
+        ConfigError: the name is taken, or gives a network that there is already.
+    """
+    _check_free("backbone", name, BACKBONES, [f"{name}_{heads}" for heads in HEADS])
+    BACKBONES[name] = backbone
+
+
+def register_heads(name: str, heads: Sequence[Head]) -> None:
+    """Makes a set of heads known: `<backbone>_<name>` can be built with every backbone.
 
     Args:
-        masks: a mask head can be trained.
-        rpn_on_stage3: the RPN of a ResNet reads stage 3 alone, not its concatenation with stage 4.
+        name: end of the networks' names.
+        heads: in the order of their labels, results and metrics; a head stands behind those whose
+            results it needs.
+
+    Raises:
+        ConfigError: the name is taken, or gives a network that there is already.
     """
-
-    masks: bool = False
-    rpn_on_stage3: bool = False
-
-
-@dataclass(frozen=True)
-class NetworkTraits:
-    """A backbone with its heads."""
-
-    backbone: BackboneTraits
-    heads: HeadTraits
+    _check_free("set of heads", name, HEADS, [f"{backbone}_{name}" for backbone in BACKBONES])
+    HEADS[name] = tuple(heads)
 
 
-_STRIDES = (resnet.FEATURE_STRIDE,)
-BACKBONES = {
-    "resnet_mx_101": BackboneTraits(_STRIDES, 512, 1024, resnet.RESNET_101),
-    "resnet_mx_50": BackboneTraits(_STRIDES, 512, 1024, resnet.RESNET_50),
-    "resnet_mx_18": BackboneTraits(_STRIDES, 256, 1024, resnet.RESNET_18),
-    "mobilenetv2": BackboneTraits(mobilenetv2.FEATURE_STRIDES, 256, 512),
-}
-HEADS = {"e2e": HeadTraits(), "e2e_mask": HeadTraits(masks=True, rpn_on_stage3=True)}
-NETWORKS = {
-    f"{backbone}_{head}": NetworkTraits(BACKBONES[backbone], HEADS[head])
-    for backbone in BACKBONES
-    for head in HEADS
-}
+def _check_free(what: str, name: str, known: Collection[str], networks: Sequence[str]) -> None:
+    taken = set(networks) & set(network_names())
+    if name in known or taken:
+        raise ConfigError(
+            f"there is a {what} of this name already" if name in known else "the name is ambiguous",
+            got=name if name in known else f"{name}, which would be part of {', '.join(taken)}",
+            fix="choose another name",
+        )
+
+
+def network_names() -> list[str]:
+    """All names that `symbol` can have."""
+    return [f"{backbone}_{heads}" for backbone in BACKBONES for heads in HEADS]
+
+
+def network_of(symbol: str) -> Network:
+    """The network of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for backbone, heads in itertools.product(BACKBONES, HEADS):
+        if symbol == f"{backbone}_{heads}":
+            return Network(BACKBONES[backbone], HEADS[heads])
+    names = sorted(network_names())
+    near = difflib.get_close_matches(symbol, names, n=1, cutoff=0)
+    raise ConfigError(
+        "this network is not available",
+        where="symbol",
+        got=symbol,
+        expected=", ".join(names),
+        fix=f"did you mean {near[0]}?",
+    )
+
+
+def start_of(layer: str) -> Start | None:
+    """How a layer starts that no file of a pretrained backbone has; None for all others."""
+    for head in itertools.chain.from_iterable(HEADS.values()):
+        if layer in head.layers:
+            return head.layers[layer]
+    fresh = (backbone.no_pretrained for backbone in BACKBONES.values())
+    is_fresh = any(pattern is not None and pattern.fullmatch(layer) for pattern in fresh)
+    return Start.OFFSET if is_fresh else None
+
+
+def output_scales() -> dict[str, Sequence[float]]:
+    """By layer, what the numbers were divided by that each of its outputs learns."""
+    every = itertools.chain.from_iterable(HEADS.values())
+    return {layer: scales for head in every for layer, scales in head.output_scales.items()}
+
+
+def ends_residual(name: str) -> bool:
+    """Whether a parameter is the end of a residual branch beside an identity."""
+    ends = (backbone.residual_end for backbone in BACKBONES.values())
+    return any(pattern is not None and pattern.fullmatch(name) for pattern in ends)
+
+
+register_backbone("resnet_mx_101", ResNet(arch=RESNET_101, released=gluon_zoo(101)))
+register_backbone("resnet_mx_50", ResNet(arch=RESNET_50, released=gluon_zoo(50)))
+register_backbone("resnet_mx_18", ResNet(arch=RESNET_18, rpn_channels=256))
+register_backbone("mobilenetv2", MobileNetV2())
+register_heads("e2e", (RpnHead(), Proposals(), RoiHead(), FocusHead()))
+# The RPN of the mask networks of 2018 reads an early map: in a ResNet stage 3 alone.
+register_heads("e2e_mask", (RpnHead(level=0), Proposals(), RoiHead(), FocusHead(), MaskHead()))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from sniper.errors import ConfigError
-from sniper.models.networks import NETWORKS, NetworkTraits
+from sniper.models.heads.mask import MaskHead
+from sniper.models.networks import Network, network_of
+from sniper.targets.focus_map import FocusRanges
 
 SHORTEST_MASK_ROW = 8
+# Fields that only some backbones know, and which values these allow, they say themselves.
+BACKBONE_OPTIONS = ("padding", "activation", "dilate")
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,32 @@ class ProposalSettings:
 
 
 @dataclass(frozen=True)
+class TargetSettings:
+    """How labels are made, where that does not change their shapes.
+
+    Args:
+        valid_ranges: (low, high) of the square root of a box's area in image px per pyramid level.
+        anchor_rounding: see `sniper.targets.anchors.base_anchors`.
+        rpn_fg_fraction: largest share of positives among the sampled anchors.
+        rpn_positive_overlap: IoU from which an anchor is positive.
+        rpn_negative_overlap: IoU below which an anchor is negative.
+        focus: sizes of the boxes that the FocusPixel labels look for.
+    """
+
+    valid_ranges: Sequence[Sequence[float]] = ((-1, -1),)
+    anchor_rounding: str = "legacy"
+    rpn_fg_fraction: float = 0.5
+    rpn_positive_overlap: float = 0.5
+    rpn_negative_overlap: float = 0.4
+    focus: FocusRanges = field(default_factory=lambda: FocusRanges(5, 64, 90))
+
+
+@dataclass(frozen=True)
 class DetectorSpec:
     """Everything that decides a network's graph.
 
     Args:
-        symbol: name of the network, a key of `NETWORKS`.
+        symbol: name of the network, see `sniper.models.networks`.
         num_classes: classes with background.
         anchor_scales: anchor sides in units of `feature_stride`.
         anchor_ratios: height / width.
@@ -43,10 +69,10 @@ class DetectorSpec:
         rpn_batch_size: anchors per image that the RPN trains on.
         bn_momentum: of the running averages.
         bn_mode: "batch", or "frozen": every batch norm uses its stored statistics.
-        padding: "symmetric" or "tf_same" (MobileNetV2 only).
+        padding: "symmetric" or "tf_same", if the backbone has it.
         width: channel multiplier of the backbone.
-        activation: "relu6" or "relu" (MobileNetV2 only).
-        dilate: at stride 16 the blocks behind the removed stride are dilated (MobileNetV2 only).
+        activation: "relu6" or "relu", if the backbone has it.
+        dilate: the blocks behind a removed stride are dilated, if the backbone has it.
         rpn_channels: channels of the RPN's 3x3 layer; 0 is the network's own.
         roi_channels: channels of the RoI feature map, and of the mask and FocusPixel layers.
         fc_channels: width of the RoI head's layers; 0 is the network's own.
@@ -61,6 +87,7 @@ class DetectorSpec:
         mask_size: pixels per side of a predicted mask; even.
         max_gt: rows of `gt_boxes` and `gt_masks`.
         mask_row_length: numbers of a row of `gt_masks`.
+        targets: how the loader makes labels.
 
     Raises:
         ConfigError: a value does not fit the network.
@@ -95,23 +122,22 @@ class DetectorSpec:
     mask_size: int = 28
     max_gt: int = 100
     mask_row_length: int = 500
+    targets: TargetSettings = field(default_factory=TargetSettings)
 
     def __post_init__(self) -> None:
-        if self.symbol not in NETWORKS:
-            raise ConfigError(
-                "this network is not available",
-                where="symbol",
-                got=self.symbol,
-                expected=", ".join(sorted(NETWORKS)),
-            )
-        backbone = self.traits.backbone
+        backbone = self.network.backbone
         _check("network.RPN_FEAT_STRIDE", self.feature_stride, backbone.strides)
         _check("network.BN_MODE", self.bn_mode, ("batch", "frozen"))
-        choices = 2 if backbone.mobile else 1
-        _check("network.PADDING", self.padding, ("symmetric", "tf_same")[:choices])
-        _check("network.ACTIVATION", self.activation, ("relu6", "relu")[:choices])
-        if not self.traits.heads.masks:
-            _check("TRAIN.WITH_MASK", self.with_masks, (False,))
+        for name in BACKBONE_OPTIONS:
+            default = type(self).__dataclass_fields__[name].default
+            allowed = backbone.options.get(name, (default,))
+            _check(f"network.{name.upper()}", getattr(self, name), allowed)
+        if self.with_masks and not self.network.has(MaskHead):
+            raise ConfigError(
+                f"the symbol {self.symbol} has no mask head, {self.symbol}_mask has one",
+                where="TRAIN.WITH_MASK",
+                got=True,
+            )
         self._check_sizes()
 
     def _check_sizes(self) -> None:
@@ -143,9 +169,9 @@ class DetectorSpec:
         return replace(self, fp16=False, loss_scale=1.0) if self.fp16 else self
 
     @property
-    def traits(self) -> NetworkTraits:
-        """Properties of the network that is asked for."""
-        return NETWORKS[self.symbol]
+    def network(self) -> Network:
+        """The network that is asked for: its backbone and its heads."""
+        return network_of(self.symbol)
 
     @property
     def num_anchors(self) -> int:
@@ -171,68 +197,3 @@ def _check_positive(key: str, value: float, minimum: float = 0) -> None:
             got=value,
             expected=f"at least {minimum}" if minimum else "more than 0",
         )
-
-
-def data_names(spec: DetectorSpec, *, train: bool, rpn_only: bool = False) -> list[str]:
-    """Names of the inputs, in the order of the 2018 iterators (the same for every network)."""
-    if train:
-        return ["data"] if rpn_only else ["data", "valid_ranges", "im_info"]
-    names = ["data", "im_info", "im_ids"]
-    return names if rpn_only else [*names, "chip_ids"]
-
-
-def label_names(spec: DetectorSpec, *, rpn_only: bool = False) -> list[str]:
-    """Names of the labels in training, in the order of the 2018 iterators."""
-    names = ["label", "bbox_target", "bbox_weight"]
-    if rpn_only:
-        return names
-    names.append("gt_boxes")
-    names += ["scale_label"] if spec.auto_focus else []
-    names += ["gt_masks"] if spec.with_masks else []
-    return names
-
-
-def train_input_shapes(
-    spec: DetectorSpec, chip_size: int, *, rpn_only: bool = False
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of all data and labels of one device.
-
-    Raises:
-        ConfigError: the chip is not made of whole feature cells.
-    """
-    cell = spec.feature_stride
-    if chip_size <= 0 or chip_size % cell:
-        raise ConfigError(
-            "the chip size must be a multiple of the network's stride",
-            where="TRAIN.CHIP_SIZE",
-            got=chip_size,
-            expected=f"a multiple of {cell}",
-        )
-    images, anchors, side = spec.batch_images, spec.num_anchors, chip_size // cell
-    shapes = {
-        "data": (images, 3, chip_size, chip_size),
-        "valid_ranges": (images, 2),
-        "im_info": (images, 3),
-        "label": (images, anchors * side * side),
-        "bbox_target": (images, 4 * anchors, side, side),
-        "bbox_weight": (images, 4 * anchors, side, side),
-        "gt_boxes": (images, spec.max_gt, 5),
-        "scale_label": (images, side * side),
-        "gt_masks": (images, spec.max_gt, spec.mask_row_length),
-    }
-    names = data_names(spec, train=True, rpn_only=rpn_only)
-    names += label_names(spec, rpn_only=rpn_only)
-    return {name: shapes[name] for name in names}
-
-
-def inference_input_shapes(
-    spec: DetectorSpec, batch_images: int, height: int, width: int, *, rpn_only: bool = False
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of all inputs of one device at test time."""
-    shapes = {
-        "data": (batch_images, 3, height, width),
-        "im_info": (batch_images, 3),
-        "im_ids": (batch_images,),
-        "chip_ids": (batch_images,),
-    }
-    return {name: shapes[name] for name in data_names(spec, train=False, rpn_only=rpn_only)}

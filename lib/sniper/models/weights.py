@@ -7,7 +7,7 @@ Files are dictionaries of `mx.nd.save` with `arg:` and `aux:` names (`<prefix>-%
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +17,7 @@ import numpy as np
 from sniper.errors import DataError
 from sniper.files import atomic_write
 from sniper.models.initialisers import LoadReport, initialise, is_parameter
+from sniper.models.networks import output_scales
 
 __all__ = [
     "LoadReport",
@@ -38,7 +39,6 @@ __all__ = [
 Params = dict[str, mx.nd.NDArray]
 
 TEST_SUFFIX = "_test"
-BOX_STDS = (0.1, 0.1, 0.2, 0.2)
 # First word of every file that `mx.nd.save` writes.
 LIST_MAGIC = 0x112
 
@@ -178,18 +178,20 @@ def for_test(arg: Mapping[str, mx.nd.NDArray]) -> Params:
     return result
 
 
-def with_test_params(arg: Mapping[str, mx.nd.NDArray], stds: Sequence[float] = BOX_STDS) -> Params:
-    """Copy of `arg` with `bbox_pred_weight_test` and `bbox_pred_bias_test`.
+def with_test_params(arg: Mapping[str, mx.nd.NDArray]) -> Params:
+    """Copy of `arg` with weights and biases for test: `bbox_pred_weight_test`, ...
 
-    The network learns box deltas divided by `stds`; the test tensors give plain deltas. RPN-only
-    weights have no `bbox_pred` and come back as they are.
+    Some layers learn numbers that are divided by constants (`Head.output_scales`); their test
+    tensors give the plain numbers. Weights without such layers come back as they are.
     """
     result = dict(arg)
-    if "bbox_pred_weight" in arg:
-        weight, bias = arg["bbox_pred_weight"], arg["bbox_pred_bias"]
-        factors = mx.nd.array(np.asarray(stds), ctx=weight.context, dtype=weight.dtype)
-        result[f"bbox_pred_weight{TEST_SUFFIX}"] = weight * factors.reshape((-1, 1))
-        result[f"bbox_pred_bias{TEST_SUFFIX}"] = bias * factors
+    for layer, scales in output_scales().items():
+        if f"{layer}_weight" not in arg:
+            continue
+        weight, bias = arg[f"{layer}_weight"], arg[f"{layer}_bias"]
+        factors = mx.nd.array(np.asarray(scales), ctx=weight.context, dtype=weight.dtype)
+        result[f"{layer}_weight{TEST_SUFFIX}"] = weight * factors.reshape((-1, 1))
+        result[f"{layer}_bias{TEST_SUFFIX}"] = bias * factors
     return result
 
 

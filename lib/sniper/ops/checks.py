@@ -143,7 +143,7 @@ def blocked(front: ModuleType, *tensors: Tensor) -> list[Tensor]:
     return [front.BlockGrad(tensor) for tensor in tensors]
 
 
-def named_outputs(front: ModuleType, outputs: Any, names: Sequence[str]) -> tuple[Tensor, ...]:
+def named_outputs(front: ModuleType, outputs: Any, names: Sequence[str]) -> Any:
     """The outputs as a tuple; in a graph each under its own name (extension outputs have none)."""
     if front is not mx.sym:
         return tuple(outputs)

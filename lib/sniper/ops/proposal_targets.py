@@ -175,7 +175,7 @@ def _target(
     arguments: dict[str, Any],
     name: str,
     suffixes: Sequence[str],
-) -> tuple[Tensor, ...]:
+) -> Any:
     front = frontend(op, **tensors)
     inputs = blocked(front, *tensors.values())
     outputs = call(

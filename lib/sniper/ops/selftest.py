@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -17,7 +18,12 @@ from sniper.ops.psroi import deformable_psroi_pooling
 from sniper.ops.relu6 import relu6
 
 # Two cells of 16 px in a 16 x 32 px image: the anchors are (0, 0, 15, 15) and (16, 0, 31, 15).
-_ANCHORS = {"scales": (1,), "ratios": (1,), "feature_stride": 16, "post_nms_top_n": 3}
+_ANCHORS: Mapping[str, Any] = {
+    "scales": (1,),
+    "ratios": (1,),
+    "feature_stride": 16,
+    "post_nms_top_n": 3,
+}
 _IM_INFO = [[16, 32, 1]]
 _LEFT, _RIGHT = [0, 0, 0, 15, 15], [0, 16, 0, 31, 15]
 

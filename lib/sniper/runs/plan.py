@@ -19,9 +19,11 @@ from sniper.config import dump_config, parse_lr_steps
 from sniper.config.rules import is_full_coco
 from sniper.errors import ConfigError
 from sniper.loader.settings import BatchSettings
+from sniper.models.detector import DetectorSpec, ProposalSettings, batch_contract
+from sniper.models.heads.roi import BOX_LOSS_ROIS
+from sniper.models.spec import TargetSettings
 from sniper.process import usable_cores
 from sniper.runs.levels import levels_of, merge_settings, mode_in_force
-from sniper.targets.anchors import base_anchors
 from sniper.targets.focus_map import FocusRanges
 from sniper.training.step_settings import StepSettings
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from sniper.inference.level import Level
     from sniper.inference.merge_levels import MergeSettings
-    from sniper.models.detector import DetectorSpec
     from sniper.training.loop import LoopSettings
 
 
@@ -266,7 +267,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
     pretrained = f"{network.pretrained}-{network.pretrained_epoch:04d}.params"
     loop = _loop_settings(cfg)
     detector = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=fp16)
-    means = train.GRADIENT_REDUCTION == "mean" or detector.traits.backbone.mobile
+    means = train.GRADIENT_REDUCTION == "mean" or not detector.network.backbone.box_loss_images
     return TrainPlan(
         name=cfg.name,
         folder=model_folder(cfg),
@@ -511,8 +512,6 @@ def model_folder(cfg: EasyDict) -> Path:
 
 def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:
     """Network description; `batch_images` is the number of images per device."""
-    from sniper.models.detector import DetectorSpec, ProposalSettings
-
     network = cfg.network
     proposal = cfg.TRAIN.PROPOSAL_OP if train else cfg.TEST.PROPOSAL_OP
     return DetectorSpec(
@@ -543,6 +542,24 @@ def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) 
         with_masks=bool(cfg.TRAIN.WITH_MASK),
         max_gt=cfg.TRAIN.MAX_GT,
         mask_row_length=cfg.TRAIN.MAX_POLYGON_LEN,
+        targets=_target_settings(cfg),
+    )
+
+
+def _target_settings(cfg: EasyDict) -> TargetSettings:
+    """How the loader makes labels."""
+    train = cfg.TRAIN
+    return TargetSettings(
+        valid_ranges=tuple(tuple(pair) for pair in train.VALID_RANGES),
+        anchor_rounding=cfg.network.ANCHOR_ROUNDING,
+        rpn_fg_fraction=train.RPN_FG_FRACTION,
+        rpn_positive_overlap=train.RPN_POSITIVE_OVERLAP,
+        rpn_negative_overlap=train.RPN_NEGATIVE_OVERLAP,
+        focus=FocusRanges(
+            low=train.AUTO_FOCUS_DC_LOW,
+            small=train.AUTO_FOCUS_SMALL_THRESH,
+            high=train.AUTO_FOCUS_DC_HIGH,
+        ),
     )
 
 
@@ -552,8 +569,6 @@ def _bbox_loss_divisor(cfg: EasyDict, batch_images: int) -> float:
     The constant of 2018 gives a device with more chips a larger box loss. A mean over devices is to
     be the mean over their chips, and so each device's loss has to be a mean.
     """
-    from sniper.models.train_graph import BOX_LOSS_ROIS
-
     train = cfg.TRAIN
     if train.bbox_loss_divisor or train.GRADIENT_REDUCTION == "sum":
         return train.bbox_loss_divisor
@@ -578,40 +593,12 @@ def chip_settings(cfg: EasyDict) -> ChipSettings:
 
 def batch_settings(cfg: EasyDict) -> BatchSettings:
     """How chips become training tensors."""
-    network, train = cfg.network, cfg.TRAIN
-    return BatchSettings(
-        chip_size=train.CHIP_SIZE,
-        feature_stride=network.RPN_FEAT_STRIDE,
-        base_anchors=base_anchors(
-            network.RPN_FEAT_STRIDE,
-            network.ANCHOR_RATIOS,
-            network.ANCHOR_SCALES,
-            rounding=network.ANCHOR_ROUNDING,
-        ),
-        pixel_means=network.PIXEL_MEANS,
-        valid_ranges=tuple(tuple(pair) for pair in train.VALID_RANGES),
-        rpn_batch_size=train.RPN_BATCH_SIZE,
-        rpn_fg_fraction=train.RPN_FG_FRACTION,
-        rpn_positive_overlap=train.RPN_POSITIVE_OVERLAP,
-        rpn_negative_overlap=train.RPN_NEGATIVE_OVERLAP,
-        max_gt=train.MAX_GT,
-        only_proposal=bool(train.ONLY_PROPOSAL),
-        focus=_focus_ranges(cfg),
-        with_masks=bool(train.WITH_MASK),
-        mask_row_length=train.MAX_POLYGON_LEN,
-        reduced_decoding=bool(train.REDUCED_DECODING),
-    )
-
-
-def _focus_ranges(cfg: EasyDict) -> FocusRanges | None:
-    """Sizes of the boxes that the FocusPixel labels look for; None without that branch."""
     train = cfg.TRAIN
-    if not train.AUTO_FOCUS:
-        return None
-    return FocusRanges(
-        low=train.AUTO_FOCUS_DC_LOW,
-        small=train.AUTO_FOCUS_SMALL_THRESH,
-        high=train.AUTO_FOCUS_DC_HIGH,
+    spec = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=False)
+    return BatchSettings(
+        batch_contract(spec, train.CHIP_SIZE, rpn_only=bool(train.ONLY_PROPOSAL)),
+        pixel_means=cfg.network.PIXEL_MEANS,
+        reduced_decoding=bool(train.REDUCED_DECODING),
     )
 
 

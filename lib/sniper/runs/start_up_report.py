@@ -15,6 +15,7 @@ from sniper.chips.sampler import ChipSettings
 from sniper.chips.stats import EpochStats, GtFate
 from sniper.data.record import Record
 from sniper.runs.plan import TrainPlan
+from sniper.targets.anchors import base_anchors
 from sniper.training.step_settings import StepSettings
 
 if TYPE_CHECKING:
@@ -113,11 +114,16 @@ def range_text(valid_ranges: Sequence[Sequence[float]], level: int) -> str:
 def _look_at_some(plan: TrainPlan, records: Sequence[Record]) -> _Sample:
     picked = evenly(np.arange(len(records)), _SAMPLE_IMAGES).tolist()
     some = [records[index] for index in picked]
-    settings, batch = plan.chips, plan.batch
+    settings, spec = plan.chips, plan.detector
     measures = measure(some, settings, seed=plan.seed, epoch=0)
     boxes = measures.trained_boxes_chip
-    anchors = anchor_fit(boxes, batch.base_anchors, batch.feature_stride, settings.chip_size)
-    return _Sample(measures, anchors)
+    anchors = base_anchors(
+        spec.feature_stride,
+        spec.anchor_ratios,
+        spec.anchor_scales,
+        rounding=spec.targets.anchor_rounding,
+    )
+    return _Sample(measures, anchor_fit(boxes, anchors, spec.feature_stride, settings.chip_size))
 
 
 def _pyramid_line(plan: TrainPlan) -> str:
@@ -192,11 +198,11 @@ def _warnings(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterator[s
         if share > _MANY_UNCOVERED:
             fix = measures.fate(fate.name.lower()).fix
             yield f"{share:.1%} of the GT is {fate.text}: {fix} (sniper suggest-scales)"
-    crowded = measures.epoch.chips_over(plan.batch.max_gt)
+    crowded = measures.epoch.chips_over(plan.detector.max_gt)
     if crowded > _MANY_CROWDED * measures.epoch.chips.num_chips:
         yield (
             f"{crowded} of {measures.epoch.chips.num_chips} chips looked at hold more than "
-            f"TRAIN.MAX_GT {plan.batch.max_gt} boxes, up to {measures.epoch.stats.most_gt}: the "
+            f"TRAIN.MAX_GT {plan.detector.max_gt} boxes, up to {measures.epoch.stats.most_gt}: the "
             "surplus is dropped; raise TRAIN.MAX_GT or take a smaller TRAIN.CHIP_SIZE"
         )
     small = measures.fate(TOO_SMALL)

@@ -15,7 +15,7 @@ from sniper.data import Record
 from sniper.data.class_names import write_class_names
 from sniper.errors import ConfigError
 from sniper.loader.train import TrainLoader
-from sniper.models.detector import build_detector, train_input_shapes
+from sniper.models.detector import batch_metrics, build_detector, train_input_shapes
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.datasets import training_records
@@ -158,6 +158,7 @@ def _run(
             validation = Validation(plan.validation, folder / "validation")
         log = RunLog(folder, plan.name, tensorboard=plan.tensorboard)
     symbol, stepper = training_stepper(plan, workers.kvstore, checkpoint, state)
+    measure = batch_metrics(plan.detector, rpn_only=plan.rpn_only)
     clock = ProgressClock(lambda: _gpu_memory_gb(plan.devices))
     keeper = Keeper(
         stepper, symbol, checkpoints, workers, clock, resumed=checkpoint, keep_best=plan.keep_best
@@ -167,7 +168,7 @@ def _run(
         stepper,
         loader,
         workers,
-        Meter(log, workers, clock, display, state),
+        Meter(log, workers, clock, display, measure, state),
         keeper,
         state,
         log=log,
@@ -209,8 +210,11 @@ def training_stepper(
         TrainingError: the checkpoint does not fit the network.
     """
     spec = plan.detector
+    for head in () if plan.rpn_only else spec.network.heads:
+        if head.when_inactive and not head.is_active(spec):
+            logger.info("%s %s", spec.symbol, head.when_inactive)
     symbol = build_detector(spec, train=True, rpn_only=plan.rpn_only)
-    shapes = train_input_shapes(spec, plan.batch.chip_size, rpn_only=plan.rpn_only)
+    shapes = train_input_shapes(spec, plan.chips.chip_size, rpn_only=plan.rpn_only)
     arg, aux = _initial_weights(plan, symbol, shapes, checkpoint)
     fixed = fixed_names(symbol, plan.weights.fixed)
     logger.info("%d parameters, %d of them fixed", len(arg), len(fixed))

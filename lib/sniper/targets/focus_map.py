@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from sniper.targets.contract import Array, ChipTruth, Labels
+from sniper.targets.gt import boxes_in_chip
 
 FOCUS, DONT_CARE = 1, -1
 
@@ -57,3 +61,25 @@ def focus_labels(
         stamp = FOCUS if is_focus[n] else DONT_CARE
         labels[row : last_row + 1, column : last_column + 1] = stamp
     return labels.reshape(-1)
+
+
+class FocusLabels(Labels):
+    """Cells with small objects: 1, with others that do not count: -1; they travel as bytes.
+
+    Args:
+        ranges: which sizes are small.
+        stride: side of a feature cell, px.
+        cells: feature cells along a side of a chip.
+    """
+
+    def __init__(self, ranges: FocusRanges, stride: int, cells: int) -> None:
+        self._ranges, self._stride, self._cells = ranges, stride, cells
+        self.label = (Array("scale_label", (cells * cells,), np.int8),)
+
+    def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
+        """See `focus_labels`."""
+        chip = truth.chip
+        # All ground truth, small and far boxes too: 2018 behaviour.
+        boxes = boxes_in_chip(truth.record.gt_boxes, chip.rect, chip.factor, truth.chip_size)
+        row["scale_label"][...] = focus_labels(boxes, self._ranges, self._stride, self._cells)
+        return 0

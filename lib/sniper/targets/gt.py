@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sniper.boxes import clip
 from sniper.data.record import Record
+from sniper.errors import ConfigError
+from sniper.targets.contract import Array, ChipTruth, Labels
 
 # Boxes below this width or height (+1 convention, chip px) are dropped (2018 behaviour).
 MIN_SIDE_PX = 10
@@ -96,3 +99,39 @@ def rows_that_fit(gt: GtInChip, max_gt: int) -> np.ndarray:
     if len(gt.boxes) <= max_gt:
         return np.arange(len(gt.boxes))
     return np.sort(np.argsort(~gt.valid, kind="stable")[:max_gt])
+
+
+class GtLabels(Labels):
+    """Ground truth of a chip with what the target operators must know of the chip.
+
+    Args:
+        chip_size: side of the chips, px.
+        max_gt: rows of `gt_boxes`; the operators take it from the array.
+        valid_ranges: (low, high) of the square root of a box's area in image px per pyramid level.
+    """
+
+    data = (Array("valid_ranges", (2,)), Array("im_info", (3,)))
+
+    def __init__(
+        self, chip_size: int, max_gt: int, valid_ranges: Sequence[Sequence[float]]
+    ) -> None:
+        if max_gt < 1:
+            raise ConfigError(
+                "a chip needs room for at least one box", where="TRAIN.MAX_GT", got=max_gt
+            )
+        self._chip_size = chip_size
+        self._max_gt = max_gt
+        self._valid_ranges = valid_ranges
+        self.label = (Array("gt_boxes", (max_gt, 5)),)
+
+    def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
+        """See above; returns the boxes without room."""
+        chip = truth.chip
+        low, high = self._valid_ranges[chip.level]
+        row["valid_ranges"][...] = (
+            0 if low < 0 else low * chip.factor,
+            self._chip_size if high < 0 else high * chip.factor,
+        )
+        row["im_info"][...] = chip.height, chip.width, chip.factor
+        row["gt_boxes"][...], surplus = pack_gt(truth.gt, self._max_gt)
+        return surplus

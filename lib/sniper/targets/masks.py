@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError
+from sniper.targets.contract import Array, ChipTruth, Labels, Window
 from sniper.targets.gt import GtInChip, rows_that_fit
 
 PADDING = -1
 HEADER = 2  # numbers in front of the lengths
-
-
-class Window(Protocol):
-    """Where a chip lies in its image (`sniper.chips.chip_table.Chip`)."""
-
-    @property
-    def rect(self) -> tuple[float, ...]:
-        """x1 y1 x2 y2, image px."""
-
-    @property
-    def factor(self) -> float:
-        """Image px -> chip px."""
 
 
 def mask_rows(
@@ -87,3 +75,23 @@ def _that_fit(polygons: Sequence[np.ndarray], row_length: int) -> list[np.ndarra
             break
         kept.append(polygon)
     return kept
+
+
+class MaskLabels(Labels):
+    """Polygons of the ground truth, one row of numbers for every row of `gt_boxes`.
+
+    Args:
+        max_gt: rows.
+        row_length: numbers of a row.
+    """
+
+    needs_polygons = True
+
+    def __init__(self, max_gt: int, row_length: int) -> None:
+        self.label = (Array("gt_masks", (max_gt, row_length)),)
+
+    def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
+        """See `mask_rows`."""
+        shape = self.label[0].shape
+        row["gt_masks"][...] = mask_rows(truth.record, truth.gt, truth.chip, *shape)
+        return 0

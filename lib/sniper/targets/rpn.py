@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from sniper.errors import ConfigError
 from sniper.native import _native
+from sniper.targets.contract import Array, ChipTruth, Labels
 
 
 class RpnSample(NamedTuple):
@@ -20,7 +22,7 @@ class RpnSample(NamedTuple):
     """
 
     label: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides the method of tuples
     values: np.ndarray
 
 
@@ -92,6 +94,11 @@ class RpnTargets:
         """Anchors that do not stick out of the chip too far, (A, H, W) bool."""
         return self._matcher.inside
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Anchors of a cell, rows and columns of the feature map: (A, H, W)."""
+        return self._matcher.shape
+
     def __call__(self, valid_gt: np.ndarray, invalid_gt: np.ndarray, seed: int) -> RpnSample:
         """Targets of one chip.
 
@@ -117,8 +124,64 @@ class RpnTargets:
             label (A*H*W,); bbox_target (4A, H, W), channel 4a + k, zeros except at positives;
             bbox_weight of the same shape, 1 at positives.
         """
-        anchors, height, width = self._matcher.shape
+        anchors, height, width = self.shape
         label = np.empty(anchors * height * width, np.float32)
         target, weight = np.empty((2, 4 * anchors, height, width), np.float32)
         _native.expand_rpn(*sample, label, target, weight)
         return label, target, weight
+
+
+class RpnLabels(Labels):
+    """Labels and box targets of all anchors; only the positive ones' targets travel.
+
+    * rpn_label: -1 / 0 / 1 in the order (A, H, W).
+    * positives: how many rows of the next two arrays are used.
+    * positive_index: (p,) flat (A, H, W) indices of the positive anchors, ascending.
+    * positive_target: (p, 4) their regression targets.
+
+    Args:
+        targets: matches anchors with boxes.
+        suffix: of all names.
+    """
+
+    def __init__(self, targets: RpnTargets, suffix: str = "") -> None:
+        self.targets = targets
+        self._suffix = suffix
+        anchors, height, width = targets.shape
+        boxes = (4 * anchors, height, width)
+        self.label = (
+            Array(f"label{suffix}", (anchors * height * width,)),
+            Array(f"bbox_target{suffix}", boxes),
+            Array(f"bbox_weight{suffix}", boxes),
+        )
+
+    @property
+    def compact(self) -> tuple[Array, ...]:
+        """See above."""
+        suffix, (anchors,) = self._suffix, self.label[0].shape
+        positives = max(1, min(self.targets.max_positives, anchors))
+        return (
+            Array(f"rpn_label{suffix}", (anchors,), np.int8),
+            Array(f"positives{suffix}", (), np.int32),
+            Array(f"positive_index{suffix}", (positives,), np.int32),
+            Array(f"positive_target{suffix}", (positives, 4)),
+        )
+
+    def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
+        """Matches and samples the anchors of a chip."""
+        gt = truth.gt
+        targets = self.targets(gt.boxes[gt.valid], gt.boxes[~gt.valid], truth.seed)
+        count = len(targets.index)
+        label, positives, index, values = (row[array.name] for array in self.compact)
+        label[...] = targets.label
+        positives[...] = count
+        index[:count] = targets.index
+        values[:count] = targets.values
+        return 0
+
+    def expand(self, compact: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
+        """Spreads the positive anchors over zeros."""
+        _native.expand_rpn_batch(
+            *(compact[array.name] for array in self.compact),
+            *(arrays[array.name] for array in self.label),
+        )

@@ -13,6 +13,8 @@ import mxnet as mx
 import numpy as np
 
 from sniper.errors import ConfigError, DataError
+from sniper.models.networks import BACKBONES
+from sniper.models.parts import Released
 from sniper.models.weights import join_params, save_arrays
 from sniper.tools.arguments import add_check_flag, add_overwrite_flag, command_parser
 from sniper.tools.cli import run_main
@@ -43,13 +45,13 @@ class Importer:
 
     Attributes:
         convert: parameters and statistics from a file and the pixel means.
-        out: prefix of the result.
-        advice: how to use it.
+        how_to_get: where the file comes from.
+        result: where the backbone expects it, and how to use it.
     """
 
     convert: Callable[[Path, Sequence[float]], tuple[Arrays, Arrays]]
-    out: str
-    advice: str
+    how_to_get: str
+    result: Released
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,8 +63,9 @@ def _run(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     source = SOURCES[arguments.network]
     if not arguments.source.is_file():
-        fix = objectron.HOW_TO_GET if arguments.network == "mobilenetv2" else GLUON_HOW_TO_GET
-        raise DataError("the source weights are not there", where=arguments.source, fix=fix)
+        raise DataError(
+            "the source weights are not there", where=arguments.source, fix=source.how_to_get
+        )
     with tempfile.TemporaryDirectory(prefix="sniper-import-") as folder:
         single = _single_file(arguments.source, Path(folder))
         if arguments.zoo:
@@ -71,13 +74,13 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.check:
         print(f"{arguments.source}: {len(arg)} parameters and {len(aux)} statistics, as expected")
         return 0
-    path = Path(f"{arguments.out or source.out}-{arguments.epoch:04d}.params")
+    path = Path(f"{arguments.out or source.result.prefix}-{arguments.epoch:04d}.params")
     file = io.BytesIO()
     save_arrays(file, join_params(_to_mxnet(arg), _to_mxnet(aux)))
     wrote = place(path, file.getvalue(), overwrite=arguments.overwrite)
     facts = f"{len(arg)} parameters, {len(aux)} statistics"
     print(f"wrote {path}: {facts}" if wrote else f"{path} is the same already: {facts}")
-    print(source.advice)
+    print(source.result.advice)
     return 0
 
 
@@ -85,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper import-weights", _DESCRIPTION, _EPILOG)
     parser.add_argument("network", choices=SOURCES, help="which network the file holds")
     parser.add_argument("source", type=Path, metavar="SRC", help="the file")
-    defaults = ", ".join(f"{name}: {source.out}" for name, source in SOURCES.items())
+    defaults = ", ".join(f"{name}: {source.result.prefix}" for name, source in SOURCES.items())
     parser.add_argument(
         "--out",
         metavar="PREFIX",
@@ -147,23 +150,19 @@ def _gluon(network: str) -> Callable[[Path, Sequence[float]], tuple[Arrays, Arra
     return convert
 
 
-_RESNET_ADVICE = """\
-use it with --set network.pretrained PREFIX. Features up to stage 3 are those of the source; stage 4
-is dilated and deformable here, so it sees finer cells than in the source until it is fine-tuned"""
 GLUON_HOW_TO_GET = "scripts/download_pretrained_models.sh resnet50|resnet101 says from where"
 
+_RELEASED = {
+    name: released
+    for backbone in BACKBONES.values()
+    for name, released in backbone.released.items()
+}
 SOURCES = {
-    "mobilenetv2": Importer(
-        _mobilenetv2,
-        "data/pretrained_model/mobilenetv2",
-        "use it with network.BN_MODE frozen and network.PADDING tf_same, which keep its features",
-    ),
-    "resnet50": Importer(
-        _gluon("resnet50"), "data/pretrained_model/resnet50_gluon", _RESNET_ADVICE
-    ),
-    "resnet101": Importer(
-        _gluon("resnet101"), "data/pretrained_model/resnet101_gluon", _RESNET_ADVICE
-    ),
+    "mobilenetv2": Importer(_mobilenetv2, objectron.HOW_TO_GET, _RELEASED["mobilenetv2"]),
+    **{
+        name: Importer(_gluon(name), GLUON_HOW_TO_GET, _RELEASED[name])
+        for name in gluon_resnet.NETWORKS
+    },
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from sniper.loader.train import Batch
 from sniper.training.distributed import Workers
-from sniper.training.metrics import Metrics, Ratio
+from sniper.training.metrics import Measure, Metrics, Ratio
 from sniper.training.pace import ProgressClock
 from sniper.training.run_log import Display, RunLog, format_metrics
 from sniper.training.run_state import RunState
@@ -33,6 +33,7 @@ class Meter:
         workers: this process among the others.
         clock: measures the pace.
         display: batches between progress lines.
+        measure: gives the metrics of a batch.
         state: sums to go on with.
     """
 
@@ -42,13 +43,14 @@ class Meter:
         workers: Workers,
         clock: ProgressClock,
         display: int,
+        measure: Measure,
         state: RunState,
     ) -> None:
         self._log = log
         self._workers = workers
         self._clock = clock
         self._display = display
-        self._metrics = Metrics(_ratios(state.window), _ratios(state.sums))
+        self._metrics = Metrics(measure, _ratios(state.window), _ratios(state.sums))
         self._session_batches = 0
 
     def add(self, outputs: Mapping[str, np.ndarray], batch: Batch) -> dict[str, float]:
@@ -96,7 +98,7 @@ class Meter:
         if self._log is not None:
             self._log.epoch(state.epoch, state.updates, took_s, values)
         if complete:
-            self._metrics = Metrics()
+            self._metrics = Metrics(self._metrics.measure)
 
     def into(self, state: RunState) -> RunState:
         """The state with the sums of this meter."""

@@ -99,7 +99,7 @@ class Stepper:
     ) -> None:
         self._symbol = symbol
         self._symbol_scale = spec.loss_scale
-        self._output_names = short_output_names(symbol.list_outputs())
+        self._output_names = short_output_names(symbol.list_outputs(), spec)
         self._rows = input_shapes["data"][0]
         fixed = set(settings.fixed)
         trained = [n for n in symbol.list_arguments() if n not in input_shapes and n not in fixed]

@@ -31,6 +31,7 @@ import numpy as np
 from bench import compare as agreement
 from bench.case import Arrays, Case, Job, PeerMissingError, Prepared, Side
 from bench.peers.plain_chips import (
+    CHIP_PX,
     MAX_GT,
     PIXEL_MEANS,
     RATIOS,
@@ -101,6 +102,9 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
     from sniper.loader.settings import BatchSettings
     from sniper.loader.stream import BatchStream
     from sniper.targets.anchors import base_anchors
+    from sniper.targets.contract import BatchContract
+    from sniper.targets.gt import GtLabels
+    from sniper.targets.rpn import RpnLabels, RpnTargets
 
     records = [
         Record(
@@ -115,14 +119,11 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
         )
         for r, (begin, end) in enumerate(zip(arrays["box_offsets"], arrays["box_offsets"][1:]))
     ]
-    settings = BatchSettings(
-        chip_size=512,
-        feature_stride=STRIDE,
-        base_anchors=base_anchors(STRIDE, RATIOS, SCALES),
-        pixel_means=PIXEL_MEANS,
-        valid_ranges=VALID_RANGES,
-        max_gt=MAX_GT,
+    parts = (
+        RpnLabels(RpnTargets(base_anchors(STRIDE, RATIOS, SCALES), STRIDE, CHIP_PX)),
+        GtLabels(CHIP_PX, MAX_GT, VALID_RANGES),
     )
+    settings = BatchSettings(BatchContract(CHIP_PX, parts), PIXEL_MEANS)
     chips = ChipTable(**{name: arrays[name] for name in CHIP_ARRAYS + ROW_ARRAYS})
     stream = BatchStream(
         records,

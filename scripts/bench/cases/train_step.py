@@ -102,13 +102,13 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
 def network_symbol(network: str) -> Any:
     import mxnet as mx
 
-    from sniper.models import mobilenetv2, resnet
-    from sniper.models.blocks import NormSettings
+    from sniper.models.backbones import mobilenetv2, resnet
+    from sniper.models.backbones.blocks import NormSettings
 
     data, settings = mx.sym.Variable("data"), NormSettings()
     if network == "ResNet-50":
         arch = dataclasses.replace(resnet.RESNET_50, deformable=False, frozen_stem=False)
-        return resnet.resnet_features(data, arch, settings).both
+        return resnet.resnet_features(data, arch, settings)["stage3_4"]
     return mobilenetv2.mobilenetv2_features(data, mobilenetv2.MobileNetOptions(settings))
 
 

@@ -133,7 +133,8 @@ def tensor_panel(
     record, chip = item.record, item.chips[index]
     seed = int(stream_seeds(data.cfg.seed, epoch, record.image_id, int(record.flipped), index))
     sample = make_sample(record, chip, settings, seed)
-    cells = settings.chip_size // settings.feature_stride
+    stride = data.cfg.network.RPN_FEAT_STRIDE
+    cells = settings.contract.chip_size // stride
     label = sample["label"].reshape(-1, cells, cells)
     boxes, classes, states = _boxes_of(sample, record, chip, settings)
     focus = sample["scale_label"].reshape(cells, cells) if "scale_label" in sample else None
@@ -151,7 +152,7 @@ def tensor_panel(
         states=states,
         labels=[data.class_names[index] for index in classes],
         label=label,
-        stride=settings.feature_stride,
+        stride=stride,
         focus=focus,
         negative=chip.kind == NEGATIVE,
     )
@@ -161,7 +162,7 @@ def _boxes_of(
     sample: dict[str, np.ndarray], record: Record, chip: Chip, settings: BatchSettings
 ) -> tuple[np.ndarray, list[int], list[str]]:
     """Boxes, classes and states, those of the tensor where it has some."""
-    gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, settings.chip_size)
+    gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, settings.contract.chip_size)
     valid = {tuple(box) for box in gt.boxes[gt.valid].tolist()}
     boxes, classes = gt.boxes, gt.classes
     if "gt_boxes" in sample:

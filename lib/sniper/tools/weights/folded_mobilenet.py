@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from sniper.errors import DataError
-from sniper.models.mobilenetv2 import EPSILON, LAST_CHANNELS, SEQUENCES, STEM_CHANNELS
+from sniper.models.backbones.mobilenetv2 import EPSILON, LAST_CHANNELS, SEQUENCES, STEM_CHANNELS
 
 IDENTITY_BLOCK = "seq-0-block0-exp"
 SOURCE_SCALE = 1 / 127.5

@@ -29,7 +29,7 @@ from mxnet.gluon.model_zoo import model_store, vision
 from mxnet.gluon.utils import check_sha1
 
 from sniper.errors import DataError
-from sniper.models.resnet import EPSILON
+from sniper.models.backbones.resnet import EPSILON
 from sniper.models.weights import load_arrays
 
 NETWORKS: dict[str, Callable[..., mx.gluon.Block]] = {

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import mxnet as mx
+from sniper.models.backbones.blocks import NormSettings, batch_norm, cast, scale_channels
+from sniper.models.lazy import mx, ops
+from sniper.models.parts import Backbone, Released
 
-from sniper.models.blocks import NormSettings, batch_norm, cast, scale_channels
-from sniper.ops.relu6 import relu6
+if TYPE_CHECKING:
+    from sniper.models.spec import DetectorSpec
 
 FEATURE_STRIDES = (32, 16)
 EPSILON = 1e-5
@@ -64,6 +69,53 @@ class MobileNetOptions:
     dilate: bool = True
     fp16: bool = False
     train: bool = True
+
+
+@dataclass(frozen=True)
+class MobileNetV2(Backbone):
+    """MobileNetV2 as the backbone of detectors: one map, that of its last layer."""
+
+    strides: tuple[int, ...] = FEATURE_STRIDES
+    options: Mapping[str, tuple[object, ...]] = field(
+        default_factory=lambda: {
+            "padding": ("symmetric", "tf_same"),
+            "activation": ("relu6", "relu"),
+            "dilate": (True, False),
+        }
+    )
+    class_loss_over_all_rois: bool = True
+    released: Mapping[str, Released] = field(
+        default_factory=lambda: {
+            "mobilenetv2": Released(
+                "data/pretrained_model/mobilenetv2",
+                "use it with network.BN_MODE frozen and network.PADDING tf_same, which keep its "
+                "features",
+            )
+        }
+    )
+
+    # The scale of the last batch norm of a block.
+    residual_end = re.compile(r"seq-\d+-block[1-9]\d*-linear-batchnorm_gamma")
+
+    def maps(self, stride: int) -> dict[str, int]:
+        """`last`: the 1x1 convolution at the end."""
+        return {"last": stride}
+
+    def features(
+        self, data: mx.sym.Symbol, spec: DetectorSpec, *, train: bool
+    ) -> Mapping[str, mx.sym.Symbol]:
+        """See `mobilenetv2_features`."""
+        options = MobileNetOptions(
+            norm=NormSettings(spec.bn_momentum, frozen=spec.bn_mode == "frozen"),
+            width=spec.width,
+            activation=spec.activation,
+            padding=spec.padding,
+            stride=spec.feature_stride,
+            dilate=spec.dilate,
+            fp16=spec.fp16,
+            train=train,
+        )
+        return {"last": mobilenetv2_features(data, options)}
 
 
 def mobilenetv2_features(data: mx.sym.Symbol, options: MobileNetOptions) -> mx.sym.Symbol:
@@ -177,5 +229,5 @@ def _activation(data: mx.sym.Symbol, name: str, options: MobileNetOptions) -> mx
     if options.activation != "relu6":
         return mx.sym.Activation(data, act_type="relu", name=f"{name}-relu")
     if options.train and not options.fp16:
-        return relu6(data, name=f"{name}-relu6")
+        return ops.relu6(data, name=f"{name}-relu6")
     return mx.sym.clip(data, a_min=0, a_max=6, name=f"{name}-relu6")

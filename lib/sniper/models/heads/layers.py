@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import mxnet as mx
-
-from sniper.ops import deformable_psroi_pooling
+from sniper.models.lazy import mx, ops
 
 SAMPLES_PER_BIN = 4
 OFFSET_STD = 0.1
@@ -69,6 +68,12 @@ def map_softmax_loss(
     )
 
 
+def scale_gradient(data: mx.sym.Symbol, weight: mx.sym.Symbol) -> mx.sym.Symbol:
+    """`data` (R, K) itself; its gradient is multiplied by `weight` (R, 1), row by row."""
+    weighted = mx.sym.broadcast_mul(data, mx.sym.BlockGrad(weight))
+    return mx.sym.BlockGrad(data) + (weighted - mx.sym.BlockGrad(weighted))
+
+
 def pool_rois(roi_map: RoiMap, rois: mx.sym.Symbol, size: int, prefix: str = "") -> mx.sym.Symbol:
     """Deformable RoI pooling (R, channels, size, size) with learned offsets of its bins.
 
@@ -78,7 +83,7 @@ def pool_rois(roi_map: RoiMap, rois: mx.sym.Symbol, size: int, prefix: str = "")
         size: bins per side.
         prefix: in front of the layers' names.
     """
-    pooling = {
+    pooling: dict[str, Any] = {
         "spatial_scale": 1.0 / roi_map.stride,
         "output_dim": roi_map.channels,
         "pooled_size": size,
@@ -86,12 +91,14 @@ def pool_rois(roi_map: RoiMap, rois: mx.sym.Symbol, size: int, prefix: str = "")
         "part_size": size,
         "sample_per_part": SAMPLES_PER_BIN,
     }
-    plain = deformable_psroi_pooling(roi_map.features, rois, name=f"{prefix}offset_t", **pooling)
+    plain = ops.deformable_psroi_pooling(
+        roi_map.features, rois, name=f"{prefix}offset_t", **pooling
+    )
     # The automatic weight and bias inherit the multiplier.
     with mx.AttrScope(__lr_mult__=OFFSET_LR_MULT):
         offset = fc(plain, f"{prefix}offset", 2 * size * size)
     offset = mx.sym.Reshape(offset, shape=(-1, 2, size, size), name=f"{prefix}offset_reshape")
-    return deformable_psroi_pooling(
+    return ops.deformable_psroi_pooling(
         roi_map.features,
         rois,
         offset,

@@ -6,11 +6,17 @@ stride 16: there is no batch norm or ReLU after a stage. Names and attributes ar
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import mxnet as mx
+from sniper.models.backbones.blocks import NormSettings, batch_norm, cast, scale_channels
+from sniper.models.lazy import mx
+from sniper.models.parts import Backbone, Released
 
-from sniper.models.blocks import NormSettings, batch_norm, cast, scale_channels
+if TYPE_CHECKING:
+    from sniper.models.spec import DetectorSpec
 
 FEATURE_STRIDE = 16
 EPSILON = 2e-5
@@ -18,14 +24,6 @@ WORKSPACE_MB = 512
 DEFORMABLE_GROUPS = 4
 OFFSET_CHANNELS = 2 * 9 * DEFORMABLE_GROUPS
 STAGE_STRIDES = (1, 2, 2, 1)
-
-
-@dataclass(frozen=True)
-class ResNetFeatures:
-    """Feature maps of a ResNet, float32 at stride 16: stage 3 alone, and with stage 4 behind it."""
-
-    stage3: mx.sym.Symbol
-    both: mx.sym.Symbol
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,47 @@ RESNET_50 = ResNetArch((3, 4, 6, 3), 64, _WIDE, True, True, True)
 RESNET_18 = ResNetArch((2, 2, 2, 2), 64, (64, 128, 256, 512), False, False, False)
 
 
+@dataclass(frozen=True)
+class ResNet(Backbone):
+    """A ResNet as the backbone of detectors: stage 3, and stages 3 and 4 together.
+
+    Args:
+        arch: the network.
+    """
+
+    arch: ResNetArch = RESNET_50
+    strides: tuple[int, ...] = (FEATURE_STRIDE,)
+    rpn_channels: int = 512
+    fc_channels: int = 1024
+    box_loss_images: int = 16
+
+    # The offsets of the deformable layers.
+    no_pretrained = re.compile(r"stage4_unit\d+_offset")
+    # The last convolution of a bottleneck.
+    residual_end = re.compile(r"stage\d_unit(?!1_)\d+_conv3_weight")
+
+    def maps(self, stride: int) -> dict[str, int]:
+        """`stage3`, and `stage3_4`: concatenated with stage 4."""
+        return {"stage3": stride, "stage3_4": stride}
+
+    def features(
+        self, data: mx.sym.Symbol, spec: DetectorSpec, *, train: bool
+    ) -> Mapping[str, mx.sym.Symbol]:
+        """A graph that reads `stage3` alone has no stage 4."""
+        norm = NormSettings(spec.bn_momentum, frozen=spec.bn_mode == "frozen")
+        return resnet_features(data, self.arch, norm, width=spec.width, fp16=spec.fp16)
+
+
+def gluon_zoo(depth: int) -> Mapping[str, Released]:
+    """The model zoo's network of this depth, as `sniper import-weights` converts it."""
+    advice = (
+        "use it with --set network.pretrained PREFIX. Features up to stage 3 are those of the "
+        "source; stage 4\nis dilated and deformable here, so it sees finer cells than in the "
+        "source until it is fine-tuned"
+    )
+    return {f"resnet{depth}": Released(f"data/pretrained_model/resnet{depth}_gluon", advice)}
+
+
 def resnet_features(
     data: mx.sym.Symbol,
     arch: ResNetArch,
@@ -62,8 +101,8 @@ def resnet_features(
     *,
     width: float = 1.0,
     fp16: bool = False,
-) -> ResNetFeatures:
-    """Feature maps of an image batch; a graph that uses only `stage3` has no stage 4.
+) -> dict[str, mx.sym.Symbol]:
+    """Maps `stage3` and `stage3_4`; a graph that uses only `stage3` has no stage 4.
 
     Args:
         data: (N, 3, H, W) float32, RGB minus the pixel means.
@@ -82,10 +121,10 @@ def resnet_features(
         body = _stage(body, stage, channels, arch, norm)
         taps.append(body)
     both = mx.sym.Concat(taps[2], taps[3], name="cat4")
-    return ResNetFeatures(
-        stage3=cast(taps[2], "float32", enabled=fp16, name="conv_feat"),
-        both=cast(both, "float32", enabled=fp16, name="relu1"),
-    )
+    return {
+        "stage3": cast(taps[2], "float32", enabled=fp16, name="conv_feat"),
+        "stage3_4": cast(both, "float32", enabled=fp16, name="relu1"),
+    }
 
 
 def _stem(

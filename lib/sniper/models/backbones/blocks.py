@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mxnet as mx
+from sniper.models.lazy import mx
 
 # oneDNN computes in blocks of 16 channels; other counts train on much slower kernels.
 CHANNEL_MULTIPLE = 16

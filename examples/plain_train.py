@@ -14,13 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sniper  # noqa: F401  (first of all: prepares the process for MXNet)
+
 import mxnet as mx  # isort: skip
 
 from sniper.chips import ChipSettings
 from sniper.data import Record, append_flipped, filter_trainable, load_dataset
 from sniper.loader.settings import BatchSettings
 from sniper.loader.train import TrainLoader
-from sniper.models.detector import DetectorSpec, ProposalSettings, build_detector, train_input_shapes
+from sniper.models.detector import (
+    DetectorSpec,
+    ProposalSettings,
+    build_detector,
+    train_input_shapes,
+)
 from sniper.models.initialisers import initialise
 from sniper.models.weights import Params, with_test_params, write_params
 from sniper.targets.anchors import base_anchors

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up the environment, checks the style and runs the tests. Arguments go to pytest:
+# Sets up the environment, checks style and types, and runs the tests. Arguments go to pytest:
 #   bash scripts/test.sh                     the default suite
 #   bash scripts/test.sh -m slow             the long tests
 #   bash scripts/test.sh tests/ops -k nms    some of them
@@ -10,4 +10,5 @@ cd "$(dirname "$0")/.."
 ensure_environment
 ruff format --check .
 ruff check .
+mypy
 exec python -m pytest "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ import pytest
 import sniper  # noqa: F401  (prepares the process before any test imports MXNet)
 
 REPO = Path(__file__).resolve().parents[1]
+
+
+def pytest_pycollect_makeitem(obj):
+    """What the package calls `test_plan` or `TestLoader` is no test."""
+    return [] if str(getattr(obj, "__module__", "")).startswith("sniper.") else None
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +32,15 @@ def coco_mini() -> Path:
     if not folder.is_dir():
         pytest.skip("no real COCO images here: set SNIPER_SHARED to the folder with data/coco_mini")
     return folder
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts this test and the processes that it starts.
+
+    Also where the tests run with SIGINT ignored (`command &` in a script, some CI runners), which
+    processes inherit.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -162,16 +162,17 @@ class Children:
             TrainingError: a child died, or none answered in time.
         """
         deadline_s = time.monotonic() + self._stall_timeout_s
-        by_pipe = {member.pipe: member for member in self._members}
-        while not (ready := wait(list(by_pipe), min(_POLL_S, self._stall_timeout_s))):
+        pipes = [member.pipe for member in self._members]
+        while not (ready := wait(pipes, min(_POLL_S, self._stall_timeout_s))):
             for child in self._members:
                 # Its end of the pipe may live on in a copy that somebody else has forked.
                 if child.exit_code(0) is not None:
                     raise self._died(child)
             if time.monotonic() > deadline_s:
                 raise self._stalled()
-        for pipe in ready:
-            yield by_pipe[pipe], self._receive(by_pipe[pipe])
+        for child in self._members:
+            if child.pipe in ready:
+                yield child, self._receive(child)
 
     def fail(self, failure: Failure, where: str | None = None) -> NoReturn:
         """Raises what went wrong in a child, see `attempt`; `where` says what it was working on."""

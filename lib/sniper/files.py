@@ -10,10 +10,11 @@ from pathlib import Path
 from sniper.errors import TrainingError
 
 
-def atomic_write(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a temporary path beside `path`, then moves the result into place.
+def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a temporary path beside `path`, then moves that file into place.
 
-    The old file stays as it was until the new one is complete on disk.
+    The old file stays as it was until the new one is complete on disk. What `write` returns is not
+    used.
 
     Raises:
         TrainingError: the file could not be written (full disk, no permission, ...).

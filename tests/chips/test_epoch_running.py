@@ -42,6 +42,7 @@ def long_table(ref):
     return repeated(box_table(ref.random_records(20, proposals=900)), 10000)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_it(long_table):
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()

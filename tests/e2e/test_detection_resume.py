@@ -62,6 +62,7 @@ def test_a_killed_run_goes_on_without_repeating_an_image(runs, start):
     assert report["speed"]["images"] == 5, "the figures of both runs together"
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(runs, start):
     run = start(runs.new_output(), "first5", patch=WATCHED.format(pause=0.3))

@@ -175,6 +175,7 @@ def interrupt(run, *, training=False):
     assert ("--resume goes on from here" if training else "interrupted") in run.errors
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_training(start):
     run = start()
     run.wait_for_training()
@@ -196,6 +197,7 @@ train.make_epoch = slow
 """
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("obedient", [True, False])
 def test_ctrl_c_while_chips_are_made(start, obedient):
     run = start(SLOW_CHIPS.format(obedient=obedient))
@@ -215,6 +217,7 @@ train.training_records = slow
 """
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_the_data_set_is_read(start):
     run = start(SLOW_SET)
     run.wait_until(run.marker.exists)
@@ -235,6 +238,7 @@ train.make_epoch = slow
 """
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_the_next_epoch_is_made_in_the_background(start):
     run = start(NEXT_EPOCH_HANGS)
     run.wait_for_training()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -113,7 +114,8 @@ def test_proposals_and_negative_chips(tiny):
     negatives = ("TRAIN.USE_NEG_CHIPS", "True", "TRAIN.end_epoch", "1")
     tiny.train("negatives", overrides=negatives)
     log = next(tiny.model_folder("negatives").glob("*.log")).read_text()
-    assert "negative" in log
+    chips = re.findall(r"Epoch\[0\] level \d: \d+ positive chips .*, (\d+) negative;", log)
+    assert len(chips) == 2 and sum(map(int, chips)) > 0
 
 
 def test_two_cpu_contexts_train(tiny):

@@ -130,6 +130,7 @@ def test_stopping_while_the_processes_of_the_loader_are_killed_too(tiny, monkeyp
     assert (state.epoch, state.batch, state.updates) == (0, 3, 3)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_signal_between_epochs_loses_nothing(tiny, monkeypatch, capsys):
     start = TrainLoader.start_epoch
 

@@ -104,13 +104,21 @@ def test_killed_worker_ends_the_run(tiny):
     assert "Traceback" not in message
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_run_and_ends_it_and_its_workers(tiny, number):
+    """SIGTERM: of a run in the background, where Ctrl-C is ignored."""
     name = signal.Signals(number).name
+    if number == signal.SIGTERM:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = _start(tiny, name, overrides=("TRAIN.end_epoch", "500"))
     log_lines = tiny.model_folder(name) / "tiny.jsonl"
     _wait_for(process, lambda: log_lines.exists() and log_lines.stat().st_size > 0)
     workers = _children(process.pid)
+    if number == signal.SIGTERM:
+        process.send_signal(signal.SIGINT)
+        seen = log_lines.read_text().count("\n")
+        _wait_for(process, lambda: log_lines.read_text().count("\n") > seen + 3)
     process.send_signal(number)
     _, message = process.communicate(timeout=20)
     assert process.returncode == 1

@@ -216,6 +216,7 @@ def test_a_stopped_process_ends_the_job(job, role):
     assert re.search(rf"probably because of {role} \([^)]*\): no sign of life", job.text(1))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(job, tiny, fresh):
     job.process.send_signal(signal.SIGINT)

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_a_run_that_was_killed_while_it_validated_validates_again(tiny, validate
     shutil.copytree(validated, copy)
     newest = CheckpointFolder(copy, "SNIPER").newest()
     CheckpointFolder(copy, "SNIPER").save_state(
-        newest, newest.state.replace(validated=6, best=None)
+        newest, replace(newest.state, validated=6, best=None)
     )
     tiny.train("again", "--resume", overrides=SETTINGS)
     before, after = _lines(validated, "validation"), _lines(copy, "validation")

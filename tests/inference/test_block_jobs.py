@@ -137,19 +137,16 @@ def test_what_goes_wrong_in_a_worker_ends_the_run(work, tmp_path, trouble, kind,
         assert (tmp_path / "block_0").exists(), "what was done before stays"
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_the_parent_ends_the_workers(work, tmp_path):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(
         target=lambda: (
             wait_until(lambda: (tmp_path / "block_0").exists()),
             os.kill(os.getpid(), signal.SIGINT),
         )
     ).start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run_in_processes(work("sleep", 1), range(3), 1, progress(3))
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        run_in_processes(work("sleep", 1), range(3), 1, progress(3))
     assert not any(map(is_running, pids(tmp_path)))
 
 
@@ -164,6 +161,7 @@ run_in_processes(work, range(3), 2, BlockProgress(dict.fromkeys(range(3), 1)))
 """
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_workers_end_with_a_parent_that_is_killed_and_ignore_ctrl_c(work, tmp_path):
     work()
     path = os.pathsep.join([str(LIB), str(tmp_path)])

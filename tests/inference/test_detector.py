@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import cv2
@@ -13,6 +14,7 @@ from spot_executor import SpotExecutor
 from sniper.chips.focus import FocusSettings, focus_chips
 from sniper.chips.slices import SliceSettings, slice_windows
 from sniper.data import Record
+from sniper.errors import ConfigError
 from sniper.inference import mxnet_executor
 from sniper.inference.decode import ChipDetections, decode_batch
 from sniper.inference.detector import Detector
@@ -125,6 +127,23 @@ def test_a_level_without_windows_of_its_own_takes_those_before(records):
     assert [shape[2:] for shape in shapes] == [(224, 320), (96, 96), (128, 128)]
 
 
+def test_levels_that_lack_something_are_refused():
+    with pytest.raises(ConfigError, match="FocusChips"):
+        make_detector([Level(1.0), Level(2.0, windows=FOCUS)])
+    with pytest.raises(ConfigError, match="grid"):
+        Level(1.0, windows=SLICES)
+    with pytest.raises(ConfigError, match="grid"):
+        Level(1.0, slices=SliceSettings(128, 0.0))
+
+
+def test_a_network_without_a_focus_map_cannot_choose_chips(records):
+    detector = make_detector([Level((200, 320), focus=FOCUS_SETTINGS), Level(2.0, windows=FOCUS)])
+    original = detector.executor.run
+    detector.executor.run = lambda *args: dataclasses.replace(original(*args), focus_map=None)
+    with pytest.raises(ConfigError, match="FocusPixels"):
+        detector.detect(records)
+
+
 def test_calls_blocks_and_batches_change_nothing(records):
     def levels(batch):
         return [
@@ -153,8 +172,7 @@ def test_focus_chips_are_cut_on_whole_pixels(records):
     focus_map = np.zeros((13, 20), np.float32)
     focus_map[6, 10] = 1
     found = ChipDetections(0, 0, np.zeros((0, 4)), np.zeros((0, 3)), 0.7, None, focus_map)
-    level = detector.levels[0]
-    ((x1, y1, x2, y2),) = detector._focus_windows(level, found, (0, 0, 320, 200), record)
+    ((x1, y1, x2, y2),) = detector._focus_windows(FOCUS_SETTINGS, found, (0, 0, 320, 200), record)
     ((a1, b1, a2, b2),) = focus_chips(focus_map, FOCUS_SETTINGS, (224.0, 140.0), 0.7)
     assert (x1, y1) == (np.floor(a1), np.floor(b1)) and x2 == min(np.ceil(a2), 320)
     assert y2 == min(np.ceil(b2), 200) and a1 != x1 and b2 != y2

@@ -125,6 +125,7 @@ def test_close_does_not_wait_for_what_cannot_be_cancelled():
     gate.set()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_interrupts_the_wait(make):
     """Also while the epoch is made by compiled code, since that runs in another thread."""
     make.gates[0] = threading.Event()

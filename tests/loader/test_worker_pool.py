@@ -117,6 +117,7 @@ def test_a_worker_that_dies_idle_is_noticed():
             run(pool, [1, 2])
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_workers_leave_ctrl_c_to_their_parent():
     with pool_of() as pool:
         for pid in pids(pool):
@@ -214,6 +215,7 @@ pool.wait(0)
 """
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_interrupts_the_consumer_and_ends_the_workers(start_script, all_gone):
     process = start_script(SCRIPT + WAIT)
     workers = [int(pid) for pid in process.stdout.readline().split()]

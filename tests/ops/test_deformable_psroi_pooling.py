@@ -317,7 +317,11 @@ def test_wrong_tensors_are_refused():
     [
         ({}, (0, 1, 2), "'spatial_scale' is missing"),
         ({"spatial_scale": 1, "output_dim": 6, "pooled_size": 3, "typo": 1}, (0, 1, 2), "typo"),
-        ({"spatial_scale": 1, "output_dim": 4, "pooled_size": 3}, (0, 1, 2), "4 channels"),
+        (
+            {"spatial_scale": 1, "output_dim": 4, "pooled_size": 3},
+            (0, 1, 2),
+            r"expected \(N, 4, h, w\)",
+        ),
         ({"spatial_scale": 1, "output_dim": 6, "pooled_size": 2}, (0, 1, 2), "'trans'"),
         ({"spatial_scale": 1, "output_dim": 6, "pooled_size": 3}, (0, 2, 2), "'rois'"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from sniper import ops
 from sniper.errors import OpsError
-from sniper.ops import library, selftest, selftest_expect
+from sniper.ops import library, selftest
 
 
 def test_loading_again_and_from_threads_is_harmless():
@@ -62,7 +62,7 @@ def test_self_test(name):
 
 def test_self_test_raises_on_a_wrong_number():
     with pytest.raises(OpsError, match="self-test of thing failed"):
-        selftest_expect.expect("thing", "output", mx.nd.array([1.0]), [2.0])
+        selftest.expect("thing", "output", mx.nd.array([1.0]), [2.0])
 
 
 def test_every_operator_of_the_library_has_a_self_test():

@@ -1,5 +1,7 @@
 """The proposal operators inside MXNet: golden vectors, graphs, gradients, errors."""
 
+import re
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -156,12 +158,13 @@ def test_two_devices_at_once():
     ("change", "words"),
     [
         ({"scales": ()}, ["scales", "()"]),
-        ({"scales": "(1, 2)"}, ["scales"]),
+        ({"scales": "(1, 2"}, ["scales"]),
+        ({"scales": range(1, 2000)}, ["scales", "1 to 1024 numbers"]),
         ({"ratios": (1, -1)}, ["ratios", "-1"]),
         ({"feature_stride": 16.5}, ["feature_stride", "16.5"]),
         ({"post_nms_top_n": 0}, ["post_nms_top_n", "0"]),
         ({"pre_nms_top_n": -2}, ["pre_nms_top_n", "-2"]),
-        ({"nms_thresh": float("nan")}, ["nms_thresh", "nan"]),
+        ({"nms_thresh": float("nan")}, ["argument 'nms_thresh' is 'nan', expected a number from"]),
         ({"min_size": -1}, ["min_size", "-1"]),
         ({"cls_prob": mx.nd.zeros((2, 6, 3, 4))}, ["cls_prob", "(2, 6, 3, 4)"]),
         ({"bbox_pred": mx.nd.zeros((2, 8, 3))}, ["bbox_pred", "(2, 8, 3)"]),
@@ -178,15 +181,49 @@ def test_front_refuses_wrong_arguments(change, words):
     assert all(word in str(caught.value) for word in ["multi_proposal", *words])
 
 
+def test_a_graph_is_refused_in_the_same_words():
+    with pytest.raises(OpsError, match="^multi_proposal: argument 'min_size' is '-1', expected a"):
+        ops.multi_proposal(*variables(TARGET_INPUTS[:3]), **SMALL, min_size=-1)
+
+
+def test_lists_may_be_anything_that_can_be_listed():
+    tensors = [mx.nd.array(small_arrays()[name]) for name in TARGET_INPUTS[:3]]
+    expected = ops.multi_proposal(*tensors, **SMALL)[0].asnumpy()
+    for scales in (np.float32([1, 2]), (scale for scale in (1, 2)), [np.int64(1), np.float64(2)]):
+        got = ops.multi_proposal(*tensors, **{**SMALL, "scales": scales})[0].asnumpy()
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scales", (1, 1e7)), ("ratios", (0,)), ("feature_stride", 4097), ("pre_nms_top_n", -2),
+        ("pre_nms_top_n", 2**32), ("post_nms_top_n", 100001), ("nms_thresh", 1.01),
+        ("min_size", 1e7), ("max_masks", 0),
+    ],
+)  # fmt: skip
+def test_graph_and_host_have_the_same_limits(name, value):
+    arrays = small_target_arrays().values()
+    limits = []
+    for function, inputs in (
+        (ops.multi_proposal_target_mask, map(mx.nd.array, arrays)),
+        (_native.multi_proposal_target_mask, arrays),
+    ):
+        with pytest.raises(OpsError, match=name) as caught:
+            function(*inputs, **{**SMALL, name: value})
+        limits.append(re.findall(r"from \S+ to [-+e\d]+", str(caught.value)))
+    assert len(limits[0]) == 1 and limits[0] == limits[1]
+
+
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        ({"scales": "(1, x)"}, "attribute 'scales' is '(1, x)', expected a number"),
-        ({"scales": "()"}, "expected one number or more"),
-        ({"ratios": "-1"}, "expected numbers greater than 0"),
-        ({"threshold": 1.5}, "expected a number from 0"),
+        ({"scales": "(1, x)"}, "attribute 'scales' is '(1, x)', expected 1 to 1024 numbers"),
+        ({"scales": "()"}, "expected 1 to 1024 numbers"),
+        ({"ratios": "-1"}, "expected 1 to 1024 numbers from 1e-06 to 1e+06"),
+        ({"threshold": 1.5}, "expected a number from 0 to 1"),
         ({"feature_stride": "16.5"}, "expected an integer"),
-        ({"rpn_post_nms_top_n": 0}, "expected an integer from 1"),
+        ({"rpn_post_nms_top_n": 0}, "expected an integer from 1 to 100000"),
         ({"colour": "red"}, "unknown attribute 'colour'"),
     ],
 )
@@ -216,7 +253,7 @@ def test_legacy_gt_centre_must_be_a_bool():
         ),
         (
             {"cls_prob": (2, 4, 3, 5), "bbox_pred": (2, 8, 3, 4), "im_info": (2, 3)},
-            "the map size of bbox_pred",
+            "expected (2, 4, 3, 4) for 2 anchors",
         ),
         ({"cls_prob": (2, 4, 3, 4), "bbox_pred": (2, 8, 3, 4), "im_info": (1, 3)}, "(2, 3)"),
     ],

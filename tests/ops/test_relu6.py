@@ -138,7 +138,9 @@ def test_other_types_are_refused(dtype):
     with pytest.raises(OpsError, match="float32"):
         ops.relu6(mx.nd.ones((2, 3), dtype=dtype))
     graph = ops.relu6(mx.sym.Variable("x", dtype=dtype, shape=(2, 3)))
-    with pytest.raises(mx.base.MXNetError, match="ReLU6: input 'data' has type code"):
+    with pytest.raises(
+        mx.base.MXNetError, match=f"ReLU6: input 'data' has the type {dtype}, expected"
+    ):
         graph.infer_type()
 
 
@@ -147,7 +149,7 @@ def test_empty_arrays_are_refused_as_clip_does():
     empty = mx.nd.array([])
     with pytest.raises(mx.base.MXNetError):
         clip(empty).asnumpy()
-    with pytest.raises(OpsError, match="wrong shape"):
+    with pytest.raises(OpsError, match="no empty tensors"):
         ops.relu6(empty)
     with pytest.raises(mx.base.MXNetError, match="unknown or empty dimension"):
         mx.nd.ReLU6(empty)

@@ -216,22 +216,22 @@ def test_a_box_that_is_not_finite_is_named(position, value):
 
 
 @pytest.mark.parametrize(
-    "change",
+    "change, words",
     [
-        {"stride": 16, "chip_size": 500},
-        {"stride": 0},
-        {"stride": 1024},
-        {"batch_size": -1},
-        {"fg_fraction": 1.5},
-        {"fg_fraction": np.nan},
-        {"positive_overlap": 0},
-        {"positive_overlap": 1.2},
-        {"negative_overlap": -0.1},
-        {"negative_overlap": np.nan},
-        {"ignore_overlap": 2},
+        ({"chip_size": 500}, r"multiple of the feature stride[\s\S]*chip size 500, stride 16"),
+        ({"stride": 0}, r"multiple of the feature stride[\s\S]*chip size 512, stride 0"),
+        ({"stride": 1024}, r"multiple of the feature stride[\s\S]*chip size 512, stride 1024"),
+        ({"batch_size": -1}, r"number of sampled anchors[\s\S]*got: -1, 0.5"),
+        ({"fg_fraction": 1.5}, r"share of positives[\s\S]*RPN_FG_FRACTION[\s\S]*got: 256, 1.5"),
+        ({"fg_fraction": np.nan}, r"share of positives[\s\S]*got: 256, nan"),
+        ({"positive_overlap": 0}, r"positive anchor must overlap[\s\S]*got: 0, 0.4, 0.3"),
+        ({"positive_overlap": 1.2}, r"IoU[\s\S]*RPN_POSITIVE_OVERLAP[\s\S]*got: 1.2, 0.4"),
+        ({"negative_overlap": -0.1}, r"IoU[\s\S]*RPN_NEGATIVE_OVERLAP[\s\S]*got: 0.5, -0.1"),
+        ({"negative_overlap": np.nan}, r"IoU[\s\S]*got: 0.5, nan"),
+        ({"ignore_overlap": 2}, r"IoU[\s\S]*got: 0.5, 0.4, 2"),
     ],
     ids=str,
 )
-def test_impossible_settings_are_config_errors(change):
-    with pytest.raises(ConfigError):
+def test_impossible_settings_are_config_errors(change, words):
+    with pytest.raises(ConfigError, match=words):
         RpnTargets(**{"base_anchors": BASE, "stride": 16, "chip_size": 512, **change})

@@ -130,6 +130,7 @@ def test_strict_runs_end_at_the_first_broken_file(run, photos, tmp_path, capsys)
     assert content(out)["complete"] is False
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_leaves_what_it_has_done(run, photos, tmp_path, monkeypatch, number):
     done = []

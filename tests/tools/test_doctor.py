@@ -18,7 +18,7 @@ def fake_parts(monkeypatch):
     mxnet.__version__ = "1.9.1"
     mxnet.context = types.SimpleNamespace(num_gpus=lambda: 0)
     native = types.ModuleType("sniper.native._native")
-    native.__file__ = "native.so"
+    native.__file__, native.isa = "native.so", lambda: "avx2"
     ops = types.ModuleType("sniper.ops")
     ops.load_library = lambda: None
     selftest = types.ModuleType("sniper.ops.selftest")
@@ -41,9 +41,18 @@ def test_healthy_installation(fake_parts, capsys):
     assert out.endswith("Everything works.\n")
     assert "FAILED" not in out
     for part in ("Python: 3.", "MXNet: 1.9.1", "NumPy: 1.", "OpenCV: ", "pycocotools: ", "CPU: ",
-                 "OMP_NUM_THREADS=", "GPUs: MXNet sees none", "operator first_op: right result",
+                 "OMP_NUM_THREADS=", "native functions: native.so, instruction set avx2",
+                 "GPUs: MXNet sees none", "operator first_op: right result",
                  "operator second_op: right result"):  # fmt: skip
         assert part in out
+
+
+@pytest.mark.parametrize("has, words", [(True, "exact but for rounding"), (False, "less exact")])
+def test_int8_is_judged(fake_parts, monkeypatch, capsys, has, words):
+    monkeypatch.setattr(doctor, "has_int8_instructions", lambda: has)
+    assert doctor.main([]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "INT8: " in line)
+    assert "AVX-512 VNNI" in line and words in line
 
 
 def test_missing_mxnet(fake_parts, monkeypatch, capsys):
@@ -72,6 +81,17 @@ def test_missing_compiled_parts(fake_parts, monkeypatch, capsys):
     assert "FAILED  operator library: OpsError: libsniper_ops.so is missing" in out
     assert "first_op" not in out
     assert out.endswith("2 check(s) failed. To mend: bash scripts/compile.sh\n")
+
+
+def test_a_wrong_limit_of_the_instruction_set_is_named(fake_parts, capsys):
+    def refuse():
+        raise OpsError("The environment variable SNIPER_MAX_ISA is 'sse', expected avx512 or ...")
+
+    fake_parts["sniper.native._native"].isa = refuse
+    assert doctor.main([]) == 1
+    out = capsys.readouterr().out
+    assert "FAILED  native functions: OpsError: The environment variable SNIPER_MAX_ISA is" in out
+    assert out.endswith("To mend: unset SNIPER_MAX_ISA\n")
 
 
 @pytest.mark.parametrize(

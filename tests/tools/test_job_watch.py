@@ -205,6 +205,7 @@ def children(pid):
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c(running):
     job, pids = running
     job.process.send_signal(signal.SIGINT)
@@ -212,6 +213,7 @@ def test_ctrl_c(running):
     assert "interrupted" in job.errors
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_workers_may_stop_in_good_order(launch):
     saves = """
 import signal, sys, time
@@ -231,6 +233,7 @@ time.sleep(600)
         assert f"[{role}] saved" in job.output
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_waits_for_nobody(launch):
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVES
     job = launch({"worker 0": stubborn})

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -55,7 +56,7 @@ def test_a_checkpoint_comes_back(tmp_path):
     state = _state(1, batch=4, skipped=2, window=sums, sums=sums, best=BEST)
     folder.save_epoch(_snapshot(), state)
     newest = folder.newest()
-    assert newest.state.replace(saved_at_s=0.0) == state
+    assert replace(newest.state, saved_at_s=0.0) == state
     assert newest.path(".params") == tmp_path / "SNIPER-0002.params"
     _assert_holds(newest, 1)
     assert _names(tmp_path) == [

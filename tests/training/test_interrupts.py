@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import time
 import pytest
 
 from sniper.training.interrupts import StopRequest, stopped
+
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 
 
 def _handlers():
@@ -38,6 +41,22 @@ def test_elsewhere_it_interrupts_at_once(number):
         os.kill(os.getpid(), number)
         time.sleep(5)
         pytest.fail("it went on")
+    assert _handlers() == before
+
+
+def test_an_ignored_ctrl_c_stays_ignored(caplog, monkeypatch):
+    """As in a script's `command &`: Ctrl-C of what runs in the foreground is not for this run."""
+    monkeypatch.setattr(logging.getLogger("sniper"), "propagate", True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = _handlers()
+    stop = StopRequest()
+    with caplog.at_level("INFO", "sniper"), stop.listen(), stop.updates():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not stop.requested
+        assert f"`kill {os.getpid()}` stops it in good order" in caplog.text
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+        assert _handlers() == [signal.SIG_IGN, signal.SIG_DFL], "SIGTERM once more ends the process"
     assert _handlers() == before
 
 

@@ -13,7 +13,7 @@
 
 | what | where |
 |---|---|
-| the chips of an epoch, positive and negative (paper section 3) | `make_epoch`, `ChipSettings`, `Epoch` |
+| the chips of an epoch (paper section 3) | `make_epoch`, `ChipSettings`, `Epoch` |
 | a chip, and many of them in flat arrays | `Chip`, `ChipTable` |
 | the pyramid: factors of its levels | `level_factors`, `level_size`, `test_factor` |
 | which box belongs to which level, and what becomes of each box | `box_levels`, `measure` |

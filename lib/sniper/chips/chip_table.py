@@ -135,22 +135,17 @@ class ChipTable(Sequence[list[Chip]]):
         chips = slice(offsets[0], offsets[-1])
         row_offsets = self.row_offsets[chips.start : chips.stop + 1]
         return ChipTable(
-            offsets - offsets[0],
-            *(
-                column[chips]
-                for column in (
-                    self.rects,
-                    self.level,
-                    self.negative,
-                    self.factor,
-                    self.height,
-                    self.width,
-                )
-            ),
-            row_offsets - row_offsets[0],
-            self.rows[row_offsets[0] : row_offsets[-1]],
-            self.num_boxes[chips],
-            self.num_gt[chips],
+            offsets=offsets - offsets[0],
+            rects=self.rects[chips],
+            level=self.level[chips],
+            negative=self.negative[chips],
+            factor=self.factor[chips],
+            height=self.height[chips],
+            width=self.width[chips],
+            row_offsets=row_offsets - row_offsets[0],
+            rows=self.rows[row_offsets[0] : row_offsets[-1]],
+            num_boxes=self.num_boxes[chips],
+            num_gt=self.num_gt[chips],
         )
 
 

@@ -95,7 +95,7 @@ def focus_chips(
     grid = _Grid(*(math.ceil(side / stride - _ROUNDING_CELLS) for side in chip_size_px))
     if mask_padding:
         focus_map = focus_map[: grid.height, : grid.width]
-    mask = (focus_map >= settings.threshold).astype(np.uint8)
+    mask: np.ndarray = (focus_map >= settings.threshold).astype(np.uint8)
     if not mask.any():
         return np.zeros((0, 4))
     mask = cv2.dilate(mask, np.ones((settings.dilation, settings.dilation), np.uint8))

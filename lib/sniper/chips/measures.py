@@ -198,7 +198,7 @@ def count_pixels(
     records: Sequence[Record], levels: BoxLevels, num_chips: int, chip_size: int
 ) -> Pixels:
     """Compares the pixels of chips with those of whole images (at least one record)."""
-    pyramid = single = 0
+    pyramid, single = 0, 0.0
     short_px, long_px = SINGLE_SCALE_PX
     for record, factors in zip(records, levels.factors.tolist()):
         for factor in factors:

@@ -24,21 +24,22 @@ def level_factors(width: int, height: int, scales: Sequence[Scale]) -> tuple[flo
     Raises:
         ConfigError: the two kinds are mixed, or a level has no target at all.
     """
-    pairs = [isinstance(scale, Sequence) for scale in scales]
-    if not scales or any(pairs) != all(pairs):
+    pairs = [scale for scale in scales if isinstance(scale, Sequence)]
+    factors = [scale for scale in scales if not isinstance(scale, Sequence)]
+    if bool(pairs) == bool(factors):
         raise ConfigError(
             "the pyramid must be all pairs of px or all numbers",
             where="TRAIN.SCALES",
             got=list(scales),
             expected="like [[1400, 2000], [800, 1280], [-1, 512]] or [3.0, 1.667, 512.0]",
         )
-    if pairs[0]:
-        return tuple(_pair_factor(width, height, scale) for scale in scales)
-    if min(scales) <= 0:
+    if pairs:
+        return tuple(_pair_factor(width, height, pair) for pair in pairs)
+    if min(factors) <= 0:
         raise ConfigError(
             "pyramid factors must be positive", where="TRAIN.SCALES", got=list(scales)
         )
-    return (*(float(scale) for scale in scales[:-1]), float(scales[-1]) / max(width, height))
+    return (*map(float, factors[:-1]), float(factors[-1]) / max(width, height))
 
 
 def level_size(width: int, height: int, factor: float) -> tuple[int, int]:

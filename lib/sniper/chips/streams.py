@@ -31,7 +31,7 @@ def stream_seeds(*keys: Key) -> np.ndarray:
     return (state >> np.uint64(1)).astype(np.int64)
 
 
-def _as_uint64(key: Key) -> np.ndarray:
+def _as_uint64(key: Key) -> np.ndarray | np.uint64:
     if isinstance(key, (int, np.integer)):
         return np.uint64(int(key) & 0xFFFFFFFFFFFFFFFF)
     return np.asarray(key).astype(np.int64).astype(np.uint64)

@@ -7,7 +7,7 @@ arrays are float64 arrays, texts are str, and values that depend on other keys a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def dump_config(cfg: Mapping[str, Any]) -> str:
 class _Dumper(yaml.SafeDumper):
     """Sections as blocks, sequences in one line."""
 
-    def represent_list(self, data: list) -> yaml.Node:
+    def represent_list(self, data: Iterable[Any]) -> yaml.SequenceNode:
         return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 
 

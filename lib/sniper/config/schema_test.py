@@ -47,10 +47,12 @@ PYRAMID_KEYS = (
     ),
 )
 
+TEST_MODES = ("auto", "single", "pyramid", "focus", "slice")
+
 MODE_KEYS = (
     Key(
         "TEST.MODE",
-        Text(("auto", "single", "pyramid", "focus", "slice")),
+        Text(TEST_MODES),
         "auto",
         "One level, all levels in full, FocusChips, or uniform windows; auto: by AUTO_FOCUS.",
     ),

@@ -45,8 +45,8 @@ class RecipeLoader(yaml.SafeLoader):
             line = key_node.start_mark.line + 1
             logger.warning("%s, line %d: '%s' appears twice (same value)", self.name, line, name)
 
-    def construct_python_tuple(self, node: yaml.Node) -> tuple:
-        """`!!python/tuple [1, 2]` -> (1, 2)."""
+    def construct_python_tuple(self, node: yaml.SequenceNode) -> tuple:
+        """`!!python/tuple [1, 2]` -> (1, 2); yaml refuses the tag before anything but a list."""
         return tuple(self.construct_sequence(node, deep=True))
 
 

@@ -78,7 +78,8 @@ def run_in_processes(
                 elif message == _STEP:
                     progress.step(*content)
                 elif message == _FAILED:
-                    workers.fail(*content, where="; ".join(worker.tasks.values()))
+                    (failure,) = content
+                    workers.fail(failure, "; ".join(worker.tasks.values()))
                 elif message == _DONE:
                     for number in content:
                         del worker.tasks[number]

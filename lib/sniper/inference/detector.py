@@ -9,15 +9,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sniper.chips.focus import focus_chips, inside_borders, on_whole_pixels
+from sniper.chips.focus import FocusSettings, focus_chips, inside_borders, on_whole_pixels
 from sniper.chips.pyramid import test_factor
 from sniper.chips.slices import slice_windows
 from sniper.data import ProposalSet, Record
 from sniper.data.detections import DetectionTable
+from sniper.errors import ConfigError
 from sniper.inference.decode import ChipDetections, decode_batch
 from sniper.inference.executor import Executor
 from sniper.inference.instance_masks import BlockMaps, table_with_masks
-from sniper.inference.level import FOCUS, SLICES, Level, Run, Window, Windows, whole_images
+from sniper.inference.level import FOCUS, Level, Run, Window, Windows, whole_images
 from sniper.inference.level_cache import LevelCache, LevelResult
 from sniper.inference.merge_levels import (
     LevelDetections,
@@ -49,6 +50,9 @@ class Detector:
         pixel_means: three means, BGR.
         pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
         num_threads: threads that read images.
+
+    Raises:
+        ConfigError: a level needs FocusChips that the level before does not find.
     """
 
     def __init__(
@@ -56,13 +60,16 @@ class Detector:
         executor: Executor,
         levels: Sequence[Level],
         merge: MergeSettings,
-        pixel_means: np.ndarray,
+        pixel_means: Sequence[float],
         *,
         pyramid: Sequence[tuple[int, int]] = (),
         num_threads: int = 2,
     ) -> None:
         self.executor = executor
         self.levels = tuple(levels)
+        for before, level in zip(self.levels, self.levels[1:]):
+            if level.windows == FOCUS and before.focus is None:
+                raise ConfigError("no level finds FocusChips for this one", got=level)
         self.merge = merge
         self.has_masks = executor.traits.has_masks
         self._pyramid = tuple(pyramid)
@@ -125,7 +132,7 @@ class Detector:
                     cache.save(index, result)
             for own, new in zip(parts, result.parts):
                 own.extend(new)
-            found_windows = result.next_windows
+            found_windows = windows if result.next_windows is None else result.next_windows
         with run.clock("merge"):
             ranges = [level.valid_range for level in self.levels]
             table, origins = merge_levels(parts, ranges, self.merge)
@@ -146,7 +153,7 @@ class Detector:
     ) -> ProposalSet:
         """Best `per_level` proposals of every image and level, levels in order, in image px.
 
-        No valid ranges and no NMS over levels (spec: pipeline 7.5).
+        No valid ranges and no NMS over levels (2018 behaviour).
 
         Args:
             records: images without flips.
@@ -185,14 +192,14 @@ class Detector:
         level: Level,
         records: Sequence[Record],
         windows: Windows,
-        found_windows: Windows | None,
+        found_windows: Windows,
     ) -> Windows:
         if level.windows == FOCUS:
             return found_windows
-        if level.windows == SLICES:
+        if level.slices is not None:
             return [
-                [tuple(w) for w in slice_windows(record.width, record.height, level.slices)]
-                for record in records
+                [(x1, y1, x2, y2) for x1, y1, x2, y2 in slice_windows(*size, level.slices)]
+                for size in ((record.width, record.height) for record in records)
             ]
         return windows
 
@@ -200,8 +207,8 @@ class Detector:
         self, index: int, run: Run, windows: Windows, maps: BlockMaps | None
     ) -> LevelResult:
         level = self.levels[index]
-        parts = [[None] * len(own) for own in windows]
-        focus = [[()] * len(own) for own in windows]
+        parts: list[dict[int, LevelDetections]] = [{} for _ in windows]
+        focus: list[dict[int, list[Window]]] = [{} for _ in windows]
         for found in self.run_level(index, run, windows):
             image, chip = found.image_index, found.chip_index
             window, record = windows[image][chip], run.records[image]
@@ -212,22 +219,35 @@ class Detector:
             if maps is not None and len(part.rows):
                 maps.keep(index, found, window[:2])
             if level.focus is not None:
-                focus[image][chip] = self._focus_windows(level, found, window, record)
+                focus[image][chip] = self._focus_windows(level.focus, found, window, record)
+        # Batches come in an order of their own.
+        in_order = [
+            [own[chip] for chip in range(len(of_image))] for own, of_image in zip(parts, windows)
+        ]
         if level.focus is None:
-            return LevelResult(parts, None)
+            return LevelResult(in_order, None)
         # Chips of neighbouring chips can be the same one.
         return LevelResult(
-            parts, [list(dict.fromkeys(window for own in f for window in own)) for f in focus]
+            in_order,
+            [
+                list(dict.fromkeys(window for chip in range(len(own)) for window in own[chip]))
+                for own in focus
+            ],
         )
 
     def _focus_windows(
-        self, level: Level, found: ChipDetections, window: Window, record: Record
+        self, settings: FocusSettings, found: ChipDetections, window: Window, record: Record
     ) -> list[Window]:
         """FocusChips of one window on whole pixels, image px."""
+        if found.focus_map is None:
+            raise ConfigError(
+                "this network does not find FocusPixels",
+                fix="take a mode other than focus, or a network trained with TRAIN.AUTO_FOCUS true",
+            )
         x1, y1, x2, y2 = window
         chips = focus_chips(
             found.focus_map,
-            level.focus,
+            settings,
             ((x2 - x1) * found.factor, (y2 - y1) * found.factor),
             found.factor,
             origin=(x1, y1),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sniper.data.video import Frame
 from sniper.errors import ConfigError
 from sniper.inference.prediction import Prediction
 from sniper.vis.draw import save_image
@@ -42,7 +43,7 @@ class Drawings:
         self._threshold, self._every = threshold, every
         self._taken: dict[Path, str] = {}
         self._video: VideoFile | None = None
-        self._video_path: Path | None = None
+        self._video_path = folder
         self._video_name: str | None = None
 
     def add(self, prediction: Prediction, pixels: np.ndarray) -> Path:
@@ -54,7 +55,7 @@ class Drawings:
         """
         drawn = prediction.draw(pixels, self._threshold)
         if prediction.frame is not None:
-            return self._add_frame(prediction, drawn)
+            return self._add_frame(prediction, prediction.frame, drawn)
         self._end_video()
         path = self._path(prediction.name, self._ending)
         _refuse_original(path, prediction)
@@ -71,23 +72,22 @@ class Drawings:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _add_frame(self, prediction: Prediction, drawn: np.ndarray) -> Path:
+    def _add_frame(self, prediction: Prediction, frame: Frame, drawn: np.ndarray) -> Path:
         name = prediction.name.rsplit("#", 1)[0]
-        if prediction.frame.index == 0 or name != self._video_name:
-            self._begin_video(name, prediction)
+        if frame.index == 0 or name != self._video_name:
+            self._begin_video(name, prediction, frame.fps / self._every)
         if self._video is not None:
             self._video.write(drawn)
             return self._video_path
-        path = self._video_path.with_suffix("") / f"{prediction.frame.index:06d}{self._ending}"
+        path = self._video_path.with_suffix("") / f"{frame.index:06d}{self._ending}"
         save_image(path, drawn)
         return path
 
-    def _begin_video(self, name: str, prediction: Prediction) -> None:
+    def _begin_video(self, name: str, prediction: Prediction, fps: float) -> None:
         self._end_video()
         path = self._path(name, VIDEO_ENDING)
         _refuse_original(path, prediction)
         self._video_name, self._video_path = name, path
-        fps = prediction.frame.fps / self._every
         try:
             self._video = VideoFile(path, fps, prediction.width, prediction.height)
         except ConfigError as error:

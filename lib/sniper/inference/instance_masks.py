@@ -45,6 +45,8 @@ class BlockMaps:
         self, level: int, found: ChipDetections, origin: tuple[float, float] = (0.0, 0.0)
     ) -> None:
         """Keeps the map of a chip whose upper left corner lies at `origin`, image px."""
+        if found.roi_map is None:
+            raise ValueError("the network did not put out its RoI map")
         key = (found.image_index, level, found.chip_index)
         self._maps[key] = _Map(found.roi_map, found.factor, np.array([*origin, *origin]))
 
@@ -76,11 +78,11 @@ def table_with_masks(
         step: called after each image.
     """
     groups = [_groups(table, origins, image) for image in range(len(records))]
-    jobs = [
-        maps.job(image, *origins[rows[0]], table.rows[rows, :4], table.classes[rows])
-        for image, own in enumerate(groups)
-        for rows in own
-    ]
+    jobs = []
+    for image, own in enumerate(groups):
+        for rows in own:
+            level, chip = origins[rows[0]].tolist()
+            jobs.append(maps.job(image, level, chip, table.rows[rows, :4], table.classes[rows]))
     probabilities = iter(network(jobs))
     masks = [b""] * table.num_detections
     for record, own in zip(records, groups):

@@ -9,6 +9,7 @@ from sniper.chips.focus import FocusSettings
 from sniper.chips.pyramid import test_factor
 from sniper.chips.slices import SliceSettings
 from sniper.data import Record
+from sniper.errors import ConfigError
 from sniper.loader.images import ImageSource
 from sniper.loader.threads import StageClock
 from sniper.progress import OnStep, StageProgress
@@ -31,6 +32,9 @@ class Level:
         focus: how its map becomes the FocusChips of the next level; None where that has none.
         slices: the grid of SLICES.
         prune: drop what it finds at borders of windows inside the image, where objects are cut.
+
+    Raises:
+        ConfigError: windows and slices do not fit together.
     """
 
     scale: tuple[int, int] | float
@@ -40,6 +44,12 @@ class Level:
     focus: FocusSettings | None = None
     slices: SliceSettings | None = None
     prune: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.slices is not None) != (self.windows == SLICES):
+            raise ConfigError(
+                "a level of slices, and no other, has a grid", got=f"{self.windows}, {self.slices}"
+            )
 
     def factor(self, record: Record) -> float:
         """Image px -> network px."""

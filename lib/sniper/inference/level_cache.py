@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -88,7 +88,7 @@ def _as_arrays(result: LevelResult) -> dict[str, np.ndarray]:
         "next_of_image": np.zeros(0, np.int64)
         if result.next_windows is None
         else _ends(map(len, following)),
-        "next_windows": np.float64([w for own in following for w in own]).reshape(-1, 4),
+        "next_windows": np.array([w for own in following for w in own], np.float64).reshape(-1, 4),
     }
 
 
@@ -108,7 +108,7 @@ def _from_arrays(level: int, arrays: Mapping[str, np.ndarray]) -> LevelResult:
     return LevelResult(parts, [list(map(tuple, own.tolist())) for own in windows])
 
 
-def _ends(lengths: Sequence[int]) -> np.ndarray:
+def _ends(lengths: Iterable[int]) -> np.ndarray:
     return np.cumsum([0, *lengths], dtype=np.int64)
 
 

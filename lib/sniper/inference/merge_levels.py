@@ -1,4 +1,4 @@
-"""Merging raw detections over chips and pyramid levels (spec: pipeline 7.3)."""
+"""Merging raw detections over chips and pyramid levels (paper, section 4)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def keep_confident(
 ) -> LevelDetections:
     """Rows of all foreground classes above the score floor, moved to image coordinates."""
     roi, klass = np.nonzero(found.scores[:, 1:] > MIN_SCORE)
-    boxes = found.boxes[roi] + np.float32([*origin, *origin])
+    boxes = found.boxes[roi] + np.array([*origin, *origin], np.float32)
     scores = found.scores[roi, klass + 1]
     rows = np.concatenate([boxes, scores[:, None]], axis=1, dtype=np.float32)
     return LevelDetections(level, found.chip_index, rows, (klass + 1).astype(np.int32))
@@ -80,15 +80,15 @@ def merge_levels(
         for part in sorted(image_parts, key=lambda part: (part.level, part.chip_index))
     ]
     lengths = [len(part.rows) for _, part in ordered]
-    found_at = np.int32([(part.level, part.chip_index) for _, part in ordered]).reshape(-1, 2)
-    found_at = np.repeat(found_at, lengths, axis=0)  # (all rows, 2)
-    image_of_part = np.int32([index for index, _ in ordered])
+    places = [(part.level, part.chip_index) for _, part in ordered]
+    found_at = np.repeat(np.array(places, np.int32).reshape(-1, 2), lengths, axis=0)  # (rows, 2)
+    image_of_part = np.array([index for index, _ in ordered], np.int32)
     rows, classes, images, sources = multi_scale_nms(
         np.concatenate([np.zeros((0, 5), np.float32), *(part.rows for _, part in ordered)]),
         np.ascontiguousarray(found_at[:, 0]),
         np.concatenate([np.zeros(0, np.int32), *(part.classes for _, part in ordered)]),
         np.repeat(image_of_part, lengths),
-        np.float32(valid_ranges).reshape(-1, 2),
+        np.array(valid_ranges, np.float32).reshape(-1, 2),
         settings.sigma,
         settings.nms_threshold,
         max_per_image=settings.max_per_image,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 STAGES = ("read", "resize", "forward", "merge", "masks")
 
@@ -67,7 +68,7 @@ class RunStats:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> RunStats:
+    def from_dict(cls, values: Mapping[str, Any]) -> RunStats:
         """Inverse of `as_dict`."""
         return cls(**values)
 

@@ -133,6 +133,7 @@ class BatchStream:
         self._rows = batch_size // shards
         self._offset = rank * self._rows
         self._expander = Expander(settings, self._rows)
+        self._chip_of: ChipOf | None = None
         self._num_slots = prefetch if num_workers else 1
         share = cache_bytes // max(1, num_workers)
         self._router = Router(max(1, num_workers), share)
@@ -169,7 +170,7 @@ class BatchStream:
     def stop(self) -> None:
         """Gives up what runs, and lets go of the chips."""
         self._pool.drain()
-        self._chip_of: ChipOf | None = None
+        self._chip_of = None
         self._samples = np.zeros((0, 2), np.int32)
         self._epoch = self._next = self._submitted = 0
 

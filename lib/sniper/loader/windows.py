@@ -208,12 +208,13 @@ class TestLoader:
         with self._clock("read"):
             image = self._images.read(record.image_path)
         check_size(image, record)
-        out_hw = batch.data.shape[2:]
+        out_height, out_width = batch.data.shape[2:]
         with self._clock("resize"):
             batch.data[position] = level_image(
-                image, window.rect, window.factor, out_hw, self.pixel_means
+                image, window.rect, window.factor, (out_height, out_width), self.pixel_means
             )
-        height, width = content_size(image.shape[:2], window.rect, window.factor)
+        image_height, image_width = image.shape[:2]
+        height, width = content_size((image_height, image_width), window.rect, window.factor)
         batch.im_info[position] = height, width, window.factor
 
 
@@ -242,7 +243,7 @@ def _batches(
     for group in groups.values():
         for start in range(0, len(group), batch_size):
             count = min(batch_size, len(group) - start)
-            # Cyclic: one window alone can fill the devices' share (H-37).
+            # Cyclic: one window alone can fill the devices' share.
             places = range(start, start + -(-count // multiple) * multiple)
             batches.append(
                 (

@@ -173,7 +173,7 @@ def shared_arrays(
     specs: Mapping[str, tuple[type, tuple[int, ...]]], batch_size: int
 ) -> dict[str, np.ndarray]:
     """Arrays (batch_size, *shape) in memory that forked processes share."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, (kind, shape) in specs.items():
         full = (batch_size, *shape)
         count = int(np.prod(full))

@@ -3,7 +3,8 @@
 Convolutions and fully connected layers, the batch norms between them, sums, concatenation and
 pooling get integers in and give integers out; weights are quantised by channel, maps by one range
 each, which calibration images decide. Proposals, deformable layers, softmax and our operators keep
-fp32, and so do the layers that are named.
+fp32, and so do the layers that are named. How exact that is depends on the processor: see
+`int8_support`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
 import mxnet as mx
@@ -240,19 +240,3 @@ def _with_outputs(symbol: mx.sym.Symbol, names: Sequence[str]) -> mx.sym.Symbol:
 
 def _renamed(output: mx.sym.Symbol, name: str) -> mx.sym.Symbol:
     return mx.sym.identity(output, name=name.removesuffix(OUTPUT))
-
-
-CPU_INFO = Path("/proc/cpuinfo")
-# What oneDNN of MXNet 1.9.1 knows. Without it products of 8 bits are added up in 16 bits: slower,
-# and large sums saturate.
-FAST_INT8 = "avx512_vnni"
-
-
-def has_int8_instructions(cpu_info: Path = CPU_INFO) -> bool:
-    """True with AVX-512 VNNI; False on systems that do not say."""
-    try:
-        lines = cpu_info.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return FAST_INT8 in flags.split()

@@ -1,6 +1,10 @@
 # Checks that the kernels' Python faces share: each raises one OpsError that names the argument.
 from sniper.errors import OpsError
 
+cdef extern from "common/range.h" namespace "sniper" nogil:
+    cdef struct Range:
+        double low, high
+
 _MAX_ITEMS = 1024  # of a list argument
 
 
@@ -40,6 +44,14 @@ def _integer(name, value, low, high):
     if not whole or not low <= value <= high:
         raise _wrong(name, value, f"an integer from {low} to {high}")
     return int(value)
+
+
+cdef _number_within(name, value, Range limits):
+    return _number(name, value, limits.low, limits.high)
+
+
+cdef _integer_within(name, value, Range limits):
+    return _integer(name, value, int(limits.low), int(limits.high))
 
 
 def _flag(name, value):

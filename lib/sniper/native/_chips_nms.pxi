@@ -3,6 +3,8 @@ from libc.stdint cimport int32_t, uint64_t
 
 
 cdef extern from "chip_generator/chip_generator.h" namespace "sniper" nogil:
+    const Range kChipSideRange
+    const Range kChipFactorRange
     cdef struct ChipLattice:
         int64_t width, height, size, stride
         int64_t count()
@@ -20,6 +22,9 @@ cdef extern from "chip_generator/chip_generator.h" namespace "sniper" nogil:
 
 
 cdef extern from "multi_scale_nms/multi_scale_nms.h" namespace "sniper" nogil:
+    const Range kSigmaRange
+    const Range kMergeThresholdRange
+    const Range kMinScoreRange
     cdef struct NmsSettings:
         float sigma, nms_threshold, min_score
     cdef struct NmsRequest:
@@ -55,7 +60,7 @@ def _matrix(name, array, dtype, columns):
     return np.ascontiguousarray(array)
 
 
-_MAX_SIDE = 1 << 24  # px
+_MAX_SIDE = int(kChipSideRange.high)  # px
 _MAX_COUNT = 2**62
 _FAILURES = (MemoryError, OverflowError, RuntimeError, TypeError, ValueError)
 
@@ -66,7 +71,7 @@ def _chip_error(error, **numbers):
         return OpsError(str(error))
     for name, value in numbers.items():
         if name == "factor":
-            _number(name, value, 1e-6, 1e6)
+            _number_within(name, value, kChipFactorRange)
         else:
             _integer(name, value, -(2**63), 2**64 - 1 if name == "seed" else _MAX_SIDE)
     return _refused("Chip generation", error)
@@ -189,8 +194,8 @@ def soft_nms(dets, sigma, min_score=0.001):
     Raises:
         OpsError: a wrong dtype or shape, or a number out of range.
     """
-    cdef float decay = _number("sigma", sigma, 1e-6, 1e6)
-    cdef float lowest = _number("min_score", min_score, -1e30, 1e30)
+    cdef float decay = _number_within("sigma", sigma, kSigmaRange)
+    cdef float lowest = _number_within("min_score", min_score, kMinScoreRange)
     rows = np.array(_matrix("dets", dets, np.float32, 5))
     cdef float[:, ::1] view = rows
     cdef int64_t count = view.shape[0]
@@ -217,7 +222,7 @@ def hard_nms(dets, threshold, max_output=-1):
     Raises:
         OpsError: a wrong dtype or shape, or a number out of range.
     """
-    cdef float most = _number("threshold", threshold, 0, 1)
+    cdef float most = _number_within("threshold", threshold, kNmsThresholdRange)
     cdef int64_t limit = _integer("max_output", max_output, -1, _MAX_COUNT)
     dets = _matrix("dets", dets, np.float32, 5)
     cdef const float[:, ::1] view = dets
@@ -266,11 +271,11 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_thre
         OpsError: wrong dtypes or shapes, numbers out of range, a level without a valid range.
     """
     cdef NmsRequest request
-    cdef float threshold = _number("nms_threshold", nms_threshold, -1e6, 1)
+    cdef float threshold = _number_within("nms_threshold", nms_threshold, kMergeThresholdRange)
     request.settings = NmsSettings(
-        0 if threshold > 0 else _number("sigma", sigma, 1e-6, 1e6),
+        0 if threshold > 0 else _number_within("sigma", sigma, kSigmaRange),
         threshold,
-        _number("min_score", min_score, -1e30, 1e30),
+        _number_within("min_score", min_score, kMinScoreRange),
     )
     request.max_per_image = _integer("max_per_image", max_per_image, -_MAX_COUNT, _MAX_COUNT)
     dets = _matrix("dets", dets, np.float32, 5)

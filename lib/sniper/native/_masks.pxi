@@ -1,5 +1,8 @@
 # Mask targets without MXNet.
 cdef extern from "mask_rcnn_target/mask_rcnn_target.h" namespace "sniper" nogil:
+    const Range kMaskSizeRange
+    const Range kIgnoreLabelRange
+    const int64_t kMaxMaskPixels
     cdef struct MaskRcnnTargetParams:
         int64_t num_rois
         int64_t num_images
@@ -9,10 +12,6 @@ cdef extern from "mask_rcnn_target/mask_rcnn_target.h" namespace "sniper" nogil:
         float ignore_label
     void mask_rcnn_target_cpu(const MaskRcnnTargetParams&, const float*, const float*,
                               const float*, float*, float*) except +
-
-
-_MAX_MASK_SIZE = 1024
-_MAX_MASK_PIXELS = 1 << 29
 
 
 def mask_rcnn_target(rois, mask_polys, mask_ids, mask_size=28, ignore_label=-1.0):
@@ -35,13 +34,13 @@ def mask_rcnn_target(rois, mask_polys, mask_ids, mask_size=28, ignore_label=-1.0
     rois = _array("rois", rois, np.float32, (None, 5))
     mask_polys = _array("mask_polys", mask_polys, np.float32, (None, None, None))
     mask_ids = _array("mask_ids", mask_ids, np.float32, (rois.shape[0], 1))
-    params.mask_size = _integer("mask_size", mask_size, 1, _MAX_MASK_SIZE)
-    params.ignore_label = _number("ignore_label", ignore_label, -1e6, 1e6)
+    params.mask_size = _integer_within("mask_size", mask_size, kMaskSizeRange)
+    params.ignore_label = _number_within("ignore_label", ignore_label, kIgnoreLabelRange)
     params.num_rois = rois.shape[0]
     params.num_images, params.num_polygons, params.row_length = mask_polys.shape
     shape = (rois.shape[0], mask_size, mask_size)
-    if params.num_rois * mask_size * mask_size > _MAX_MASK_PIXELS:
-        raise _wrong("mask_size", mask_size, f"at most {_MAX_MASK_PIXELS} pixels in all masks")
+    if params.num_rois * mask_size * mask_size > kMaxMaskPixels:
+        raise _wrong("mask_size", mask_size, f"at most {kMaxMaskPixels} pixels in all masks")
     cdef const float[:, ::1] rois_view = rois, ids_view = mask_ids
     cdef const float[:, :, ::1] polys_view = mask_polys
     cdef float[:, :, ::1] target_view, class_view

@@ -13,6 +13,7 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
+def isa() -> str: ...
 def operator_anchors(
     stride: float, scales: Iterable[float], ratios: Iterable[float]
 ) -> Float32: ...

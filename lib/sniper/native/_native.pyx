@@ -9,6 +9,7 @@ used, so that the build needs no NumPy headers.
 import numpy as np
 
 include "_checks.pxi"
+include "_isa.pxi"
 include "_proposals.pxi"
 include "_masks.pxi"
 include "_chips_nms.pxi"

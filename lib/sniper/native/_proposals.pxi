@@ -5,6 +5,8 @@ from libc.stdint cimport int32_t, int64_t
 
 
 cdef extern from "common/anchors.h" namespace "sniper" nogil:
+    const Range kAnchorSideRange
+    const Range kFeatureStrideRange
     cdef struct Box:
         float x1, y1, x2, y2
     cdef struct AnchorGrid:
@@ -18,6 +20,11 @@ cdef extern from "common/anchors.h" namespace "sniper" nogil:
 
 
 cdef extern from "common/proposals.h" namespace "sniper" nogil:
+    const Range kPreNmsRange
+    const Range kPostNmsRange
+    const Range kNmsThresholdRange
+    const Range kMinSizeRange
+    const int64_t kMaxRows
     cdef struct ProposalLimits:
         int64_t pre_nms_top_n
         int post_nms_top_n
@@ -53,6 +60,7 @@ cdef extern from "multi_proposal_target/multi_proposal_target.h" namespace "snip
 
 
 cdef extern from "multi_proposal_target_mask/multi_proposal_target_mask.h" namespace "sniper" nogil:
+    const Range kMaxMasksRange
     TargetRules multi_proposal_target_mask_rules()
     cdef struct MultiProposalTargetMaskParams:
         MultiProposalTargetParams target
@@ -62,20 +70,18 @@ cdef extern from "multi_proposal_target_mask/multi_proposal_target_mask.h" names
                                         float*, float*, float*, float*, float*, float*) except +
 
 
-_MAX_ROIS = 100000  # per image
-_MAX_ROWS = 1 << 24  # per batch
 _MAX_INDEX = 0xFFFFFFFF  # anchor indices are 32 bit wide
 
 
 cdef vector[float] _sides(name, values) except *:
     cdef vector[float] result
-    for value in _numbers(name, values, 1e-6, 1e6):
+    for value in _numbers(name, values, kAnchorSideRange.low, kAnchorSideRange.high):
         result.push_back(value)
     return result
 
 
 cdef vector[Box] _base_anchors(feature_stride, scales, ratios) except *:
-    cdef float stride = _number("feature_stride", feature_stride, 1, 4096)
+    cdef float stride = _number_within("feature_stride", feature_stride, kFeatureStrideRange)
     return make_base_anchors(stride, _sides("ratios", ratios), _sides("scales", scales))
 
 
@@ -88,16 +94,16 @@ cdef AnchorGrid _grid(const vector[Box]& base, bbox_pred, feature_stride) except
 
 cdef ProposalLimits _limits(pre_nms_top_n, post_nms_top_n, nms_thresh) except *:
     return ProposalLimits(
-        _integer("pre_nms_top_n", pre_nms_top_n, -1, _MAX_INDEX),
-        _integer("post_nms_top_n", post_nms_top_n, 1, _MAX_ROIS),
-        _number("nms_thresh", nms_thresh, 0, 1),
+        _integer_within("pre_nms_top_n", pre_nms_top_n, kPreNmsRange),
+        _integer_within("post_nms_top_n", post_nms_top_n, kPostNmsRange),
+        _number_within("nms_thresh", nms_thresh, kNmsThresholdRange),
     )
 
 
 def _rows(name, num_images, per_image):
     """Rows of an output of the whole batch."""
-    if num_images * per_image > _MAX_ROWS:
-        raise _wrong(name, per_image, f"at most {_MAX_ROWS} rows in all {num_images} images")
+    if num_images * per_image > kMaxRows:
+        raise _wrong(name, per_image, f"at most {kMaxRows} rows in all {num_images} images")
     return num_images * per_image
 
 
@@ -130,7 +136,7 @@ def multi_proposal(cls_prob, bbox_pred, im_info, *, scales, ratios, feature_stri
     im_info = _array("im_info", im_info, np.float32, (n, 3))
     params.grid = _grid(base, bbox_pred, feature_stride)
     params.limits = _limits(pre_nms_top_n, post_nms_top_n, nms_thresh)
-    params.min_size = _number("min_size", min_size, 0, 1e6)
+    params.min_size = _number_within("min_size", min_size, kMinSizeRange)
     rows = _rows("post_nms_top_n", n, post_nms_top_n)
     cdef const float[:, :, :, ::1] cls_view = cls_prob, bbox_view = bbox_pred
     cdef const float[:, ::1] info_view = im_info
@@ -172,7 +178,7 @@ cdef class _TargetInputs:
         self.valid_ranges = _array("valid_ranges", valid_ranges, np.float32, (n, 2))
         self.params.grid = _grid(self.base, bbox_pred, feature_stride)
         self.params.limits = _limits(pre_nms_top_n, post_nms_top_n, nms_thresh)
-        self.params.min_size = _number("min_size", min_size, 0, 1e6)
+        self.params.min_size = _number_within("min_size", min_size, kMinSizeRange)
         rows = _rows("post_nms_top_n", n, post_nms_top_n)
         self.params.num_images = n
         self.params.max_gt = self.gt_boxes.shape[1]
@@ -229,7 +235,7 @@ def multi_proposal_target_mask(cls_prob, bbox_pred, im_info, gt_boxes, valid_ran
         batch.set_rules(multi_proposal_target_mask_rules(), legacy_gt_centre, legacy_areas,
                         legacy_min_size)
         params.target = batch.params
-        params.max_masks = _integer("max_masks", max_masks, 1, _MAX_ROIS)
+        params.max_masks = _integer_within("max_masks", max_masks, kMaxMasksRange)
         rows = _rows("max_masks", batch.params.num_images, params.max_masks)
         mask_rois, mask_ids = np.empty((rows, 5), np.float32), np.empty((rows, 1), np.float32)
         rois_view, ids_view = mask_rois, mask_ids

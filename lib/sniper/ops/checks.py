@@ -1,24 +1,24 @@
-"""Checks that the operator fronts share: each raises one OpsError that names operator and input.
+"""What the operator fronts share: MXNet's two interfaces, the call, and the names of outputs.
 
-The operators check shapes and attributes again in C++ (a graph may come from a JSON file); the
-fronts do it first because the call that is wrong is then in the traceback.
+The operators themselves check attributes, shapes and types, because a graph may come from a file.
+The fronts check what an operator cannot see, and say its refusal in their own words.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterable
-from types import ModuleType
-from typing import Any, Optional, Union
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType, ModuleType
+from typing import Any, Union
 
 import mxnet as mx
 import numpy as np
 
 from sniper.errors import OpsError
+from sniper.ops.library import load_library
 
-MAX_ITEMS = 1024  # of a list argument
-MAX_TEXT = 120  # characters of a wrong value in a message
+MOST_ITEMS = 10_000  # of a list argument; operators take fewer
 
 # Subclasses of the classic ones that the classic operators refuse.
 NUMPY_TENSORS = (mx.np.ndarray, mx.symbol.numpy._Symbol)
@@ -30,7 +30,8 @@ def frontend(op: str, **tensors: Tensor) -> ModuleType:
     """`mx.nd` or `mx.sym`, decided by the first tensor.
 
     Raises:
-        OpsError: a tensor is neither an NDArray nor a Symbol, or the two are mixed.
+        OpsError: a tensor is no Symbol and no NDArray that is dense and not empty, or the two are
+            mixed.
     """
     first_type, module = None, None
     for name, tensor in tensors.items():
@@ -54,34 +55,15 @@ def frontend(op: str, **tensors: Tensor) -> ModuleType:
                 expected="an NDArray (or a Symbol)",
                 fix="wrap a NumPy array in mx.nd.array; call as_nd_ndarray() on an mx.np array",
             )
+        if module is mx.nd:
+            _require_content(op, name, tensor)
     if module is None:
         raise OpsError(f"{op} needs at least one tensor")
     return module
 
 
-def require_tensor(op: str, name: str, tensor: Tensor, shape: tuple[Optional[int], ...]) -> None:
-    """Checks storage, rank, dtype (float32) and sizes of an NDArray; a Symbol has none yet.
-
-    Args:
-        op: the operator's name, for the message.
-        name: the input's name.
-        tensor: the input.
-        shape: the expected shape, None where any size from 1 is right.
-    """
-    if not isinstance(tensor, mx.nd.NDArray):
-        return
-    got = tensor.shape
-    fits = len(got) == len(shape) and all(
-        size > 0 and wanted in (None, size) for size, wanted in zip(got, shape)
-    )
-    if not fits:
-        wanted_text = ", ".join("any" if size is None else str(size) for size in shape)
-        raise OpsError(
-            f"{op} got an input of the wrong shape",
-            where=f"input '{name}'",
-            got=got,
-            expected=f"({wanted_text})",
-        )
+def _require_content(op: str, name: str, tensor: mx.nd.NDArray) -> None:
+    """Refuses what MXNet itself would refuse, with a page of text, in front of the operator."""
     if tensor.stype != "default":
         raise OpsError(
             f"{op} takes dense tensors only",
@@ -90,58 +72,79 @@ def require_tensor(op: str, name: str, tensor: Tensor, shape: tuple[Optional[int
             expected="default storage",
             fix="convert it with tostype('default')",
         )
-    if tensor.dtype != np.float32:
+    if 0 in tensor.shape:
         raise OpsError(
-            f"{op} works in float32 only",
-            where=f"input '{name}'",
-            got=np.dtype(tensor.dtype).name,
-            expected="float32",
-            fix="cast it in front of the operator",
+            f"{op} takes no empty tensors", where=f"input '{name}'", got=f"shape {tensor.shape}"
         )
 
 
-def integer(op: str, name: str, value: Any, low: int, high: int = 2**31 - 1) -> int:
-    """`value` as an int in [low, high]; OpsError otherwise (bools and fractions too)."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
-        raise _bad(op, name, value, f"an integer from {low} to {high}")
-    return int(value)
+def call(
+    op: str,
+    front: ModuleType,
+    operator: str,
+    inputs: Sequence[Tensor],
+    arguments: Mapping[str, Any],
+    *,
+    name: str,
+    attributes: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
+    """What an operator of the library makes of its inputs.
+
+    Args:
+        op: the front's name, for the message.
+        front: what `frontend` has decided.
+        operator: such as `MultiProposal`.
+        inputs: its tensors.
+        arguments: of the front, by name.
+        name: of the node in a graph.
+        attributes: the operator's names of the arguments, where they differ.
+
+    Raises:
+        OpsError: the operator refuses an argument, a shape or a type, or the library is missing.
+    """
+    load_library()
+    keywords = {attributes.get(key, key): _plain(value) for key, value in arguments.items()}
+    if front is mx.sym:
+        keywords["name"] = name
+    try:
+        return getattr(front, operator)(*inputs, **keywords)
+    except mx.base.MXNetError as error:
+        refusal = _in_words_of_front(str(error), operator, attributes)
+        if refusal is None:
+            raise
+        raise OpsError(f"{op}: {refusal}") from error
 
 
-def number(op: str, name: str, value: Any, low: float, high: float) -> float:
-    """`value` as a finite float in [low, high]; OpsError otherwise."""
-    if not _is_number(value) or not low <= value <= high:
-        raise _bad(op, name, value, f"a number from {low} to {high}")
-    return float(value)
+def _in_words_of_front(text: str, operator: str, attributes: Mapping[str, str]) -> str | None:
+    """The operator's sentence without its name; None when the error is none of its own."""
+    start, _, sentence = text.partition(": ")
+    if start != operator:
+        return None
+    arguments = {attribute: argument for argument, attribute in attributes.items()}
+    return re.sub(
+        r"^attribute '(\w+)'",
+        lambda match: f"argument '{arguments.get(match[1], match[1])}'",
+        sentence,
+    )
 
 
-def positives(op: str, name: str, values: Iterable[float]) -> tuple[float, ...]:
-    """`values` as 1 to 1024 floats from 1e-6 to 1e6; OpsError otherwise."""
-    expected = f"1 to {MAX_ITEMS} numbers from 1e-6 to 1e6"
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise _bad(op, name, values, expected)
-    items = tuple(itertools.islice(values, MAX_ITEMS + 1))
-    wrong = not all(_is_number(item) and 1e-6 <= item <= 1e6 for item in items)
-    if wrong or not 1 <= len(items) <= MAX_ITEMS:
-        raise _bad(op, name, items, expected)
-    return tuple(float(item) for item in items)
+def _plain(value: Any) -> Any:
+    """`value` so that its str(), which MXNet passes on, has all digits and an end."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        items = itertools.islice(value, MOST_ITEMS)
+        return tuple(item.tolist() if isinstance(item, np.generic) else item for item in items)
+    return value
 
 
-def flag(op: str, name: str, value: Any) -> bool:
-    """`value` as a bool; OpsError for anything but True and False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise _bad(op, name, value, "True or False")
-    return bool(value)
+def blocked(front: ModuleType, *tensors: Tensor) -> list[Tensor]:
+    """The inputs without gradient flow: the operators are never told to add instead of write."""
+    return [front.BlockGrad(tensor) for tensor in tensors]
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, (int, np.integer)):
-        return not isinstance(value, bool)
-    return isinstance(value, (float, np.floating)) and math.isfinite(value)
-
-
-def _bad(op: str, name: str, got: object, expected: str) -> OpsError:
-    text = repr(got)
-    if len(text) > MAX_TEXT:
-        text = f"{text[:MAX_TEXT]}..."
-    return OpsError(f"{op} got a wrong argument", where=f"'{name}'", got=text, expected=expected)
+def named_outputs(front: ModuleType, outputs: Any, names: Sequence[str]) -> tuple[Tensor, ...]:
+    """The outputs as a tuple; in a graph each under its own name (extension outputs have none)."""
+    if front is not mx.sym:
+        return tuple(outputs)
+    return tuple(front.identity(outputs[i], name=name) for i, name in enumerate(names))

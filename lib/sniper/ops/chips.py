@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import mxnet as mx
-
-from sniper.ops.checks import Tensor, frontend, integer, number, require_tensor
-from sniper.ops.library import load_library
-
-MAX_SIDE_PX = 2**24
+from sniper.ops.checks import Tensor, blocked, call, frontend, named_outputs
 
 
 def chip_generator(
@@ -46,25 +41,15 @@ def chip_generator(
     """
     op = "chip_generator"
     front = frontend(op, boxes=boxes)
-    require_tensor(op, "boxes", boxes, (None, 4))
-    bits = integer(op, "seed", seed, -(2**63), 2**64 - 1) & (2**64 - 1)
-    attributes = {
-        "width": integer(op, "width", width, 1, MAX_SIDE_PX),
-        "height": integer(op, "height", height, 1, MAX_SIDE_PX),
-        "factor": number(op, "factor", factor, 1e-6, 1e6),
-        "chip_size": integer(op, "chip_size", chip_size, 1, MAX_SIDE_PX),
-        "stride": integer(op, "stride", stride, 1, MAX_SIDE_PX),
-        "seed": bits & 0xFFFFFFFF,
-        "seed_high": bits >> 32,
-        "max_chips": integer(op, "max_chips", max_chips, 1, MAX_SIDE_PX),
+    arguments = {
+        "width": width,
+        "height": height,
+        "factor": factor,
+        "chip_size": chip_size,
+        "stride": stride,
+        "seed": seed,
+        "max_chips": max_chips,
     }
-    load_library()
-    blocked = front.BlockGrad(boxes)
-    if front is not mx.sym:
-        chips, count = front.ChipGenerator(blocked, **attributes)
-        return chips, count
-    outputs = front.ChipGenerator(blocked, name=f"{name}_chips", **attributes)
-    return (
-        front.identity(outputs[0], name=name),
-        front.identity(outputs[1], name=f"{name}_count"),
-    )
+    inputs = blocked(front, boxes)
+    outputs = call(op, front, "ChipGenerator", inputs, arguments, name=f"{name}_chips")
+    return named_outputs(front, outputs, (name, f"{name}_count"))

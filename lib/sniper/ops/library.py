@@ -29,7 +29,7 @@ def load_library() -> None:
     children inherit the operators, spawned ones load them again.
 
     Raises:
-        OpsError: the library is missing, or MXNet cannot load it.
+        OpsError: the library is missing, MXNet cannot load it, or `SNIPER_MAX_ISA` is wrong.
     """
     with _lock:
         if hasattr(mx.nd, MARKER_OPERATOR):
@@ -41,6 +41,7 @@ def load_library() -> None:
                 where=path,
                 fix="run `bash scripts/compile.sh` in the checkout, or `pip install .` again",
             )
+        native.isa()  # refuses a wrong SNIPER_MAX_ISA in clear words
         try:
             mx.library.load(str(path), verbose=False)
         except (OSError, mx.base.MXNetError) as error:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import mxnet as mx
-
-from sniper.ops.checks import Tensor, frontend, integer, number, require_tensor
-from sniper.ops.library import load_library
-from sniper.ops.wiring import blocked, named, named_outputs
-
-MAX_MASK_SIZE = 1024
+from sniper.ops.checks import Tensor, blocked, call, frontend, named_outputs
 
 
 def mask_rcnn_target(
@@ -45,16 +39,7 @@ def mask_rcnn_target(
     """
     op = "mask_rcnn_target"
     front = frontend(op, rois=rois, mask_polys=mask_polys, mask_ids=mask_ids)
-    attributes = {
-        "mask_size": integer(op, "mask_size", mask_size, 1, MAX_MASK_SIZE),
-        "ignore_label": number(op, "ignore_label", ignore_label, -1e6, 1e6),
-    }
-    require_tensor(op, "rois", rois, (None, 5))
-    require_tensor(op, "mask_polys", mask_polys, (None, None, None))
-    rows = rois.shape[0] if front is mx.nd else None
-    require_tensor(op, "mask_ids", mask_ids, (rows, 1))
-    load_library()
-    outputs = front.MaskRcnnTarget(
-        *blocked(front, rois, mask_polys, mask_ids), **attributes, **named(front, name)
-    )
+    arguments = {"mask_size": mask_size, "ignore_label": ignore_label}
+    inputs = blocked(front, rois, mask_polys, mask_ids)
+    outputs = call(op, front, "MaskRcnnTarget", inputs, arguments, name=name)
     return named_outputs(front, outputs, (f"{name}_mask_targets", f"{name}_mask_cls"))

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import mxnet as mx
-
-from sniper.ops.checks import Tensor, frontend, integer, number, require_tensor
-from sniper.ops.library import load_library
-
-MAX_DETECTIONS = 2**30
+from sniper.ops.checks import Tensor, blocked, call, frontend, named_outputs
 
 
 def multi_scale_nms(
@@ -48,28 +43,21 @@ def multi_scale_nms(
         OpsError: a tensor or an argument is wrong, or the library is missing.
     """
     op = "multi_scale_nms"
-    columns = {"levels": levels, "classes": classes, "images": images}
-    front = frontend(op, dets=dets, **columns, valid_ranges=valid_ranges)
-    require_tensor(op, "dets", dets, (None, 5))
-    rows = dets.shape[0] if front is mx.nd else None
-    for column_name, column in columns.items():
-        require_tensor(op, column_name, column, (rows,))
-    require_tensor(op, "valid_ranges", valid_ranges, (None, 2))
-    attributes = {
-        "sigma": number(op, "sigma", sigma, 1e-6, 1e6),
-        "nms_threshold": number(op, "nms_threshold", nms_threshold, -1e6, 1),
-        "min_score": number(op, "min_score", min_score, -1e30, 1e30),
-        "max_per_image": integer(op, "max_per_image", max_per_image, -1, MAX_DETECTIONS),
+    tensors = {
+        "dets": dets,
+        "levels": levels,
+        "classes": classes,
+        "images": images,
+        "valid_ranges": valid_ranges,
     }
-    load_library()
-    inputs = [front.BlockGrad(tensor) for tensor in (dets, *columns.values(), valid_ranges)]
-    if front is not mx.sym:
-        merged, out_classes, out_images, count = front.MultiScaleNMS(*inputs, **attributes)
-        return merged, out_classes, out_images, count
-    outputs = front.MultiScaleNMS(*inputs, name=f"{name}_merged", **attributes)
-    return (
-        front.identity(outputs[0], name=name),
-        front.identity(outputs[1], name=f"{name}_classes"),
-        front.identity(outputs[2], name=f"{name}_images"),
-        front.identity(outputs[3], name=f"{name}_count"),
-    )
+    front = frontend(op, **tensors)
+    arguments = {
+        "sigma": sigma,
+        "nms_threshold": nms_threshold,
+        "min_score": min_score,
+        "max_per_image": max_per_image,
+    }
+    inputs = blocked(front, *tensors.values())
+    outputs = call(op, front, "MultiScaleNMS", inputs, arguments, name=f"{name}_merged")
+    names = (name, f"{name}_classes", f"{name}_images", f"{name}_count")
+    return named_outputs(front, outputs, names)

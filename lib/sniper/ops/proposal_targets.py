@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Optional
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sniper.ops.checks import Tensor, flag, frontend, integer, require_tensor
-from sniper.ops.library import load_library
-from sniper.ops.proposals import MAX_ROIS, map_shape, proposal_attributes
-from sniper.ops.wiring import blocked, named, named_outputs
+from sniper.ops.checks import Tensor, blocked, call, frontend, named_outputs
+from sniper.ops.proposals import PROPOSAL_ATTRIBUTES
 
 SUFFIXES = ("rois", "label", "bbox_target", "bbox_weight")
 MASK_SUFFIXES = (*SUFFIXES, "mask_rois", "mask_ids")
@@ -75,19 +73,19 @@ def multi_proposal_target(
         "gt_boxes": gt_boxes,
         "valid_ranges": valid_ranges,
     }
-    front = frontend(op, **tensors)
-    attributes = {
-        **proposal_attributes(
-            op, scales, ratios, feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size
-        ),
-        **_legacy(op, legacy_gt_centre, legacy_areas, legacy_min_size),
+    arguments = {
+        "scales": scales,
+        "ratios": ratios,
+        "feature_stride": feature_stride,
+        "pre_nms_top_n": pre_nms_top_n,
+        "post_nms_top_n": post_nms_top_n,
+        "nms_thresh": nms_thresh,
+        "min_size": min_size,
+        "legacy_gt_centre": legacy_gt_centre,
+        "legacy_areas": legacy_areas,
+        "legacy_min_size": legacy_min_size,
     }
-    _require_tensors(op, tensors, attributes)
-    load_library()
-    outputs = front.MultiProposalTarget(
-        *blocked(front, *tensors.values()), **attributes, **named(front, name)
-    )
-    return named_outputs(front, outputs, [f"{name}_{suffix}" for suffix in SUFFIXES])
+    return _target(op, "MultiProposalTarget", tensors, arguments, name, SUFFIXES)
 
 
 def multi_proposal_target_mask(
@@ -154,38 +152,33 @@ def multi_proposal_target_mask(
         "gt_boxes": gt_boxes,
         "valid_ranges": valid_ranges,
     }
+    arguments = {
+        "scales": scales,
+        "ratios": ratios,
+        "feature_stride": feature_stride,
+        "pre_nms_top_n": pre_nms_top_n,
+        "post_nms_top_n": post_nms_top_n,
+        "nms_thresh": nms_thresh,
+        "min_size": min_size,
+        "legacy_gt_centre": legacy_gt_centre,
+        "legacy_areas": legacy_areas,
+        "legacy_min_size": legacy_min_size,
+        "max_masks": max_masks,
+    }
+    return _target(op, "MultiProposalTargetMask", tensors, arguments, name, MASK_SUFFIXES)
+
+
+def _target(
+    op: str,
+    operator: str,
+    tensors: dict[str, Tensor],
+    arguments: dict[str, Any],
+    name: str,
+    suffixes: Sequence[str],
+) -> tuple[Tensor, ...]:
     front = frontend(op, **tensors)
-    attributes = {
-        **proposal_attributes(
-            op, scales, ratios, feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size
-        ),
-        **_legacy(op, legacy_gt_centre, legacy_areas, legacy_min_size),
-        "max_masks": integer(op, "max_masks", max_masks, 1, MAX_ROIS),
-    }
-    _require_tensors(op, tensors, attributes)
-    load_library()
-    outputs = front.MultiProposalTargetMask(
-        *blocked(front, *tensors.values()), **attributes, **named(front, name)
+    inputs = blocked(front, *tensors.values())
+    outputs = call(
+        op, front, operator, inputs, arguments, name=name, attributes=PROPOSAL_ATTRIBUTES
     )
-    return named_outputs(front, outputs, [f"{name}_{suffix}" for suffix in MASK_SUFFIXES])
-
-
-def _legacy(op: str, gt_centre: bool, areas: bool, min_size: bool) -> dict[str, bool]:
-    """The checked attributes that select the quirks of 2018."""
-    return {
-        "legacy_gt_centre": flag(op, "legacy_gt_centre", gt_centre),
-        "legacy_areas": flag(op, "legacy_areas", areas),
-        "legacy_min_size": flag(op, "legacy_min_size", min_size),
-    }
-
-
-def _require_tensors(op: str, tensors: dict[str, Tensor], attributes: dict[str, Any]) -> None:
-    """Checks the five NDArrays against each other and against the number of anchors."""
-    anchors = len(attributes["scales"]) * len(attributes["ratios"])
-    require_tensor(op, "bbox_pred", tensors["bbox_pred"], (None, 4 * anchors, None, None))
-    images, height, width = map_shape(tensors["bbox_pred"])
-    lines: Optional[int] = None if height is None else anchors * height
-    require_tensor(op, "cls_prob", tensors["cls_prob"], (images, 2, lines, width))
-    require_tensor(op, "im_info", tensors["im_info"], (images, 3))
-    require_tensor(op, "gt_boxes", tensors["gt_boxes"], (images, None, 5))
-    require_tensor(op, "valid_ranges", tensors["valid_ranges"], (images, 2))
+    return named_outputs(front, outputs, [f"{name}_{suffix}" for suffix in suffixes])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Optional
 
-import mxnet as mx
+from sniper.ops.checks import Tensor, blocked, call, frontend, named_outputs
 
-from sniper.ops.checks import Tensor, frontend, integer, number, positives, require_tensor
-from sniper.ops.library import load_library
-from sniper.ops.wiring import blocked, named, named_outputs
-
-MAX_ROIS = 100000  # per image; more than any detector uses
-MAX_BOX_SIDE_PX = 1e6
+# The operators' names of the arguments are those of 2018.
+PROPOSAL_ATTRIBUTES = {
+    "pre_nms_top_n": "rpn_pre_nms_top_n",
+    "post_nms_top_n": "rpn_post_nms_top_n",
+    "nms_thresh": "threshold",
+    "min_size": "rpn_min_size",
+}
 
 
 def multi_proposal(
@@ -55,45 +55,18 @@ def multi_proposal(
     """
     op = "multi_proposal"
     front = frontend(op, cls_prob=cls_prob, bbox_pred=bbox_pred, im_info=im_info)
-    attributes = proposal_attributes(
-        op, scales, ratios, feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size
-    )
-    anchors = len(attributes["scales"]) * len(attributes["ratios"])
-    require_tensor(op, "bbox_pred", bbox_pred, (None, 4 * anchors, None, None))
-    images, height, width = map_shape(bbox_pred)
-    require_tensor(op, "cls_prob", cls_prob, (images, 2 * anchors, height, width))
-    require_tensor(op, "im_info", im_info, (images, 3))
-    load_library()
-    inputs = blocked(front, cls_prob, bbox_pred, im_info)
-    outputs = front.MultiProposal(*inputs, **attributes, **named(front, f"{name}_proposal"))
-    return named_outputs(front, outputs, (name, f"{name}_score"))
-
-
-def proposal_attributes(
-    op: str,
-    scales: Iterable[float],
-    ratios: Iterable[float],
-    feature_stride: int,
-    pre_nms_top_n: int,
-    post_nms_top_n: int,
-    nms_thresh: float,
-    min_size: float,
-) -> dict[str, Any]:
-    """Checked attributes under the operators' names, which are those of 2018."""
-    return {
-        "scales": positives(op, "scales", scales),
-        "ratios": positives(op, "ratios", ratios),
-        "feature_stride": integer(op, "feature_stride", feature_stride, 1, 4096),
-        "rpn_pre_nms_top_n": integer(op, "pre_nms_top_n", pre_nms_top_n, -1),
-        "rpn_post_nms_top_n": integer(op, "post_nms_top_n", post_nms_top_n, 1, MAX_ROIS),
-        "threshold": number(op, "nms_thresh", nms_thresh, 0, 1),
-        "rpn_min_size": number(op, "min_size", min_size, 0, MAX_BOX_SIDE_PX),
+    arguments = {
+        "scales": scales,
+        "ratios": ratios,
+        "feature_stride": feature_stride,
+        "pre_nms_top_n": pre_nms_top_n,
+        "post_nms_top_n": post_nms_top_n,
+        "nms_thresh": nms_thresh,
+        "min_size": min_size,
     }
-
-
-def map_shape(bbox_pred: Tensor) -> tuple[Optional[int], Optional[int], Optional[int]]:
-    """Images, height and width of a checked (N, 4A, h, w) map; None each for a Symbol."""
-    if not isinstance(bbox_pred, mx.nd.NDArray):
-        return None, None, None
-    images, _, height, width = bbox_pred.shape
-    return images, height, width
+    inputs = blocked(front, cls_prob, bbox_pred, im_info)
+    outputs = call(
+        op, front, "MultiProposal", inputs, arguments, name=f"{name}_proposal",
+        attributes=PROPOSAL_ATTRIBUTES,
+    )  # fmt: skip
+    return named_outputs(front, outputs, (name, f"{name}_score"))

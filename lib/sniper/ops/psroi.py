@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Optional
 
-import mxnet as mx
-
-from sniper.ops.checks import Tensor, frontend, integer, number, require_tensor
-from sniper.ops.library import load_library
-
-MAX_CELLS = 1024  # of one side of the output
-MAX_CHANNELS = 2**24
+from sniper.ops.checks import Tensor, call, frontend
 
 
 def deformable_psroi_pooling(
@@ -55,33 +49,22 @@ def deformable_psroi_pooling(
         OpsError: a tensor or an argument is wrong, or the library is missing.
     """
     op = "deformable_psroi_pooling"
-    tensors = (
-        {"data": data, "rois": rois}
-        if trans is None
-        else {"data": data, "rois": rois, "trans": trans}
-    )
+    tensors = {"data": data, "rois": rois}
+    if trans is not None:
+        tensors["trans"] = trans
     front = frontend(op, **tensors)
-    attributes: dict[str, Any] = {
-        "spatial_scale": number(op, "spatial_scale", spatial_scale, 1e-6, 1e6),
-        "output_dim": integer(op, "output_dim", output_dim, 1, MAX_CHANNELS),
-        "pooled_size": integer(op, "pooled_size", pooled_size, 1, MAX_CELLS),
-        "group_size": integer(op, "group_size", group_size, 1, MAX_CELLS),
-        "part_size": integer(op, "part_size", part_size, 0, MAX_CELLS),
-        "sample_per_part": integer(op, "sample_per_part", sample_per_part, 1, MAX_CELLS),
-        "trans_std": number(op, "trans_std", trans_std, 0, 1e6),
+    arguments = {
+        "spatial_scale": spatial_scale,
+        "output_dim": output_dim,
+        "pooled_size": pooled_size,
+        "group_size": group_size,
+        "part_size": part_size,
+        "sample_per_part": sample_per_part,
+        "trans_std": trans_std,
         "no_trans": trans is None,
     }
-    require_tensor(op, "data", data, (None, output_dim * group_size**2, None, None))
-    require_tensor(op, "rois", rois, (None, 5))
-    if trans is not None:
-        part = part_size or pooled_size
-        rows = rois.shape[0] if front is mx.nd else None
-        require_tensor(op, "trans", trans, (rows, None, part, part))
-    load_library()
     # The operator is not told to add to a gradient; `identity` in front of it is.
     inputs = [front.identity(data), front.BlockGrad(rois)]
     if trans is not None:
         inputs.append(front.identity(trans))
-    if front is mx.sym:
-        attributes["name"] = name
-    return front.DeformablePSROIPooling(*inputs, **attributes)
+    return call(op, front, "DeformablePSROIPooling", inputs, arguments, name=name)

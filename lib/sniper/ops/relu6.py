@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import mxnet as mx
 
-from sniper.ops.checks import Tensor, frontend, require_tensor
-from sniper.ops.library import load_library
-from sniper.ops.wiring import named
+from sniper.ops.checks import Tensor, call, frontend
 
 
 def relu6(data: Tensor, *, name: str = "relu6") -> Tensor:
@@ -26,11 +24,8 @@ def relu6(data: Tensor, *, name: str = "relu6") -> Tensor:
         OpsError: the tensor is wrong, or the library is missing.
     """
     front = frontend("relu6", data=data)
-    if front is mx.nd:
-        require_tensor("relu6", "data", data, (None,) * data.ndim)
-    load_library()
     # The operator is not told to add to a gradient; `identity` in front of it is. Only variables
     # are asked to add: gradients of other nodes are written, and then summed.
     if front is mx.nd or data.get_children() is None:
         data = front.identity(data)
-    return front.ReLU6(data, **named(front, name))
+    return call("relu6", front, "ReLU6", [data], {}, name=name)

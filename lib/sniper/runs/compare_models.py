@@ -45,8 +45,8 @@ class Comparison:
                 for name in before
             ]
         for what, times in (("network ms", self.forward_ms), ("total ms", self.total_ms)):
-            before, after = times[FP32], times[QUANTISED]
-            lines.append(f"{what:<12} {before:9.1f} {after:9.1f} {before / after:8.2f}x")
+            fp32_ms, int8_ms = times[FP32], times[QUANTISED]
+            lines.append(f"{what:<12} {fp32_ms:9.1f} {int8_ms:9.1f} {fp32_ms / int8_ms:8.2f}x")
         return "\n".join(lines)
 
 
@@ -67,7 +67,7 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
         # Not timed: weights are packed in the first pass.
         detector.detect(records[:1], on_step=silent)
         detector.take_stats()
-    tables = {name: [] for name in detectors}
+    tables: dict[str, list[DetectionTable]] = {name: [] for name in detectors}
     for block in blocks:
         for name, detector in detectors.items():
             own = [records[index] for index in block]

@@ -98,7 +98,7 @@ def training_records(data: TrainingData) -> tuple[list[Record], tuple[str, ...]]
     kept = filter_trainable(records, keep_without_objects=keep_empty and data.with_negatives)
     with_objects = sum(record.num_gt > 0 for record in kept)
     logger.info("%d training images with flips, %d with objects", len(records), with_objects)
-    if not with_objects:
+    if first is None or not with_objects:
         raise DataError(
             "no training image has a ground-truth object",
             where=f"{data.source.path}, sets {'+'.join(data.sets)}",

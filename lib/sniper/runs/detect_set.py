@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 # blocks that do not take too long to repeat.
 _LEAST_BLOCKS = 16
 _BLOCK_IMAGES = (16, 64)
+
+_Block = TypeVar("_Block", DetectionTable, ProposalSet)
 
 
 @dataclass(frozen=True)
@@ -210,19 +213,28 @@ class StoredRun:
             raise
 
     def _result(self) -> tuple[DetectionTable | ProposalSet, RunStats]:
-        loaded = [self._work.store.load(number) for number in range(len(self._blocks))]
-        if None in loaded:
-            raise TrainingError(
-                "a block of results has disappeared from the disk",
-                where=self._work.store.path(loaded.index(None)),
-                fix="let one run at a time write to a folder, then start this one again",
-            )
-        results = [result for result, _ in loaded]
-        stats = sum((stats for _, stats in loaded), RunStats())
         if self._plan.rpn_only:
             image_ids = [record.image_id for record in self._dataset.records]
-            return join_proposals(results, self._dataset.name, image_ids), stats
-        return join_blocks(results, self._blocks), stats
+            proposals, stats = self._stored(ProposalSet)
+            return join_proposals(proposals, self._dataset.name, image_ids), stats
+        tables, stats = self._stored(DetectionTable)
+        return join_blocks(tables, self._blocks), stats
+
+    def _stored(self, kind: type[_Block]) -> tuple[list[_Block], RunStats]:
+        """All finished blocks, and their statistics together."""
+        blocks: list[_Block] = []
+        total = RunStats()
+        for number in range(len(self._blocks)):
+            block, stats = self._work.store.load(number) or (None, RunStats())
+            if not isinstance(block, kind):
+                raise TrainingError(
+                    "a block of results has disappeared from the disk",
+                    where=self._work.store.path(number),
+                    fix="let one run at a time write to a folder, then start this one again",
+                )
+            blocks.append(block)
+            total = total + stats
+        return blocks, total
 
 
 def _blocks(detector: Detector, dataset: Dataset) -> list[list[int]]:

@@ -59,8 +59,8 @@ def exported(plan: TestPlan, weights: Path) -> ModelArchive:
         _fp32(symbol, *fit_params(symbol, shapes, arg, aux, weights))
         for symbol, shapes in inference_networks(spec)
     ]
-    detector, mask_head = [*networks, None][:2]
-    return ModelArchive(detector, mask_head, _meta(plan, class_names, detector))
+    mask_head = networks[1] if spec.with_masks else None
+    return ModelArchive(networks[0], mask_head, _meta(plan, class_names, networks[0]))
 
 
 def _weights(num_classes: int, weights: Path) -> tuple[Params, Params, tuple[str, ...]]:

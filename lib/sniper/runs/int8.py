@@ -18,7 +18,8 @@ from sniper.inference.detector import Detector
 from sniper.loader.windows import TestLoader
 from sniper.models.archive import INT8, ModelArchive, Network, write_archive
 from sniper.models.fit import Model
-from sniper.models.quantize import has_int8_instructions, quantize_network
+from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
+from sniper.models.quantize import quantize_network
 from sniper.process import usable_cores
 from sniper.runs.compare_models import FP32, QUANTISED, Comparison, compare, spread
 from sniper.runs.datasets import open_dataset
@@ -115,13 +116,14 @@ def _check(devices: Sequence[mx.Context], settings: QuantizeSettings) -> None:
         )
     if settings.calib_images < ENOUGH_IMAGES:
         logger.warning("the ranges of %d images may not fit others", settings.calib_images)
-    if not settings.any_cpu and not has_int8_instructions():
+    if has_int8_instructions():
+        return
+    if not settings.any_cpu:
         raise ConfigError(
-            "this processor has no INT8 instructions (AVX-512 VNNI)",
-            got="an INT8 network that would be slower here than fp32, and less exact where sums "
-            "of 16 bits overflow",
-            fix="--any-cpu makes the archive for another machine",
+            f"this processor has {WITHOUT_INSTRUCTIONS}",
+            fix="--any-cpu makes the archive, for this machine (compare with --eval) or for others",
         )
+    logger.warning("this processor has %s; --eval compares on it", WITHOUT_INSTRUCTIONS)
 
 
 def calibration_records(data: TrainingData, count: int) -> list[Record]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import mxnet as mx
-import numpy as np
 from easydict import EasyDict
 
 from sniper.config import config_of, load_config
@@ -20,7 +19,7 @@ from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import META, ModelArchive, read_archive
 from sniper.models.detector import DetectorSpec
 from sniper.models.fit import Model
-from sniper.models.quantize import has_int8_instructions
+from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
 from sniper.models.weights import Params, for_test, read_params
 from sniper.process import usable_cores
 from sniper.runs.plan import TestPlan, detector_spec, model_folder, test_plan
@@ -48,7 +47,7 @@ def make_detector(plan: TestPlan, model: Model) -> Detector:
         MxnetExecutor(model, plan.devices, rpn_only=plan.rpn_only),
         plan.levels,
         plan.merge,
-        np.asarray(plan.pixel_means),
+        plan.pixel_means,
         pyramid=plan.pyramid,
         num_threads=usable_cores(),
     )
@@ -174,11 +173,7 @@ def archive_model(
         # The graph is built as for any weights: for proposals alone, or with fp16 on a GPU.
         return Model(spec, arg, aux, names)
     if not has_int8_instructions():
-        logger.warning(
-            "%s: this processor has no INT8 instructions (AVX-512 VNNI); the network can be slower "
-            "and less exact here than its fp32 weights",
-            path,
-        )
+        logger.warning("%s: this processor has %s", path, WITHOUT_INSTRUCTIONS)
     saved = detector_spec(archive_config(archive, path), train=False, batch_images=1, fp16=False)
     _check_same_network(spec, saved, path)
     return Model(saved, arg, aux, names, archive.detector.symbol)

@@ -218,8 +218,6 @@ class TestPlan:
         notes: what was asked for and is not in force, a sentence each.
     """
 
-    __test__ = False  # no test class, whatever pytest thinks of the name
-
     name: str
     model_dir: Path
     epoch: int
@@ -351,9 +349,6 @@ def test_plan(
         drawings_dir=Path(test.VISUALIZATION_PATH) / "dets_final",
         notes=_fp16_note(cfg, fp16),
     )
-
-
-test_plan.__test__ = False
 
 
 def data_source(cfg: EasyDict) -> DataSource:

@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 from easydict import EasyDict
 
-from sniper.config import SCHEMA, load_config
+from sniper.config import TEST_MODES, load_config
 from sniper.data import Record, image_record
 from sniper.data.sources import Source, SourceImage, SourceLike, open_source
 from sniper.errors import ConfigError
@@ -70,9 +70,8 @@ class Predictor:
         batch_images: int | None = None,
         threshold: float = 0.0,
     ) -> None:
-        modes = SCHEMA["TEST.MODE"].kind.choices
-        if mode is not None and mode not in modes:
-            raise ConfigError("there is no such mode", got=mode, expected=", ".join(modes))
+        if mode is not None and mode not in TEST_MODES:
+            raise ConfigError("there is no such mode", got=mode, expected=", ".join(TEST_MODES))
         plan, model = _load(cfg, weights, mode=mode, devices=devices, batch_images=batch_images)
         self._detector: Detector = make_detector(plan, model)
         self._threshold = threshold
@@ -149,7 +148,7 @@ class Predictor:
         pixels = InMemoryImages(
             {record.image_path: item[1] for record, item in zip(records, block)}
         )
-        found: list[Pair | None] = [None] * len(block)
+        predictions: dict[int, Prediction] = {}
         for part in self._detector.blocks(records):
             own = [records[place] for place in part]
             table = self._detector.detect(own, images=pixels, on_step=silent)
@@ -163,8 +162,8 @@ class Predictor:
                     "frame": image.frame,
                 }
                 prediction = best_first(detections, self.class_names, self._threshold, **about)
-                found[place] = prediction, array
-        return found
+                predictions[place] = prediction
+        return [(predictions[place], array) for place, (_, array) in enumerate(block)]
 
 
 class InMemoryImages:
@@ -186,15 +185,17 @@ def _load(
     devices: str | None,
     batch_images: int | None,
 ) -> tuple[TestPlan, Model]:
-    if not isinstance(cfg, dict) and is_archive(cfg):
-        if weights is not None:
-            raise ConfigError(
-                "an archive has weights of its own", got=weights, fix="leave the weights out"
-            )
-        return load_archive_model(cfg, mode=mode, devices=devices, batch_images=batch_images)
-    cfg = cfg if isinstance(cfg, dict) else load_config(cfg)
+    if not isinstance(cfg, dict):
+        name = os.fspath(cfg)
+        if is_archive(name):
+            if weights is not None:
+                raise ConfigError(
+                    "an archive has weights of its own", got=weights, fix="leave the weights out"
+                )
+            return load_archive_model(name, mode=mode, devices=devices, batch_images=batch_images)
+        cfg = load_config(name)
     plan = test_plan(cfg, mode=mode, devices=devices, batch_images=batch_images)
-    file = weights or weights_path(plan.model_dir, plan.epoch, "SNIPER")
+    file = os.fspath(weights) if weights else weights_path(plan.model_dir, plan.epoch, "SNIPER")
     return plan, load_model(plan.detector, file)
 
 

@@ -19,7 +19,7 @@ from sniper.files import atomic_write
 from sniper.inference.run_stats import STAGES, RunStats, level_stage
 from sniper.models.detector import DetectorSpec
 from sniper.models.fit import Model
-from sniper.models.weights import initialise
+from sniper.models.weights import Params, initialise
 from sniper.progress import silent
 from sniper.runs.compare_models import spread
 from sniper.runs.datasets import open_dataset
@@ -188,7 +188,8 @@ def _model(plan: TestPlan, weights: Path | None, save_prefix: str) -> tuple[Mode
 
 def random_model(spec: DetectorSpec) -> Model:
     """A test network with starting values: right for speed, useless otherwise."""
-    arg, aux = {}, {}
+    arg: Params = {}
+    aux: Params = {}
     for symbol, shapes in inference_networks(spec.in_fp32()):
         own_arg, own_aux, _ = initialise(symbol, shapes, None, RANDOM_SEED, init="scratch")
         arg, aux = {**arg, **own_arg}, {**aux, **own_aux}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from easydict import EasyDict
 
-from sniper.data import Dataset, save_proposals
+from sniper.data import Dataset, ProposalSet, save_proposals
 from sniper.evaluation import Report
 from sniper.inference.results import draw_set, report_detections, report_proposals
 from sniper.models.fit import Model
@@ -60,7 +60,8 @@ def test(
     run = StoredRun(plan, make_detector(plan, model), weights, dataset)
     result, speed = run.run()
     logger.info(speed.table())
-    if plan.rpn_only:
+    report: Report | None
+    if isinstance(result, ProposalSet):
         path = proposal_file(plan.proposal_dir, dataset.name)
         save_proposals(path, result)
         logger.info("%d proposals in %s", len(result.boxes), path)

@@ -6,11 +6,12 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 
 from sniper.data import Dataset
-from sniper.errors import ConfigError, SniperError, TrainingError
+from sniper.errors import ConfigError, DataError, SniperError, TrainingError
 from sniper.evaluation import protocol_of, reason_not_evaluated
 from sniper.models.weights import Params, with_test_params
 from sniper.runs.datasets import open_dataset
@@ -62,6 +63,8 @@ class Validation:
         folder = self._folder / f"epoch-{epoch:04d}"
         try:
             report = evaluate_model(self._plan, model, self._dataset, folder=folder)
+            if report is None:
+                raise DataError("the set has no annotations", where=self._dataset.name)
         except (SniperError, mx.MXNetError) as error:
             kind = type(error) if isinstance(error, SniperError) else TrainingError
             raise kind(
@@ -74,14 +77,14 @@ class Validation:
         return Validated(self._dataset.name, figures(report), deciding, took_s)
 
 
-def figures(report: object, prefix: str = "") -> dict[str, float]:
+def figures(report: Any, prefix: str = "") -> dict[str, float]:
     """All numbers of a report by name; those of a report within it as `<field>_<name>`."""
     found: dict[str, float] = {}
     for field in dataclasses.fields(report):
         value = getattr(report, field.name)
         if isinstance(value, float):
             found[prefix + field.name] = value
-        elif dataclasses.is_dataclass(value):
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             found.update(figures(value, f"{prefix}{field.name}_"))
     return found
 

@@ -13,12 +13,18 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import sniper
 from sniper.errors import SniperError
+from sniper.models.int8_support import (
+    WITH_INSTRUCTIONS,
+    WITHOUT_INSTRUCTIONS,
+    has_int8_instructions,
+)
 from sniper.process import usable_cores
 from sniper.tools.cli import run_main
 
@@ -49,6 +55,7 @@ _PACKAGES = (
     ("EasyDict", "easydict"),
 )
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
+_MAX_ISA = "SNIPER_MAX_ISA"  # the limit of the kernels' instruction set
 _OLDEST_PYTHON = (3, 9)
 
 
@@ -112,6 +119,7 @@ def run_checks() -> Iterator[Check]:
         modules[name], check = _package(title, name)
         yield check
     yield _threads()
+    yield _int8()
     mxnet = modules["mxnet"]
     if mxnet is not None:
         yield from _devices(mxnet)
@@ -157,6 +165,12 @@ def _threads() -> Check:
     return Check("CPU", True, detail)
 
 
+def _int8() -> Check:
+    return Check(
+        "INT8", True, WITH_INSTRUCTIONS if has_int8_instructions() else WITHOUT_INSTRUCTIONS
+    )
+
+
 def _devices(mxnet: ModuleType) -> Iterator[Check]:
     try:
         count = mxnet.context.num_gpus()
@@ -173,11 +187,13 @@ def _devices(mxnet: ModuleType) -> Iterator[Check]:
 
 
 def _native_functions() -> Check:
-    return _attempt(
-        "native functions",
-        lambda: str(importlib.import_module("sniper.native._native").__file__),
-        MEND_NATIVE,
-    )
+    def load() -> str:
+        module = importlib.import_module("sniper.native._native")
+        return f"{module.__file__}, instruction set {module.isa()}"
+
+    check = _attempt("native functions", load, MEND_NATIVE)
+    refused = not check.ok and _MAX_ISA in check.detail
+    return replace(check, mend=f"unset {_MAX_ISA}") if refused else check
 
 
 def _operator_library() -> Check:
@@ -195,7 +211,12 @@ def _self_tests() -> Iterator[Check]:
         yield Check("operator self-tests", False, _reason(error), MEND_NATIVE)
         return
     for name, test in tests.items():
-        yield _attempt(f"operator {name}", lambda test=test: test() or "right result", MEND_NATIVE)
+        yield _attempt(f"operator {name}", partial(_right_result, test), MEND_NATIVE)
+
+
+def _right_result(test: Callable[[], None]) -> str:
+    test()
+    return "right result"
 
 
 def _attempt(name: str, action: Callable[[], str], mend: str) -> Check:
@@ -204,7 +225,7 @@ def _attempt(name: str, action: Callable[[], str], mend: str) -> Check:
         return Check(name, True, action())
     except _FAILURES as error:
         module = error.name if isinstance(error, ModuleNotFoundError) else None
-        is_package = bool(module) and not module.startswith("sniper")
+        is_package = module is not None and not module.startswith("sniper")
         return Check(name, False, _reason(error), MEND_PYTHON if is_package else mend)
 
 

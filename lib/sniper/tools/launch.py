@@ -7,7 +7,7 @@ import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -111,9 +111,9 @@ def _parser() -> argparse.ArgumentParser:
         usage="sniper launch [-n WORKERS] [-s SERVERS] [--hosts A,B | -H FILE] ... -- command",
     )
     add = parser.add_argument
-    count = {"type": _positive(int), "metavar": "N"}
-    add("-n", "--workers", **count, help="workers (default: one per host, else 2)")
-    add("-s", "--servers", **count, help="servers (default: one per host, else 1)")
+    count = _positive(int)
+    add("-n", "--workers", type=count, metavar="N", help="workers (default: one per host, else 2)")
+    add("-s", "--servers", type=count, metavar="N", help="servers (default: one per host, else 1)")
     hosts = parser.add_mutually_exclusive_group()
     hosts.add_argument(
         "--hosts", metavar="LIST", help="comma list of [user@]host[:ssh_port]; processes go round"
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(kind: type[int] | type[float]) -> type[int] | type[float]:
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = kind(text)
         if not value > 0:

@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _make(args: argparse.Namespace) -> None:
-    scene = SceneSettings(args.classes, *args.objects, *args.sizes, args.long_side)
+    (least, most), (smallest, largest) = args.objects, args.sizes
+    scene = SceneSettings(args.classes, least, most, smallest, largest, args.long_side)
     settings = ToySettings(args.train, args.val, args.test, args.test_dev, args.seed, scene)
     start = time.monotonic()
     made = make_toy_data(args.out, settings, workers=args.workers, force=args.force)

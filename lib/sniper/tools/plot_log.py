@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ _NO_METRICS = frozenset(
 _VALIDATION = ("ap", "ap50", "map50", "map70", "masks_ap")
 _SHOWN_BROKEN = 3
 
-Line = Mapping[str, object]
+Line = Mapping[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,7 +160,7 @@ def _parse(text: str) -> Line | None:
 def _without_replaced(lines: Sequence[Line]) -> Iterator[Line]:
     """Leaves out what a resumed or new run has trained again: later lines of a kind count."""
     lowest: dict[object, float] = {}
-    kept = []
+    kept: list[Line] = []
     for line in reversed(lines):
         kind = line.get("kind", "train")
         # A smaller update later in the file means that the run went back there.

@@ -18,7 +18,9 @@ _EPILOG = """\
 example: sniper quantize --cfg sniper_mobilenetv2_toy --calib 32 --eval 80 --out toy_int8.zip
          python main_test.py --cfg sniper_mobilenetv2_toy --weights toy_int8.zip
 
-Needs a processor with AVX-512 VNNI; on others INT8 is slower than fp32.
+Meant for processors with AVX-512 VNNI, where INT8 is exact but for rounding. Others add products in
+16 bits, cut off what does not fit, and gain less: look at --eval there (`sniper doctor` tells what
+this processor has).
 """
 
 
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         help="then compare accuracy and speed on N test images (default: 0, do not)",
     )
     parser.add_argument(
-        "--any-cpu", action="store_true", help="also on a processor without INT8 instructions"
+        "--any-cpu", action="store_true", help="also on a processor without AVX-512 VNNI"
     )
     add_weights_flag(parser)
     add_config_flags(parser)

@@ -21,12 +21,14 @@ class Heartbeat:
 
     def __init__(self) -> None:
         text = os.environ.get(PIPE_VARIABLE, "")
-        self._pipe = int(text) if text.isdigit() else None
         self._steps = 0
         self._excused_until_s = 0.0
         self._closed = threading.Event()
-        if self._pipe is not None:
-            threading.Thread(target=self._run, name="sniper-heartbeat", daemon=True).start()
+        if text.isdigit():
+            pipe = int(text)
+            threading.Thread(
+                target=self._run, args=(pipe,), name="sniper-heartbeat", daemon=True
+            ).start()
 
     def beat(self) -> None:
         """One step done."""
@@ -46,10 +48,10 @@ class Heartbeat:
         """Ends the thread; idempotent."""
         self._closed.set()
 
-    def _run(self) -> None:
+    def _run(self, pipe: int) -> None:
         # The launcher may be gone: then this process is ended from elsewhere.
         with contextlib.suppress(OSError):
             while not self._closed.wait(INTERVAL_S):
                 if time.monotonic() < self._excused_until_s:
                     self.beat()
-                os.write(self._pipe, f"{self._steps}\n".encode())
+                os.write(pipe, f"{self._steps}\n".encode())

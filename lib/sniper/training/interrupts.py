@@ -1,8 +1,14 @@
-"""SIGTERM and Ctrl-C: the first one ends a run in good order, a second one at once."""
+"""SIGTERM and Ctrl-C: the first one ends a run in good order, a second one at once.
+
+Where Ctrl-C is ignored when a run starts (`command &` in a script, some CI runners) it stays
+ignored, as in other programs: Ctrl-C in the foreground must not end what runs in the background.
+SIGTERM ends a run in good order everywhere.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,8 +18,6 @@ from types import FrameType
 from sniper.errors import TrainingError
 
 logger = logging.getLogger(__name__)
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
@@ -26,6 +30,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self._updating = False
+        self._signals: tuple[signal.Signals, ...] = ()
 
     @contextmanager
     def listen(self) -> Iterator[StopRequest]:
@@ -33,7 +38,8 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        self._signals = _signals_to_take()
+        before = {number: signal.signal(number, self._handle) for number in self._signals}
         try:
             yield self
         finally:
@@ -53,13 +59,23 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         # A second signal ends the process even inside compiled code.
-        for each in _SIGNALS:
+        for each in self._signals:
             signal.signal(each, signal.SIG_DFL)
         name = signal.Signals(number).name
         if not self._updating:
             logger.warning("%s: stopping", name)
             raise KeyboardInterrupt
         logger.warning("%s: stopping after this update; once more quits at once", name)
+
+
+def _signals_to_take() -> tuple[signal.Signals, ...]:
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        return signal.SIGINT, signal.SIGTERM
+    logger.info(
+        "Ctrl-C is ignored, as it was when this process started; `kill %d` stops it in good order",
+        os.getpid(),
+    )
+    return (signal.SIGTERM,)
 
 
 def stopped(saved: object) -> TrainingError:

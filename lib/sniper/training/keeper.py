@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import mxnet as mx
@@ -95,7 +96,7 @@ class Keeper:
         averaged = self._stepper.averaged_params()
         arg, aux = self._stepper.params() if averaged is None else averaged
         self._workers.average_(aux)
-        state = state.replace(validated=state.updates)
+        state = replace(state, validated=state.updates)
         with self._alone("the validation"):
             if validation is not None and log is not None and self._saved is not None:
                 found = validation.run(arg, aux, state.file_epoch)
@@ -103,7 +104,7 @@ class Keeper:
                 if state.best is None or found.value > state.best.value:
                     place = (state.file_epoch, state.updates, found.set_name)
                     best = BestModel(*place, found.metric, found.value, averaged is not None)
-                    state = state.replace(best=best)
+                    state = replace(state, best=best)
                     self._save_best(arg, aux, best)
                 self._saved = self._checkpoints.save_state(self._saved, state)
         return state

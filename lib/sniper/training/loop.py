@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +162,8 @@ class TrainingLoop:
         result = self._stepper.step(batch)
         losses = self._meter.add(result.outputs, batch)
         check_step(batch, result, losses, epoch=self._state.epoch, file=self._bad_batch)
-        self._state = self._state.replace(
+        self._state = replace(
+            self._state,
             batch=batch.index + 1,
             updates=self._stepper.updates,
             skipped=self._state.skipped + result.skipped,
@@ -205,7 +206,7 @@ class TrainingLoop:
         complete = self._state.batch == self._batches_of_epoch
         self._meter.end_epoch(self._state, took_s, complete=complete)
         if complete:
-            self._state = self._state.replace(epoch=self._state.epoch + 1, batch=0)
+            self._state = replace(self._state, epoch=self._state.epoch + 1, batch=0)
         self._keeper.save_epoch(self._meter.into(self._state))
         if self._stop_requested():
             raise self._keeper.stopped()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -100,7 +101,7 @@ class Meter:
     def into(self, state: RunState) -> RunState:
         """The state with the sums of this meter."""
         metrics = self._metrics
-        return state.replace(window=_sums(metrics.window), sums=_sums(metrics.epoch))
+        return replace(state, window=_sums(metrics.window), sums=_sums(metrics.epoch))
 
     def _averages(self, ratios: Mapping[str, Ratio]) -> dict[str, float]:
         sums = [number for ratio in ratios.values() for number in _pair(ratio)]

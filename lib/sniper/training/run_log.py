@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from sniper.progress import format_time
 from sniper.training.pace import Pace
@@ -45,7 +46,7 @@ class JsonLines:
             logger.warning("%s cannot be written any more: %s", self.path, error)
 
 
-def _ends_with_newline(file: object) -> bool:
+def _ends_with_newline(file: BinaryIO) -> bool:
     file.seek(-1, 2)
     return file.read(1) == b"\n"
 

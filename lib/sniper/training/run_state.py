@@ -68,13 +68,10 @@ class RunState:
         """Number in the names of this epoch's files: 1 for the first, once it has begun."""
         return self.epoch + (self.batch > 0)
 
-    def replace(self, **changes: object) -> RunState:
-        """A copy with other values."""
-        return dataclasses.replace(self, **changes)
-
     def to_json(self) -> str:
         """The text of the file, with the time of now."""
-        return json.dumps(dataclasses.asdict(self.replace(saved_at_s=time.time())), indent=2)
+        dated = dataclasses.replace(self, saved_at_s=time.time())
+        return json.dumps(dataclasses.asdict(dated), indent=2)
 
 
 def read_run_state(path: Path) -> RunState:

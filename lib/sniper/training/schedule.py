@@ -46,12 +46,14 @@ class WarmupStepSchedule(mx.lr_scheduler.LRScheduler):
         super().__init__(base_lr=base_lr)
         self.loss_scale = loss_scale
         self._warmup_lr = warmup_lr
-        self._shape = {"steps": tuple(steps), "factor": factor, "warmup_step": warmup_step}
+        self._warmup_step = warmup_step
+        self._steps = tuple(steps)
+        self._factor = factor
         self._drops_seen = 0
 
     def __call__(self, num_update: int) -> float:
         """Rate of update `num_update`, divided by the loss scale."""
-        drops = sum(num_update > step for step in self._shape["steps"])
+        drops = sum(num_update > step for step in self._steps)
         if drops > self._drops_seen:
             rate = self.rate(num_update)
             logger.info("update %d: the learning rate is now %g", num_update, rate)
@@ -63,5 +65,11 @@ class WarmupStepSchedule(mx.lr_scheduler.LRScheduler):
         return self._rate(num_update, 1.0)
 
     def _rate(self, num_update: int, scale: float) -> float:
-        base_lr, warmup_lr = self.base_lr / scale, self._warmup_lr / scale
-        return learning_rate(num_update, base_lr=base_lr, warmup_lr=warmup_lr, **self._shape)
+        return learning_rate(
+            num_update,
+            base_lr=self.base_lr / scale,
+            steps=self._steps,
+            factor=self._factor,
+            warmup_lr=self._warmup_lr / scale,
+            warmup_step=self._warmup_step,
+        )

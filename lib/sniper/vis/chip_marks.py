@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,6 +15,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from sniper.vis.figures import BLUE, GREEN, GREY, MAGENTA, ORANGE, RED, YELLOW, cycle
+
+if TYPE_CHECKING:  # matplotlib 3.8 or newer
+    from matplotlib.typing import LineStyleType
 
 # What a box is for a level or a chip.
 VALID, IGNORED, NEVER = "valid", "ignored", "never"
@@ -25,7 +30,7 @@ TRAINING_TEXTS = {
 _FOCUS_COLOUR = (1.0, 0.88, 0.1, 0.45)
 _BOX_COLOUR = {VALID: GREEN, IGNORED: ORANGE, NEVER: RED}
 _BOX_WIDTH = {VALID: 1.8, IGNORED: 1.2, NEVER: 1.8}
-_BOX_STYLE = {VALID: "-", IGNORED: (0, (4, 2)), NEVER: (0, (1, 1))}
+_BOX_STYLE: Mapping[str, LineStyleType] = {VALID: "-", IGNORED: (0, (4, 2)), NEVER: (0, (1, 1))}
 # Drawn in this order, so that valid boxes come out on top.
 _BOX_ORDER = {IGNORED: 0, NEVER: 1, VALID: 2}
 
@@ -58,7 +63,11 @@ def draw_boxes(
 
 
 def _outline(
-    axes: Axes, box: tuple[float, float, float, float], colour: str, width: float, style: object
+    axes: Axes,
+    box: tuple[float, float, float, float],
+    colour: str,
+    width: float,
+    style: LineStyleType,
 ) -> None:
     """A rectangle around inclusive corners, readable on any ground."""
     x1, y1, x2, y2 = box
@@ -123,14 +132,16 @@ def draw_anchors(axes: Axes, label: np.ndarray, stride: int, zoom: int) -> None:
 
 def draw_focus(axes: Axes, focus: np.ndarray, stride: int) -> None:
     """Cells to focus on in yellow, cells without an opinion in grey."""
-    size_px = focus.shape[0] * stride, focus.shape[1] * stride
+    height, width = focus.shape
+    size_px = height * stride, width * stride
     for value, colour in ((1, _FOCUS_COLOUR), (-1, (0.85, 0.85, 0.85, 0.45))):
         _tint(axes, focus == value, colour, size_px)
 
 
 def draw_focus_picture(axes: Axes, focus: np.ndarray) -> None:
     """FocusPixels as (H, W) bool in image px, in yellow."""
-    _tint(axes, focus, _FOCUS_COLOUR, focus.shape)
+    height, width = focus.shape
+    _tint(axes, focus, _FOCUS_COLOUR, (height, width))
 
 
 def _tint(
@@ -154,7 +165,7 @@ def draw_frame(axes: Axes) -> None:
         spine.set(visible=True, color=MAGENTA, linewidth=3)
 
 
-def add_legend(figure: Figure, handles: list[object]) -> None:
+def add_legend(figure: Figure, handles: list[Artist]) -> None:
     """One row at the bottom of the sheet."""
     figure.legend(
         handles=handles,
@@ -183,9 +194,9 @@ def _focus_handle() -> Patch:
 
 def level_legend(
     texts: Mapping[str, str], has_negative: bool, has_alarms: bool, has_focus: bool = False
-) -> list[object]:
+) -> list[Artist]:
     """What the marks on an image mean; `texts` has the states of boxes that occur."""
-    handles: list[object] = [
+    handles: list[Artist] = [
         Patch(
             fill=False, edgecolor=cycle(0), linewidth=2.4, label="chip (numbered; others dimmed)"
         ),
@@ -204,9 +215,9 @@ def level_legend(
     return handles
 
 
-def tensor_legend(has_focus: bool, has_negative: bool) -> list[object]:
+def tensor_legend(has_focus: bool, has_negative: bool) -> list[Artist]:
     """What the marks on tensors mean."""
-    handles: list[object] = [
+    handles: list[Artist] = [
         _box_handle(VALID, "valid box"),
         _box_handle(IGNORED, "ignored box"),
         _marker("+", YELLOW, "positive anchors", edge="#8a7a00"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sniper.evaluation.analysis.confusion import ConfusionMatrix
@@ -66,7 +67,7 @@ def plot_confusion(matrix: ConfusionMatrix, heading: str) -> Figure:
     return figure
 
 
-def _write_numbers(axes: object, counts: np.ndarray, shares: np.ndarray) -> None:
+def _write_numbers(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
     """Shares of the objects; in the last row, which has none, numbers of detections."""
     last = len(counts) - 1
     for row, column in zip(*np.nonzero(counts)):

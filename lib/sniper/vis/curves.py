@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Optional
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -63,6 +64,10 @@ class RunCurves:
         return max(int(curve.updates[-1]) for curve in curves)
 
 
+# Draws a figure of all runs: axes, runs, points that a bold curve averages over.
+_Draw = Callable[[Axes, Sequence[RunCurves], Optional[int]], None]
+
+
 def plot_runs(runs: Sequence[RunCurves], heading: str, smooth: int | None = None) -> Figure:
     """One plot for each figure, with a curve for each run that has it.
 
@@ -96,12 +101,12 @@ def plot_runs(runs: Sequence[RunCurves], heading: str, smooth: int | None = None
     return figure
 
 
-def _panels(runs: Sequence[RunCurves]) -> list[tuple[str, object]]:
+def _panels(runs: Sequence[RunCurves]) -> list[tuple[str, _Draw]]:
     """(title, function that draws) of each plot that has data."""
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
     losses = [name for name in names if "loss" in name.lower()]
     others = [name for name in names if name not in losses]
-    panels: list[tuple[str, object]] = [(name, _metric(name)) for name in losses + others]
+    panels: list[tuple[str, _Draw]] = [(name, _metric(name)) for name in losses + others]
     if any(run.validation for run in runs):
         kinds = list(dict.fromkeys(name for run in runs for name in run.validation))
         panels.insert(0, (f"validation in %: {_styles_text(kinds)}", _draw_validation))
@@ -112,7 +117,7 @@ def _panels(runs: Sequence[RunCurves]) -> list[tuple[str, object]]:
     return panels
 
 
-def _metric(name: str) -> object:
+def _metric(name: str) -> _Draw:
     def draw(axes: Axes, runs: Sequence[RunCurves], smooth: int | None) -> None:
         for index, run in enumerate(runs):
             if name in run.metrics:
@@ -179,8 +184,15 @@ def _draw_validation(axes: Axes, runs: Sequence[RunCurves], smooth: int | None) 
         for kind, style in zip(kinds, _STYLES):
             curve = run.validation.get(kind)
             if curve is not None:
-                look = {"color": cycle(index), "linestyle": style, "linewidth": 1.6}
-                axes.plot(curve.updates, 100 * curve.values, marker="o", markersize=4, **look)
+                axes.plot(
+                    curve.updates,
+                    100 * curve.values,
+                    marker="o",
+                    markersize=4,
+                    color=cycle(index),
+                    linestyle=style,
+                    linewidth=1.6,
+                )
     axes.set_ylim(bottom=0)
 
 

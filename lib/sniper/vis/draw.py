@@ -84,9 +84,10 @@ def draw_detections(
     boxes = []
     for (*corners, score), index, mask in zip(rows, detections.classes.tolist(), masks):
         name = _name_of(index, class_names)
+        x1, y1, x2, y2 = corners
         if np.isfinite([*corners, score]).all() and name != BACKGROUND_NAME and score >= threshold:
             label = f"{_printable(name, index)} {score:.1f}"
-            boxes.append(_Box(tuple(corners), label, class_colour(index), score, mask))
+            boxes.append(_Box((x1, y1, x2, y2), label, class_colour(index), score, mask))
     return _draw(image_bgr, boxes)
 
 

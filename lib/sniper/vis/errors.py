@@ -123,8 +123,13 @@ def _plot_scores(strip: Axes, axes: Axes, view: ErrorsView) -> None:
     axes.set_ylabel("% of the detections")
     strip.legend(
         *axes.get_legend_handles_labels(),
-        **{"frameon": False, "fontsize": 8.5, "ncols": len(names), "handlelength": 1.2},
-        **{"loc": "lower left", "bbox_to_anchor": (-0.015, 0.92), "columnspacing": 1.2},
+        frameon=False,
+        fontsize=8.5,
+        ncols=len(names),
+        handlelength=1.2,
+        loc="lower left",
+        bbox_to_anchor=(-0.015, 0.92),
+        columnspacing=1.2,
     )
     _tidy(strip, "what detections of a score are", pad=_LEGEND_PX)
     _tidy(axes, "")

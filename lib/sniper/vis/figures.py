@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ def new_figure(width_px: float, height_px: float) -> Figure:
     return figure
 
 
-def add_axes_px(figure: Figure, left: float, top: float, width: float, height: float) -> object:
+def add_axes_px(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at a place in px, counted from the top left corner of the figure."""
     total_width, total_height = figure.get_size_inches() * DPI
     place = (

@@ -162,7 +162,7 @@ def plot_pyramid(view: PyramidView) -> Figure:
     return figure
 
 
-def _plot_sizes(axes: Axes, sides: np.ndarray, bins: np.ndarray) -> None:
+def _plot_sizes(axes: Axes, sides: np.ndarray, bins: list[float]) -> None:
     values = np.maximum(sides, 1)
     weights = np.full(len(values), 100 / max(len(values), 1))
     axes.hist(values, bins=bins, weights=weights, color="#5b7fa6", edgecolor="white", linewidth=0.5)
@@ -178,7 +178,7 @@ def _plot_sizes(axes: Axes, sides: np.ndarray, bins: np.ndarray) -> None:
     axes.set_title("sizes of the boxes: sqrt(area) in image px", loc="left")
 
 
-def _plot_ranges(axes: Axes, view: PyramidView, bins: np.ndarray) -> None:
+def _plot_ranges(axes: Axes, view: PyramidView, bins: list[float]) -> None:
     left, right = bins[0], bins[-1]
     for row, (low, high) in enumerate(view.ranges):
         start = low if low > left else left
@@ -226,12 +226,13 @@ def _plot_input(axes: Axes, view: PyramidView) -> None:
     )
 
 
-def _log_bins(values: np.ndarray) -> np.ndarray:
+def _log_bins(values: np.ndarray) -> list[float]:
     """Bin edges from below the smallest to above the largest value, evenly spaced in log."""
     low = np.floor(np.log2(max(float(values.min(initial=1e9)), 1))) if len(values) else 0
     high = np.ceil(np.log2(max(float(values.max(initial=1)), 2)))
     high = max(high, low + 1)
-    return 2 ** np.linspace(low, high, int((high - low) * _BINS_PER_OCTAVE) + 1)
+    edges = 2 ** np.linspace(low, high, int((high - low) * _BINS_PER_OCTAVE) + 1)
+    return edges.tolist()
 
 
 def _log_axis(axes: Axes) -> None:

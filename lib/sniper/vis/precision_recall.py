@@ -57,9 +57,14 @@ def _draw_classes(axes: Axes, curves: PrecisionRecall) -> None:
         if index not in named:
             axes.plot(curves.recall, precision[:, index], color=GREY, linewidth=0.8)
     for place, index in enumerate(named):
-        look = {"color": cycle(place), "linestyle": "-" if place < len(CYCLE) else "--"}
-        label = f"{_short(curves.class_names[index])}: {_percent(ap[index])}"
-        axes.plot(curves.recall, precision[:, index], linewidth=1.6, label=label, **look)
+        axes.plot(
+            curves.recall,
+            precision[:, index],
+            linewidth=1.6,
+            label=f"{_short(curves.class_names[index])}: {_percent(ap[index])}",
+            color=cycle(place),
+            linestyle="-" if place < len(CYCLE) else "--",
+        )
     _finish(axes, f"{len(order)} classes with objects, IoU {CURVE_IOUS[_CLASS_IOU]}")
     if named:
         title = "AP50" if len(named) == len(order) else "AP50, best and worst\n(others grey)"

@@ -30,7 +30,7 @@ class VideoFile:
         self._size = (width, height)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*_CODEC), fps, self._size)
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*_CODEC), fps, self._size)
         if not self._writer.isOpened():
             raise ConfigError(
                 f"a video cannot be written: no encoder for {_CODEC}, or no right to write there",

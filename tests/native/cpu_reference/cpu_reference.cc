@@ -1,7 +1,6 @@
 // The CPU kernels behind the signatures of the CUDA launchers, so that a test calls both in the
 // same way, and without MXNet. Pointers are host pointers; workspace and stream are not used.
 
-#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <vector>
@@ -20,8 +19,6 @@ namespace {
 
 using namespace sniper;
 
-constexpr float kPadding = -1.0f;
-
 // Exceptions cannot pass through ctypes.
 template <class Body>
 int guarded(const Body& body) {
@@ -34,52 +31,19 @@ int guarded(const Body& body) {
   }
 }
 
-// What the glue of the operator does around chip_cover_cpu.
-void cover(const ChipGeneratorParams& params, const float* boxes, float* chips, float* count_out) {
-  std::vector<float> real;
-  for (int64_t n = 0; n < params.num_boxes; ++n) {
-    const float* box = boxes + n * 4;
-    if (is_real_box(box)) real.insert(real.end(), box, box + 4);
-  }
-  const std::vector<int32_t> selected =
-      chip_cover_cpu(params.request, real.data(), static_cast<int64_t>(real.size()) / 4);
-  const int64_t count = std::min(static_cast<int64_t>(selected.size()), params.max_chips);
-  std::fill(chips, chips + params.max_chips * 4, kPadding);
-  for (int64_t k = 0; k < count; ++k) {
-    double chip[4];
-    chip_to_image(params.request, params.lattice, selected[static_cast<std::size_t>(k)], chip);
-    std::copy(chip, chip + 4, chips + k * 4);
-  }
-  *count_out = static_cast<float>(count);
-}
-
 // Rows whose level, class or image does not exist are left out, as the CUDA launcher does.
 void merge(const MultiScaleNmsParams& params, const float* dets, const float* levels,
            const float* classes, const float* images, const float* ranges, float* out_dets,
            float* out_classes, float* out_images, float* out_count) {
-  std::vector<float> rows;
-  std::vector<int32_t> row_levels, row_classes, row_images;
+  std::vector<float> real_images(images, images + params.count);
   for (int64_t n = 0; n < params.count; ++n) {
-    const int32_t level = nms_index(levels[n]), cls = nms_index(classes[n]);
-    const int32_t image = nms_index(images[n]);
-    if (level < 0 || level >= params.num_levels || cls < 0 || image < 0) continue;
-    rows.insert(rows.end(), dets + n * kDetection, dets + (n + 1) * kDetection);
-    row_levels.push_back(level);
-    row_classes.push_back(cls);
-    row_images.push_back(image);
+    const int32_t level = nms_index(levels[n]);
+    const bool exists = level >= 0 && level < params.num_levels && nms_index(classes[n]) >= 0 &&
+                        nms_index(images[n]) >= 0;
+    if (!exists) real_images[static_cast<std::size_t>(n)] = -1.0f;  // padding
   }
-  const int64_t count = static_cast<int64_t>(row_images.size());
-  const NmsRequest request = {
-      rows.data(), row_levels.data(), row_classes.data(), row_images.data(),   count,
-      ranges,      params.num_levels, params.settings,    params.max_per_image};
-  std::fill(out_dets, out_dets + params.count * kDetection, kPadding);
-  std::fill(out_classes, out_classes + params.count, kPadding);
-  std::fill(out_images, out_images + params.count, kPadding);
-  const int64_t kept =
-      multi_scale_nms_cpu(request, out_dets, row_classes.data(), row_images.data());
-  std::copy_n(row_classes.data(), kept, out_classes);
-  std::copy_n(row_images.data(), kept, out_images);
-  *out_count = static_cast<float>(kept);
+  multi_scale_nms_padded_cpu(params, dets, levels, classes, real_images.data(), ranges, out_dets,
+                             out_classes, out_images, out_count);
 }
 
 }  // namespace
@@ -139,7 +103,7 @@ SNIPER_CUDA_API int sniper_mask_rcnn_target_forward(const MaskRcnnTargetParams* 
 SNIPER_CUDA_API int sniper_chip_generator_forward(const ChipGeneratorParams* params,
                                                   const float* boxes, float* chips, float* count,
                                                   void*, void*) {
-  return guarded([&] { cover(*params, boxes, chips, count); });
+  return guarded([&] { chip_generator_cpu(*params, boxes, chips, count); });
 }
 
 SNIPER_CUDA_API int sniper_multi_scale_nms_forward(const MultiScaleNmsParams* params,

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "batch/image_to_chw.h"
-#include "common/macros.h"
+#include "common/isa.h"
 #include "common/parallel.h"
 
 namespace sniper {
@@ -16,9 +16,9 @@ struct Planes {
 };
 
 // The difference is rounded to float once: 2018 subtracted in double.
-SNIPER_TARGET_CLONES
-void convert_row(const std::uint8_t* __restrict bgr, std::int64_t count, const double* means,
-                 float* __restrict red, float* __restrict green, float* __restrict blue) {
+SNIPER_ALWAYS_INLINE void convert_row(const std::uint8_t* __restrict bgr, std::int64_t count,
+                                      const double* means, float* __restrict red,
+                                      float* __restrict green, float* __restrict blue) {
   const double mean_blue = means[0], mean_green = means[1], mean_red = means[2];
   for (std::int64_t x = 0; x < count; ++x) {
     blue[x] = static_cast<float>(bgr[3 * x] - mean_blue);
@@ -41,8 +41,8 @@ void convert_band(const ChwBatch& batch, const std::uint8_t* slot, std::int64_t 
   const std::int64_t content_end = std::clamp(content_height, first_row, end_row);
   for (std::int64_t y = first_row; y < content_end; ++y) {
     const std::int64_t start = y * width;
-    convert_row(slot + 3 * y * batch.slot_width, columns, batch.means, planes.red + start,
-                planes.green + start, planes.blue + start);
+    per_isa<convert_row>(slot + 3 * y * batch.slot_width, columns, batch.means, planes.red + start,
+                         planes.green + start, planes.blue + start);
     clear(planes, start + columns, start + width);
   }
   clear(planes, content_end * width, end_row * width);

@@ -9,10 +9,14 @@
 
 #include "common/box.h"
 #include "common/macros.h"
+#include "common/range.h"
 #include "common/splitmix.h"
 
 namespace sniper {
 
+constexpr Range kChipSideRange = {1, 1 << 24};  // px, of images, chips and steps: exact in float32
+constexpr Range kChipFactorRange = {1e-6, 1e6};
+constexpr Range kMaxChipsRange = {1, 1 << 24};
 constexpr int64_t kChipCorners = 3;
 
 // The candidates of one level: three corners, then a lattice with a step of `stride` px, column by
@@ -158,7 +162,7 @@ SNIPER_HOST_DEVICE void chip_to_image(const ChipRequest& request, const ChipLatt
   rectangle_im[3] = static_cast<double>(chip.y2) / request.factor;
 }
 
-// One call of the CUDA launcher; `lattice` is level_lattice(request).
+// One call of the graph's operator; `lattice` is level_lattice(request).
 struct ChipGeneratorParams {
   ChipRequest request;
   ChipLattice lattice;
@@ -178,6 +182,11 @@ ChipLattice level_lattice(const ChipRequest& request);
 // a corner that is not finite and boxes without an area are left out. boxes_im: (count, 4).
 std::vector<int32_t> chip_cover_cpu(const ChipRequest& request, const float* boxes_im,
                                     int64_t count);
+
+// The same for the graph: boxes (num_boxes, 4), of which those that are not real are left out.
+// Writes chips (max_chips, 4) in image px, padded with -1, and how many there are.
+void chip_generator_cpu(const ChipGeneratorParams& params, const float* boxes, float* chips,
+                        float* count);
 
 }  // namespace sniper
 

@@ -13,12 +13,14 @@
 #include <string>
 
 #include "chip_generator/chip_cover.h"
+#include "common/isa.h"
 
 namespace sniper {
 namespace {
 
 constexpr int64_t kMaxCandidates = 1 << 24;
-constexpr int64_t kMaxSide = 1 << 24;  // exact in float32
+constexpr int64_t kMaxSide = static_cast<int64_t>(kChipSideRange.high);
+constexpr float kPadding = -1.0f;
 
 void add_stretch(int32_t* counts, const ChipSteps& steps, int32_t change) {
   for (int32_t k = steps.first; k <= steps.last; ++k) counts[k] += change;
@@ -38,16 +40,15 @@ void add_running_sum(const int32_t* differences, int64_t count, int32_t* counts)
   }
 }
 
-SNIPER_TARGET_CLONES
-int32_t largest(const int32_t* values, int64_t count) {
+SNIPER_ALWAYS_INLINE int32_t largest(const int32_t* values, int64_t count) {
   int32_t most = 0;
   for (int64_t k = 0; k < count; ++k) most = values[k] > most ? values[k] : most;
   return most;
 }
 
 // The lowest rank among the candidates whose count is `wanted`.
-SNIPER_TARGET_CLONES
-int32_t lowest_rank(const int32_t* counts, const int32_t* rank, int64_t count, int32_t wanted) {
+SNIPER_ALWAYS_INLINE int32_t lowest_rank(const int32_t* counts, const int32_t* rank, int64_t count,
+                                         int32_t wanted) {
   int32_t lowest = std::numeric_limits<int32_t>::max();
   for (int64_t k = 0; k < count; ++k) {
     const int32_t own = counts[k] == wanted ? rank[k] : std::numeric_limits<int32_t>::max();
@@ -137,9 +138,10 @@ void ChipCover::rank_candidates(uint64_t seed) {
 // The candidate with the largest count, ties by rank; -1 when all counts are 0.
 int32_t ChipCover::best_candidate() const {
   const int64_t count = static_cast<int64_t>(counts_.size());
-  const int32_t most = largest(counts_.data(), count);
+  const int32_t most = per_isa<largest>(counts_.data(), count);
   if (most == 0) return -1;
-  return order_[static_cast<std::size_t>(lowest_rank(counts_.data(), rank_.data(), count, most))];
+  return order_[static_cast<std::size_t>(
+      per_isa<lowest_rank>(counts_.data(), rank_.data(), count, most))];
 }
 
 void ChipCover::take_covered(const Box& chip) {
@@ -211,6 +213,25 @@ std::vector<int32_t> chip_cover_cpu(const ChipRequest& request, const float* box
                                     int64_t count) {
   ChipCover cover;
   return cover.select(request, boxes_im, count);
+}
+
+void chip_generator_cpu(const ChipGeneratorParams& params, const float* boxes, float* chips,
+                        float* count) {
+  std::vector<float> real;
+  for (int64_t n = 0; n < params.num_boxes; ++n) {
+    const float* box = boxes + n * 4;
+    if (is_real_box(box)) real.insert(real.end(), box, box + 4);
+  }
+  const std::vector<int32_t> selected =
+      chip_cover_cpu(params.request, real.data(), static_cast<int64_t>(real.size()) / 4);
+  const int64_t kept = std::min(static_cast<int64_t>(selected.size()), params.max_chips);
+  std::fill(chips, chips + params.max_chips * 4, kPadding);
+  for (int64_t k = 0; k < kept; ++k) {
+    double chip[4];
+    chip_to_image(params.request, params.lattice, selected[static_cast<std::size_t>(k)], chip);
+    std::copy(chip, chip + 4, chips + k * 4);
+  }
+  *count = static_cast<float>(kept);
 }
 
 }  // namespace sniper

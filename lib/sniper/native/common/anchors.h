@@ -7,8 +7,12 @@
 
 #include "common/box.h"
 #include "common/macros.h"
+#include "common/range.h"
 
 namespace sniper {
+
+constexpr Range kAnchorSideRange = {1e-6, 1e6};   // of scales and ratios: boxes stay float32
+constexpr Range kFeatureStrideRange = {1, 4096};  // px
 
 // Anchors of one image: index t = (a * height + y) * width + x, the memory order of the score map.
 struct AnchorGrid {

@@ -4,73 +4,79 @@
 
 #include <locale.h>
 
+#include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cmath>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "common/range.h"
+
 namespace sniper {
 
+using RawAttrs = std::unordered_map<std::string, std::string>;
+
 // Typed, checked reader. Every error is one sentence that starts with the operator's name.
-//     Attrs attrs("MultiProposal", raw, {"scales", "nms_thresh"});
-//     attrs.get_float("nms_thresh", 0.7f);
+//     Attrs attrs("MultiProposal", raw);
+//     attrs.get_float("threshold", 0.7f, {0, 1});
+//     attrs.refuse_unread();
 class Attrs {
  public:
-  using Raw = std::unordered_map<std::string, std::string>;
-
   using Names = std::initializer_list<const char*>;
 
-  // Throws when `raw` has a name that is in neither list; the framework's own `__name__` pass.
-  Attrs(const char* op, const Raw& raw, Names known, Names more = {}) : op_(op), raw_(raw) {
-    for (const auto& entry : raw) {
-      if (entry.first.rfind("__", 0) == 0) continue;
-      bool found = false;
-      for (const char* name : known) found = found || entry.first == name;
-      for (const char* name : more) found = found || entry.first == name;
-      if (!found) throw error("unknown attribute '" + entry.first + "'");
+  Attrs(const char* op, const RawAttrs& raw) : op_(op), raw_(raw) {}
+
+  // Throws when one of them is not given.
+  void require(Names names) const {
+    for (const char* name : names) {
+      if (raw_.count(name) == 0) throw error("attribute '" + std::string(name) + "' is missing");
     }
   }
 
-  // "3", "3.0" and " 3 " are the integer 3.
-  long long get_int(const char* name, long long fallback) const {
+  // Allows attributes that have no effect: symbol files of 2018 hold them.
+  void ignore(Names names) { read_.insert(names.begin(), names.end()); }
+
+  // Throws when there is an attribute that nobody has asked for; the framework's `__name__` pass.
+  void refuse_unread() const {
+    for (const auto& entry : raw_) {
+      if (entry.first.rfind("__", 0) == 0 || read_.count(entry.first) != 0) continue;
+      throw error("unknown attribute '" + shortened(entry.first) + "'");
+    }
+  }
+
+  // "3", "3.0" and " 3 " are the integer 3. The range lies within Int.
+  template <class Int>
+  Int get_int(const char* name, Int fallback, Range range) {
     const std::string* text = find(name);
     if (text == nullptr) return fallback;
-    const double value = number(name, *text, *text);
-    if (value != std::floor(value) || std::fabs(value) > 9007199254740992.0) {
-      throw bad(name, *text, "an integer");
+    const double value = number(*text);
+    if (!within(value, range) || value != std::floor(value)) {
+      throw bad(name, *text, "an integer " + range_text("%.0f", range));
     }
-    return static_cast<long long>(value);
+    return static_cast<Int>(value);
   }
 
-  // The same, refused outside [low, high].
-  long long get_int(const char* name, long long fallback, long long low, long long high) const {
-    const long long value = get_int(name, fallback);
-    if (value < low || value > high) {
-      throw bad(name, std::to_string(value),
-                "an integer from " + std::to_string(low) + " to " + std::to_string(high));
-    }
-    return value;
-  }
-
-  float get_float(const char* name, float fallback) const {
+  double get_double(const char* name, double fallback, Range range) {
     const std::string* text = find(name);
-    return text == nullptr ? fallback : static_cast<float>(number(name, *text, *text));
-  }
-
-  float get_float(const char* name, float fallback, float low, float high) const {
-    const float value = get_float(name, fallback);
-    if (!(value >= low && value <= high)) {
-      throw bad(name, std::to_string(value),
-                "a number from " + std::to_string(low) + " to " + std::to_string(high));
-    }
+    if (text == nullptr) return fallback;
+    const double value = number(*text);
+    if (!within(value, range)) throw bad(name, *text, "a number " + range_text("%g", range));
     return value;
   }
 
-  bool get_bool(const char* name, bool fallback) const {
+  float get_float(const char* name, float fallback, Range range) {
+    return static_cast<float>(get_double(name, fallback, range));
+  }
+
+  bool get_bool(const char* name, bool fallback) {
     const std::string* text = find(name);
     if (text == nullptr) return fallback;
     const std::string word = trim(*text);
@@ -80,34 +86,39 @@ class Attrs {
   }
 
   // "(2, 4, 7.5)", "[0.5, 1]", "(8,)" or a single number.
-  std::vector<float> get_floats(const char* name, const std::vector<float>& fallback) const {
+  std::vector<float> get_floats(const char* name, const std::vector<float>& fallback, Range range) {
     const std::string* text = find(name);
     if (text == nullptr) return fallback;
-    std::string body = trim(*text);
-    const bool tuple = body.size() >= 2 && body.front() == '(' && body.back() == ')';
-    const bool list = body.size() >= 2 && body.front() == '[' && body.back() == ']';
-    if (tuple || list) body = trim(body.substr(1, body.size() - 2));
-    if (!body.empty() && body.back() == ',') body.pop_back();
+    const std::vector<std::string> items = list_items(*text);
+    bool right = !items.empty() && items.size() <= kMaxItems;
     std::vector<float> values;
-    std::size_t start = 0;
-    while (start < body.size()) {
-      std::size_t comma = body.find(',', start);
-      if (comma == std::string::npos) comma = body.size();
-      values.push_back(static_cast<float>(number(name, body.substr(start, comma - start), *text)));
-      start = comma + 1;
+    for (const std::string& item : items) {
+      const double value = number(item);
+      right = right && within(value, range);
+      values.push_back(static_cast<float>(value));
     }
-    if (values.empty()) throw bad(name, *text, "one number or more");
+    if (!right) {
+      throw bad(name, *text,
+                "1 to " + std::to_string(kMaxItems) + " numbers " + range_text("%g", range));
+    }
     return values;
   }
 
-  // The same, every value greater than zero (scales, ratios).
-  std::vector<float> get_positive_floats(const char* name,
-                                         const std::vector<float>& fallback) const {
-    std::vector<float> values = get_floats(name, fallback);
-    for (const float value : values) {
-      if (!(value > 0.0f)) throw bad(name, std::to_string(value), "numbers greater than 0");
+  // An integer of 64 bits, with a sign or without; negative ones count from 2^64 down.
+  std::uint64_t get_seed(const char* name) {
+    const std::string* text = find(name);
+    if (text == nullptr) return 0;
+    const std::string word = trim(*text);
+    const bool negative = !word.empty() && word.front() == '-';
+    const std::string digits = word.substr(negative ? 1 : 0);
+    errno = 0;
+    const std::uint64_t value = std::strtoull(digits.c_str(), nullptr, 10);
+    const bool is_number =
+        !digits.empty() && digits.find_first_not_of("0123456789") == std::string::npos;
+    if (!is_number || errno != 0 || (negative && value > std::uint64_t{1} << 63)) {
+      throw bad(name, *text, "an integer of 64 bits");
     }
-    return values;
+    return negative ? -value : value;
   }
 
   std::runtime_error error(const std::string& what) const {
@@ -115,11 +126,36 @@ class Attrs {
   }
 
  private:
+  static constexpr std::size_t kMaxItems = 1024;  // of a list
+  static constexpr std::size_t kMaxText = 120;    // bytes of a wrong value in a message
+
   static std::string trim(const std::string& text) {
     std::size_t first = 0, last = text.size();
     while (first < last && std::isspace(static_cast<unsigned char>(text[first]))) ++first;
     while (last > first && std::isspace(static_cast<unsigned char>(text[last - 1]))) --last;
     return text.substr(first, last - first);
+  }
+
+  static std::vector<std::string> list_items(const std::string& text) {
+    std::string body = trim(text);
+    const bool tuple = body.size() >= 2 && body.front() == '(' && body.back() == ')';
+    const bool list = body.size() >= 2 && body.front() == '[' && body.back() == ']';
+    if (tuple || list) body = trim(body.substr(1, body.size() - 2));
+    if (!body.empty() && body.back() == ',') body.pop_back();
+    std::vector<std::string> items;
+    for (std::size_t start = 0; start < body.size();) {
+      const std::size_t comma = std::min(body.find(',', start), body.size());
+      items.push_back(body.substr(start, comma - start));
+      start = comma + 1;
+    }
+    return items;
+  }
+
+  static std::string shortened(const std::string& text) {
+    if (text.size() <= kMaxText) return text;
+    std::size_t end = kMaxText;
+    while (end > 0 && (text[end] & 0xC0) == 0x80) --end;  // not within a character of UTF-8
+    return text.substr(0, end) + "...";
   }
 
   // A program may have switched the decimal point of plain strtod to a comma.
@@ -128,26 +164,40 @@ class Attrs {
     return locale;
   }
 
-  const std::string* find(const char* name) const {
+  // NaN when the text is no number.
+  static double number(const std::string& text) {
+    const std::string word = trim(text);
+    char* end = nullptr;
+    const double value = strtod_l(word.c_str(), &end, c_locale());
+    return word.empty() || *end != '\0' ? std::nan("") : value;
+  }
+
+  static bool within(double value, Range range) {
+    return value >= range.low && value <= range.high;
+  }
+
+  static std::string range_text(const char* format, Range range) {
+    char low[32], high[32];
+    std::snprintf(low, sizeof(low), format, range.low);
+    std::snprintf(high, sizeof(high), format, range.high);
+    return std::string("from ") + low + " to " + high;
+  }
+
+  const std::string* find(const char* name) {
+    read_.insert(name);
     const auto entry = raw_.find(name);
     return entry == raw_.end() ? nullptr : &entry->second;
   }
 
   std::runtime_error bad(const char* name, const std::string& got,
                          const std::string& expected) const {
-    return error("attribute '" + std::string(name) + "' is '" + got + "', expected " + expected);
-  }
-
-  double number(const char* name, const std::string& item, const std::string& whole) const {
-    const std::string word = trim(item);
-    char* end = nullptr;
-    const double value = strtod_l(word.c_str(), &end, c_locale());
-    if (word.empty() || *end != '\0' || !std::isfinite(value)) throw bad(name, whole, "a number");
-    return value;
+    return error("attribute '" + std::string(name) + "' is '" + shortened(got) + "', expected " +
+                 expected);
   }
 
   const char* op_;
-  const Raw& raw_;
+  const RawAttrs& raw_;
+  std::set<std::string> read_;
 };
 
 }  // namespace sniper

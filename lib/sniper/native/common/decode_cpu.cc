@@ -1,5 +1,5 @@
 #include "common/decode.h"
-#include "common/macros.h"
+#include "common/isa.h"
 
 namespace sniper {
 namespace {
@@ -24,8 +24,8 @@ struct Columns {
   std::int32_t usable[NmsTile::kSize];
 };
 
-SNIPER_TARGET_CLONES
-void decode_columns(Columns* columns, int count, float image_height, float image_width) {
+SNIPER_ALWAYS_INLINE void decode_columns(Columns* columns, int count, float image_height,
+                                         float image_width) {
   for (int i = 0; i < count; ++i) {
     const Box anchor = {columns->x1[i], columns->y1[i], columns->x2[i], columns->y2[i]};
     Box box;
@@ -70,7 +70,7 @@ void decode_proposals(const ProposalMaps& maps, const std::uint32_t* indices, in
                       NmsTile* tile) {
   Columns columns;
   gather(maps, indices, count, &columns);
-  decode_columns(&columns, count, maps.image_height, maps.image_width);
+  per_isa<decode_columns>(&columns, count, maps.image_height, maps.image_width);
   for (int i = 0; i < count; ++i) {
     tile->box[i] = {columns.x1[i], columns.y1[i], columns.x2[i], columns.y2[i]};
     tile->usable[i] = columns.usable[i] != 0;

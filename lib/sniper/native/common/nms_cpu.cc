@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "common/macros.h"
+#include "common/isa.h"
 #include "common/nms.h"
 
 namespace sniper {
@@ -18,9 +18,8 @@ constexpr float kMargin = 0.999f;
 constexpr float kImpossible = 1e30f;  // corners of a padding box: it intersects nothing
 
 // Whether any of `blocks` blocks suppresses the box.
-SNIPER_TARGET_CLONES
-bool any_suppresses(const float* blocks, int num_blocks, const Box& candidate, float area,
-                    float threshold) {
+SNIPER_ALWAYS_INLINE bool any_suppresses(const float* blocks, int num_blocks, const Box& candidate,
+                                         float area, float threshold) {
   const Box box = candidate;
   for (int b = 0; b < num_blocks; ++b) {
     const float* column = blocks + static_cast<std::size_t>(b) * kBlockFloats;
@@ -62,7 +61,8 @@ bool KeptBoxes::suppresses(const Box& box, float area) const {
   for (int b = first; b <= last; ++b) {
     const Bin& bin = bins_[b];
     const int num_blocks = (bin.count + kBlock - 1) / kBlock;
-    if (num_blocks > 0 && any_suppresses(bin.columns.data(), num_blocks, box, area, threshold_)) {
+    if (num_blocks > 0 &&
+        per_isa<any_suppresses>(bin.columns.data(), num_blocks, box, area, threshold_)) {
       return true;
     }
   }

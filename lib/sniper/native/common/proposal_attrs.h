@@ -1,4 +1,4 @@
-// Attributes and input shapes that the proposal operators have in common (MXNet glue).
+// Attributes that the proposal operators have in common (MXNet glue).
 #ifndef SNIPER_NATIVE_COMMON_PROPOSAL_ATTRS_H_
 #define SNIPER_NATIVE_COMMON_PROPOSAL_ATTRS_H_
 
@@ -8,62 +8,49 @@
 #include <vector>
 
 #include "common/anchors.h"
-#include "common/attrs.h"
-#include "common/glue.h"
+#include "common/op.h"
 #include "common/proposals.h"
 
 namespace sniper {
 
-constexpr unsigned long long kMaxRows = 1 << 24;  // of an output, over the batch
-
-// Rows of an output that has `rows_per_image` for each image.
-inline unsigned int batch_rows(const char* op, unsigned int num_images, int rows_per_image) {
-  const unsigned long long rows = static_cast<unsigned long long>(num_images) * rows_per_image;
+// Rows of an output that has `rows_per_image` for each image. Throws when there are too many.
+inline unsigned int batch_rows(const InputShapes& in, int rows_per_image) {
+  const std::int64_t rows = static_cast<std::int64_t>(in["N"]) * rows_per_image;
   if (rows > kMaxRows) {
-    throw std::runtime_error(std::string(op) + ": " + std::to_string(num_images) + " images with " +
-                             std::to_string(rows_per_image) +
-                             " rows each are too many, expected at most 16777216 rows in all.");
+    throw std::runtime_error(std::string(in.op()) + ": " + std::to_string(in["N"]) +
+                             " images with " + std::to_string(rows_per_image) +
+                             " rows each are too many, expected at most " +
+                             std::to_string(kMaxRows) + " rows in all.");
   }
   return static_cast<unsigned int>(rows);
 }
 
+// The default numbers are those that 2018 really used, whatever its attributes said.
 struct ProposalAttrs {
   std::vector<float> scales, ratios;
   int feature_stride;
-  std::int64_t pre_nms_top_n;  // -1: all
-  int post_nms_top_n;
-  float nms_threshold;
+  ProposalLimits limits;
   float min_size;
 
-  // The names are those of 2018, so that its symbol files load. The last four had no effect on the
-  // result even then.
-  static Attrs::Names names() {
-    static const auto list = {"scales",
-                              "ratios",
-                              "feature_stride",
-                              "threshold",
-                              "rpn_min_size",
-                              "rpn_pre_nms_top_n",
-                              "rpn_post_nms_top_n",
-                              "batch_size",
-                              "bbox_scale",
-                              "workspace",
-                              "roi_iou_thresh"};
-    return list;
+  // The names are those of 2018, so that its symbol files load.
+  ProposalAttrs(Attrs& attrs, std::int64_t default_pre_nms_top_n)
+      : scales(attrs.get_floats("scales", {2, 4, 7, 10, 13, 16, 24}, kAnchorSideRange)),
+        ratios(attrs.get_floats("ratios", {0.5f, 1, 2}, kAnchorSideRange)),
+        feature_stride(attrs.get_int("feature_stride", 16, kFeatureStrideRange)),
+        limits{attrs.get_int("rpn_pre_nms_top_n", default_pre_nms_top_n, kPreNmsRange),
+               attrs.get_int("rpn_post_nms_top_n", 300, kPostNmsRange),
+               attrs.get_float("threshold", 0.7f, kNmsThresholdRange)},
+        min_size(attrs.get_float("rpn_min_size", 3.0f, kMinSizeRange)) {
+    attrs.ignore({"batch_size", "bbox_scale", "workspace", "roi_iou_thresh"});  // even in 2018
   }
 
-  // The default numbers are those that 2018 really used, whatever its attributes said.
-  static ProposalAttrs parse(const Attrs& attrs, std::int64_t default_pre_nms_top_n) {
-    ProposalAttrs parsed;
-    parsed.scales = sides(attrs, "scales", {2, 4, 7, 10, 13, 16, 24});
-    parsed.ratios = sides(attrs, "ratios", {0.5f, 1, 2});
-    parsed.feature_stride = static_cast<int>(attrs.get_int("feature_stride", 16, 1, 4096));
-    parsed.pre_nms_top_n =
-        attrs.get_int("rpn_pre_nms_top_n", default_pre_nms_top_n, -1, 0xFFFFFFFFLL);
-    parsed.post_nms_top_n = static_cast<int>(attrs.get_int("rpn_post_nms_top_n", 300, 1, 100000));
-    parsed.nms_threshold = attrs.get_float("threshold", 0.7f, 0.0f, 1.0f);
-    parsed.min_size = attrs.get_float("rpn_min_size", 3.0f, 0.0f, 1e6f);
-    return parsed;
+  // Throws unless bbox_pred is (N, 4A, h, w).
+  void match_bbox_pred(InputShapes* in) const {
+    in->match("bbox_pred", {"N", 4 * num_anchors(), "h", "w"}, anchors_note());
+  }
+
+  std::string anchors_note() const {
+    return " for " + std::to_string(num_anchors()) + " anchors (scales x ratios)";
   }
 
   unsigned int num_anchors() const {
@@ -74,48 +61,13 @@ struct ProposalAttrs {
     return make_base_anchors(static_cast<float>(feature_stride), ratios, scales);
   }
 
-  // `bbox_pred` is the shape (N, 4A, h, w).
-  AnchorGrid grid(const std::vector<Box>& base, const std::vector<std::int64_t>& bbox_pred) const {
-    return {base.data(), static_cast<int>(base.size()), static_cast<int>(bbox_pred.at(2)),
-            static_cast<int>(bbox_pred.at(3)), static_cast<float>(feature_stride)};
-  }
-
-  ProposalLimits limits() const { return {pre_nms_top_n, post_nms_top_n, nms_threshold}; }
-
-  // Output rows of a batch of `num_images`. Throws when MXNet could not hold them.
-  unsigned int rows(const char* op, unsigned int num_images) const {
-    return batch_rows(op, num_images, post_nms_top_n);
-  }
-
- private:
-  // Values above 0 that float32 boxes can be made of.
-  static std::vector<float> sides(const Attrs& attrs, const char* name,
-                                  const std::vector<float>& fallback) {
-    std::vector<float> values = attrs.get_positive_floats(name, fallback);
-    for (const float value : values) {
-      if (!(value >= 1e-6f && value <= 1e6f)) {
-        throw attrs.error("attribute '" + std::string(name) + "' has the value " +
-                          std::to_string(value) + ", expected numbers from 1e-6 to 1e6");
-      }
-    }
-    return values;
+  // Of the map bbox_pred, the second input.
+  template <class Call>
+  AnchorGrid grid(const std::vector<Box>& base, const Call& call) const {
+    return {base.data(), static_cast<int>(base.size()), static_cast<int>(call.size(1, 2)),
+            static_cast<int>(call.size(1, 3)), static_cast<float>(feature_stride)};
   }
 };
-
-// bbox_pred (N, 4A, h, w) and im_info (N, 3) for N = `num_images`.
-inline void require_proposal_inputs(const char* op, const ProposalAttrs& attrs,
-                                    unsigned int num_images, const Shape& bbox_pred,
-                                    const Shape& im_info) {
-  require_rank(op, "bbox_pred", bbox_pred, 4);
-  require_rank(op, "im_info", im_info, 2);
-  require_shape(bbox_pred[0] == num_images && bbox_pred[1] == 4 * attrs.num_anchors(), op,
-                "bbox_pred", bbox_pred,
-                "(" + std::to_string(num_images) + ", " + std::to_string(4 * attrs.num_anchors()) +
-                    ", h, w) for " + std::to_string(attrs.num_anchors()) +
-                    " anchors (scales x ratios)");
-  require_shape(im_info[0] == num_images && im_info[1] == 3, op, "im_info", im_info,
-                "(" + std::to_string(num_images) + ", 3)");
-}
 
 }  // namespace sniper
 

@@ -7,8 +7,15 @@
 #include "common/anchors.h"
 #include "common/box.h"
 #include "common/macros.h"
+#include "common/range.h"
 
 namespace sniper {
+
+constexpr Range kPreNmsRange = {-1, 4294967295.0};  // anchors have 32-bit indices; -1: all
+constexpr Range kPostNmsRange = {1, 100000};        // more than any detector uses
+constexpr Range kNmsThresholdRange = {0, 1};
+constexpr Range kMinSizeRange = {0, 1e6};   // px
+constexpr std::int64_t kMaxRows = 1 << 24;  // of an output, over the batch
 
 // RPN outputs of one image.
 struct ProposalMaps {

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "common/macros.h"
+#include "common/isa.h"
 #include "common/score_key.h"
 #include "common/score_order.h"
 
@@ -15,9 +15,8 @@ constexpr std::int64_t kSample = 1024;
 constexpr std::size_t kFewPairs = 256;  // a radix sort clears and sums 1024 counters
 
 // flags[i] = whether scores[i] lies in [low, high].
-SNIPER_TARGET_CLONES
-void flag_scores(const float* scores, std::int64_t count, float low, float high,
-                 std::uint8_t* flags) {
+SNIPER_ALWAYS_INLINE void flag_scores(const float* scores, std::int64_t count, float low,
+                                      float high, std::uint8_t* flags) {
   for (std::int64_t i = 0; i < count; ++i) {
     flags[i] =
         static_cast<std::uint8_t>(scores[i] >= low) & static_cast<std::uint8_t>(scores[i] <= high);
@@ -90,8 +89,8 @@ bool ScoreOrder::refill() {
     pool_end_ = pool_end(expected_);
     expected_ = std::min(4 * expected_, count_);
     flags_.assign(static_cast<std::size_t>(count_ + 7), 0);
-    flag_scores(scores_, count_, score_of_key(pool_end_ - 1), score_of_key(pool_begin_),
-                flags_.data());
+    per_isa<flag_scores>(scores_, count_, score_of_key(pool_end_ - 1), score_of_key(pool_begin_),
+                         flags_.data());
     if (indices_.size() < static_cast<std::size_t>(count_)) {
       indices_.resize(static_cast<std::size_t>(count_));
     }

@@ -1,8 +1,5 @@
-#include "common/macros.h"
+#include "common/isa.h"
 #include "deformable_psroi_pooling/psroi_block.h"
-
-// The templates must become part of each instruction set's copy of their callers.
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 namespace sniper {
 namespace {
@@ -12,7 +9,7 @@ constexpr int kVector = 16;
 typedef float Vector __attribute__((vector_size(kVector * 4), aligned(4), may_alias));
 
 template <int kVectors>
-ALWAYS_INLINE void pool_bins(const PsRoiBins& roi, const float* map, float* tile) {
+SNIPER_ALWAYS_INLINE void pool_bins(const PsRoiBins& roi, const float* map, float* tile) {
   constexpr int kLanes = kVectors * kVector;
   for (int64_t b = 0; b < roi.bin_count; ++b) {
     const PsRoiBin& bin = roi.bins[b];
@@ -38,7 +35,7 @@ ALWAYS_INLINE void pool_bins(const PsRoiBins& roi, const float* map, float* tile
 
 // Sum of the products in a fixed order.
 template <int kVectors>
-ALWAYS_INLINE float dot(const Vector* a, const Vector* b) {
+SNIPER_ALWAYS_INLINE float dot(const Vector* a, const Vector* b) {
   Vector sum = a[0] * b[0];
   for (int v = 1; v < kVectors; ++v) sum += a[v] * b[v];
   float total = 0.0f;
@@ -47,8 +44,8 @@ ALWAYS_INLINE float dot(const Vector* a, const Vector* b) {
 }
 
 template <int kVectors>
-ALWAYS_INLINE void spread_bins(const PsRoiBins& roi, const float* tile, const float* map,
-                               float* map_grad, float* shift_grad) {
+SNIPER_ALWAYS_INLINE void spread_bins(const PsRoiBins& roi, const float* tile, const float* map,
+                                      float* map_grad, float* shift_grad) {
   constexpr int kLanes = kVectors * kVector;
   for (int64_t b = 0; b < roi.bin_count; ++b) {
     const PsRoiBin& bin = roi.bins[b];
@@ -85,23 +82,22 @@ ALWAYS_INLINE void spread_bins(const PsRoiBins& roi, const float* tile, const fl
 
 }  // namespace
 
-SNIPER_TARGET_CLONES void psroi_pool_wide(const PsRoiBins& roi, const float* map, float* tile) {
-  pool_bins<kPsRoiWideLanes / kVector>(roi, map, tile);
+void psroi_pool_wide(const PsRoiBins& roi, const float* map, float* tile) {
+  per_isa<pool_bins<kPsRoiWideLanes / kVector>>(roi, map, tile);
 }
 
-SNIPER_TARGET_CLONES void psroi_pool_narrow(const PsRoiBins& roi, const float* map, float* tile) {
-  pool_bins<kPsRoiNarrowLanes / kVector>(roi, map, tile);
+void psroi_pool_narrow(const PsRoiBins& roi, const float* map, float* tile) {
+  per_isa<pool_bins<kPsRoiNarrowLanes / kVector>>(roi, map, tile);
 }
 
-SNIPER_TARGET_CLONES void psroi_spread_wide(const PsRoiBins& roi, const float* tile,
-                                            const float* map, float* map_grad, float* shift_grad) {
-  spread_bins<kPsRoiWideLanes / kVector>(roi, tile, map, map_grad, shift_grad);
+void psroi_spread_wide(const PsRoiBins& roi, const float* tile, const float* map, float* map_grad,
+                       float* shift_grad) {
+  per_isa<spread_bins<kPsRoiWideLanes / kVector>>(roi, tile, map, map_grad, shift_grad);
 }
 
-SNIPER_TARGET_CLONES void psroi_spread_narrow(const PsRoiBins& roi, const float* tile,
-                                              const float* map, float* map_grad,
-                                              float* shift_grad) {
-  spread_bins<kPsRoiNarrowLanes / kVector>(roi, tile, map, map_grad, shift_grad);
+void psroi_spread_narrow(const PsRoiBins& roi, const float* tile, const float* map, float* map_grad,
+                         float* shift_grad) {
+  per_isa<spread_bins<kPsRoiNarrowLanes / kVector>>(roi, tile, map, map_grad, shift_grad);
 }
 
 }  // namespace sniper

@@ -13,8 +13,13 @@
 
 #include "common/box.h"
 #include "common/macros.h"
+#include "common/range.h"
 
 namespace sniper {
+
+constexpr Range kMaskSizeRange = {1, 1024};  // px
+constexpr Range kIgnoreLabelRange = {-1e6, 1e6};
+constexpr std::int64_t kMaxMaskPixels = 1 << 29;  // of all masks
 
 constexpr int kMaskLattice = 5;       // lattice steps per pixel
 constexpr double kMaskFar = 1 << 29;  // lattice coordinates saturate here: differences fit int32

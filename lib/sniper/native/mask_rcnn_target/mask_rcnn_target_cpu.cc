@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "common/isa.h"
 #include "common/parallel.h"
 #include "mask_rcnn_target/mask_rcnn_target.h"
 
@@ -45,9 +46,8 @@ void trace_edge(const MaskVertex& a, const MaskVertex& b, MaskBits* bits) {
 
 // Maps the vertices of one segment; false when one is not finite. A loop without branches, so that
 // it becomes SIMD.
-SNIPER_TARGET_CLONES
-bool map_vertices(const MaskFrame& frame, int mask_size, const float* points, int count,
-                  MaskVertex* vertices) {
+SNIPER_ALWAYS_INLINE bool map_vertices(const MaskFrame& frame, int mask_size, const float* points,
+                                       int count, MaskVertex* vertices) {
   std::int32_t finite = 1;
   for (int i = 0; i < count; ++i) {
     finite &= static_cast<std::int32_t>(
@@ -61,7 +61,7 @@ bool add_segment(const MaskFrame& frame, const float* points, int num_vertices, 
   const int mask_size = scratch->mask.size;
   std::vector<MaskVertex>& vertices = scratch->vertices;
   vertices.resize(num_vertices);
-  if (!map_vertices(frame, mask_size, points, num_vertices, vertices.data())) return false;
+  if (!per_isa<map_vertices>(frame, mask_size, points, num_vertices, vertices.data())) return false;
   scratch->segment.reset(mask_size);
   trace_edge(vertices.back(), vertices.front(), &scratch->segment);
   for (int i = 1; i < num_vertices; ++i) {
@@ -87,8 +87,7 @@ bool rasterise(const MaskPolygon& polygon, const MaskFrame& frame, int mask_size
 }
 
 // The bits of one word as zeros and ones.
-SNIPER_TARGET_CLONES
-void write_word(std::uint32_t word, int count, float* pixels) {
+SNIPER_ALWAYS_INLINE void write_word(std::uint32_t word, int count, float* pixels) {
   for (int i = 0; i < count; ++i) pixels[i] = static_cast<float>((word >> i) & 1);
 }
 
@@ -97,7 +96,8 @@ void write_mask(const MaskBits& mask, float* target) {
     const std::uint32_t* words = &mask.bits[static_cast<std::size_t>(row) * mask.words];
     float* pixels = target + static_cast<std::int64_t>(row) * mask.size;
     for (int start = 0; start < mask.size; start += kWordBits) {
-      write_word(words[start / kWordBits], std::min(kWordBits, mask.size - start), pixels + start);
+      per_isa<write_word>(words[start / kWordBits], std::min(kWordBits, mask.size - start),
+                          pixels + start);
     }
   }
 }

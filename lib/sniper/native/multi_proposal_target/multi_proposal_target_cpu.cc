@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/isa.h"
 #include "common/parallel.h"
 #include "common/select_proposals.h"
 #include "multi_proposal_target/multi_proposal_target.h"
@@ -37,10 +38,9 @@ struct Scratch {
 
 // Gives GT `row` to every roi that overlaps it more than the GT before it. A loop without a switch
 // of the rules in sight, so that it becomes SIMD.
-SNIPER_TARGET_CLONES
-void match_gt(const Box& gt, float gt_area, float least_union, int row, int count, const float* x1,
-              const float* y1, const float* x2, const float* y2, const float* area, float* best,
-              int* best_row) {
+SNIPER_ALWAYS_INLINE void match_gt(const Box& gt, float gt_area, float least_union, int row,
+                                   int count, const float* x1, const float* y1, const float* x2,
+                                   const float* y2, const float* area, float* best, int* best_row) {
   for (int i = 0; i < count; ++i) {
     const float overlap =
         label_overlap(gt, gt_area, {x1[i], y1[i], x2[i], y2[i]}, area[i], least_union);
@@ -94,9 +94,9 @@ void match_boxes(const MultiProposalTargetParams& params, const TargetImage& ima
   const float least = least_union(params.rules);
   for (const int row : scratch->gt_rows) {
     const Box gt = gt_box(image.gt_boxes, row);
-    match_gt(gt, overlap_area(gt, params.rules), least, row, post, matches.x1.data(),
-             matches.y1.data(), matches.x2.data(), matches.y2.data(), matches.area.data(),
-             matches.overlap.data(), matches.gt.data());
+    per_isa<match_gt>(gt, overlap_area(gt, params.rules), least, row, post, matches.x1.data(),
+                      matches.y1.data(), matches.x2.data(), matches.y2.data(), matches.area.data(),
+                      matches.overlap.data(), matches.gt.data());
   }
 }
 

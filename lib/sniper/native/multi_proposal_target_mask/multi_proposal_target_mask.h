@@ -10,6 +10,7 @@
 
 namespace sniper {
 
+constexpr Range kMaxMasksRange = {1, 100000};
 constexpr float kNoMask = -1.0f;  // mask id of a row without a positive roi
 
 // The rules of 2018.

@@ -9,8 +9,13 @@
 
 #include "common/box.h"
 #include "common/macros.h"
+#include "common/range.h"
 
 namespace sniper {
+
+constexpr Range kSigmaRange = {1e-6, 1e6};
+constexpr Range kMergeThresholdRange = {-1e6, 1};  // IoU; what is not above 0 selects soft-NMS
+constexpr Range kMinScoreRange = {-1e30, 1e30};
 
 // Floats per detection: x1, y1, x2, y2, score.
 constexpr int64_t kDetection = 5;
@@ -63,7 +68,7 @@ struct NmsRequest {
   int64_t max_per_image;  // <= 0: no limit
 };
 
-// One call of the CUDA launcher.
+// One call of the graph's operator.
 struct MultiScaleNmsParams {
   int64_t count, num_levels;
   NmsSettings settings;
@@ -93,6 +98,14 @@ std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float thresh
 // a valid range. `out_rows`, if there is one, gets for each output row the input row that it was.
 int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t* out_classes,
                             int32_t* out_images, int64_t* out_rows = nullptr);
+
+// The same for the graph, whose tensors have a fixed size and hold float32 only: dets (count, 5),
+// levels, classes and images (count,), where a negative image is padding. Writes as many rows,
+// padded with -1, and how many there are. Throws std::runtime_error when a number is no index.
+void multi_scale_nms_padded_cpu(const MultiScaleNmsParams& params, const float* dets,
+                                const float* levels, const float* classes, const float* images,
+                                const float* valid_ranges, float* out_dets, float* out_classes,
+                                float* out_images, float* out_count);
 
 }  // namespace sniper
 

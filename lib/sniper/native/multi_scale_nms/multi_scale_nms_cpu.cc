@@ -15,6 +15,8 @@
 namespace sniper {
 namespace {
 
+constexpr float kPadding = -1.0f;
+
 Box box_of(const float* det) { return {det[0], det[1], det[2], det[3]}; }
 
 // The detections of one image and class: rows begin .. begin + count of the grouped order.
@@ -99,6 +101,15 @@ float image_threshold(const std::vector<Group>& groups, std::size_t first, std::
   return *nth;
 }
 
+int32_t require_index(const char* name, float value) {
+  const int32_t index = nms_index(value);
+  if (index < 0) {
+    throw std::runtime_error(std::string("MultiScaleNMS: input '") + name + "' holds " +
+                             std::to_string(value) + ", expected integers from 0 to 16777216.");
+  }
+  return index;
+}
+
 }  // namespace
 
 std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float threshold,
@@ -163,6 +174,39 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
     }
   }
   return written;
+}
+
+void multi_scale_nms_padded_cpu(const MultiScaleNmsParams& params, const float* dets,
+                                const float* levels, const float* classes, const float* images,
+                                const float* valid_ranges, float* out_dets, float* out_classes,
+                                float* out_images, float* out_count) {
+  std::vector<float> real_dets;
+  std::vector<int32_t> real_levels, real_classes, real_images;
+  for (int64_t n = 0; n < params.count; ++n) {
+    if (images[n] < 0.0f) continue;
+    real_dets.insert(real_dets.end(), dets + n * kDetection, dets + (n + 1) * kDetection);
+    real_levels.push_back(require_index("levels", levels[n]));
+    real_classes.push_back(require_index("classes", classes[n]));
+    real_images.push_back(require_index("images", images[n]));
+  }
+  const NmsRequest request = {real_dets.data(),
+                              real_levels.data(),
+                              real_classes.data(),
+                              real_images.data(),
+                              static_cast<int64_t>(real_images.size()),
+                              valid_ranges,
+                              params.num_levels,
+                              params.settings,
+                              params.max_per_image};
+  std::vector<int32_t> kept_classes(real_classes.size()), kept_images(real_images.size());
+  std::fill_n(out_dets, params.count * kDetection, kPadding);
+  std::fill_n(out_classes, params.count, kPadding);
+  std::fill_n(out_images, params.count, kPadding);
+  const int64_t kept =
+      multi_scale_nms_cpu(request, out_dets, kept_classes.data(), kept_images.data());
+  std::copy_n(kept_classes.data(), kept, out_classes);
+  std::copy_n(kept_images.data(), kept, out_images);
+  *out_count = static_cast<float>(kept);
 }
 
 }  // namespace sniper

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "common/exp.h"
+#include "common/isa.h"
 #include "multi_scale_nms/multi_scale_nms.h"
 
 namespace sniper {
@@ -63,9 +64,9 @@ int64_t best_row(const Rows& rows, int64_t first) {
 
 // Decays the rows of whole blocks from `begin` to `end` that overlap `box`.
 // Writes the rows that end below min_score, ascending; returns how many.
-SNIPER_TARGET_CLONES
-int64_t decay_rows(const Rows* rows, const Box& chosen, float box_area, int64_t begin, int64_t end,
-                   float inverse_sigma, float min_score, int64_t* fallen) {
+SNIPER_ALWAYS_INLINE int64_t decay_rows(const Rows* rows, const Box& chosen, float box_area,
+                                        int64_t begin, int64_t end, float inverse_sigma,
+                                        float min_score, int64_t* fallen) {
   const float* x1 = rows->columns;
   const float* y1 = x1 + rows->stride;
   const float* x2 = y1 + rows->stride;
@@ -170,8 +171,9 @@ int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score, i
     const Box box = select_row(rows, chosen, dets + chosen * kDetection,
                                sources == nullptr ? nullptr : sources + chosen);
     const int64_t begin = (chosen + 1) / kBlock * kBlock;
-    const int64_t num_fallen = decay_rows(&rows, box, area_inclusive(box), begin, rows.count,
-                                          inverse_sigma, min_score, fallen.data());
+    const int64_t num_fallen =
+        per_isa<decay_rows>(&rows, box, area_inclusive(box), begin, rows.count, inverse_sigma,
+                            min_score, fallen.data());
     remove_fallen(&rows, fallen.data(), num_fallen);
   }
   return rows.count;

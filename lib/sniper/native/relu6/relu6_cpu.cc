@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "common/isa.h"
 #include "common/parallel.h"
 #include "relu6/relu6.h"
 
@@ -10,15 +11,13 @@ constexpr std::int64_t kBlock = 1 << 14;      // elements of a task
 constexpr std::int64_t kBlocksPerThread = 4;  // some 20 us of work are worth waking a thread up
 
 // `simd` says that equal pointers are the only overlap.
-SNIPER_TARGET_CLONES
-void forward_block(const float* data, std::int64_t count, float* output) {
+SNIPER_ALWAYS_INLINE void forward_block(const float* data, std::int64_t count, float* output) {
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) output[i] = relu6(data[i]);
 }
 
-SNIPER_TARGET_CLONES
-void backward_block(const float* output_grad, const float* data, std::int64_t count,
-                    float* data_grad) {
+SNIPER_ALWAYS_INLINE void backward_block(const float* output_grad, const float* data,
+                                         std::int64_t count, float* data_grad) {
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) data_grad[i] = relu6_gradient(data[i], output_grad[i]);
 }
@@ -37,14 +36,14 @@ void for_each_block(std::int64_t size, const Body& body) {
 
 void relu6_forward_cpu(const Relu6Params& params, const float* data, float* output) {
   for_each_block(params.size, [&](std::int64_t first, std::int64_t count) {
-    forward_block(data + first, count, output + first);
+    per_isa<forward_block>(data + first, count, output + first);
   });
 }
 
 void relu6_backward_cpu(const Relu6Params& params, const float* output_grad, const float* data,
                         float* data_grad) {
   for_each_block(params.size, [&](std::int64_t first, std::int64_t count) {
-    backward_block(output_grad + first, data + first, count, data_grad + first);
+    per_isa<backward_block>(output_grad + first, data + first, count, data_grad + first);
   });
 }
 

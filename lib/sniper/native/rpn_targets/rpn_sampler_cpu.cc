@@ -2,7 +2,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "common/macros.h"
+#include "common/isa.h"
 #include "common/splitmix.h"
 #include "rpn_targets/rpn_matcher.h"
 #include "rpn_targets/rpn_sampler.h"
@@ -13,8 +13,7 @@ namespace {
 constexpr uint8_t kDrawn = 8;  // one more mark
 
 // Negatives in all blocks, and positives in each.
-SNIPER_TARGET_CLONES
-int64_t count_marks(const uint8_t* marks, int64_t blocks, uint8_t* positives) {
+SNIPER_ALWAYS_INLINE int64_t count_marks(const uint8_t* marks, int64_t blocks, uint8_t* positives) {
   int64_t negatives = 0;
   for (int64_t b = 0; b < blocks; ++b) {
     const uint8_t* block = marks + b * kRpnBlock;
@@ -46,8 +45,8 @@ class Sampler {
  public:
   Sampler(std::vector<uint8_t>* marks, uint64_t seed)
       : marks_(*marks), positives_(marks->size() / kRpnBlock), state_(seed) {
-    num_negatives_ =
-        count_marks(marks_.data(), static_cast<int64_t>(positives_.size()), positives_.data());
+    num_negatives_ = per_isa<count_marks>(marks_.data(), static_cast<int64_t>(positives_.size()),
+                                          positives_.data());
   }
 
   // Must come before the negatives: both draw from one stream.

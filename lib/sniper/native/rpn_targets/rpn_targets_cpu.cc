@@ -5,7 +5,7 @@
 #include <string>
 
 #include "common/box.h"
-#include "common/macros.h"
+#include "common/isa.h"
 #include "rpn_targets/rpn_matcher.h"
 #include "rpn_targets/rpn_sampler.h"
 #include "rpn_targets/rpn_targets.h"
@@ -57,9 +57,9 @@ Anchor anchor_at(const RpnAnchors& anchors, int32_t index) {
   return {shape.x.low + x, shape.y.low + y, shape.x.high + x, shape.y.high + y, shape.area};
 }
 
-SNIPER_TARGET_CLONES
-void anchor_overlaps(const Anchor& anchor, const double* x1, const double* y1, const double* x2,
-                     const double* y2, const double* areas, int64_t count, double* overlaps) {
+SNIPER_ALWAYS_INLINE void anchor_overlaps(const Anchor& anchor, const double* x1, const double* y1,
+                                          const double* x2, const double* y2, const double* areas,
+                                          int64_t count, double* overlaps) {
   const Anchor a = anchor;
   for (int64_t n = 0; n < count; ++n) {
     const double right = a.x2 < x2[n] ? a.x2 : x2[n], left = a.x1 > x1[n] ? a.x1 : x1[n];
@@ -87,8 +87,8 @@ class BestBox {
 
   // Ties go to the first.
   const GtBox& of(const Anchor& anchor) {
-    anchor_overlaps(anchor, x1_.data(), y1_.data(), x2_.data(), y2_.data(), areas_.data(),
-                    static_cast<int64_t>(boxes_.size()), overlaps_.data());
+    per_isa<anchor_overlaps>(anchor, x1_.data(), y1_.data(), x2_.data(), y2_.data(), areas_.data(),
+                             static_cast<int64_t>(boxes_.size()), overlaps_.data());
     const auto best = std::max_element(overlaps_.begin(), overlaps_.end());
     return boxes_[static_cast<std::size_t>(best - overlaps_.begin())];
   }
@@ -126,8 +126,7 @@ AnchorAxis make_axis(double low, double high, const RpnAnchors& anchors, double 
   return axis;
 }
 
-SNIPER_TARGET_CLONES
-void labels_to_float(const int8_t* label, int64_t count, float* out) {
+SNIPER_ALWAYS_INLINE void labels_to_float(const int8_t* label, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(label[i]);
 }
 
@@ -210,7 +209,7 @@ void expand_rpn_cpu(const int8_t* label, int64_t anchors, int64_t cells, const i
     require(index[i] >= 0 && index[i] < anchors * cells, "the index of a positive anchor", index[i],
             "the number of an anchor");
   }
-  labels_to_float(label, anchors * cells, out_label);
+  per_isa<labels_to_float>(label, anchors * cells, out_label);
   std::fill(out_target, out_target + 4 * anchors * cells, 0.0f);
   std::fill(out_weight, out_weight + 4 * anchors * cells, 0.0f);
   for (int64_t i = 0; i < count; ++i) {

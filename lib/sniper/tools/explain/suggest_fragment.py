@@ -95,8 +95,8 @@ def _train(suggestion: Suggestion, override_rule: bool) -> list[str]:
     ]
     values = [*(f"{factor:g}" for factor in pyramid.factors[:-1]), f"{pyramid.long_side}.0"]
     for level, (value, reason) in enumerate(zip(values, pyramid.reasons)):
-        factor = "" if level < len(values) - 1 else f"x{pyramid.factors[-1]:.2g} in the median; "
-        lines += _item(f"    - {value}", f"level {level}: {factor}{reason}")
+        median = "" if level < len(values) - 1 else f"x{pyramid.factors[-1]:.2g} in the median; "
+        lines += _item(f"    - {value}", f"level {level}: {median}{reason}")
     if override_rule:
         lines += _item("  COCO_SCALE_OVERRIDE: false", "the scales above count, not those of 2018")
     lines += [

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import IO
 
 from sniper.children import exit_cause
 from sniper.errors import TrainingError
@@ -83,6 +84,7 @@ class _Member:
         self.role = process.role
         self.is_worker = process.is_worker
         self.guard = guard
+        self._orders = _pipe(guard.stdin)
         self.frames = FrameReader()
         self.lines = {OUTPUT: LineCutter(), ERRORS: LineCutter()}
         self.where = "not started"
@@ -94,13 +96,20 @@ class _Member:
     def send(self, data: bytes) -> None:
         """Writes to the guard; a dead one is noticed elsewhere."""
         with contextlib.suppress(OSError, ValueError):
-            self.guard.stdin.write(data)
-            self.guard.stdin.flush()
+            self._orders.write(data)
+            self._orders.flush()
 
     def let_go(self) -> None:
         """Tells the guard to end its process."""
         with contextlib.suppress(OSError):
-            self.guard.stdin.close()
+            self._orders.close()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    """A standard stream of a guard: all three of them are pipes."""
+    if stream is None:
+        raise RuntimeError("a guard was started without a pipe for one of its streams")
+    return stream
 
 
 class _Job:
@@ -127,8 +136,9 @@ class _Job:
         )
         member = _Member(process, guard)
         self._members.append(member)
-        for pipe, kind in ((guard.stdout, OUTPUT), (guard.stderr, ERRORS)):
-            self._selector.register(pipe, selectors.EVENT_READ, (member, kind))
+        for stream, kind in ((guard.stdout, OUTPUT), (guard.stderr, ERRORS)):
+            pipe = _pipe(stream)
+            self._selector.register(pipe, selectors.EVENT_READ, (member, kind, pipe))
         member.send(json.dumps(dataclasses.asdict(process.order)).encode() + b"\n")
 
     def watch(self) -> None:
@@ -186,11 +196,11 @@ class _Job:
     def _receive(self) -> None:
         """Takes in what the guards have written, or waits a moment for it."""
         for key, _ in self._selector.select(_POLL_S):
-            member, kind = key.data
+            member, kind, pipe = key.data
             data = os.read(key.fd, _CHUNK)
             if not data:
-                self._selector.unregister(key.fileobj)
-                key.fileobj.close()
+                self._selector.unregister(pipe)
+                pipe.close()
                 if kind == OUTPUT:
                     _note_end(member)
             elif kind == ERRORS:  # ssh, or a guard that fails

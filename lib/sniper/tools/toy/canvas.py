@@ -57,8 +57,9 @@ class Canvas:
     def shade(self, alpha: np.ndarray, x: int, y: int, blur_px: float, strength: float) -> None:
         """Darkens the image below a thing that will be painted there: its soft shadow."""
         margin = int(3 * blur_px) + 1
-        border = (margin,) * 4
-        padded = cv2.copyMakeBorder(alpha, *border, cv2.BORDER_CONSTANT, value=0)
+        padded = cv2.copyMakeBorder(
+            alpha, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(0,)
+        )
         soft = cv2.GaussianBlur(padded, (0, 0), blur_px)
         window, patch = self._windows(soft, x - margin, y - margin)
         self.image[window] *= 1 - strength * soft[patch][..., None]

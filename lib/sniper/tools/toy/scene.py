@@ -121,7 +121,7 @@ def _plan(
     high = max(low, min(settings.max_size_px, 0.85 * min(width, height)))
     order = rng.permutation(settings.classes)
     room = _MOST_OF_IMAGE * width * height
-    plans = []
+    plans: list[_Plan] = []
     for k in range(count):
         # A quarter of the objects repeats the class before, as things of a kind stand together.
         repeat = k > 0 and rng.random() < 0.25
@@ -233,7 +233,7 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     h, w = image.shape[:2]
     field = gradient(rng, h, w, 0) if rng.random() < 0.6 else noise(rng, h, w, max(h, w))
     light = rng.uniform(0.9, 1.1) + rng.uniform(0, 0.45) * (field - 0.5)
-    lit = image * light[..., None].astype(np.float32)
+    lit: np.ndarray = image * light[..., None].astype(np.float32)
     if rng.random() < 0.5:
         lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.35, 0.75))
     grain = rng.standard_normal((h, w), dtype=np.float32) * np.float32(rng.uniform(0.5, 5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -29,13 +30,13 @@ def coverage(rings: Outline) -> np.ndarray:
     fine = np.zeros((h * factor, w * factor), dtype=np.uint8)
     # cv2 counts from pixel centres, the rings from pixel edges.
     points = [np.round((r * factor - 0.5) * 2**_SHIFT_BITS).astype(np.int32) for r in rings]
-    cv2.fillPoly(fine, points, 255, cv2.LINE_8, _SHIFT_BITS)
+    cv2.fillPoly(fine, points, (255,), cv2.LINE_8, _SHIFT_BITS)
     return cv2.resize(fine, (w, h), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 def edge_band(alpha: np.ndarray, width_px: float) -> np.ndarray:
     """The inner rim of a coverage map, float32 (h, w): where an outline stroke is painted."""
-    padded = cv2.copyMakeBorder(alpha, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    padded = cv2.copyMakeBorder(alpha, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
     distance = cv2.distanceTransform((padded >= 0.5).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     return np.clip(width_px - distance + 1, 0, 1)
 
@@ -48,7 +49,9 @@ def _join_hole(outer: np.ndarray, hole: np.ndarray) -> np.ndarray:
     return np.concatenate([outer[: i + 1], turned, outer[i:]])
 
 
-def _simplified(contours: tuple, tree: np.ndarray, tolerance: float) -> list[np.ndarray]:
+def _simplified(
+    contours: Sequence[np.ndarray], tree: np.ndarray, tolerance: float
+) -> list[np.ndarray]:
     """Outer rings with few corners, holes joined in; a hole always follows its outer ring."""
     outers: dict[int, np.ndarray] = {}
     for index, contour in enumerate(contours):
@@ -75,7 +78,7 @@ def visible_polygons(alpha: np.ndarray, origin: tuple[int, int]) -> list[list[fl
     """
     h, w = alpha.shape
     factor = max(1, min(8, round(_CONTOUR_SIDE / max(h, w))))
-    padded = cv2.copyMakeBorder(alpha, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    padded = cv2.copyMakeBorder(alpha, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
     size = ((w + 2) * factor, (h + 2) * factor)
     fine = cv2.resize(padded, size, interpolation=cv2.INTER_LINEAR) >= 0.5
     contours, tree = cv2.findContours(fine.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)

@@ -92,11 +92,11 @@ def noise(rng: np.random.Generator, h: int, w: int, scale: float) -> np.ndarray:
     cell = max(scale, 2.0)
     octaves = min(4, 1 + int(math.log2(cell / 1.5)))
     rows, columns = math.ceil(h / cell) + 2, math.ceil(w / cell) + 2
-    total = rng.random((rows, columns), dtype=np.float32)
+    total: np.ndarray = rng.random((rows, columns), dtype=np.float32)
     for octave in range(1, octaves):
         finer = rng.random((rows << octave, columns << octave), dtype=np.float32)
         total = cv2.resize(total, finer.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        total += np.float32(0.5**octave) * finer
+        total = total + np.float32(0.5**octave) * finer
     cell /= 1 << (octaves - 1)
     # From a grid larger than the image, so that its clamped border can be cut off.
     whole = (round(total.shape[1] * cell), round(total.shape[0] * cell))
@@ -150,7 +150,7 @@ def _bricks(rng: np.random.Generator, h: int, w: int, scale: float) -> np.ndarra
     column = np.floor(x / length)
     shade = rng.random((64, 64), dtype=np.float32)
     face = 0.35 + 0.65 * shade[row.astype(int) % 64, column.astype(int) % 64]
-    joint = np.float32(max(1.2, height * 0.09))
+    joint = np.float32(max(1.2, float(height * 0.09)))
     inside_x = np.minimum(x - column * length, (column + 1) * length - x)
     inside_y = np.minimum(y - row * height, (row + 1) * height - y)
     return face * np.clip(np.minimum(inside_x, inside_y) / joint, 0, 1)

@@ -245,7 +245,8 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 
 def _annotations(split: Split, pictures: list[_Picture], scene: SceneSettings) -> str:
     """The text of a COCO annotation file; image ids have gaps, as those of real data sets."""
-    images, annotations = [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for index, picture in enumerate(pictures):
         image_id = 100_000 * (split.number + 1) + 3 * index + 1
         images.append(

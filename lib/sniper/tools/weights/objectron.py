@@ -57,8 +57,11 @@ def trunk(convolutions: list[Convolution], where: Path) -> Arrays:
     before: Convolution | None = None
     for layer in layers():
         found = next((entry for entry in rest if _fits(entry, layer)), None)
-        chained = layer.source.endswith(("_dw", "_proj")) and before is not None
-        if found is None or (chained and layer.source != "b0_dw" and found.source != before.result):
+        source = None  # the tensor that it must read, where the layer before says so
+        chained = layer.source.endswith(("_dw", "_proj")) and layer.source != "b0_dw"
+        if before is not None and chained:
+            source = before.result
+        if found is None or source not in (None, found.source):
             raise DataError(
                 "the file holds no MobileNetV2 1.0",
                 where=where,

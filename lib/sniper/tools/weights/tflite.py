@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from sniper.errors import DataError
 IDENTIFIER = b"TFL3"
 # Numbers of the public schema (tensorflow/lite/schema/schema.fbs).
 CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZE = 3, 4, 6
-FLOAT_TYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+FLOAT_TYPES: dict[int, np.dtype] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 PADDINGS = {0: "same", 1: "valid"}
 ACTIVATIONS = {0: "none", 1: "relu", 3: "relu6"}
 
@@ -59,6 +60,9 @@ def read_convolutions(data: bytes, where: str | Path) -> list[Convolution]:
     if not graphs:
         raise DataError("the model has no graph", where=where)
     return _Reader(model, graphs[0], where).convolutions()
+
+
+_Item = TypeVar("_Item")
 
 
 class _Reader:
@@ -128,7 +132,7 @@ class _Reader:
             )
         return np.frombuffer(content, dtype).astype(np.float32).reshape(shape)
 
-    def _entry(self, table: list | dict, key: int, what: str) -> object:
+    def _entry(self, table: list[_Item] | dict[int, _Item], key: int, what: str) -> _Item:
         there = key in table if isinstance(table, dict) else 0 <= key < len(table)
         if not there:
             raise DataError(

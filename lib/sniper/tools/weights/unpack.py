@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -79,15 +80,13 @@ def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
                 entry.filename,
                 entry.file_size,
                 not entry.is_dir(),
-                lambda entry=entry: archive.open(entry),
+                partial(archive.open, entry),
             )
         return
     for item in archive:
         if not (item.isfile() or item.isdir()):
             raise tarfile.TarError(f"{item.name!r} is a link or a device")
-        yield _Member(
-            item.name, item.size, item.isfile(), lambda item=item: archive.extractfile(item)
-        )
+        yield _Member(item.name, item.size, item.isfile(), partial(archive.extractfile, item))
 
 
 def _check(members: list[_Member], names: list[str], path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,8 @@ def read_annotation_json(
         if size > _LARGE_FILE_BYTES:
             logger.info("reading %s (%d MB)", path, size >> 20)
         with open(path, encoding="utf-8-sig") as stream, Heartbeat(f"reading {path}"):
-            content = json.load(stream, object_hook=object_hook)
+            with _collector_off():
+                content = json.load(stream, object_hook=object_hook)
     except OSError as error:
         raise DataError("the annotation file cannot be read", where=path, got=error) from error
     except (ValueError, RecursionError) as error:  # RecursionError: brackets without end
@@ -73,6 +76,18 @@ def read_annotation_json(
         if not isinstance(content.get(key), list):
             raise DataError(f"the annotation file has no list `{key}`", where=path)
     return content
+
+
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """No search for reference cycles: JSON has none, and millions of objects to look through."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class EntryError(ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
@@ -21,7 +21,7 @@ def read_ahead(
     ahead: int = 8,
     max_bytes: int = 256 << 20,
     timeout_s: float = 120.0,
-) -> Iterator[tuple[SourceImage, np.ndarray]]:
+) -> Generator[tuple[SourceImage, np.ndarray], None, None]:
     """The images of a source in order, with their pixels (H, W, 3) uint8 BGR.
 
     Args:

@@ -161,7 +161,7 @@ def calibration_inputs(
             ],
             [level.factor(record) for record in records],
             batch_size=1,
-            pixel_means=np.asarray(pixel_means),
+            pixel_means=pixel_means,
             num_threads=usable_cores(),
         ) as loader:
             for batch in loader:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sniper.config import SCHEMA
+from sniper.config import TEST_MODES
 from sniper.errors import ConfigError
 from sniper.tools.arguments import (
     DEFAULT_CFG,
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help="devices: 0 or 0,1 or cpu (default: the recipe's, or the CPU with --model)",
     )
-    add_mode_flag(parser, SCHEMA["TEST.MODE"].kind.choices)
+    add_mode_flag(parser, TEST_MODES)
     parser.add_argument("--batch", type=int, metavar="N", help="images per device in one pass")
     parser.add_argument(
         "--threshold",

@@ -173,6 +173,8 @@ def test_without_an_encoder_frames_become_pictures(run, tmp_path, monkeypatch, c
     film = write_video(tmp_path / "x.mp4", frames=2)
 
     class NoCodec:
+        fourcc = staticmethod(cv2.VideoWriter.fourcc)
+
         def __init__(self, *args):
             pass
 

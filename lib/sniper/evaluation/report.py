@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import Field, asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -213,7 +213,9 @@ class CocoReport:
 
 
 class Report(Protocol):
-    """What every report can say."""
+    """What every report can say; it is a dataclass of its numbers."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def as_dict(self) -> dict[str, object]:
         """All numbers, ready for JSON."""

@@ -52,4 +52,5 @@ def chip_generator(
     }
     inputs = blocked(front, boxes)
     outputs = call(op, front, "ChipGenerator", inputs, arguments, name=f"{name}_chips")
-    return named_outputs(front, outputs, (name, f"{name}_count"))
+    chips, count = named_outputs(front, outputs, (name, f"{name}_count"))
+    return chips, count

@@ -42,4 +42,6 @@ def mask_rcnn_target(
     arguments = {"mask_size": mask_size, "ignore_label": ignore_label}
     inputs = blocked(front, rois, mask_polys, mask_ids)
     outputs = call(op, front, "MaskRcnnTarget", inputs, arguments, name=name)
-    return named_outputs(front, outputs, (f"{name}_mask_targets", f"{name}_mask_cls"))
+    names = (f"{name}_mask_targets", f"{name}_mask_cls")
+    targets, classes = named_outputs(front, outputs, names)
+    return targets, classes

@@ -60,4 +60,5 @@ def multi_scale_nms(
     inputs = blocked(front, *tensors.values())
     outputs = call(op, front, "MultiScaleNMS", inputs, arguments, name=f"{name}_merged")
     names = (name, f"{name}_classes", f"{name}_images", f"{name}_count")
-    return named_outputs(front, outputs, names)
+    kept, kept_classes, kept_images, count = named_outputs(front, outputs, names)
+    return kept, kept_classes, kept_images, count

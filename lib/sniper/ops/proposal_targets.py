@@ -85,7 +85,10 @@ def multi_proposal_target(
         "legacy_areas": legacy_areas,
         "legacy_min_size": legacy_min_size,
     }
-    return _target(op, "MultiProposalTarget", tensors, arguments, name, SUFFIXES)
+    rois, label, bbox_target, bbox_weight = _target(
+        op, "MultiProposalTarget", tensors, arguments, name, SUFFIXES
+    )
+    return rois, label, bbox_target, bbox_weight
 
 
 def multi_proposal_target_mask(
@@ -165,7 +168,10 @@ def multi_proposal_target_mask(
         "legacy_min_size": legacy_min_size,
         "max_masks": max_masks,
     }
-    return _target(op, "MultiProposalTargetMask", tensors, arguments, name, MASK_SUFFIXES)
+    rois, label, bbox_target, bbox_weight, mask_rois, mask_ids = _target(
+        op, "MultiProposalTargetMask", tensors, arguments, name, MASK_SUFFIXES
+    )
+    return rois, label, bbox_target, bbox_weight, mask_rois, mask_ids
 
 
 def _target(

@@ -69,4 +69,5 @@ def multi_proposal(
         op, front, "MultiProposal", inputs, arguments, name=f"{name}_proposal",
         attributes=PROPOSAL_ATTRIBUTES,
     )  # fmt: skip
-    return named_outputs(front, outputs, (name, f"{name}_score"))
+    rois, scores = named_outputs(front, outputs, (name, f"{name}_score"))
+    return rois, scores

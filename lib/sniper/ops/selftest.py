@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypedDict
 
 import mxnet as mx
 import numpy as np
@@ -17,13 +17,16 @@ from sniper.ops.proposals import multi_proposal
 from sniper.ops.psroi import deformable_psroi_pooling
 from sniper.ops.relu6 import relu6
 
+
+class _Anchors(TypedDict):
+    scales: tuple[float, ...]
+    ratios: tuple[float, ...]
+    feature_stride: int
+    post_nms_top_n: int
+
+
 # Two cells of 16 px in a 16 x 32 px image: the anchors are (0, 0, 15, 15) and (16, 0, 31, 15).
-_ANCHORS: Mapping[str, Any] = {
-    "scales": (1,),
-    "ratios": (1,),
-    "feature_stride": 16,
-    "post_nms_top_n": 3,
-}
+_ANCHORS: _Anchors = {"scales": (1,), "ratios": (1,), "feature_stride": 16, "post_nms_top_n": 3}
 _IM_INFO = [[16, 32, 1]]
 _LEFT, _RIGHT = [0, 0, 0, 15, 15], [0, 16, 0, 31, 15]
 

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 import mxnet as mx
 
@@ -77,7 +76,7 @@ class Validation:
         return Validated(self._dataset.name, figures(report), deciding, took_s)
 
 
-def figures(report: Any, prefix: str = "") -> dict[str, float]:
+def figures(report: DataclassInstance, prefix: str = "") -> dict[str, float]:
     """All numbers of a report by name; those of a report within it as `<field>_<name>`."""
     found: dict[str, float] = {}
     for field in dataclasses.fields(report):

@@ -79,6 +79,7 @@ def run(executor, batch):
     return [output.asnumpy() for output in outputs]
 
 
+@pytest.mark.instruction_sets
 @pytest.mark.parametrize("symbol", ["mobilenetv2_e2e", "resnet_mx_18_e2e"])
 def test_loss_gradients_equal_their_formulas(symbol):
     spec = make_spec(symbol, loss_scale=8.0, bbox_loss_divisor=5.0)
@@ -192,6 +193,7 @@ def trained():
     return weights
 
 
+@pytest.mark.instruction_sets
 @pytest.mark.parametrize("symbol", ["mobilenetv2_e2e", "resnet_mx_18_e2e"])
 def test_inference_outputs_pass_ids_through_and_ignore_the_batch(symbol, trained):
     arg, aux = trained[symbol]
@@ -212,6 +214,7 @@ def test_inference_outputs_pass_ids_through_and_ignore_the_batch(symbol, trained
     )
 
 
+@pytest.mark.instruction_sets
 def test_rpn_only_graph_gives_the_same_proposals_with_scores(trained):
     arg, aux = trained["resnet_mx_18_e2e"]
     images = np.random.default_rng(0).normal(0, 50, (2, 3, 96, 64)).astype(np.float32)
@@ -244,6 +247,7 @@ def test_network_graph_survives_json():
         assert again.tojson() == symbol.tojson()
 
 
+@pytest.mark.instruction_sets
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("frozen", [True, False])
 def test_tf_same_equals_an_explicitly_padded_network(train, frozen):
@@ -294,6 +298,7 @@ def _padded_reference(symbol):
     return built[-1]
 
 
+@pytest.mark.instruction_sets
 @pytest.mark.parametrize(("padding", "first"), [("symmetric", 0), ("tf_same", 1)])
 def test_stride_16_gives_the_features_of_stride_32_and_those_between(padding, first):
     data = np.random.default_rng(0).normal(0, 50, (1, 3, 128, 96)).astype(np.float32)

@@ -188,6 +188,7 @@ def probabilities_by_loops(scores, classes):
     return result
 
 
+@pytest.mark.instruction_sets
 def test_mask_loss_and_gradient_equal_a_slow_reference(mask_inputs):
     scores, classes, targets = mask_inputs
     variables = [mx.sym.Variable(name) for name in ("scores", "classes", "targets")]
@@ -228,6 +229,7 @@ def test_mask_probabilities_are_the_foreground_of_training(mask_inputs):
     np.testing.assert_allclose(prob.asnumpy(), expected, rtol=1e-5)
 
 
+@pytest.mark.instruction_sets
 @pytest.mark.parametrize("symbol", ["resnet_mx_50_e2e_mask", "mobilenetv2_e2e_mask"])
 def test_mask_head_at_test_gives_what_training_sees(symbol):
     """Same image, rois and weights: test graph and mask head against the training graph."""
@@ -266,6 +268,7 @@ def evaluate(symbol, values):
     return [output.asnumpy() for output in outputs]
 
 
+@pytest.mark.instruction_sets
 @pytest.mark.parametrize("symbol", ["resnet_mx_18_e2e", "mobilenetv2_e2e"])
 def test_focus_map_at_test_is_that_of_training(symbol):
     spec = make_spec(symbol, bn_mode="frozen")

@@ -85,6 +85,7 @@ def pair(request):
     return network, quantize_network(network, inputs)
 
 
+@pytest.mark.instruction_sets
 def test_outputs_are_those_of_fp32_but_for_rounding(pair):
     network, int8 = pair
     assert int8.symbol.list_outputs() == network.symbol.list_outputs()
@@ -97,6 +98,7 @@ def test_outputs_are_those_of_fp32_but_for_rounding(pair):
     assert 1e-4 < difference < (0.25 if int8_support.has_int8_instructions() else 0.5)
 
 
+@pytest.mark.instruction_sets
 def test_large_sums_are_exact_or_cut_off():
     """What `int8_support` promises, with sums of two products on both sides of 16 bits."""
     layer = {"kernel": (1, 1), "num_filter": 4, "no_bias": True}
@@ -117,6 +119,7 @@ def test_large_sums_are_exact_or_cut_off():
     assert (found[:, 1] <= -lowest).all() and (found[:, 1] >= -16.2).all()
 
 
+@pytest.mark.instruction_sets
 def test_an_image_has_the_same_result_in_any_batch(pair):
     _, int8 = pair
     three = run(int8, feed(3, images=3))[ROI_MAP]

@@ -36,6 +36,7 @@ def two_batches(toys, seed):
     return toys.toy_batch(4, 2 * seed), toys.toy_batch(4, 2 * seed + 1)
 
 
+@pytest.mark.instruction_sets
 def test_two_devices_with_mean_equal_one_with_all_chips(toys):
     two = toys.make_stepper(4, devices=2, frozen=True, reduction="mean", clip_gradient=0.05)
     one = toys.make_stepper(8, frozen=True, clip_gradient=0.05)
@@ -330,6 +331,7 @@ def keep_boxes(stepper):
             replica.parameters[name][:] = 0
 
 
+@pytest.mark.instruction_sets
 def test_a_detector_trains_alike_on_two_devices_and_on_one(toys):
     """Mean, frozen norms, equal numbers of labels: two devices x 2 chips = one x 4.
 
@@ -355,6 +357,7 @@ def test_a_detector_trains_alike_on_two_devices_and_on_one(toys):
         keep_boxes(two)
 
 
+@pytest.mark.instruction_sets
 def test_a_detector_trains_alike_on_two_devices_and_by_accumulation(toys):
     two, shapes, spec = detector(2, 2, frozen=False)
     one, _, _ = detector(2, 1, frozen=False, accumulation=2)

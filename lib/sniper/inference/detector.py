@@ -41,7 +41,8 @@ IMAGE_MEMORY_BYTES = 256 << 20
 class Detector:
     """Detects objects in images; keeps the network for later calls. Threads may share it.
 
-    Results do not depend on how images are spread over calls and batches, nor on their order.
+    On CPUs results do not depend on how images are spread over calls and batches, nor on their
+    order; on GPUs, which see several windows at once, their last bits may.
 
     Args:
         executor: the network; one for proposals alone serves `proposals` instead of `detect`.

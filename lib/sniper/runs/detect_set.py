@@ -108,7 +108,8 @@ class StoredRun:
     """Detection or proposal extraction on a set, whose finished blocks of images stay on disk.
 
     A run that was killed goes on with the blocks of its predecessor; what was found with other
-    weights, settings or images is not used. Results do not depend on the number of jobs.
+    weights, settings or images is not used. On CPUs results do not depend on the number
+    of jobs, which all have as many threads as this process.
 
     Args:
         plan: how to detect; blocks go to `partial_<set>` in its folder of results.

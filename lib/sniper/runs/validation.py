@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 
@@ -76,7 +77,7 @@ class Validation:
         return Validated(self._dataset.name, figures(report), deciding, took_s)
 
 
-def figures(report: DataclassInstance, prefix: str = "") -> dict[str, float]:
+def figures(report: Any, prefix: str = "") -> dict[str, float]:
     """All numbers of a report by name; those of a report within it as `<field>_<name>`."""
     found: dict[str, float] = {}
     for field in dataclasses.fields(report):

@@ -1,4 +1,4 @@
-"""Figures measured in px, without a display, the same bytes for the same content."""
+"""Figures measured in px, without a display, the same bytes for the same content and Matplotlib."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     """Measures, prints, writes; the exit code."""
     from sniper.config import load_config
     from sniper.runs.datasets import open_dataset
-    from sniper.runs.plan import data_source
+    from sniper.runs.resolve import data_source
 
     slices = [item for pair in SLICES.items() for item in pair]
     cfg = load_config(args.cfg, [*slices, *args.set])

@@ -130,7 +130,7 @@ TRAINS = """
 import json
 from sniper.config import load_config
 from sniper.runs.datasets import training_records
-from sniper.runs.plan import training_data
+from sniper.runs.resolve import training_data
 records, classes = training_records(training_data(load_config({cfg!r})))
 print(json.dumps([classes, [[r.width, r.boxes.tolist(), r.classes.tolist()] for r in records]]))
 """

@@ -18,7 +18,8 @@ from sniper.models.weights import with_test_params, write_params
 from sniper.runs import detect_set
 from sniper.runs.datasets import open_dataset
 from sniper.runs.load_model import load_model, make_detector
-from sniper.runs.plan import data_source, detector_spec, model_folder, test_plan
+from sniper.runs.plan import test_plan
+from sniper.runs.resolve import data_source, detector_spec, model_folder
 from sniper.tools.demo import main as demo_main
 from sniper.tools.test import main as run_test
 

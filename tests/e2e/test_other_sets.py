@@ -11,7 +11,7 @@ import pytest
 from sniper.config import load_config
 from sniper.data import load_dataset
 from sniper.runs.datasets import open_dataset
-from sniper.runs.plan import data_source
+from sniper.runs.resolve import data_source
 from sniper.tools.test import main as run_test
 from sniper.tools.train import main as train_main
 

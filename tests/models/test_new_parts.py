@@ -33,7 +33,7 @@ from sniper.models.initialisers import initial_value, is_head
 from sniper.models.networks import network_of, register_backbone, register_heads
 from sniper.models.spec import TargetSettings
 from sniper.models.weights import initialise
-from sniper.runs.plan import batch_settings
+from sniper.runs.resolve import batch_settings
 from sniper.training.metrics import Metrics
 from sniper.training.step_settings import StepSettings
 from sniper.training.stepper import Stepper

@@ -10,7 +10,7 @@ import numpy as np
 from sniper.config import load_config, save_config
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
-from sniper.runs.plan import detector_spec
+from sniper.runs.resolve import detector_spec
 
 NAMES = ["__background__", *(f"thing {index}" for index in range(1, 11))]
 SMALL = [

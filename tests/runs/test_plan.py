@@ -1,144 +1,94 @@
-"""From the configuration to plain values; device lists; shipped recipes."""
+"""Plans: all that a run does, resolved once."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from pathlib import Path
 
 import mxnet as mx
 import pytest
 
 from sniper.config import load_config, recipe_names
 from sniper.errors import ConfigError
-from sniper.models.detector import train_input_shapes
-from sniper.runs import plan as settings
+from sniper.inference.level import FOCUS, SAME
+from sniper.runs.plan import test_plan as plan_of_test
+from sniper.runs.plan import train_plan
+
+ON_CPU = ["gpus", "cpu"]
 
 
-@pytest.mark.parametrize(("gpus", "count"), [("", 1), ("cpu", 1), ("cpu,cpu", 2), ("cpu, cpu", 2)])
-def test_cpu_contexts(gpus, count):
-    assert settings.contexts(gpus) == [mx.cpu(i) for i in range(count)]
+@pytest.mark.parametrize("recipe", sorted(recipe_names()))
+def test_every_recipe_has_both_plans(recipe):
+    cfg = load_config(recipe, ON_CPU)
+    train, test = train_plan(cfg), plan_of_test(cfg)
+    assert (train.name, test.name) == (recipe, recipe)
+    assert train.folder == test.model_dir
+    assert train.data.source == test.source
+    assert train.chips.chip_size == train.batch.contract.chip_size
+    assert len(test.levels) == len(cfg.TEST.SCALES)
+    for plan in (train, test):
+        assert plan.devices == (mx.cpu(),)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            plan.name = "another"
 
 
-def test_gpus_that_are_not_there_are_refused():
-    with pytest.raises(ConfigError, match="--set gpus cpu"):
-        settings.contexts("0,63")
+def test_a_plan_of_a_test_travels_to_other_processes():
+    plan = plan_of_test(load_config("sniper_res18_toy_autofocus", ON_CPU))
+    assert pickle.loads(pickle.dumps(plan)) == plan
 
 
-@pytest.mark.parametrize("gpus", ["cpu,0", "first", "-1"])
-def test_what_is_no_device_is_refused(gpus):
-    with pytest.raises(ConfigError, match="ordinals"):
-        settings.contexts(gpus)
+def test_a_plan_does_not_follow_the_configuration():
+    cfg = load_config("sniper_mobilenetv2_toy", ON_CPU)
+    plan = train_plan(cfg)
+    lr = plan.step.lr
+    cfg.TRAIN.lr = 7.0
+    assert plan.step.lr == lr != 7.0
 
 
-def test_fp16_is_off_on_the_cpu():
-    cfg = load_config("sniper_res101_e2e")
+def test_what_is_not_in_force_is_noted():
+    cfg = load_config("sniper_res101_e2e", ON_CPU)
     assert cfg.TRAIN.fp16
-    assert not settings.fp16_in_force(cfg, [mx.cpu()])
-    assert settings.fp16_in_force(cfg, [mx.gpu(0)])
-    spec = settings.detector_spec(cfg, train=True, batch_images=16, fp16=True)
-    assert spec.loss_scale == 100
-    spec = settings.detector_spec(cfg, train=True, batch_images=16, fp16=False)
-    assert spec.loss_scale == 1
+    for plan in (train_plan(cfg), plan_of_test(cfg)):
+        assert not plan.detector.fp16
+        assert [note for note in plan.notes if note.startswith("fp16")]
+    assert not train_plan(load_config("sniper_res101_e2e_fp32", ON_CPU)).notes
 
 
-def test_model_folder_has_the_layout_of_2018():
-    cfg = load_config("sniper_res101_e2e")
-    folder = settings.model_folder(cfg)
-    assert folder.parts[-3:] == ("sniper_res101_bn", "sniper_res101_e2e", "train2014_val2014")
+def test_configurations_for_tests_only_are_not_trained():
+    with pytest.raises(ConfigError, match=r"TRAIN\.lr must be positive"):
+        train_plan(load_config("sniper_mobilenetv2_toy", [*ON_CPU, "TRAIN.lr", "0"]))
 
 
-def assert_batches_fit_the_network(cfg):
-    """The loader's arrays are the network's inputs, in the same order and with the same shapes."""
-    batches = settings.batch_settings(cfg).contract
-    spec = settings.detector_spec(cfg, train=True, batch_images=1, fp16=False)
-    rpn_only = bool(cfg.TRAIN.ONLY_PROPOSAL)
-    shapes = train_input_shapes(spec, cfg.TRAIN.CHIP_SIZE, rpn_only=rpn_only)
-    assert {name: shape[1:] for name, shape in shapes.items()} == batches.shapes
-    assert list(shapes) == [*batches.data_names, *batches.label_names]
+def test_mode_batch_and_devices_of_the_caller_win():
+    cfg = load_config("sniper_res18_toy_autofocus", ON_CPU)
+    focus = plan_of_test(cfg)
+    assert focus.mode == "focus"
+    assert [level.windows for level in focus.levels] == [SAME, SAME, FOCUS]
+    pyramid = plan_of_test(cfg, mode="pyramid", batch_images=3, devices="cpu,cpu")
+    assert [level.windows for level in pyramid.levels] == [SAME] * 3
+    assert [level.batch_images for level in pyramid.levels] == [3] * 3
+    assert len(pyramid.devices) == 2
+    with pytest.raises(ConfigError, match="must hold an image"):
+        plan_of_test(cfg, batch_images=0)
+    # Proposals come from all levels in full.
+    assert plan_of_test(cfg, rpn_only=True).mode == "pyramid"
 
 
-@pytest.mark.parametrize("recipe", recipe_names())
-def test_every_recipe_describes_a_network_and_its_batches(recipe):
-    cfg = load_config(recipe)
-    assert_batches_fit_the_network(cfg)
-    assert_batches_fit_the_network(load_config(recipe, ["TRAIN.ONLY_PROPOSAL", "True"]))
-    for train in (True, False):
-        spec = settings.detector_spec(cfg, train=train, batch_images=1, fp16=False)
-        assert spec.num_anchors == cfg.network.NUM_ANCHORS
-    anchors, *_ = settings.batch_settings(cfg).contract.parts[0].targets.shape
-    assert anchors == cfg.network.NUM_ANCHORS
-    assert len(settings.chip_settings(cfg).scales) == len(spec.targets.valid_ranges)
+def test_validation_is_a_test_of_its_own_set():
+    toy = ["sniper_mobilenetv2_toy", [*ON_CPU, "TRAIN.VALIDATE_EVERY", "2"]]
+    assert train_plan(load_config(toy[0], ON_CPU)).validation is None
+    validation = train_plan(load_config(*toy)).validation
+    assert (validation.every, validation.test.image_set) == (2, "val")
+    other = train_plan(load_config(toy[0], [*toy[1], "TRAIN.VALIDATION_SET", "test"])).validation
+    assert other.test.image_set == "test"
+    # Boxes of proposals alone cannot be evaluated.
+    rpn = train_plan(load_config(toy[0], [*toy[1], "TRAIN.ONLY_PROPOSAL", "True"]))
+    assert rpn.rpn_only and rpn.validation is None
 
 
-def test_negative_chips_are_off_for_the_proposal_network():
-    cfg = load_config("sniper_res101_e2e", ["TRAIN.ONLY_PROPOSAL", "True"])
-    assert not settings.chip_settings(cfg).use_neg_chips
-    assert settings.batch_settings(cfg).contract.data_names == ("data",)
-
-
-def test_masks_and_focus_pixels_reach_the_batches():
-    cfg = load_config("sniper_res101_e2e_mask_autofocus")
-    batches = settings.batch_settings(cfg).contract
-    assert batches.label_names[-3:] == ("gt_boxes", "scale_label", "gt_masks")
-    assert batches.shapes["gt_masks"] == (100, 500)
-    focus = settings.detector_spec(cfg, train=True, batch_images=1, fp16=False).targets.focus
-    assert (focus.low, focus.small, focus.high) == (5, 64, 90)
-    rpn = load_config("sniper_res101_e2e_mask_autofocus", ["TRAIN.ONLY_PROPOSAL", "True"])
-    assert settings.batch_settings(rpn).contract.label_names == (
-        "label",
-        "bbox_target",
-        "bbox_weight",
-    )
-    plain = settings.batch_settings(load_config("sniper_res101_e2e")).contract
-    assert plain.label_names[-1] == "gt_boxes" and not plain.needs_polygons
-
-
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        (["symbol", "resnext"], "did you mean resnet_mx"),
-        (["TRAIN.WITH_MASK", "true"], "no mask head, resnet_mx_101_e2e_mask has one"),
-        (["TRAIN.WITH_MASK", "true", "symbol", "mobilenetv2_e2e"], "mobilenetv2_e2e_mask has one"),
-        (["network.PADDING", "tf_same"], "network.PADDING"),
-    ],
-)
-def test_networks_that_cannot_be_built_are_refused(overrides, expected):
-    with pytest.raises(ConfigError, match=expected):
-        settings.batch_settings(load_config("sniper_res101_e2e", overrides))
-
-
-def test_masks_and_focus_pixels_reach_the_network():
-    def spec(recipe, *overrides, train=True):
-        cfg = load_config(recipe, list(overrides))
-        return settings.detector_spec(cfg, train=train, batch_images=1, fp16=False)
-
-    mask = spec("sniper_res101_e2e_mask", "TRAIN.MAX_GT", "7", "TRAIN.MAX_POLYGON_LEN", "90")
-    assert (mask.auto_focus, mask.with_masks) == (False, True)
-    assert (mask.max_gt, mask.mask_row_length) == (7, 90)
-    both = spec("sniper_res101_e2e_mask_autofocus")
-    assert (both.auto_focus, both.with_masks) == (True, True)
-    # Training and inference have their own switches.
-    overrides = ("TEST.AUTO_FOCUS", "False")
-    assert spec("sniper_res101_e2e_autofocus", *overrides).auto_focus
-    assert not spec("sniper_res101_e2e_autofocus", *overrides, train=False).auto_focus
-    assert spec("sniper_res101_e2e_mask", train=False).with_masks
-
-
-def test_mask_training_uses_the_proposals_of_2018():
-    def pre_nms(recipe, *overrides):
-        return load_config(recipe, list(overrides)).TRAIN.PROPOSAL_OP.pre_nms_top_n
-
-    assert pre_nms("sniper_res101_e2e") == -1
-    assert pre_nms("sniper_res101_e2e_mask") == 6000
-    assert pre_nms("sniper_res101_e2e_mask", "TRAIN.PROPOSAL_OP.pre_nms_top_n", "-1") == -1
-    assert pre_nms("sniper_res101_e2e_mask", "TRAIN.WITH_MASK", "False") == -1
-
-
-def test_pixels_are_those_of_2018_unless_asked_otherwise():
-    assert not settings.batch_settings(load_config("sniper_res101_e2e")).reduced_decoding
-    cfg = load_config("sniper_res101_e2e", ["TRAIN.REDUCED_DECODING", "True"])
-    assert settings.batch_settings(cfg).reduced_decoding
-
-
-def test_workers_are_never_more_than_the_cores(monkeypatch):
-    monkeypatch.setattr(settings, "usable_cores", lambda: 2)
-    counts = []
-    for wanted in ("64", "1", "0", "-1"):
-        cfg = load_config("sniper_res101_e2e", ["TRAIN.NUM_PROCESS", wanted])
-        counts.append(settings.worker_count(cfg))
-    assert counts == [2, 1, 0, 2]
+def test_pretrained_weights_are_a_file():
+    cfg = load_config("sniper_res101_e2e", [*ON_CPU, "network.pretrained", "folder/net"])
+    assert train_plan(cfg).weights.pretrained == Path("folder/net-0000.params")
+    fixed = train_plan(load_config("sniper_res101_e2e_frozen_bn", ON_CPU)).weights.fixed
+    assert {"gamma", "beta"} <= set(fixed)

@@ -10,7 +10,8 @@ import pytest
 from sniper.chips.sampler import make_epoch
 from sniper.config import load_config
 from sniper.data.record import Record
-from sniper.runs.plan import scales_by_rule, train_plan
+from sniper.runs.plan import train_plan
+from sniper.runs.resolve import scales_by_rule
 from sniper.runs.start_up_report import (
     MAX_LINES,
     level_name,

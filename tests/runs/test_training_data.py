@@ -15,7 +15,7 @@ from sniper.data.class_names import write_class_names
 from sniper.errors import ConfigError, DataError
 from sniper.runs import datasets
 from sniper.runs.datasets import proposal_file
-from sniper.runs.plan import data_source, model_folder, training_data, training_sets
+from sniper.runs.resolve import data_source, model_folder, training_data, training_sets
 from sniper.tools.convert_proposals import main as convert
 
 CATEGORIES = [{"id": 3, "name": "ant"}, {"id": 9, "name": "bee"}]

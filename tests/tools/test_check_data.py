@@ -13,7 +13,7 @@ from sniper.data import ProposalSet, load_dataset, save_proposals
 from sniper.data.problems import ERROR, WARNING
 from sniper.errors import DataError
 from sniper.runs.datasets import training_records
-from sniper.runs.plan import training_data
+from sniper.runs.resolve import training_data
 from sniper.tools.check.findings import KINDS, Findings
 from sniper.tools.check_data import check, main, text_lines
 

@@ -8,7 +8,7 @@ import pytest
 
 from sniper.chips.measures import measure
 from sniper.config import load_config
-from sniper.runs.plan import chip_settings
+from sniper.runs.resolve import chip_settings
 from sniper.tools.chip_stats import main
 from sniper.tools.explain.chip_numbers import statistics, table
 from sniper.tools.explain.training_set import TrainingSet, load_training_set

@@ -21,7 +21,7 @@ import pytest
 from sniper.config import load_config
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
-from sniper.runs.plan import detector_spec
+from sniper.runs.resolve import detector_spec
 
 REPO = Path(__file__).resolve().parents[2]
 SCRIPTS = (

@@ -21,7 +21,8 @@ from sniper.models.archive import META, read_archive
 from sniper.models.detector import build_detector, inference_input_shapes, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
 from sniper.runs.load_model import load_model
-from sniper.runs.plan import detector_spec, test_plan
+from sniper.runs.plan import test_plan
+from sniper.runs.resolve import detector_spec
 from sniper.tools.export import main
 
 SMALL = ("network.WIDTH", "0.25", "network.FC_CHANNELS", "16", "network.ROI_CHANNELS", "16")

@@ -12,7 +12,7 @@ import pytest
 from sniper.data.legacy_proposals import python2_dict_order
 from sniper.data.proposals import ProposalSet, load_proposals, save_proposals
 from sniper.runs.datasets import open_dataset
-from sniper.runs.plan import data_source
+from sniper.runs.resolve import data_source
 from sniper.tools.place_proposals import main
 
 HERE = Path(__file__).resolve()

@@ -13,7 +13,7 @@ from sniper.errors import DataError
 from sniper.models.detector import build_detector, train_input_shapes
 from sniper.models.initialisers import is_head
 from sniper.models.weights import initialise, read_params, with_test_params, write_params
-from sniper.runs.plan import detector_spec
+from sniper.runs.resolve import detector_spec
 from sniper.tools.place_weights import main
 from sniper.tools.weights.unpack import unpack
 

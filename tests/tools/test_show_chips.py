@@ -12,7 +12,7 @@ import pytest
 from sniper.data import ProposalSet, save_proposals
 from sniper.errors import DataError
 from sniper.loader.sample import make_sample
-from sniper.runs.plan import batch_settings
+from sniper.runs.resolve import batch_settings
 from sniper.tools.explain import chip_sheets
 from sniper.tools.explain.chip_sheets import level_sheet, tensor_panel, tensor_sheet
 from sniper.tools.explain.training_set import load_training_set

@@ -15,7 +15,7 @@ from sniper.chips.measures import measure
 from sniper.config import load_config
 from sniper.data.record import Record
 from sniper.errors import DataError
-from sniper.runs.plan import chip_settings
+from sniper.runs.resolve import chip_settings
 from sniper.tools.explain.suggest_advice import advise
 from sniper.tools.explain.suggest_anchors import suggest_anchor_scales, suggest_max_gt
 from sniper.tools.explain.suggest_pyramid import (

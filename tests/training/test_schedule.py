@@ -3,7 +3,7 @@
 import pytest
 
 from sniper.errors import ConfigError
-from sniper.runs.plan import step_updates
+from sniper.runs.resolve import step_updates
 from sniper.training.schedule import WarmupStepSchedule, learning_rate
 
 

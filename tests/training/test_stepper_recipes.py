@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sniper.config import load_config
-from sniper.runs.plan import detector_spec, step_settings, step_updates
+from sniper.runs.resolve import detector_spec, step_settings, step_updates
 
 COCO = "sniper_res101_e2e"
 BOX_LOSS_ROIS = 188

@@ -1,1 +1,1 @@
-"""The runs: the configuration becomes plans here, and plans become training and detection."""
+"""The runs: the configuration becomes plans, and plans become training, detection and export."""

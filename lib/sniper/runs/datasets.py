@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sniper.data import (
@@ -20,9 +20,50 @@ from sniper.data import (
 from sniper.data.class_names import numbered_class_names, read_class_names
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
 from sniper.errors import ConfigError, DataError
-from sniper.runs.plan import DataSource, TrainingData
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where the data sets of a run are.
+
+    Attributes:
+        format: name of the data format.
+        path: root folder of the sets.
+        cache_dir: where parsed annotations are kept.
+        num_classes: classes with background that every set must have.
+        names_dir: folder with the class names of the model, for sets that have none of their own.
+    """
+
+    format: str
+    path: Path
+    cache_dir: Path
+    num_classes: int
+    names_dir: Path
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on.
+
+    Attributes:
+        source: where the sets are.
+        sets: their names, each once.
+        with_masks: also read the polygons.
+        with_negatives: also read the proposals, which become negative chips.
+        keep_without_objects: images without objects may give negative chips.
+        flip: add a mirrored copy of every image.
+        proposal_dir: folder of the proposal files.
+    """
+
+    source: DataSource
+    sets: tuple[str, ...]
+    with_masks: bool
+    with_negatives: bool
+    keep_without_objects: bool
+    flip: bool
+    proposal_dir: Path
 
 
 def open_dataset(source: DataSource, image_set: str, *, with_masks: bool = False) -> Dataset:
@@ -31,7 +72,7 @@ def open_dataset(source: DataSource, image_set: str, *, with_masks: bool = False
     A set without classes of its own (a folder of images) gets those of the model.
 
     Args:
-        source: where the sets are (`sniper.runs.plan.data_source`).
+        source: where the sets are (`sniper.runs.resolve.data_source`).
         image_set: the set's name.
         with_masks: also read the polygons.
 
@@ -73,7 +114,7 @@ def training_records(data: TrainingData) -> tuple[list[Record], tuple[str, ...]]
     """Records of all training sets, with proposals and flips, and the class names.
 
     Args:
-        data: what to train on (`sniper.runs.plan.training_data`).
+        data: what to train on (`sniper.runs.resolve.training_data`).
 
     Raises:
         ConfigError: the configuration does not fit the data.

@@ -22,10 +22,11 @@ from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructio
 from sniper.models.quantize import quantize_network
 from sniper.process import usable_cores
 from sniper.runs.compare_models import FP32, QUANTISED, Comparison, compare, spread
-from sniper.runs.datasets import open_dataset
+from sniper.runs.datasets import TrainingData, open_dataset
 from sniper.runs.export import exported
 from sniper.runs.load_model import archive_weights, inference_model, make_detector
-from sniper.runs.plan import TrainingData, test_plan, training_data, uses_gpu
+from sniper.runs.plan import test_plan
+from sniper.runs.resolve import training_data, uses_gpu
 
 logger = logging.getLogger(__name__)
 

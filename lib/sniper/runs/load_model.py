@@ -22,7 +22,8 @@ from sniper.models.fit import Model
 from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
 from sniper.models.weights import Params, for_test, read_params
 from sniper.process import usable_cores
-from sniper.runs.plan import TestPlan, detector_spec, model_folder, test_plan
+from sniper.runs.plan import TestPlan, test_plan
+from sniper.runs.resolve import detector_spec, model_folder
 
 logger = logging.getLogger(__name__)
 

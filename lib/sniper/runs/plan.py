@@ -1,8 +1,6 @@
-"""The one place where the configuration is read, once: into frozen plans of what a run does.
+"""The plans of a run: the configuration is read once, and everything below takes parts of a plan.
 
-Everything below takes parts of a plan; nothing below sees the configuration. A new key is named in
-the schema (`sniper.config`) and here, nowhere else. The small functions at the end resolve one part
-each, for tools that look at data and need nothing else.
+A new key is named in the schema (`sniper.config`), and in `resolve.py` or here; nowhere else.
 """
 
 from __future__ import annotations
@@ -15,16 +13,28 @@ from typing import TYPE_CHECKING
 from easydict import EasyDict
 
 from sniper.chips.sampler import ChipSettings
-from sniper.config import dump_config, parse_lr_steps
-from sniper.config.rules import is_full_coco
+from sniper.config import dump_config
 from sniper.errors import ConfigError
 from sniper.loader.settings import BatchSettings
-from sniper.models.detector import DetectorSpec, ProposalSettings, batch_contract
-from sniper.models.heads.roi import BOX_LOSS_ROIS
-from sniper.models.spec import TargetSettings
-from sniper.process import usable_cores
+from sniper.models.detector import DetectorSpec
+from sniper.runs.datasets import DataSource, TrainingData
 from sniper.runs.levels import levels_of, merge_settings, mode_in_force
-from sniper.targets.focus_map import FocusRanges
+from sniper.runs.resolve import (
+    batch_settings,
+    chip_settings,
+    contexts,
+    data_source,
+    detector_spec,
+    fp16_in_force,
+    loop_settings,
+    model_folder,
+    scales_by_rule,
+    step_settings,
+    step_updates,
+    training_data,
+    validation_set,
+    worker_count,
+)
 from sniper.training.step_settings import StepSettings
 
 # The tools that look at data need parts of this, but not MXNet: it is imported where it is used.
@@ -34,48 +44,6 @@ if TYPE_CHECKING:
     from sniper.inference.level import Level
     from sniper.inference.merge_levels import MergeSettings
     from sniper.training.loop import LoopSettings
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Where the data sets of a run are.
-
-    Attributes:
-        format: name of the data format.
-        path: root folder of the sets.
-        cache_dir: where parsed annotations are kept.
-        num_classes: classes with background that every set must have.
-        names_dir: folder with the class names of the model, for sets that have none of their own.
-    """
-
-    format: str
-    path: Path
-    cache_dir: Path
-    num_classes: int
-    names_dir: Path
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a run trains on.
-
-    Attributes:
-        source: where the sets are.
-        sets: their names, each once.
-        with_masks: also read the polygons.
-        with_negatives: also read the proposals, which become negative chips.
-        keep_without_objects: images without objects may give negative chips.
-        flip: add a mirrored copy of every image.
-        proposal_dir: folder of the proposal files.
-    """
-
-    source: DataSource
-    sets: tuple[str, ...]
-    with_masks: bool
-    with_negatives: bool
-    keep_without_objects: bool
-    flip: bool
-    proposal_dir: Path
 
 
 @dataclass(frozen=True)
@@ -265,7 +233,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
     fp16 = fp16_in_force(cfg, devices)
     frozen = ("gamma", "beta") if network.BN_MODE == "frozen" else ()
     pretrained = f"{network.pretrained}-{network.pretrained_epoch:04d}.params"
-    loop = _loop_settings(cfg)
+    loop = loop_settings(cfg)
     detector = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=fp16)
     means = train.GRADIENT_REDUCTION == "mean" or not detector.network.backbone.box_loss_images
     return TrainPlan(
@@ -352,294 +320,13 @@ def test_plan(
     )
 
 
-def data_source(cfg: EasyDict) -> DataSource:
-    """Where the data sets of a configuration are."""
-    dataset = cfg.dataset
-    return DataSource(
-        format=dataset.dataset,
-        path=Path(dataset.dataset_path),
-        cache_dir=Path(dataset.root_path) / "cache",
-        num_classes=dataset.NUM_CLASSES,
-        names_dir=model_folder(cfg),
-    )
-
-
-def training_data(cfg: EasyDict) -> TrainingData:
-    """What a configuration trains on.
-
-    Raises:
-        ConfigError: the names of the sets are wrong.
-    """
-    train = cfg.TRAIN
-    with_negatives = bool(train.USE_NEG_CHIPS) and not train.ONLY_PROPOSAL
-    return TrainingData(
-        source=data_source(cfg),
-        sets=tuple(training_sets(cfg)),
-        with_masks=bool(train.WITH_MASK) and not train.ONLY_PROPOSAL,
-        with_negatives=with_negatives,
-        keep_without_objects=bool(train.NEG_CHIPS_WITHOUT_OBJECTS),
-        flip=bool(train.FLIP),
-        proposal_dir=Path(cfg.proposal_path),
-    )
-
-
-def training_sets(cfg: EasyDict) -> list[str]:
-    """Names of the training sets, which `dataset.image_set` joins with `+`.
-
-    Raises:
-        ConfigError: a name is empty or stands there twice.
-    """
-    names = [name.strip() for name in cfg.dataset.image_set.split("+")]
-    problem = None
-    if not all(names):
-        problem = "a set without a name"
-    elif len(set(names)) < len(names):
-        problem = f"{next(name for name in names if names.count(name) > 1)!r} twice"
-    if problem is not None:
-        raise ConfigError(
-            f"dataset.image_set names {problem}",
-            got=repr(cfg.dataset.image_set),
-            expected="one set, or different sets joined by '+': train2014+val2014",
-        )
-    return names
-
-
-def validation_set(cfg: EasyDict) -> str:
-    """`TRAIN.VALIDATION_SET`, or the test set."""
-    return cfg.TRAIN.VALIDATION_SET or cfg.dataset.test_image_set
-
-
-def scales_by_rule(cfg: EasyDict) -> bool:
-    """Whether the 2018 rule for COCO has set `TRAIN.SCALES` (`sniper.config.rules`)."""
-    is_coco = is_full_coco(cfg.dataset.dataset, cfg.dataset.NUM_CLASSES)
-    return is_coco and bool(cfg.TRAIN.COCO_SCALE_OVERRIDE)
-
-
 def _validation(cfg: EasyDict, loop: LoopSettings) -> ValidationPlan | None:
     if not loop.validate_every:
         return None
     return ValidationPlan(test_plan(cfg, image_set=validation_set(cfg)), loop.validate_every)
 
 
-def _loop_settings(cfg: EasyDict) -> LoopSettings:
-    from sniper.training.loop import LoopSettings
-
-    train = cfg.TRAIN
-    return LoopSettings(
-        end_epoch=train.end_epoch,
-        max_updates=train.MAX_UPDATES,
-        accumulation=train.ACCUMULATION_STEPS,
-        checkpoint_every=train.CHECKPOINT_EVERY,
-        # The detections of an RPN alone cannot be evaluated.
-        validate_every=0 if train.ONLY_PROPOSAL else train.VALIDATE_EVERY,
-    )
-
-
-def step_settings(cfg: EasyDict, *, fp16: bool) -> StepSettings:
-    """The update, without what the chips and the network decide: `steps` and `fixed`."""
-    train = cfg.TRAIN
-    return StepSettings(
-        lr=train.lr,
-        lr_factor=train.lr_factor,
-        warmup_lr=train.warmup_lr,
-        warmup_step=train.warmup_step if train.warmup else 0,
-        momentum=train.momentum,
-        wd=train.wd,
-        clip_gradient=train.clip_gradient,
-        loss_scale=train.scale if fp16 else 1.0,
-        dynamic_loss_scale=fp16 and bool(train.DYNAMIC_LOSS_SCALE),
-        loss_scale_window=train.LOSS_SCALE_WINDOW,
-        accumulation=train.ACCUMULATION_STEPS,
-        reduction=train.GRADIENT_REDUCTION,
-        ema_decay=train.EMA_DECAY,
-        multi_precision=fp16,
-    )
-
-
 def _fp16_note(cfg: EasyDict, fp16: bool) -> tuple[str, ...]:
     if bool(cfg.TRAIN.fp16) == fp16:
         return ()
     return ("fp16 and the loss scale are off: MXNet has no fp16 convolution on the CPU",)
-
-
-def contexts(gpus: str) -> list[mx.Context]:
-    """Devices of a `gpus` value: `'0,1'` -> two GPUs; `''`, `'cpu'` or `'cpu,cpu'` -> CPU contexts.
-
-    Raises:
-        ConfigError: an entry is no device ordinal, or the GPU does not exist.
-    """
-    import mxnet as mx
-
-    entries = [entry.strip() for entry in str(gpus).split(",") if entry.strip()] or ["cpu"]
-    if set(entries) == {"cpu"}:
-        return [mx.cpu(i) for i in range(len(entries))]
-    if not all(entry.isdigit() for entry in entries):
-        raise ConfigError(
-            "gpus must list device ordinals",
-            got=repr(gpus),
-            expected="'0', '0,1', ... or 'cpu'",
-            fix="--set gpus cpu runs on the CPU",
-        )
-    found = _gpu_count()
-    missing = [entry for entry in entries if int(entry) >= found]
-    if missing:
-        raise ConfigError(
-            "the configuration asks for GPUs that MXNet does not see",
-            got=f"gpus '{gpus}', {found} GPU(s) visible",
-            fix="run on the CPU with --set gpus cpu, or install a CUDA wheel (README, GPUs)",
-        )
-    return [mx.gpu(int(entry)) for entry in entries]
-
-
-def _gpu_count() -> int:
-    import mxnet as mx
-
-    try:
-        return mx.context.num_gpus()
-    except mx.MXNetError:  # a CUDA wheel without a driver
-        return 0
-
-
-def uses_gpu(devices: Sequence[mx.Context]) -> bool:
-    """True if any device is a GPU."""
-    return any(device.device_type == "gpu" for device in devices)
-
-
-def model_folder(cfg: EasyDict) -> Path:
-    """`<output_path>/<recipe>/<training sets joined by _>`: 2018 layout of checkpoints and logs."""
-    return Path(cfg.output_path) / cfg.name / "_".join(cfg.dataset.image_set.split("+"))
-
-
-def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:
-    """Network description; `batch_images` is the number of images per device."""
-    network = cfg.network
-    proposal = cfg.TRAIN.PROPOSAL_OP if train else cfg.TEST.PROPOSAL_OP
-    return DetectorSpec(
-        symbol=cfg.symbol,
-        num_classes=cfg.dataset.NUM_CLASSES,
-        anchor_scales=tuple(network.ANCHOR_SCALES),
-        anchor_ratios=tuple(network.ANCHOR_RATIOS),
-        feature_stride=network.RPN_FEAT_STRIDE,
-        batch_images=batch_images,
-        fp16=fp16,
-        loss_scale=cfg.TRAIN.scale if fp16 else 1.0,
-        rpn_batch_size=cfg.TRAIN.RPN_BATCH_SIZE,
-        bn_momentum=network.BN_MOMENTUM,
-        bn_mode=network.BN_MODE,
-        padding=network.PADDING,
-        width=network.WIDTH,
-        activation=network.ACTIVATION,
-        dilate=network.DILATE,
-        rpn_channels=network.RPN_CHANNELS,
-        roi_channels=network.ROI_CHANNELS,
-        fc_channels=network.FC_CHANNELS,
-        proposal=ProposalSettings(**proposal),
-        legacy_gt_centre=cfg.TRAIN.LEGACY_GT_CENTRE,
-        legacy_areas=cfg.TRAIN.LEGACY_AREAS,
-        legacy_min_size=cfg.TRAIN.LEGACY_MIN_SIZE,
-        bbox_loss_divisor=_bbox_loss_divisor(cfg, batch_images),
-        auto_focus=bool(cfg.TRAIN.AUTO_FOCUS if train else cfg.TEST.AUTO_FOCUS),
-        with_masks=bool(cfg.TRAIN.WITH_MASK),
-        max_gt=cfg.TRAIN.MAX_GT,
-        mask_row_length=cfg.TRAIN.MAX_POLYGON_LEN,
-        targets=_target_settings(cfg),
-    )
-
-
-def _target_settings(cfg: EasyDict) -> TargetSettings:
-    """How the loader makes labels."""
-    train = cfg.TRAIN
-    return TargetSettings(
-        valid_ranges=tuple(tuple(pair) for pair in train.VALID_RANGES),
-        anchor_rounding=cfg.network.ANCHOR_ROUNDING,
-        rpn_fg_fraction=train.RPN_FG_FRACTION,
-        rpn_positive_overlap=train.RPN_POSITIVE_OVERLAP,
-        rpn_negative_overlap=train.RPN_NEGATIVE_OVERLAP,
-        focus=FocusRanges(
-            low=train.AUTO_FOCUS_DC_LOW,
-            small=train.AUTO_FOCUS_SMALL_THRESH,
-            high=train.AUTO_FOCUS_DC_HIGH,
-        ),
-    )
-
-
-def _bbox_loss_divisor(cfg: EasyDict, batch_images: int) -> float:
-    """`TRAIN.bbox_loss_divisor`; 0 is left to the network, unless gradients are averaged.
-
-    The constant of 2018 gives a device with more chips a larger box loss. A mean over devices is to
-    be the mean over their chips, and so each device's loss has to be a mean.
-    """
-    train = cfg.TRAIN
-    if train.bbox_loss_divisor or train.GRADIENT_REDUCTION == "sum":
-        return train.bbox_loss_divisor
-    return BOX_LOSS_ROIS * batch_images
-
-
-def fp16_in_force(cfg: EasyDict, devices: list[mx.Context]) -> bool:
-    """`TRAIN.fp16`, but never on the CPU, where MXNet has no half-precision convolution."""
-    return bool(cfg.TRAIN.fp16) and uses_gpu(devices)
-
-
-def chip_settings(cfg: EasyDict) -> ChipSettings:
-    """How chips are cut for training."""
-    return ChipSettings(
-        scales=tuple(cfg.TRAIN.SCALES),
-        valid_ranges=tuple(tuple(pair) for pair in cfg.TRAIN.VALID_RANGES),
-        chip_size=cfg.TRAIN.CHIP_SIZE,
-        use_neg_chips=bool(cfg.TRAIN.USE_NEG_CHIPS) and not cfg.TRAIN.ONLY_PROPOSAL,
-        max_neg_chips=cfg.TRAIN.MAX_NEG_CHIPS,
-    )
-
-
-def batch_settings(cfg: EasyDict) -> BatchSettings:
-    """How chips become training tensors."""
-    train = cfg.TRAIN
-    spec = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=False)
-    return BatchSettings(
-        batch_contract(spec, train.CHIP_SIZE, rpn_only=bool(train.ONLY_PROPOSAL)),
-        pixel_means=cfg.network.PIXEL_MEANS,
-        reduced_decoding=bool(train.REDUCED_DECODING),
-    )
-
-
-def worker_count(cfg: EasyDict) -> int:
-    """Loader processes: `TRAIN.NUM_PROCESS`, never more than the cores (2018 asked for 64)."""
-    wanted = cfg.TRAIN.NUM_PROCESS
-    cores = usable_cores()
-    return cores if wanted is None or wanted < 0 else min(wanted, cores)
-
-
-def step_updates(lr_step: str, samples: int, batch_size: int, begin_epoch: int = 0) -> list[int]:
-    """Update numbers after which the rate drops.
-
-    Args:
-        lr_step: comma list of epochs, fractions allowed, or of updates ("1600u"); empty for a
-            constant rate.
-        samples: padded number of chips in an epoch.
-        batch_size: chips per update, all devices together.
-        begin_epoch: epochs done before; epochs that lie before it are left out.
-
-    Raises:
-        ConfigError: the list is not a strictly increasing list of numbers.
-    """
-    try:
-        entries = parse_lr_steps(str(lr_step))
-    except ValueError:
-        raise ConfigError(
-            "TRAIN.lr_step is not a list of epochs or updates",
-            got=repr(lr_step),
-            expected="e.g. '5.33', '4,6' or '1600u,1900u'",
-        ) from None
-    steps = []
-    for number, unit in entries:
-        if unit == "updates":
-            steps.append(int(number))
-        elif number > begin_epoch:
-            steps.append(int((number - begin_epoch) * samples / batch_size))
-    if any(b <= a for a, b in zip(steps, steps[1:])) or any(step < 1 for step in steps):
-        raise ConfigError(
-            "TRAIN.lr_step must give strictly increasing updates",
-            got=f"{lr_step!r} -> updates {steps}",
-            expected="increasing epochs that are at least one update apart",
-        )
-    return steps

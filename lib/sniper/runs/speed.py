@@ -22,10 +22,10 @@ from sniper.models.fit import Model
 from sniper.models.weights import Params, initialise
 from sniper.progress import silent
 from sniper.runs.compare_models import spread
-from sniper.runs.datasets import open_dataset
+from sniper.runs.datasets import DataSource, open_dataset
 from sniper.runs.export import inference_networks
 from sniper.runs.load_model import load_model, make_detector, weights_path
-from sniper.runs.plan import DataSource, TestPlan, test_plan
+from sniper.runs.plan import TestPlan, test_plan
 
 logger = logging.getLogger(__name__)
 

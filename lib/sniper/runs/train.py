@@ -19,7 +19,8 @@ from sniper.models.detector import batch_metrics, build_detector, train_input_sh
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.datasets import training_records
-from sniper.runs.plan import TrainPlan, train_plan, uses_gpu
+from sniper.runs.plan import TrainPlan, train_plan
+from sniper.runs.resolve import uses_gpu
 from sniper.runs.start_up_report import log_start_up
 from sniper.runs.validation import Validation
 from sniper.training.checkpoint import Checkpoint, CheckpointFolder

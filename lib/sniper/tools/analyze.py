@@ -15,7 +15,7 @@ from sniper.data.detections import DetectionTable
 from sniper.evaluation import protocol_of
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset
-from sniper.runs.plan import data_source
+from sniper.runs.resolve import data_source
 from sniper.tools.arguments import add_cfg_and_set, add_out_flag, command_parser, write_json
 from sniper.tools.cli import run_main
 from sniper.tools.explain.error_study import Study, study, summary

@@ -69,7 +69,7 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.process import start_logging
-    from sniper.runs.plan import data_source
+    from sniper.runs.resolve import data_source
     from sniper.runs.speed import generated_records, measure_detection, test_records
 
     start_logging(level=logging.WARNING)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sniper.chips.measures import Measures, evenly, measure
-from sniper.runs.plan import chip_settings
+from sniper.runs.resolve import chip_settings
 from sniper.tools.arguments import (
     add_cfg_and_set,
     add_chip_epoch_flag,

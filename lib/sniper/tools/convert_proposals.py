@@ -55,7 +55,7 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.runs.datasets import open_dataset, proposal_file
-    from sniper.runs.plan import data_source
+    from sniper.runs.resolve import data_source
 
     cfg = load_config(args.cfg, args.overrides)
     image_set = args.image_set or _set_of(args.source, cfg.dataset.image_set.split("+"))

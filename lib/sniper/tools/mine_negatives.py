@@ -90,7 +90,8 @@ def _train_proposal_network(args: argparse.Namespace) -> None:
 def _extract_proposals(args: argparse.Namespace) -> None:
     from sniper.runs.datasets import open_dataset, proposal_file
     from sniper.runs.load_model import weights_path
-    from sniper.runs.plan import data_source, test_plan, training_sets
+    from sniper.runs.plan import test_plan
+    from sniper.runs.resolve import data_source, training_sets
     from sniper.runs.test import test
 
     keys = [*_proposal_keys(args), "TEST.TEST_EPOCH", str(args.rpn_epochs)]

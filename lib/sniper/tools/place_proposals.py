@@ -54,7 +54,7 @@ def _run(argv: Sequence[str]) -> int:
     from sniper.config import load_config
     from sniper.data.proposals import save_proposals
     from sniper.runs.datasets import open_dataset, proposal_file
-    from sniper.runs.plan import data_source, training_sets
+    from sniper.runs.resolve import data_source, training_sets
 
     cfg = load_config(args.cfg, args.overrides)
     if not args.source.is_file():

@@ -101,7 +101,7 @@ def _check_fit(cfg: EasyDict, path: Path, where: Path, *, backbone: bool) -> int
     from sniper.models.fit import fit_params
     from sniper.models.weights import for_test, read_params
     from sniper.runs.export import inference_networks
-    from sniper.runs.plan import detector_spec
+    from sniper.runs.resolve import detector_spec
 
     arg, aux = read_params(path)
     spec = detector_spec(cfg, train=False, batch_images=1, fp16=False)
@@ -113,7 +113,7 @@ def _check_fit(cfg: EasyDict, path: Path, where: Path, *, backbone: bool) -> int
 
 
 def _target(cfg: EasyDict, save_prefix: str, *, backbone: bool) -> Path:
-    from sniper.runs.plan import model_folder
+    from sniper.runs.resolve import model_folder
 
     if not backbone:
         return model_folder(cfg) / f"{save_prefix}-{cfg.TEST.TEST_EPOCH:04d}{SUFFIX}"

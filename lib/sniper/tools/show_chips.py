@@ -12,7 +12,7 @@ from sniper.chips.measures import evenly
 from sniper.chips.sampler import make_epoch
 from sniper.data.record import Record
 from sniper.errors import DataError
-from sniper.runs.plan import chip_settings, model_folder
+from sniper.runs.resolve import chip_settings, model_folder
 from sniper.tools.arguments import (
     add_cfg_and_set,
     add_chip_epoch_flag,

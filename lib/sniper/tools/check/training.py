@@ -16,7 +16,7 @@ from sniper.data.problems import ERROR
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError
 from sniper.runs.datasets import open_dataset, proposal_file
-from sniper.runs.plan import chip_settings, data_source
+from sniper.runs.resolve import chip_settings, data_source
 from sniper.runs.start_up_report import level_name
 from sniper.tools.check.findings import Findings
 

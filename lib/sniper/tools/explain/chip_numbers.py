@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sniper.chips.measures import TRAINED, Measures, Pixels
-from sniper.runs.plan import chip_settings, scales_by_rule
+from sniper.runs.resolve import chip_settings, scales_by_rule
 from sniper.runs.start_up_report import level_name, range_text
 from sniper.tools.explain.training_set import TrainingSet
 

@@ -16,7 +16,7 @@ from sniper.chips.streams import stream_seeds
 from sniper.data.image import read_image
 from sniper.data.record import Record
 from sniper.loader.sample import BatchSettings, make_sample
-from sniper.runs.plan import batch_settings, chip_settings
+from sniper.runs.resolve import batch_settings, chip_settings
 from sniper.runs.start_up_report import level_name, range_text
 from sniper.targets.gt import gt_in_chip
 from sniper.tools.explain.training_set import TrainingSet

@@ -10,7 +10,7 @@ import numpy as np
 from sniper.chips.anchor_fit import AnchorFit, anchor_fit
 from sniper.chips.measures import Measures, evenly, measure
 from sniper.data.record import Record
-from sniper.runs.plan import chip_settings
+from sniper.runs.resolve import chip_settings
 from sniper.targets.anchors import base_anchors
 from sniper.tools.explain.suggest_anchors import suggest_anchor_scales, suggest_max_gt
 from sniper.tools.explain.suggest_fragment import Suggestion

@@ -12,7 +12,7 @@ from easydict import EasyDict
 from sniper.config import load_config
 from sniper.data.record import Record
 from sniper.runs.datasets import training_records
-from sniper.runs.plan import training_data
+from sniper.runs.resolve import training_data
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from sniper.models.detector import (
 )
 from sniper.models.heads.mask import MaskHead
 from sniper.models.networks import network_names, network_of
+from sniper.models.spec import TargetSettings
 
 RESNET_SCALES = (2, 4, 7, 10, 13, 16, 24)
 MOBILE_SCALES = (1, 2, 4, 8, 12)
@@ -272,3 +273,10 @@ def test_values_that_do_not_fit_are_refused(symbol, values, word):
 def test_chip_must_be_made_of_whole_cells():
     with pytest.raises(ConfigError, match="CHIP_SIZE"):
         train_input_shapes(make_spec("mobilenetv2_e2e"), 500)
+
+
+def test_how_labels_are_made_is_no_part_of_a_network_at_test():
+    """Results that are kept on disk are known by the text of the network."""
+    other = TargetSettings(rpn_positive_overlap=0.7)
+    assert repr(make_spec("mobilenetv2_e2e")) == repr(make_spec("mobilenetv2_e2e", targets=other))
+    assert make_spec("mobilenetv2_e2e") != make_spec("mobilenetv2_e2e", targets=other)

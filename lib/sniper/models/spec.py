@@ -122,7 +122,8 @@ class DetectorSpec:
     mask_size: int = 28
     max_gt: int = 100
     mask_row_length: int = 500
-    targets: TargetSettings = field(default_factory=TargetSettings)
+    # Not part of what the network's results depend on, which executors tell by its text.
+    targets: TargetSettings = field(default_factory=TargetSettings, repr=False)
 
     def __post_init__(self) -> None:
         backbone = self.network.backbone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Generic, TypeVar
@@ -77,13 +78,10 @@ class Registry(Generic[Part]):
         return sorted({*self._parts, *self._entry_points()})
 
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
-        found = metadata.entry_points()
-        # Python 3.9 gives a dict of groups.
-        entries = (
-            found.select(group=self._group)
-            if hasattr(found, "select")
-            else found.get(self._group, ())
-        )
+        if sys.version_info >= (3, 10):
+            entries = metadata.entry_points(group=self._group)
+        else:
+            entries = metadata.entry_points().get(self._group, ())
         return {_folded(entry.name): entry for entry in entries}
 
     def _loaded(self, entry: metadata.EntryPoint) -> Part:

@@ -38,7 +38,7 @@ def frontend(op: str, **tensors: Tensor) -> ModuleType:
         for tensor_type, candidate in ((mx.nd.NDArray, mx.nd), (mx.sym.Symbol, mx.sym)):
             if not isinstance(tensor, tensor_type) or isinstance(tensor, NUMPY_TENSORS):
                 continue
-            if first_type not in (None, tensor_type):
+            if first_type is not None and first_type is not tensor_type:
                 raise OpsError(
                     f"{op} got NDArrays and Symbols in one call",
                     where=f"input '{name}'",

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import mxnet as mx
 
@@ -19,6 +19,9 @@ from sniper.runs.load_model import inference_model
 from sniper.runs.plan import ValidationPlan
 from sniper.runs.test import evaluate_model
 from sniper.training.run_log import Validated
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +80,7 @@ class Validation:
         return Validated(self._dataset.name, figures(report), deciding, took_s)
 
 
-def figures(report: Any, prefix: str = "") -> dict[str, float]:
+def figures(report: DataclassInstance, prefix: str = "") -> dict[str, float]:
     """All numbers of a report by name; those of a report within it as `<field>_<name>`."""
     found: dict[str, float] = {}
     for field in dataclasses.fields(report):

@@ -19,9 +19,9 @@ import mxnet as mx  # isort: skip
 
 from sniper.chips import ChipSettings
 from sniper.data import Record, append_flipped, filter_trainable, load_dataset
-from sniper.loader.settings import BatchSettings
+from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.train import TrainLoader
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     build_detector,

@@ -112,7 +112,7 @@ class BlockProgress:
         self._progress.tell(self.images_done, "; ".join(working), at_once=at_once)
 
 
-class Heartbeat:
+class LongCall:
     """Logs `what: still at it` every 10 s while one long call runs.
 
     The call must let other threads run now and then, as Python code does.
@@ -123,7 +123,7 @@ class Heartbeat:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> Heartbeat:
+    def __enter__(self) -> LongCall:
         self._thread.start()
         return self
 

@@ -57,7 +57,7 @@ def networks(recipe: str, data: Any) -> dict[str, Any]:
 
     from sniper.config import load_config
     from sniper.models.archive import Network as Weights
-    from sniper.models.detector import build_detector
+    from sniper.models.assembly import build_detector
     from sniper.models.quantize import quantize_network
     from sniper.runs.plan import test_plan
     from sniper.runs.speed import random_model

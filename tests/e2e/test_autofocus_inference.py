@@ -12,7 +12,7 @@ import pytest
 
 from sniper.config import load_config
 from sniper.inference.detector import Detector
-from sniper.models.detector import build_detector, train_input_shapes
+from sniper.models.assembly import build_detector, train_input_shapes
 from sniper.models.initialisers import initialise
 from sniper.models.weights import with_test_params, write_params
 from sniper.runs import detect_set

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sniper.config import load_config
-from sniper.models.detector import build_detector, train_input_shapes
+from sniper.models.assembly import build_detector, train_input_shapes
 from sniper.models.initialisers import initialise
 from sniper.models.weights import with_test_params, write_params
 from sniper.runs import detect_set

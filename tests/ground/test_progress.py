@@ -8,7 +8,7 @@ import time
 import pytest
 
 import sniper.progress as progress_module
-from sniper.progress import Heartbeat, Progress, StageProgress, format_time, peak_memory_mb
+from sniper.progress import LongCall, Progress, StageProgress, format_time, peak_memory_mb
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_stage_after_a_silent_one_is_timed_from_its_own_beginning(caplog, monk
 
 def test_a_long_call_shows_that_it_lives_and_leaves_no_thread(caplog):
     before = threading.active_count()
-    with pytest.raises(KeyError), Heartbeat("reading x"):
+    with pytest.raises(KeyError), LongCall("reading x"):
         time.sleep(0.2)
         raise KeyError
     assert threading.active_count() == before

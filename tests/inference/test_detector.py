@@ -23,7 +23,7 @@ from sniper.inference.merge_levels import MergeSettings
 from sniper.inference.mxnet_executor import BoundGraph, MxnetExecutor
 from sniper.inference.run_stats import STAGES, RunStats, level_stage
 from sniper.loader.windows import TestBatch
-from sniper.models.detector import DetectorSpec, ProposalSettings
+from sniper.models.assembly import DetectorSpec, ProposalSettings
 from sniper.models.fit import Model
 
 SPEC = DetectorSpec(
@@ -179,7 +179,7 @@ def test_focus_chips_are_cut_on_whole_pixels(records):
 
 
 def random_model(seed=0):
-    from sniper.models.detector import build_detector, inference_input_shapes
+    from sniper.models.assembly import build_detector, inference_input_shapes
 
     symbol = build_detector(SPEC, train=False)
     shapes, _, aux_shapes = symbol.infer_shape(**inference_input_shapes(SPEC, 1, 64, 64))

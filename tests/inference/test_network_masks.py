@@ -21,7 +21,7 @@ from sniper.inference.instance_masks import MaskPaster
 from sniper.inference.level import Level
 from sniper.inference.merge_levels import MergeSettings, keep_confident
 from sniper.inference.mxnet_executor import MxnetExecutor
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     build_detector,

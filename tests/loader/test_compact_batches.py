@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from sniper.chips.chip_table import Chip
+from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.compact import Expander, compact_specs, empty_arrays
 from sniper.loader.images import ImageCache
 from sniper.loader.sample import make_sample, write_sample
-from sniper.loader.settings import BatchSettings
-from sniper.models.detector import DetectorSpec, batch_contract
+from sniper.models.assembly import DetectorSpec, batch_contract
 from sniper.models.spec import TargetSettings
 from sniper.targets.focus_map import FocusRanges, focus_labels
 from sniper.targets.gt import boxes_in_chip, gt_in_chip

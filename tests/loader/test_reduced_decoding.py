@@ -13,9 +13,9 @@ from sniper.data import append_flipped, load_dataset
 from sniper.data.image import check_size, cut_chip, cut_reduced, read_image, reduction_of
 from sniper.data.record import Record, flip_record
 from sniper.errors import DataError
+from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.sample import make_sample
-from sniper.loader.settings import BatchSettings
-from sniper.models.detector import DetectorSpec, batch_contract
+from sniper.models.assembly import DetectorSpec, batch_contract
 
 WIDTH, HEIGHT = 1003, 758
 

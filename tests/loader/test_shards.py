@@ -11,7 +11,7 @@ from sniper.chips.sampler import ChipSettings
 from sniper.errors import ConfigError
 from sniper.loader import train as module
 from sniper.loader.train import BatchSettings, TrainLoader
-from sniper.models.detector import DetectorSpec, batch_contract
+from sniper.models.assembly import DetectorSpec, batch_contract
 from sniper.models.spec import TargetSettings
 
 RANGES = [(-1, 24), (16, -1)]

@@ -22,7 +22,7 @@ from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.loader import stream
 from sniper.loader import train as module
 from sniper.loader.train import BatchSettings, TrainLoader
-from sniper.models.detector import DetectorSpec, batch_contract
+from sniper.models.assembly import DetectorSpec, batch_contract
 from sniper.models.spec import TargetSettings
 
 RANGES = [(-1, 24), (16, -1)]

@@ -11,7 +11,7 @@ from sniper.loader import sample as sample_module
 from sniper.loader.compact import compact_specs, empty_arrays
 from sniper.loader.images import ImageCache, RecentKeys
 from sniper.loader.train import BatchSettings, make_sample
-from sniper.models.detector import DetectorSpec, batch_contract
+from sniper.models.assembly import DetectorSpec, batch_contract
 from sniper.models.spec import TargetSettings
 from sniper.targets.contract import BatchContract
 from sniper.targets.gt import GtLabels

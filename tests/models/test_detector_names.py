@@ -5,8 +5,7 @@ import json
 import pytest
 
 from sniper.errors import ConfigError
-from sniper.models.backbones.blocks import CHANNEL_MULTIPLE, scale_channels
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     build_detector,
@@ -16,6 +15,7 @@ from sniper.models.detector import (
     short_output_names,
     train_input_shapes,
 )
+from sniper.models.backbones.blocks import CHANNEL_MULTIPLE, scale_channels
 from sniper.models.heads.mask import MaskHead
 from sniper.models.networks import network_names, network_of
 from sniper.models.spec import TargetSettings

@@ -6,9 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.models.backbones.blocks import NormSettings
-from sniper.models.backbones.mobilenetv2 import MobileNetOptions, mobilenetv2_features
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     batch_contract,
@@ -17,6 +15,8 @@ from sniper.models.detector import (
     inference_input_shapes,
     train_input_shapes,
 )
+from sniper.models.backbones.blocks import NormSettings
+from sniper.models.backbones.mobilenetv2 import MobileNetOptions, mobilenetv2_features
 from sniper.models.weights import fixed_names, for_test, initialise, with_test_params
 
 CHIP = 64

@@ -4,7 +4,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     build_detector,

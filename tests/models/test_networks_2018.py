@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     build_detector,

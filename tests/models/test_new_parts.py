@@ -15,10 +15,10 @@ from sniper.chips.sampler import ChipSettings
 from sniper.config import load_config
 from sniper.data.record import Record
 from sniper.errors import ConfigError
-from sniper.loader.settings import BatchSettings
+from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.train import TrainLoader
 from sniper.models import networks
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     WindowOutputs,
@@ -277,7 +277,7 @@ def test_declarations_need_no_mxnet():
     """Labels, decoding and metrics of every network, and of parts from outside."""
     code = (
         "import sys; sys.modules['mxnet'] = None\n"
-        "from sniper.models.detector import DetectorSpec, batch_contract, batch_metrics\n"
+        "from sniper.models.assembly import DetectorSpec, batch_contract, batch_metrics\n"
         "from sniper.models.networks import network_names, network_of\n"
         "for name in network_names():\n"
         "    stride = network_of(name).backbone.strides[0]\n"

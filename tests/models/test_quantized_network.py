@@ -12,7 +12,7 @@ import pytest
 from sniper.errors import ConfigError, DataError
 from sniper.models import int8_support
 from sniper.models.archive import ModelArchive, Network, read_archive, write_archive
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     build_detector,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sniper.errors import ConfigError, DataError, TrainingError
-from sniper.models.detector import DetectorSpec, build_detector, train_input_shapes
+from sniper.models.assembly import DetectorSpec, build_detector, train_input_shapes
 from sniper.models.initialisers import initial_value
 from sniper.models.weights import (
     fixed_names,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sniper.inference.mxnet_executor import MxnetExecutor
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     build_detector,

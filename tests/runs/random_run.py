@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from sniper.config import load_config, save_config
-from sniper.models.detector import build_detector, train_input_shapes
+from sniper.models.assembly import build_detector, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
 from sniper.runs.resolve import detector_spec
 

@@ -5,7 +5,7 @@ import pytest
 
 from sniper.config import load_config, recipe_names
 from sniper.errors import ConfigError
-from sniper.models.detector import train_input_shapes
+from sniper.models.assembly import train_input_shapes
 from sniper.runs import resolve as settings
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from sniper.config import load_config
-from sniper.models.detector import build_detector, train_input_shapes
+from sniper.models.assembly import build_detector, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
 from sniper.runs.resolve import detector_spec
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sniper.errors import DataError
+from sniper.models.assembly import DetectorSpec, build_detector, train_input_shapes
 from sniper.models.backbones.blocks import NormSettings
 from sniper.models.backbones.mobilenetv2 import MobileNetOptions, mobilenetv2_features
-from sniper.models.detector import DetectorSpec, build_detector, train_input_shapes
 from sniper.models.weights import initialise, read_params
 from sniper.tools.import_weights import PIXEL_MEANS, main
 from sniper.tools.weights.folded_mobilenet import convert_mobilenetv2, read_folded

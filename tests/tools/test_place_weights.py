@@ -10,7 +10,7 @@ import pytest
 
 from sniper.config import load_config
 from sniper.errors import DataError
-from sniper.models.detector import build_detector, train_input_shapes
+from sniper.models.assembly import build_detector, train_input_shapes
 from sniper.models.initialisers import is_head
 from sniper.models.weights import initialise, read_params, with_test_params, write_params
 from sniper.runs.resolve import detector_spec

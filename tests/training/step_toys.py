@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 
 from sniper.loader.train import Batch
-from sniper.models.detector import DetectorSpec
+from sniper.models.assembly import DetectorSpec
 from sniper.training.step_settings import StepSettings
 from sniper.training.stepper import Stepper
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sniper.models.detector import DetectorSpec, batch_metrics
+from sniper.models.assembly import DetectorSpec, batch_metrics
 from sniper.models.parts import LOG_EPSILON
 from sniper.training.metrics import Metrics
 

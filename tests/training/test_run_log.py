@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from sniper.models.detector import DetectorSpec, batch_metrics
+from sniper.models.assembly import DetectorSpec, batch_metrics
 from sniper.process import start_logging
 from sniper.training import run_log, tensorboard
 from sniper.training.distributed import Workers

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sniper.loader.train import Batch
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
     batch_contract,

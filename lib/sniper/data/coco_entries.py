@@ -22,7 +22,7 @@ from sniper.data.problems import (
     ProblemKind,
 )
 from sniper.errors import DataError
-from sniper.progress import Heartbeat
+from sniper.progress import LongCall
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def read_annotation_json(
         size = os.path.getsize(path)
         if size > _LARGE_FILE_BYTES:
             logger.info("reading %s (%d MB)", path, size >> 20)
-        with open(path, encoding="utf-8-sig") as stream, Heartbeat(f"reading {path}"):
+        with open(path, encoding="utf-8-sig") as stream, LongCall(f"reading {path}"):
             with _collector_off():
                 content = json.load(stream, object_hook=object_hook)
     except OSError as error:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sniper.errors import DataError
-from sniper.progress import Heartbeat
+from sniper.progress import LongCall
 
 _PLAIN_NUMBER = re.compile(r"[fiu][1248]")
 # What damaged or hostile files make an unpickler raise.
@@ -142,7 +142,7 @@ def read_array_list(path: str | Path) -> list[np.ndarray]:
         DataError: the file is unreadable or broken, or holds or asks for anything else.
     """
     try:
-        with open(path, "rb") as stream, Heartbeat(f"reading {path}"):
+        with open(path, "rb") as stream, LongCall(f"reading {path}"):
             content = _Reader(stream, encoding="latin-1").load()
         return [_entry(entry) for entry in _entries(content)]
     except _BROKEN as error:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sniper.errors import ConfigError
 from sniper.inference.executor import DetectorTraits, MaskJob
-from sniper.models.detector import (
+from sniper.models.assembly import (
     WindowOutputs,
     build_detector,
     build_mask_head,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sniper.loader.settings import BatchSettings
+from sniper.loader.batch_settings import BatchSettings
 from sniper.native._native import image_to_chw
 from sniper.targets.contract import Shape
 

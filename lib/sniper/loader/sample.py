@@ -12,9 +12,9 @@ from sniper.chips.chip_table import Chip
 from sniper.data.image import check_size, cut_chip, cut_reduced, reduction_of
 from sniper.data.record import Record
 from sniper.errors import SniperError, TrainingError
+from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.compact import Expander, compact_specs, empty_arrays
 from sniper.loader.images import ImageCache
-from sniper.loader.settings import BatchSettings
 from sniper.targets.contract import ChipTruth
 from sniper.targets.gt import gt_in_chip
 

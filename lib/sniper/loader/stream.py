@@ -13,10 +13,10 @@ from sniper.chips.chip_table import Chip
 from sniper.chips.streams import stream_seeds
 from sniper.data.record import Record
 from sniper.errors import TrainingError
+from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.compact import Expander, compact_specs, empty_arrays
 from sniper.loader.images import ImageCache, ImageUse, Router
 from sniper.loader.sample import image_reduction, write_sample
-from sniper.loader.settings import BatchSettings
 from sniper.loader.workers import WorkerPool, row_of
 
 # The chip `k` of a record.

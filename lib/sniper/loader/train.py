@@ -14,9 +14,9 @@ from sniper.chips.sampler import ChipSettings, Epoch, make_epoch
 from sniper.chips.stats import EpochStats
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError, SniperError, TrainingError
+from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.epochs import EpochsAhead, IsCancelled
 from sniper.loader.sample import make_sample
-from sniper.loader.settings import BatchSettings
 from sniper.loader.stream import Batch, BatchStream
 
 __all__ = ["Batch", "BatchSettings", "LoaderStats", "TrainLoader", "make_sample"]

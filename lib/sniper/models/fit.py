@@ -9,7 +9,7 @@ from pathlib import Path
 import mxnet as mx
 
 from sniper.errors import DataError
-from sniper.models.detector import DetectorSpec
+from sniper.models.assembly import DetectorSpec
 from sniper.models.initialisers import is_head
 from sniper.models.weights import Params
 

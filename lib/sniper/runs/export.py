@@ -11,7 +11,7 @@ import sniper
 from sniper.data.class_names import numbered_class_names, read_class_names
 from sniper.errors import ConfigError, DataError
 from sniper.models.archive import ModelArchive, Network, read_archive, write_archive
-from sniper.models.detector import (
+from sniper.models.assembly import (
     DetectorSpec,
     build_detector,
     build_mask_head,

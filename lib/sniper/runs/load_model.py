@@ -17,7 +17,7 @@ from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
 from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import META, ModelArchive, read_archive
-from sniper.models.detector import DetectorSpec
+from sniper.models.assembly import DetectorSpec
 from sniper.models.fit import Model
 from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
 from sniper.models.weights import Params, for_test, read_params

@@ -15,8 +15,8 @@ from easydict import EasyDict
 from sniper.chips.sampler import ChipSettings
 from sniper.config import dump_config
 from sniper.errors import ConfigError
-from sniper.loader.settings import BatchSettings
-from sniper.models.detector import DetectorSpec
+from sniper.loader.batch_settings import BatchSettings
+from sniper.models.assembly import DetectorSpec
 from sniper.runs.datasets import DataSource, TrainingData
 from sniper.runs.levels import levels_of, merge_settings, mode_in_force
 from sniper.runs.resolve import (

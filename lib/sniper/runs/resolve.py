@@ -12,8 +12,8 @@ from sniper.chips.sampler import ChipSettings
 from sniper.config import parse_lr_steps
 from sniper.config.rules import is_full_coco
 from sniper.errors import ConfigError
-from sniper.loader.settings import BatchSettings
-from sniper.models.detector import DetectorSpec, ProposalSettings, batch_contract
+from sniper.loader.batch_settings import BatchSettings
+from sniper.models.assembly import DetectorSpec, ProposalSettings, batch_contract
 from sniper.models.heads.roi import BOX_LOSS_ROIS
 from sniper.models.spec import TargetSettings
 from sniper.process import usable_cores

@@ -17,7 +17,7 @@ from sniper.data.class_names import numbered_class_names
 from sniper.errors import ConfigError, DataError
 from sniper.files import atomic_write
 from sniper.inference.run_stats import STAGES, RunStats, level_stage
-from sniper.models.detector import DetectorSpec
+from sniper.models.assembly import DetectorSpec
 from sniper.models.fit import Model
 from sniper.models.weights import Params, initialise
 from sniper.progress import silent

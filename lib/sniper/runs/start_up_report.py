@@ -19,7 +19,7 @@ from sniper.targets.anchors import base_anchors
 from sniper.training.step_settings import StepSettings
 
 if TYPE_CHECKING:
-    from sniper.models.detector import DetectorSpec
+    from sniper.models.assembly import DetectorSpec
 
 logger = logging.getLogger(__name__)
 

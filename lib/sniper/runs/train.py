@@ -15,7 +15,7 @@ from sniper.data import Record
 from sniper.data.class_names import write_class_names
 from sniper.errors import ConfigError
 from sniper.loader.train import TrainLoader
-from sniper.models.detector import batch_metrics, build_detector, train_input_shapes
+from sniper.models.assembly import batch_metrics, build_detector, train_input_shapes
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.datasets import training_records

@@ -14,8 +14,8 @@ from sniper.errors import TrainingError
 from sniper.models.weights import Params
 from sniper.training.checkpoint import Checkpoint, CheckpointFolder, Snapshot
 from sniper.training.distributed import Workers
+from sniper.training.finite_checks import check_weights
 from sniper.training.gradients import PREFIX as UNFINISHED
-from sniper.training.guard import check_weights
 from sniper.training.interrupts import stopped
 from sniper.training.pace import ProgressClock
 from sniper.training.run_log import RunLog, Validated

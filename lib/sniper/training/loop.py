@@ -13,7 +13,7 @@ import numpy as np
 from sniper.errors import SniperError
 from sniper.loader.train import Batch, TrainLoader
 from sniper.training.distributed import Workers
-from sniper.training.guard import check_step
+from sniper.training.finite_checks import check_step
 from sniper.training.interrupts import StopRequest
 from sniper.training.keeper import Keeper, Validator
 from sniper.training.meter import Meter

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 # Outputs and labels of a batch by name -> (numerator, denominator) of every metric, in printing
-# order (`sniper.models.detector.batch_metrics`).
+# order (`sniper.models.assembly.batch_metrics`).
 Measure = Callable[
     [Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Mapping[str, tuple[float, float]]
 ]
@@ -52,7 +52,7 @@ class Metrics:
         """Adds a batch and returns its own values.
 
         Args:
-            outputs: network outputs by name (`sniper.models.detector.short_output_names`).
+            outputs: network outputs by name (`sniper.models.assembly.short_output_names`).
             labels: label tensors of the batch by name.
         """
         batch = self.measure(outputs, labels)

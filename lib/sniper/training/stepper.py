@@ -12,7 +12,7 @@ import numpy as np
 
 from sniper.errors import TrainingError
 from sniper.loader.train import Batch
-from sniper.models.detector import DetectorSpec, short_output_names
+from sniper.models.assembly import DetectorSpec, short_output_names
 from sniper.training.averaging import PREFIX as AVERAGE_PREFIX
 from sniper.training.averaging import WeightAverage
 from sniper.training.gradients import GradientSum, all_finite, non_finite_names

@@ -99,7 +99,7 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
     require_images(arrays)
     from sniper.chips.chip_table import ChipTable
     from sniper.data.record import Record
-    from sniper.loader.settings import BatchSettings
+    from sniper.loader.batch_settings import BatchSettings
     from sniper.loader.stream import BatchStream
     from sniper.targets.anchors import base_anchors
     from sniper.targets.contract import BatchContract

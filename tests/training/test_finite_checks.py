@@ -9,7 +9,7 @@ import pytest
 from sniper import files
 from sniper.errors import TrainingError
 from sniper.loader.train import Batch
-from sniper.training.guard import check_step, check_weights
+from sniper.training.finite_checks import check_step, check_weights
 from sniper.training.stepper import StepResult
 
 LOSSES = {"RPNLogLoss": 0.5, "RCNNLogLoss": 0.25}

@@ -1,6 +1,6 @@
 """RPN targets in NumPy, twice: one step of the specification after the other, and faster.
 
-Slow and obvious beside `sniper.targets.rpn`; the tests and scripts/bench load this file with runpy.
+Slow and obvious beside `sniper.targets.rpn`; for the tests and for scripts/bench.
 Both make the dense float32 arrays of the batch: label (A*H*W,), target and weight (4A, H, W).
 """
 

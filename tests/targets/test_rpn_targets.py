@@ -1,7 +1,4 @@
 import pickle
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +10,8 @@ from sniper.errors import ConfigError, OpsError
 from sniper.targets.anchors import base_anchors
 from sniper.targets.gt import gt_in_chip
 from sniper.targets.rpn import RpnSample, RpnTargets
+from tests.targets import rpn_reference
 
-REFERENCE = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).resolve().with_name("rpn_reference.py")))
-)
 BASE = base_anchors(16, (0.5, 1, 2), (2, 4, 7, 10, 13, 16, 24))
 BASE_32 = base_anchors(32, (0.5, 1, 2), (1, 2, 4, 8, 12))
 NONE = np.zeros((0, 4), np.float32)
@@ -57,7 +52,7 @@ def counts(label):
 def test_inside_anchors():
     targets = RpnTargets(BASE, 16, 512)
     assert targets.inside.sum() == 13388
-    np.testing.assert_array_equal(targets.inside, REFERENCE.MatrixTargets(BASE, 16, 512).inside)
+    np.testing.assert_array_equal(targets.inside, rpn_reference.MatrixTargets(BASE, 16, 512).inside)
 
 
 def test_golden_positive_chip_without_sampling():
@@ -100,7 +95,7 @@ def random_boxes(generator, count):
 
 def assert_equals_reference(reference, targets, valid_gt, invalid_gt, seed=None):
     """Every label and weight; `seed` None: before sampling."""
-    sampler = None if seed is None else REFERENCE.SplitMix(seed)
+    sampler = None if seed is None else rpn_reference.SplitMix(seed)
     sample = targets(valid_gt, invalid_gt, seed or 0)
     label, target, weight = targets.dense(sample)
     expected_label, expected_target, expected_weight = reference(valid_gt, invalid_gt, sampler)
@@ -118,7 +113,7 @@ def assert_equals_reference(reference, targets, valid_gt, invalid_gt, seed=None)
 def test_equals_the_references(name, base, stride, seed, valid, invalid):
     generator = np.random.default_rng(seed)
     valid_gt, invalid_gt = random_boxes(generator, valid), random_boxes(generator, invalid)
-    make = getattr(REFERENCE, name)
+    make = getattr(rpn_reference, name)
     assert_equals_reference(
         make(base, stride, 512, **UNSAMPLED),
         RpnTargets(base, stride, 512, **UNSAMPLED),
@@ -142,7 +137,7 @@ def on_the_grid(generator, count):
 def test_ties_are_those_of_the_reference(seed, valid, invalid):
     generator = np.random.default_rng(seed)
     assert_equals_reference(
-        REFERENCE.MatrixTargets(BASE, 16, 512, **UNSAMPLED),
+        rpn_reference.MatrixTargets(BASE, 16, 512, **UNSAMPLED),
         RpnTargets(BASE, 16, 512, **UNSAMPLED),
         on_the_grid(generator, valid),
         on_the_grid(generator, invalid),

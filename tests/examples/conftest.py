@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import runpy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +49,9 @@ def real_run(tmp_path_factory) -> RealRun:
     assert snippet.count("sniper_mobilenetv2_toy") == 3 and snippet.count('"photos"') == 1
     snippet = snippet.replace("sniper_mobilenetv2_toy", str(recipe))
     snippet = snippet.replace('"photos"', repr(str(root / "toy" / "images" / "val")))
-    lines: list[str] = []
-    space = {"print": lambda *values: lines.append(" ".join(map(str, values)))}
-    exec(compile(snippet, "snippet of sniper/__init__.py", "exec"), space)
+    path = root / "snippet.py"
+    path.write_text(snippet)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        space = runpy.run_path(str(path))
     assert space["report"].ap >= 0
-    return RealRun(root, recipe, root / "output" / "run" / "train", "\n".join(lines))
+    return RealRun(root, recipe, root / "output" / "run" / "train", printed.getvalue())

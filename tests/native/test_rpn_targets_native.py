@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from sniper.errors import OpsError
 from sniper.native import _native
+from sniper.targets import reference
 from sniper.targets.anchors import base_anchors
 from tests.native import fuzz_native_cases
-from tests.targets import rpn_reference
 
 HERE = Path(__file__).resolve()
 EXAMPLES = int(os.environ.get("SNIPER_FUZZ_EXAMPLES", "100"))
@@ -84,16 +84,16 @@ def test_any_anchors_boxes_and_thresholds_match_like_the_reference(seed, valid, 
         "border": float(rng.choice([-20, 0, 32, size, 2**24])),
         "batch_size": int(rng.choice([0, 1, 20, 256, 10**6])),
     }
-    reference = rpn_reference.FactoredTargets(base, stride, size, **options)
-    native = matcher(base, stride, size, **options, max_positives=reference.max_positives)
-    np.testing.assert_array_equal(native.inside, reference.inside)
+    slow = reference.FactoredTargets(base, stride, size, **options)
+    native = matcher(base, stride, size, **options, max_positives=slow.max_positives)
+    np.testing.assert_array_equal(native.inside, slow.inside)
     boxes = [wild_boxes(rng, count, base, size) for count in (valid, invalid)]
     before = [rows.copy() for rows in boxes]
     label, index, values = native(*boxes, seed)
-    expected = reference(*boxes, rpn_reference.SplitMix(seed))
+    expected = slow(*boxes, reference.SplitMix(seed))
     np.testing.assert_array_equal(label, expected[0])
     np.testing.assert_array_equal(index, np.flatnonzero(label == 1))
-    dense = reference.empty()
+    dense = slow.empty()
     _native.expand_rpn(label, index, values, *dense)
     np.testing.assert_array_equal(dense[0], expected[0])
     np.testing.assert_allclose(dense[1], expected[1], rtol=1e-5, atol=1e-6)
@@ -152,7 +152,7 @@ def test_positives_are_drawn_before_negatives_from_one_stream():
     boxes = some_boxes(np.random.default_rng(0), 12)
     full = matcher(batch_size=10**6, max_positives=10**6)(boxes, NONE, 0)[0]
     label = matcher(batch_size=20, max_positives=8)(boxes, NONE, 99)[0]
-    stream = rpn_reference.SplitMix(99)
+    stream = reference.SplitMix(99)
     for value, count in [(1, 8), (0, 12)]:
         expected = stream.choose(full, value, count)
         np.testing.assert_array_equal(np.flatnonzero(label == value), expected)

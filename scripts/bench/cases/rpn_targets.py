@@ -9,7 +9,7 @@ Sides
   implementation that ours replaced. NumPy's `Generator.choice` draws the samples.
 * numpy-matrix: the matrix of all overlaps at once, as the 2018 code had it; the same otherwise.
 
-Both peers are the slow references of tests/targets. All sides write into the arrays of one batch.
+Both peers are in sniper.targets.reference. All sides write into the arrays of one batch.
 Compared: labels, targets and weights before sampling (labels and weights exactly, targets to 1e-6)
 and, as the generators differ, the numbers of sampled labels in every chip.
 """
@@ -80,22 +80,22 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
 
 
 def reference(name: str, arrays: Arrays) -> Prepared:
-    from tests.targets import rpn_reference
+    from sniper.targets import reference as slow
 
     work, base = chips(arrays), make.base_anchors()
     out = batch()
-    sampler = rpn_reference.NumpyChoice(0)
+    sampler = slow.NumpyChoice(0)
 
     def fill(targets: Any, draw: Any) -> tuple[np.ndarray, ...]:
         for chip, (valid, others) in enumerate(work):
             targets(valid, others, draw, tuple(array[chip] for array in out))
         return out
 
-    targets = getattr(rpn_reference, name)(base, make.STRIDE_PX, CHIP_PX)
+    targets = getattr(slow, name)(base, make.STRIDE_PX, CHIP_PX)
 
     def outputs(sampled: tuple[np.ndarray, ...]) -> Arrays:
         kept = tuple(array.copy() for array in sampled)
-        return named(kept, fill(getattr(rpn_reference, name)(base, make.STRIDE_PX, CHIP_PX), None))
+        return named(kept, fill(getattr(slow, name)(base, make.STRIDE_PX, CHIP_PX), None))
 
     return Prepared(lambda: fill(targets, sampler), outputs)
 

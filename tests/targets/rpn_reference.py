@@ -1,4 +1,4 @@
-"""RPN targets in NumPy, twice: one step of the specification after the other, and faster.
+"""RPN targets in NumPy, twice: one step of the 2018 rule after the other, and faster.
 
 Slow and obvious beside `sniper.targets.rpn`; the tests and scripts/bench load this file with runpy.
 Both make the dense float32 arrays of the batch: label (A*H*W,), target and weight (4A, H, W).
@@ -109,7 +109,7 @@ class _Targets:
 
 
 class MatrixTargets(_Targets):
-    """Section 5.3 of the specification, literally: the matrix of all overlaps."""
+    """The rule of 2018, literally: the matrix of all overlaps."""
 
     def prepare(self):
         self.anchors = shifted_anchors(

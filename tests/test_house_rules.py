@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -218,3 +219,95 @@ def test_in_a_run_the_configuration_is_asked_for_in_one_place():
     assert len(plans) > 10
     # Which run it is to be, and under which name the user knows it.
     assert set().union(*asked.values()) <= {"cfg.TEST", "cfg.gpus", "cfg.name"}
+
+
+ROOT = LIB.parent
+# Test data is what it is, and this file holds examples of what is refused.
+NO_TEXTS = [ROOT / "tests" / "golden", Path(__file__).resolve()]
+TEXT_ENDINGS = {
+    *(".py", ".pyi", ".pyx", ".pxi", ".h", ".cuh", ".cc", ".cu"),
+    *(".md", ".txt", ".yml", ".yaml", ".toml", ".sh", ".cff"),
+}
+OUTSIDE = {
+    "a specification": r"(?i)\bspec(?:ification)?s?(?::\s*|\s+)"
+    r"(?:section\b|(?:[a-z_]+ )?(?:[a-f]\.)?\d)|\bthe specification\b",
+    # The papers' sections are written out.
+    "a section sign": r"\u00a7",
+    "a number in a list of hazards": r"\bH-\d+\b",
+    "a numbered heading": r"(?<![\w.\"'-])[A-F]\.\d{1,2}(?![\w.])",
+    "an issue": r"(?i)\bissues?\s*#?\d+|(?<![\w&])GH-\d+|(?<=[\s(])#\d{1,4}\b",
+}
+NAME_OF_A_TEXT = re.compile(r"[\w./-]*\w\.md\b")
+
+
+def references_outside(text, names):
+    """What a text refers to that a reader of the repository cannot open; `names` of its texts."""
+    references = [
+        f"{kind}: {match[0]!r}"
+        for kind, pattern in OUTSIDE.items()
+        for match in re.finditer(pattern, text)
+    ]
+    missing = [name for name in NAME_OF_A_TEXT.findall(text) if Path(name).name not in names]
+    return references + [f"no such text: {name!r}" for name in missing]
+
+
+def texts_of_the_repository():
+    folders = ("lib", "scripts", "tests", "configs", "docs", "examples")
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*"))]
+    paths += [path for path in sorted(ROOT.iterdir()) if path.is_file()]
+    return [
+        path
+        for path in paths
+        if path.suffix in TEXT_ENDINGS
+        and not any(path == excluded or excluded in path.parents for excluded in NO_TEXTS)
+    ]
+
+
+def test_no_text_refers_to_a_document_outside_of_the_repository():
+    """A reader has the repository and the published papers, nothing else."""
+    paths = texts_of_the_repository()
+    assert {path.suffix for path in paths} == TEXT_ENDINGS, "a folder or a kind of text is missing"
+    names = {path.name for path in paths} | {"README.md"}
+    wrong = {}
+    for path in paths:
+        references = references_outside(path.read_text(encoding="utf-8"), names)
+        if references:
+            wrong[str(path.relative_to(ROOT))] = references
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# spec: pipeline 7.3",
+        "# see spec 4.1 for the rule",
+        "(specification 4.3 to 4.8)",
+        '"""Section 5.3 of the specification, literally."""',
+        "# As in \u00a7 4.2.",
+        "must not keep the loader from being collected (H-64).",
+        "# Missing proposals are filled as B.3 says.",
+        "Fixed in issue 12.",
+        "# a known problem (#119)",
+        "see design.md",
+        "see ../plans/house.md",
+    ],
+)
+def test_references_outside_are_recognised(text):
+    assert references_outside(text, {"README.md"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "spec: DetectorSpec,",
+        "from sniper.models.spec import DetectorSpec",
+        "(AutoFocus, section 3.1; 2018 behaviour)",
+        'Micikevicius et al., "Mixed Precision Training" (2018), section 3.2.',
+        "SHA-256 of 3 files, AVX-512, classes 1 ... C-1",
+        "array_C.5f + x.F.0 + A.B",
+        "the batch has C. 3 of them",
+        "see README.md",
+    ],
+)
+def test_other_texts_are_no_references_outside(text):
+    assert not references_outside(text, {"README.md"})

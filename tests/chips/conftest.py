@@ -1,4 +1,4 @@
-"""Records, and slow references of chip generation (specification 4.3 to 4.8)."""
+"""Records, and slow references of chip generation (2018 behaviour)."""
 
 from __future__ import annotations
 

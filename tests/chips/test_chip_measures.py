@@ -15,8 +15,8 @@ from sniper.targets.anchors import base_anchors
 from sniper.targets.gt import gt_in_chip
 
 COCO = ChipSettings((3.0, 1.667, 512.0), ((-1, 80), (32, 150), (120, -1)))
-# The boxes of the specification's example, and the whole image.
-SPEC_BOXES = [
+# A box for every rule of the three levels, and the whole image.
+EXAMPLE_BOXES = [
     [120, 80, 150, 100], [140, 90, 200, 170], [110, 70, 114, 74], [300, 200, 400, 300],
     [90, 55, 130, 95], [0, 0, 639, 479],
 ]  # fmt: skip
@@ -33,7 +33,7 @@ def fates_of(measures):
 
 
 def test_ranges_and_factors():
-    levels = box_levels([record(SPEC_BOXES), record([], (500, 375))], COCO)
+    levels = box_levels([record(EXAMPLE_BOXES), record([], (500, 375))], COCO)
     np.testing.assert_allclose(levels.factors, [[3, 1.667, 0.8], [3, 1.667, 1.024]])
     assert levels.starts.tolist() == [0, 6, 6]
     np.testing.assert_allclose(levels.side[:2], [(30 * 20) ** 0.5, (60 * 80) ** 0.5])
@@ -51,8 +51,8 @@ def test_no_records():
     assert levels.in_range.shape == (0, 3)
 
 
-def test_the_example_of_the_specification():
-    measures = measure([record(SPEC_BOXES)], COCO, seed=0, epoch=0)
+def test_an_example_by_hand():
+    measures = measure([record(EXAMPLE_BOXES)], COCO, seed=0, epoch=0)
     assert fates_of(measures) == {"trained": [0, 1, 2, 3, 4, 5]}
     assert measures.trained_share == 1
     assert measures.epoch.chips.num_chips == 4

@@ -73,7 +73,7 @@ def test_other_set_names_are_refused(name, tmp_path):
 
 
 def slow_box(corners, width, height):
-    """The rule of the specification, a number at a time."""
+    """Boxes as 2018 read them, a number at a time."""
     zero_based = [int(max(0.0, corner - 1)) for corner in corners]
     return [min(c, (width, height)[i % 2] - 1) for i, c in enumerate(zero_based)]
 

@@ -1,6 +1,6 @@
 """Facts about the networks of 2018, and our networks as facts of the same form.
 
-Run as a script it writes the golden file: `facts_2018.py SPEC_FOLDER OUTPUT.json.gz`.
+Run as a script it writes the golden file: `facts_2018.py FACTS_FOLDER OUTPUT.json.gz`.
 
 Rules of the extraction, for every `params/params_<tag>.json` of a ResNet or MobileNetV2 (tags of
 ResNeXt and of other projects are left out), with `params_<tag>_fp32.json` and

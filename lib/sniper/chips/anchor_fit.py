@@ -12,6 +12,7 @@ from sniper.targets.anchors import shifted_anchors
 
 # Anchors may stick out of the chip by this much and still be trained.
 _BORDER_PX = 32
+# Boxes compared at a time: 21,504 anchors of a 2018 chip x 64 IoUs take 11 MB.
 _BLOCK = 64
 
 

@@ -49,6 +49,7 @@ class BoxTable:
         Raises:
             ConfigError: the scales make no sense.
         """
+        # A set has far fewer sizes than images: Python computes each size once.
         sizes, index = np.unique(self.width << 32 | self.height, return_inverse=True)
         factors = [level_factors(size >> 32, size & 0xFFFFFFFF, scales) for size in sizes.tolist()]
         return np.array(factors, np.float64).reshape(-1, len(scales))[index]

@@ -67,11 +67,11 @@ def measure(
     records: Sequence[Record], settings: ChipSettings, *, seed: int, epoch: int
 ) -> Measures:
     """Makes the chips of an epoch, as training does, and measures them (at least one record)."""
-    made = make_epoch(records, settings, seed=seed, epoch=epoch, batch_size=1)
+    chips_of_epoch = make_epoch(records, settings, seed=seed, epoch=epoch, batch_size=1)
     levels = box_levels(records, settings)
-    pairs = assignments(made, levels, settings.chip_size)
-    pixels = count_pixels(records, levels, made.chips.num_chips, settings.chip_size)
-    return Measures(levels, made, pairs, fates(made, pairs), pixels)
+    pairs = assignments(chips_of_epoch, levels, settings.chip_size)
+    pixels = count_pixels(records, levels, chips_of_epoch.chips.num_chips, settings.chip_size)
+    return Measures(levels, chips_of_epoch, pairs, fates(chips_of_epoch, pairs), pixels)
 
 
 @dataclass(frozen=True, eq=False)

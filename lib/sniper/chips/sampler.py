@@ -166,6 +166,7 @@ def make_epoch(
 
 def draw_stride(chip_size: int, seed: int, epoch: int) -> int:
     """Step of the candidate lattice: 56 ... 59 px at a chip size of 512, in proportion else."""
+    # 2018 behaviour: drawn anew for every epoch, and the same for all images and levels.
     smallest = max(1, round(56 * chip_size / 512))
     return smallest + int(stream_seeds(seed, epoch, STRIDE)) % 4
 
@@ -211,6 +212,7 @@ def _statistics(
     num_samples: int,
     stride: int,
 ) -> EpochStats:
+    # The columns are the fields of `LevelStats`.
     counts = sum((block["level_counts"] for block in blocks), np.zeros((num_levels, 7), np.int64))
     by_fate = np.bincount(fates, minlength=len(GtFate)).tolist()
     return EpochStats(
@@ -297,6 +299,7 @@ def training_order(
     padding = rng.choice(total, surplus, replace=surplus > total)
     samples = rng.permutation(np.concatenate([samples, samples[padding]]))
     if window:
+        # A stable sort keeps the random order within each group.
         group = rng.permutation(len(counts)) // window
         samples = samples[np.argsort(group[samples[:, 0]], kind="stable")]
     return samples

@@ -99,17 +99,20 @@ class EpochStats:
     def lines(self) -> Sequence[str]:
         """The statistics as lines for the log."""
         head = (
-            f"Total number of extracted chips: {self.chips} ({self.samples} samples with padding), "
-            f"stride {self.stride}, {self.records_without_chips} of {self.records} records without"
+            f"Total number of extracted chips: {self.chips} ({self.samples} with those that fill "
+            f"the last batch), lattice step {self.stride} px; {self.records_without_chips} of "
+            f"{self.records} images (flips included) give no chip"
         )
         body = [
-            f"level {index}: {level.positive} positive chips in {level.images} records, "
-            f"{level.negative} negative; GT in range {level.gt_in_range}, wanted "
-            f"{level.gt_wanted}, covered {level.gt_covered}"
+            f"level {index}: {level.positive} positive chips in {level.images} images, "
+            f"{level.negative} negative; GT boxes: {level.gt_in_range} in the valid range, "
+            f"{level.gt_wanted} that chips were made for, {level.gt_covered} assigned to them "
+            "(smaller ones included)"
             for index, level in enumerate(self.levels)
         ]
         reasons = [f"{count} {fate.text}" for fate, count in self.gt_uncovered.items() if count]
         tail = (
-            f"GT: {self.gt_covered} of {self.gt} covered; uncovered: {', '.join(reasons) or 'none'}"
+            f"GT: {self.gt_covered} of {self.gt} boxes covered by a positive chip; the others: "
+            f"{', '.join(reasons) or 'none'}"
         )
         return [head, *body, tail]

@@ -184,13 +184,13 @@ def _find_images(
         if layout is not None and layout < len(candidates) and index.has(candidates[layout]):
             paths.append(candidates[layout])
             continue
-        found = next((i for i, path in enumerate(candidates) if index.has(path)), None)
-        if found is None:
+        place = next((i for i, path in enumerate(candidates) if index.has(path)), None)
+        if place is None:
             missing[image_id] = candidates
-            paths.append(candidates[-1])
+            paths.append(candidates[-1])  # keeps paths and table in step
             continue
-        layout = found if layout is None else layout
-        paths.append(candidates[found])
+        layout = place if layout is None else layout
+        paths.append(candidates[place])
     if missing:
         texts = (f"image {i}: no {' or '.join(tried)}" for i, tried in missing.items())
         error = _missing(list(missing.values()), len(paths), image_set, annotation_path)
@@ -219,7 +219,7 @@ def _records(table: CocoTable, paths: list[str], with_masks: bool) -> tuple[Reco
     heights = table.heights.tolist()
     records = []
     for i, path in enumerate(paths):
-        own = slice(starts[i], starts[i + 1])
+        rows = slice(starts[i], starts[i + 1])
         records.append(
             Record(
                 image_path=path,
@@ -227,10 +227,10 @@ def _records(table: CocoTable, paths: list[str], with_masks: bool) -> tuple[Reco
                 width=widths[i],
                 height=heights[i],
                 flipped=False,
-                boxes=table.boxes[own],
-                classes=table.classes[own],
-                is_gt=is_gt[own],
-                polygons=polygons[own] if with_masks else None,
+                boxes=table.boxes[rows],
+                classes=table.classes[rows],
+                is_gt=is_gt[rows],
+                polygons=polygons[rows] if with_masks else None,
                 crowd_boxes=table.crowd_boxes[crowd_starts[i] : crowd_starts[i + 1]],
             )
         )

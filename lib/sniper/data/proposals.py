@@ -71,8 +71,8 @@ class ProposalSet:
         position = self._position.get(image_id)
         if position is None:
             raise DataError(f"image {image_id} has no proposals", where=self.set_name)
-        own = slice(self.offsets[position], self.offsets[position + 1])
-        return self.boxes[own], self.scores[own]
+        rows = slice(self.offsets[position], self.offsets[position + 1])
+        return self.boxes[rows], self.scores[rows]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, as files hold them."""
@@ -147,13 +147,13 @@ def join_proposals(
     missing = next((image_id for image_id in image_ids if image_id not in part_of), None)
     if missing is not None:
         raise DataError(f"image {missing} has no proposals", where=set_name)
-    found = [part_of[image_id].for_image(image_id) for image_id in image_ids]
+    of_images = [part_of[image_id].for_image(image_id) for image_id in image_ids]
     return ProposalSet(
         set_name,
         np.array(image_ids, np.int64),
-        np.cumsum([0, *(len(scores) for _, scores in found)], dtype=np.int64),
-        np.concatenate([np.zeros((0, 4), np.float32), *(boxes for boxes, _ in found)]),
-        np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in found)]),
+        np.cumsum([0, *(len(scores) for _, scores in of_images)], dtype=np.int64),
+        np.concatenate([np.zeros((0, 4), np.float32), *(boxes for boxes, _ in of_images)]),
+        np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in of_images)]),
     )
 
 
@@ -193,13 +193,13 @@ def attach_proposals(
 def _check_same_set(
     records: Sequence[Record], proposals: ProposalSet, set_name: str | None
 ) -> None:
-    wanted = {record.image_id for record in records}
-    matching = sum(image_id in proposals for image_id in wanted)
-    if set_name in (None, proposals.set_name) and matching == len(wanted):
+    image_ids = {record.image_id for record in records}
+    matching = sum(image_id in proposals for image_id in image_ids)
+    if set_name in (None, proposals.set_name) and matching == len(image_ids):
         return
     raise DataError(
         f"the proposals are those of the set {proposals.set_name!r}, the records those of "
-        f"{set_name or 'another set'!r}: {matching} of {len(wanted)} image ids match",
+        f"{set_name or 'another set'!r}: {matching} of {len(image_ids)} image ids match",
         fix="extract the proposals for this set",
     )
 

@@ -174,6 +174,7 @@ def filter_trainable(
     """
     kept = [r for r in records if r.num_gt > 0 or (keep_without_objects and len(r.boxes) > 0)]
     logger.info(
-        "filtered %d roidb entries: %d -> %d", len(records) - len(kept), len(records), len(kept)
+        "%d of %d images (flips included) can be trained on; %d have no object and are left out",
+        *(len(kept), len(records), len(records) - len(kept)),
     )
     return kept

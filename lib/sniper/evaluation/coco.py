@@ -131,7 +131,7 @@ class _Task:
     """What is evaluated: a set, its detections and their masks, and who evaluates."""
 
     dataset: Dataset
-    found: ResultRows
+    detections: ResultRows
     masks: Callable[[int], bytes] | None
     image_ids: np.ndarray
     evaluator: str
@@ -154,7 +154,7 @@ def _evaluate(task: _Task, truth: Sequence[Annotation], kind: str) -> CocoReport
         join_categories(parts),
         classes,
         truth,
-        len(task.found),
+        len(task.detections),
         evaluator_version(task.evaluator),
     )
 
@@ -164,12 +164,12 @@ def _blocks(task: _Task, classes: list[int]) -> Iterator[list[int]]:
     block: list[int] = []
     count = 0
     for index in classes:
-        own = task.found.of_class(index)
-        if block and count + own.stop - own.start > _DETECTIONS_PER_BLOCK:
+        of_class = task.detections.of_class(index)
+        if block and count + of_class.stop - of_class.start > _DETECTIONS_PER_BLOCK:
             yield block
             block, count = [], 0
         block.append(index)
-        count += own.stop - own.start
+        count += of_class.stop - of_class.start
     if block:
         yield block
 
@@ -180,18 +180,20 @@ def _accumulate(
     """Counts of some classes."""
     ids = [task.dataset.category_ids[index] for index in classes]
     truth = [entry for category_id in ids for entry in by_category[category_id]]
-    found = [entry for index in classes for entry in _found(task, index, kind)]
+    detections = [entry for index in classes for entry in _counted(task, index, kind)]
     # Images without objects and detections change nothing; without any, one keeps evaluators happy.
     used = {entry["image_id"] for entry in truth}
     for index in classes:
         used.update(
-            task.image_ids[np.unique(task.found.images[task.found.of_class(index)])].tolist()
+            task.image_ids[
+                np.unique(task.detections.images[task.detections.of_class(index)])
+            ].tolist()
         )
     records = [r for r in task.dataset.records if r.image_id in used] or task.dataset.records[:1]
     images = {r.image_id: {"id": r.image_id, "height": r.height, "width": r.width} for r in records}
     return accumulate(
         AnnotationIndex(_numbered(truth), images, ids),
-        AnnotationIndex(_numbered(found), images, ids),
+        AnnotationIndex(_numbered(detections), images, ids),
         kind,
         task.evaluator,
     )
@@ -204,12 +206,15 @@ def _numbered(entries: list[Annotation]) -> list[Annotation]:
     return entries
 
 
-def _found(task: _Task, index: int, kind: str) -> list[Annotation]:
+def _counted(task: _Task, index: int, kind: str) -> list[Annotation]:
     """The detections of a class that count; their areas decide between small, medium and large."""
-    found, own = task.found, task.found.of_class(index)
-    counted = best_of_groups(found.images[own], found.scores[own], MAX_DETECTIONS[-1])
-    kept = np.arange(own.start, own.stop)[counted]
-    boxes = found.boxes[kept]
+    detections, of_class = task.detections, task.detections.of_class(index)
+    # Evaluators would drop the others themselves, but each of them costs a dict before.
+    counted = best_of_groups(
+        detections.images[of_class], detections.scores[of_class], MAX_DETECTIONS[-1]
+    )
+    kept = np.arange(of_class.start, of_class.stop)[counted]
+    boxes = detections.boxes[kept]
     category_id = task.dataset.category_ids[index]
     entries = [
         {
@@ -221,10 +226,10 @@ def _found(task: _Task, index: int, kind: str) -> list[Annotation]:
             "score": score,
         }
         for image_id, box, area, score in zip(
-            task.image_ids[found.images[kept]].tolist(),
+            task.image_ids[detections.images[kept]].tolist(),
             boxes.tolist(),
             (boxes[:, 2] * boxes[:, 3]).tolist(),
-            found.scores[kept].tolist(),
+            detections.scores[kept].tolist(),
         )
     ]
     if kind == "segm" and task.masks is not None:
@@ -236,7 +241,7 @@ def _add_masks(
     task: _Task, masks: Callable[[int], bytes], entries: list[Annotation], kept: np.ndarray
 ) -> None:
     for entry, place in zip(entries, kept.tolist()):
-        record = task.dataset.records[task.found.images[place]]
+        record = task.dataset.records[task.detections.images[place]]
         size = [record.height, record.width]
         entry["segmentation"] = {"size": size, "counts": masks(place)}
     areas = coco_mask.area([entry["segmentation"] for entry in entries]) if entries else []

@@ -84,6 +84,7 @@ def write_coco_results(
             if first is None:
                 stream.write("[\n]\n" if compact else "[]")
                 return
+            # One piece is held back: the comma behind the last detection has to go.
             last = first
             stream.write("[\n")
             for piece in pieces:
@@ -98,7 +99,7 @@ def write_coco_results(
 
 def _pieces(dataset: Dataset, table: DetectionTable, compact: bool) -> Iterator[str]:
     """The text of the results, some thousands at a time, with a comma and a line end after each."""
-    found = result_rows(dataset, table)
+    detections = result_rows(dataset, table)
     image_ids = np.array([record.image_id for record in dataset.records], np.int64)
     category_ids = np.array(dataset.category_ids, np.int64)
     sizes = np.array([(r.height, r.width) for r in dataset.records], np.int64).reshape(-1, 2)
@@ -106,18 +107,18 @@ def _pieces(dataset: Dataset, table: DetectionTable, compact: bool) -> Iterator[
         template = _COMPACT_WITH_MASK if compact else _INDENTED_WITH_MASK
     else:
         template = _COMPACT if compact else _INDENTED
-    for start in range(0, len(found), _CHUNK):
+    for start in range(0, len(detections), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        images = found.images[chunk]
+        images = detections.images[chunk]
         columns = [
-            *found.boxes[chunk].T.tolist(),
-            category_ids[found.classes[chunk]].tolist(),
+            *detections.boxes[chunk].T.tolist(),
+            category_ids[detections.classes[chunk]].tolist(),
             image_ids[images].tolist(),
-            found.scores[chunk].tolist(),
+            detections.scores[chunk].tolist(),
         ]
         if table.has_masks:
             # Run lengths use the backslash, which JSON escapes.
-            masks = (table.mask(row) for row in found.rows[chunk].tolist())
+            masks = (table.mask(row) for row in detections.rows[chunk].tolist())
             columns.append([mask.decode("ascii").replace("\\", "\\\\") for mask in masks])
             columns += sizes[images].T.tolist()
         values = [value for row in zip(*columns) for value in row]
@@ -228,6 +229,7 @@ def read_result_rows(
     if not finite.all():
         position = kept[int(np.argmin(finite))]
         raise _broken(path, position, results[position], "a number is not finite")
+    # Masks of some detections would give numbers that mean nothing.
     masked = with_masks and bool(kept) and all(results[i].get("segmentation") for i in kept)
     return ResultFile(
         rows=_sorted_rows(table, np.array(kept, np.int64)),

@@ -88,23 +88,23 @@ class CocoProtocol(EvaluationProtocol[CocoReport]):
 
     def evaluate_files(self, dataset: Dataset, path: Path, *, leave_out_unknown: bool) -> Evaluated:
         """The numbers of a JSON file of detections; with masks where all of them have one."""
-        found = read_result_rows(
+        results = read_result_rows(
             path, dataset, with_masks=True, leave_out_unknown=leave_out_unknown
         )
-        masks = None if found.segmentations is None else _run_lengths(path, dataset, found)
-        report = evaluate_rows(dataset, found.rows, None if masks is None else masks.__getitem__)
-        return Evaluated(report, found.left_out)
+        masks = None if results.segmentations is None else _run_lengths(path, dataset, results)
+        report = evaluate_rows(dataset, results.rows, None if masks is None else masks.__getitem__)
+        return Evaluated(report, results.left_out)
 
 
-def _run_lengths(path: Path, dataset: Dataset, found: ResultFile) -> list[bytes]:
+def _run_lengths(path: Path, dataset: Dataset, results: ResultFile) -> list[bytes]:
     """Compressed run lengths of all detections of a file.
 
     Raises:
         DataError: a segmentation is broken or has another size than its image.
     """
-    segmentations = found.segmentations or {}
+    segmentations = results.segmentations or {}
     masks = []
-    for image, position in zip(found.rows.images.tolist(), found.rows.rows.tolist()):
+    for image, position in zip(results.rows.images.tolist(), results.rows.rows.tolist()):
         record = dataset.records[image]
         try:
             counts = run_lengths(segmentations[position], [record.height, record.width])["counts"]

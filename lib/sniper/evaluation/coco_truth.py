@@ -54,9 +54,9 @@ def _of_record(dataset: Dataset, record: Record) -> list[dict[str, Any]]:
             "image_id": record.image_id,
             "category_id": dataset.category_ids[index],
             "bbox": box,
-            "segmentation": [polygon.tolist() for polygon in own],
+            "segmentation": [polygon.tolist() for polygon in of_object],
         }
-        for box, index, own in zip(boxes.tolist(), record.gt_classes.tolist(), polygons)
+        for box, index, of_object in zip(boxes.tolist(), record.gt_classes.tolist(), polygons)
     ]
 
 
@@ -125,5 +125,6 @@ def _of_polygons(polygons: list, size: list[int]) -> dict[str, Any]:
             raise ValueError("a polygon is not finite")
     kept = [list(map(float, p)) for p in polygons if len(p) >= MIN_POLYGON_NUMBERS]
     if not kept:
+        # One run of zeros: pycocotools cannot merge nothing.
         return coco_mask.frPyObjects({"size": size, "counts": [size[0] * size[1]]}, *size)
     return coco_mask.merge(coco_mask.frPyObjects(kept, *size))

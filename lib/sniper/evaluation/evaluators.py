@@ -107,21 +107,25 @@ class AnnotationIndex:
         return annotation["segmentation"]
 
 
-def accumulate(truth: AnnotationIndex, found: AnnotationIndex, kind: str, name: str) -> Accumulated:
+def accumulate(
+    truth: AnnotationIndex, detections: AnnotationIndex, kind: str, name: str
+) -> Accumulated:
     """Matches detections with objects, and counts.
 
     Args:
         truth: image_id, category_id, bbox, area, iscrowd and id > 0 of every object; for masks
             also `segmentation` in compressed run lengths.
-        found: the same with `score`, in the order in which equal scores count.
+        detections: the same with `score`, in the order in which equal scores count.
         kind: `bbox` or `segm`.
         name: of `choose_evaluator`.
     """
     module = _module(name)
     if name == FASTER:
-        evaluator = module.COCOeval_faster(truth, found, iouType=kind, print_function=_say_nothing)
+        evaluator = module.COCOeval_faster(
+            truth, detections, iouType=kind, print_function=_say_nothing
+        )
     else:
-        evaluator = module.COCOeval(truth, found, iouType=kind)
+        evaluator = module.COCOeval(truth, detections, iouType=kind)
     # The evaluator prints its progress; the report says the same once and in order.
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.evaluate()

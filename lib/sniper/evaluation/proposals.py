@@ -118,15 +118,15 @@ def _iou(proposals: np.ndarray, objects: np.ndarray) -> np.ndarray:
 
 def _pair(iou: np.ndarray) -> np.ndarray:
     """(G,) overlap of each object with its proposal, closest pairs first; 0 without one."""
-    found = np.zeros(iou.shape[1])
-    left = iou.copy()
+    overlaps = np.zeros(iou.shape[1])
+    free = iou.copy()
     for _ in range(min(iou.shape)):
-        proposal, thing = np.unravel_index(np.argmax(left), left.shape)
-        if left[proposal, thing] <= 0:
+        proposal, thing = np.unravel_index(np.argmax(free), free.shape)
+        if free[proposal, thing] <= 0:
             break
-        found[thing] = left[proposal, thing]
-        left[proposal], left[:, thing] = -1, -1
-    return found
+        overlaps[thing] = free[proposal, thing]
+        free[proposal], free[:, thing] = -1, -1
+    return overlaps
 
 
 def _report(
@@ -139,9 +139,9 @@ def _report(
         dataset=dataset.name,
         num_images=len(dataset.records),
         num_proposals=count,
-        num_objects={size: int(own.sum()) for size, own in inside.items()},
-        recall={size: _by_limit(every[own]) for size, own in inside.items()},
-        recall_50={size: _by_limit(first[own]) for size, own in inside.items()},
+        num_objects={size: int(of_size.sum()) for size, of_size in inside.items()},
+        recall={size: _by_limit(every[of_size]) for size, of_size in inside.items()},
+        recall_50={size: _by_limit(first[of_size]) for size, of_size in inside.items()},
     )
 
 
@@ -153,8 +153,8 @@ def _by_limit(values: np.ndarray) -> dict[int, float]:
 
 def _for_json(recall: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float | None]]:
     return {
-        size: {str(k): None if math.isnan(v) else v for k, v in own.items()}
-        for size, own in recall.items()
+        size: {str(limit): None if math.isnan(v) else v for limit, v in by_limit.items()}
+        for size, by_limit in recall.items()
     }
 
 

@@ -159,8 +159,8 @@ class CocoReport:
         numbers: dict[str, object] = {n: _for_json(getattr(self, n)) for n in STATISTICS}
         numbers["per_class"] = {name: _for_json(ap) for name, ap in self.per_class.items()}
         numbers["classes"] = {
-            name: {key: _for_json(value) for key, value in asdict(own).items()}
-            for name, own in self.classes.items()
+            name: {key: _for_json(value) for key, value in asdict(of_class).items()}
+            for name, of_class in self.classes.items()
         }
         if self.curves is not None:
             numbers["precision_recall"] = self.curves.as_dict()
@@ -203,9 +203,9 @@ class CocoReport:
         width = max((len(name) for name in ("class", *self.classes)), default=0)
         head = f"{'class':<{width}} {'number':>7} {'AP':>6} {'AP50':>6} {'AR':>6}"
         cells = [
-            f"{name:<{width}} {own.objects:>7} {_percent(own.ap):>6} {_percent(own.ap50):>6} "
-            f"{_percent(own.ar):>6}"
-            for name, own in self.classes.items()
+            f"{name:<{width}} {numbers.objects:>7} {_percent(numbers.ap):>6} "
+            f"{_percent(numbers.ap50):>6} {_percent(numbers.ar):>6}"
+            for name, numbers in self.classes.items()
         ]
         rows = math.ceil(len(cells) / _CLASS_COLUMNS)
         heads = [head] * min(_CLASS_COLUMNS, len(cells))

@@ -137,12 +137,12 @@ def _best(precision: np.ndarray) -> float:
     return float(precision.max()) if precision.size else 0.0
 
 
-def _class_aps(truth: VocTruth, own: np.ndarray, rows: VocRows) -> tuple[float, ...]:
+def _class_aps(truth: VocTruth, of_class: np.ndarray, rows: VocRows) -> tuple[float, ...]:
     """Average precision of a class at each threshold."""
-    positives = int(np.count_nonzero(own & ~truth.difficult))
+    positives = int(np.count_nonzero(of_class & ~truth.difficult))
     if positives == 0:
         return (math.nan,) * len(IOU_THRESHOLDS)
-    objects = np.flatnonzero(own)
+    objects = np.flatnonzero(of_class)
     objects = objects[np.argsort(truth.image_ids[objects], kind="stable")]
     order = np.argsort(-rows.scores, kind="stable")
     best, overlap = _best_objects(
@@ -156,8 +156,8 @@ def _class_aps(truth: VocTruth, own: np.ndarray, rows: VocRows) -> tuple[float, 
     for threshold in IOU_THRESHOLDS:
         match = np.where(overlap > threshold, best, -1)
         match = match[(match < 0) | ~difficult[match]]  # -1 picks any flag, and does not matter
-        found = _first_of_each(match)
-        hits, misses = np.cumsum(found), np.cumsum(~found)
+        is_hit = _first_of_each(match)
+        hits, misses = np.cumsum(is_hit), np.cumsum(~is_hit)
         precision = hits / np.maximum(hits + misses, 1)
         aps.append(
             average_precision(hits / positives, precision, eleven_points=truth.eleven_points)
@@ -189,19 +189,20 @@ def _best_objects(
     best, overlap = np.full(len(boxes), -1), np.zeros(len(boxes))
     starts = np.searchsorted(object_images, image_ids, "left")
     counts = np.searchsorted(object_images, image_ids, "right") - starts
-    some = np.flatnonzero(counts)
-    if not some.size:
+    with_objects = np.flatnonzero(counts)
+    if not with_objects.size:
         return best, overlap
     # All pairs of a detection with the objects of its image, detection by detection.
-    detection = np.repeat(some, counts[some])
-    first = np.cumsum(counts[some]) - counts[some]
-    rank = np.arange(len(detection)) - np.repeat(first, counts[some])
+    detection = np.repeat(with_objects, counts[with_objects])
+    first = np.cumsum(counts[with_objects]) - counts[with_objects]
+    rank = np.arange(len(detection)) - np.repeat(first, counts[with_objects])
     candidate = starts[detection] + rank
     ious = _paired_iou(boxes[detection], objects[candidate])
-    overlap[some] = np.maximum.reduceat(ious, first)
+    overlap[with_objects] = np.maximum.reduceat(ious, first)
     winners = np.flatnonzero(ious == overlap[detection])
-    which, where = np.unique(detection[winners], return_index=True)
-    best[which] = candidate[winners[where]]
+    # Of equal overlaps the first object counts.
+    matched, first_winner = np.unique(detection[winners], return_index=True)
+    best[matched] = candidate[winners[first_winner]]
     return best, overlap
 
 

@@ -86,9 +86,9 @@ def write_voc_results(folder: str | Path, dataset: Dataset, rows: list[VocRows])
     """
     truth = voc_truth(dataset)
     target = Path(folder) / f"VOC{truth.year}" / "Main"
-    for name, own in zip(_file_parts(dataset.class_names), rows):
+    for name, of_class in zip(_file_parts(dataset.class_names), rows):
         if name is not None:
-            text = "".join(_lines(own, truth.image_names))
+            text = "".join(_lines(of_class, truth.image_names))
             atomic_write_text(target / f"comp4_det_{truth.subset}_{name}.txt", text)
     return target
 
@@ -130,11 +130,11 @@ def read_voc_results(folder: str | Path, dataset: Dataset) -> DetectionTable:
         DataError: the set is none of Pascal VOC, a file is missing or cut off, or a line is broken
             or of another image.
     """
-    found = read_voc_rows(folder, dataset).rows
+    by_class = read_voc_rows(folder, dataset).rows
     places = {record.image_id: index for index, record in enumerate(dataset.records)}
-    classes = np.repeat(np.arange(len(found)), [len(rows.scores) for rows in found])
-    images = np.array([places[i] for rows in found for i in rows.image_ids.tolist()], np.int64)
-    numbers = np.concatenate([np.column_stack([rows.boxes, rows.scores]) for rows in found])
+    classes = np.repeat(np.arange(len(by_class)), [len(rows.scores) for rows in by_class])
+    images = np.array([places[i] for rows in by_class for i in rows.image_ids.tolist()], np.int64)
+    numbers = np.concatenate([np.column_stack([rows.boxes, rows.scores]) for rows in by_class])
     order = np.lexsort((classes, images))
     counts = np.bincount(images, minlength=len(places))
     return DetectionTable(

@@ -59,14 +59,15 @@ class VocProtocol(EvaluationProtocol[VocReport]):
         truth = voc_truth(dataset)
         place = {record.image_id: index for index, record in enumerate(dataset.records)}
         images = np.array([place.get(i, -1) for i in truth.image_ids.tolist()], np.int64)
-        own = images >= 0
-        corners = truth.boxes[own].astype(np.float64)
+        # A part of a set is evaluated with the truth of the whole set.
+        in_set = images >= 0
+        corners = truth.boxes[in_set].astype(np.float64)
         return Objects(
-            images=images[own],
-            classes=truth.classes[own].astype(np.int32),
+            images=images[in_set],
+            classes=truth.classes[in_set].astype(np.int32),
             boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2] + 1], axis=1),
-            ignored=truth.difficult[own].astype(bool),
-            crowd=np.zeros(int(own.sum()), bool),
+            ignored=truth.difficult[in_set].astype(bool),
+            crowd=np.zeros(int(in_set.sum()), bool),
         )
 
     def read_truth(self, path: Path, image_set: str | None, results: Path) -> Dataset:
@@ -79,11 +80,11 @@ class VocProtocol(EvaluationProtocol[VocReport]):
 
     def evaluate_files(self, dataset: Dataset, path: Path, *, leave_out_unknown: bool) -> Evaluated:
         """The numbers of the text files of a folder."""
-        found = read_voc_rows(path, dataset, leave_out_unknown=leave_out_unknown)
-        report = evaluate_voc(dataset, found.rows)
+        results = read_voc_rows(path, dataset, leave_out_unknown=leave_out_unknown)
+        report = evaluate_voc(dataset, results.rows)
         if report is None:
             raise DataError(reason_not_evaluated(dataset) or "there is nothing to evaluate")
-        return Evaluated(report, found.left_out)
+        return Evaluated(report, results.left_out)
 
 
 def _find_list(path: Path, image_set: str | None, results: Path) -> Path:
@@ -103,11 +104,11 @@ def _find_list(path: Path, image_set: str | None, results: Path) -> Path:
             word, subset = parse_set(image_set)
             lists = [y / _LISTS / f"{subset}.txt" for y in years if y.name == f"VOC{word}"]
     if len(lists) != 1:
-        found = ", ".join(map(str, lists)) or "none"
+        candidates = ", ".join(map(str, lists)) or "none"
         raise ConfigError(
             "which set was detected on?",
             where=path,
-            got=f"sets that fit: {found}",
+            got=f"sets that fit: {candidates}",
             fix="name it: --image_set 2007_test",
         )
     return lists[0]
@@ -117,5 +118,5 @@ def _lists_of_results(year: Path, results: Path) -> list[Path]:
     """The lists of a year's folder that result files are named after."""
     names = read_class_list(year, year.parent) or VOC_CLASSES
     word = year.name[3:] if year.name.startswith("VOC") else year.name
-    found = result_sets(results, word, (BACKGROUND, *names))
-    return [path for path in sorted((year / _LISTS).glob("*.txt")) if path.stem in found]
+    sets = result_sets(results, word, (BACKGROUND, *names))
+    return [path for path in sorted((year / _LISTS).glob("*.txt")) if path.stem in sets]

@@ -181,8 +181,8 @@ def _code_sha256() -> str:
 
 def _code_files(package: Path) -> Iterable[Path]:
     for name in _CODE:
-        found = [package / name] if name.endswith(".py") else (package / name).rglob("*")
-        yield from sorted(path for path in found if path.suffix in (".py", ".so"))
+        files = [package / name] if name.endswith(".py") else (package / name).rglob("*")
+        yield from sorted(path for path in files if path.suffix in (".py", ".so"))
 
 
 def _sha256(value: object) -> str:

@@ -145,7 +145,7 @@ class DetectionsJson:
         self.close()
 
     def _write(self, line: str, skipped: Sequence[Skipped], *, complete: bool) -> None:
-        left_out = json.dumps([{"name": one.name, "reason": one.reason} for one in skipped])
+        left_out = json.dumps([{"name": image.name, "reason": image.reason} for image in skipped])
         rest = f'{line}\n], "skipped": {left_out}, "complete": {json.dumps(complete)}}}\n'
         self._file.seek(self._end)
         self._file.write(rest.encode())

@@ -121,22 +121,23 @@ class Detector:
         run = Run(records, images or ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
         maps = BlockMaps() if self.has_masks else None
         cache = None if self.has_masks else cache
-        parts: list[list[LevelDetections]] = [[] for _ in records]
+        detections: list[list[LevelDetections]] = [[] for _ in records]
         windows = whole_images(records)
-        found_windows = windows
+        focus_windows = windows
         for index, level in enumerate(self.levels):
-            windows = self._windows(level, records, windows, found_windows)
+            windows = self._windows(level, records, windows, focus_windows)
             result = cache.load(index) if cache is not None else None
             if result is None:
                 result = self._detect_level(index, run, windows, maps)
                 if cache is not None:
                     cache.save(index, result)
-            for own, new in zip(parts, result.parts):
-                own.extend(new)
-            found_windows = windows if result.next_windows is None else result.next_windows
+            for of_image, new in zip(detections, result.parts):
+                of_image.extend(new)
+            focus_windows = windows if result.next_windows is None else result.next_windows
         with run.clock("merge"):
+            # Valid ranges come in here and not per level: kept levels serve other ranges as well.
             ranges = [level.valid_range for level in self.levels]
-            table, origins = merge_levels(parts, ranges, self.merge)
+            table, origins = merge_levels(detections, ranges, self.merge)
         if maps is not None:
             with run.clock("masks"):
                 step = run.steps("masks", len(records))
@@ -167,10 +168,11 @@ class Detector:
         boxes = [[np.zeros((0, 4), np.float32) for _ in self.levels] for _ in records]
         scores = [[np.zeros(0, np.float32) for _ in self.levels] for _ in records]
         for level in range(len(self.levels)):
-            for found in self.run_level(level, run, whole_images(records)):
-                kept = np.flatnonzero(found.scores > 0)[:per_level]
-                boxes[found.image_index][level] = found.boxes[kept]
-                scores[found.image_index][level] = found.scores[kept].astype(np.float32)
+            for image in self.run_level(level, run, whole_images(records)):
+                # Proposals come best first; slots that none fills have a score of 0.
+                kept = np.flatnonzero(image.scores > 0)[:per_level]
+                boxes[image.image_index][level] = image.boxes[kept]
+                scores[image.image_index][level] = image.scores[kept].astype(np.float32)
         self._note(run, time.perf_counter() - started_s)
         image_boxes = [np.concatenate(rows) for rows in boxes]
         counts = [len(rows) for rows in image_boxes]
@@ -193,10 +195,10 @@ class Detector:
         level: Level,
         records: Sequence[Record],
         windows: Windows,
-        found_windows: Windows,
+        focus_windows: Windows,
     ) -> Windows:
         if level.windows == FOCUS:
-            return found_windows
+            return focus_windows
         if level.slices is not None:
             return [
                 [(x1, y1, x2, y2) for x1, y1, x2, y2 in slice_windows(*size, level.slices)]
@@ -208,22 +210,24 @@ class Detector:
         self, index: int, run: Run, windows: Windows, maps: BlockMaps | None
     ) -> LevelResult:
         level = self.levels[index]
-        parts: list[dict[int, LevelDetections]] = [{} for _ in windows]
+        by_chip: list[dict[int, LevelDetections]] = [{} for _ in windows]
         focus: list[dict[int, list[Window]]] = [{} for _ in windows]
-        for found in self.run_level(index, run, windows):
-            image, chip = found.image_index, found.chip_index
+        for raw in self.run_level(index, run, windows):
+            image, chip = raw.image_index, raw.chip_index
             window, record = windows[image][chip], run.records[image]
-            part = keep_confident(found, index, window[:2])
+            detections = keep_confident(raw, index, window[:2])
             if level.prune:
-                part = _pruned(part, window, record)
-            parts[image][chip] = part
-            if maps is not None and len(part.rows):
-                maps.keep(index, found, window[:2])
+                detections = _pruned(detections, window, record)
+            by_chip[image][chip] = detections
+            # A map takes megabytes: only those are kept that a mask may be read from.
+            if maps is not None and len(detections.rows):
+                maps.keep(index, raw, window[:2])
             if level.focus is not None:
-                focus[image][chip] = self._focus_windows(level.focus, found, window, record)
+                focus[image][chip] = self._focus_windows(level.focus, raw, window, record)
         # Batches come in an order of their own.
         in_order = [
-            [own[chip] for chip in range(len(of_image))] for own, of_image in zip(parts, windows)
+            [chips[number] for number in range(len(of_image))]
+            for chips, of_image in zip(by_chip, windows)
         ]
         if level.focus is None:
             return LevelResult(in_order, None)
@@ -231,26 +235,26 @@ class Detector:
         return LevelResult(
             in_order,
             [
-                list(dict.fromkeys(window for chip in range(len(own)) for window in own[chip]))
-                for own in focus
+                list(dict.fromkeys(window for chip in range(len(chips)) for window in chips[chip]))
+                for chips in focus
             ],
         )
 
     def _focus_windows(
-        self, settings: FocusSettings, found: ChipDetections, window: Window, record: Record
+        self, settings: FocusSettings, raw: ChipDetections, window: Window, record: Record
     ) -> list[Window]:
         """FocusChips of one window on whole pixels, image px."""
-        if found.focus_map is None:
+        if raw.focus_map is None:
             raise ConfigError(
                 "this network does not find FocusPixels",
                 fix="take a mode other than focus, or a network trained with TRAIN.AUTO_FOCUS true",
             )
         x1, y1, x2, y2 = window
         chips = focus_chips(
-            found.focus_map,
+            raw.focus_map,
             settings,
-            ((x2 - x1) * found.factor, (y2 - y1) * found.factor),
-            found.factor,
+            ((x2 - x1) * raw.factor, (y2 - y1) * raw.factor),
+            raw.factor,
             origin=(x1, y1),
             stride=self.executor.traits.feature_stride,
         )
@@ -263,8 +267,8 @@ class Detector:
         total = sum(map(len, windows))
         step = run.steps(f"level {index + 1}/{len(self.levels)}", total)
         run.pixels += sum(
-            factor**2 * sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in own)
-            for factor, own in zip(factors, windows)
+            factor**2 * sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in of_image)
+            for factor, of_image in zip(factors, windows)
         )
         with TestLoader(
             run.records,
@@ -280,10 +284,10 @@ class Detector:
             for batch in loader:
                 with run.clock("forward"), run.clock(level_stage(index)):
                     outputs = self.executor.run(batch.data, batch.im_info)
-                    all_found = decode_batch(outputs, batch)
-                for found in all_found:
+                    of_batch = decode_batch(outputs, batch)
+                for chip_detections in of_batch:
                     step()
-                    yield found
+                    yield chip_detections
 
     def _note(self, run: Run, took_s: float) -> None:
         pyramid_pixels = sum(
@@ -298,10 +302,11 @@ class Detector:
             self._stats += stats
 
 
-def _pruned(part: LevelDetections, window: Window, record: Record) -> LevelDetections:
+def _pruned(detections: LevelDetections, window: Window, record: Record) -> LevelDetections:
     """Without what touches a border of the window inside the image."""
-    kept = inside_borders(part.rows[:, :4], window, (record.width, record.height))
-    return LevelDetections(part.level, part.chip_index, part.rows[kept], part.classes[kept])
+    rows, classes = detections.rows, detections.classes
+    kept = inside_borders(rows[:, :4], window, (record.width, record.height))
+    return LevelDetections(detections.level, detections.chip_index, rows[kept], classes[kept])
 
 
 def image_blocks(

@@ -42,21 +42,21 @@ class BlockMaps:
         self._maps: dict[tuple[int, int, int], _Map] = {}
 
     def keep(
-        self, level: int, found: ChipDetections, origin: tuple[float, float] = (0.0, 0.0)
+        self, level: int, detections: ChipDetections, origin: tuple[float, float] = (0.0, 0.0)
     ) -> None:
         """Keeps the map of a chip whose upper left corner lies at `origin`, image px."""
-        if found.roi_map is None:
+        if detections.roi_map is None:
             raise ValueError("the network did not put out its RoI map")
-        key = (found.image_index, level, found.chip_index)
-        self._maps[key] = _Map(found.roi_map, found.factor, np.array([*origin, *origin]))
+        key = (detections.image_index, level, detections.chip_index)
+        self._maps[key] = _Map(detections.roi_map, detections.factor, np.array([*origin, *origin]))
 
     def job(
         self, image: int, level: int, chip: int, boxes: np.ndarray, classes: np.ndarray
     ) -> MaskJob:
         """What the mask head needs for boxes (n, 4), image px, that were found there."""
-        own = self._maps[image, level, chip]
-        boxes_net = (boxes.astype(np.float64) - own.origin) * own.factor
-        return MaskJob(own.roi_map, boxes_net.astype(np.float32), classes)
+        chip_map = self._maps[image, level, chip]
+        boxes_net = (boxes.astype(np.float64) - chip_map.origin) * chip_map.factor
+        return MaskJob(chip_map.roi_map, boxes_net.astype(np.float32), classes)
 
 
 def table_with_masks(
@@ -79,15 +79,15 @@ def table_with_masks(
     """
     groups = [_groups(table, origins, image) for image in range(len(records))]
     jobs = []
-    for image, own in enumerate(groups):
-        for rows in own:
+    for image, groups_of_image in enumerate(groups):
+        for rows in groups_of_image:
             level, chip = origins[rows[0]].tolist()
             jobs.append(maps.job(image, level, chip, table.rows[rows, :4], table.classes[rows]))
     probabilities = iter(network(jobs))
     masks = [b""] * table.num_detections
-    for record, own in zip(records, groups):
+    for record, groups_of_image in zip(records, groups):
         paster = MaskPaster(record.height, record.width)
-        for rows in own:
+        for rows in groups_of_image:
             for row, probability in zip(rows, next(probabilities)):
                 masks[row] = paster.encode(probability, table.rows[row, :4])
         step()
@@ -105,6 +105,7 @@ class MaskPaster:
     """Encodes the masks of one image, one after the other, in one buffer of the image's size."""
 
     def __init__(self, height: int, width: int) -> None:
+        # Run lengths of COCO go down the columns.
         self._frame = np.zeros((height, width), np.uint8, order="F")
 
     def encode(self, probability: np.ndarray, box: np.ndarray) -> bytes:
@@ -122,10 +123,10 @@ class MaskPaster:
             cells_of_pixels(rows, box[1], box[3], len(probability)),
             cells_of_pixels(columns, box[0], box[2], len(probability)),
         )
-        part = self._frame[rows.start : rows.stop, columns.start : columns.stop]
-        np.greater_equal(values, THRESHOLD, out=part, casting="unsafe")
+        window = self._frame[rows.start : rows.stop, columns.start : columns.stop]
+        np.greater_equal(values, THRESHOLD, out=window, casting="unsafe")
         counts = encode_mask(self._frame)
-        part[:] = 0
+        window[:] = 0  # for the next mask; the rest was never touched
         return counts
 
 

@@ -77,7 +77,7 @@ class LevelFiles:
 
 
 def _as_arrays(result: LevelResult) -> dict[str, np.ndarray]:
-    parts = [part for own in result.parts for part in own]
+    parts = [part for parts_of_image in result.parts for part in parts_of_image]
     following = result.next_windows or []
     return {
         "windows_of_image": _ends(map(len, result.parts)),
@@ -88,7 +88,9 @@ def _as_arrays(result: LevelResult) -> dict[str, np.ndarray]:
         "next_of_image": np.zeros(0, np.int64)
         if result.next_windows is None
         else _ends(map(len, following)),
-        "next_windows": np.array([w for own in following for w in own], np.float64).reshape(-1, 4),
+        "next_windows": np.array(
+            [window for of_image in following for window in of_image], np.float64
+        ).reshape(-1, 4),
     }
 
 
@@ -97,15 +99,15 @@ def _from_arrays(level: int, arrays: Mapping[str, np.ndarray]) -> LevelResult:
     classes = _split(arrays["classes"], arrays["rows_of_window"])
     parts = [
         [
-            LevelDetections(level, chip, *found)
-            for chip, found in enumerate(zip(rows[start:stop], classes[start:stop]))
+            LevelDetections(level, chip, *rows_and_classes)
+            for chip, rows_and_classes in enumerate(zip(rows[start:stop], classes[start:stop]))
         ]
         for start, stop in _spans(arrays["windows_of_image"])
     ]
     if not len(arrays["next_of_image"]):
         return LevelResult(parts, None)
     windows = _split(arrays["next_windows"], arrays["next_of_image"])
-    return LevelResult(parts, [list(map(tuple, own.tolist())) for own in windows])
+    return LevelResult(parts, [list(map(tuple, of_image.tolist())) for of_image in windows])
 
 
 def _ends(lengths: Iterable[int]) -> np.ndarray:

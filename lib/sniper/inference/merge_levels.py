@@ -48,14 +48,14 @@ class LevelDetections:
 
 
 def keep_confident(
-    found: ChipDetections, level: int, origin: tuple[float, float] = (0.0, 0.0)
+    detections: ChipDetections, level: int, origin: tuple[float, float] = (0.0, 0.0)
 ) -> LevelDetections:
     """Rows of all foreground classes above the score floor, moved to image coordinates."""
-    roi, klass = np.nonzero(found.scores[:, 1:] > MIN_SCORE)
-    boxes = found.boxes[roi] + np.array([*origin, *origin], np.float32)
-    scores = found.scores[roi, klass + 1]
+    roi, klass = np.nonzero(detections.scores[:, 1:] > MIN_SCORE)
+    boxes = detections.boxes[roi] + np.array([*origin, *origin], np.float32)
+    scores = detections.scores[roi, klass + 1]
     rows = np.concatenate([boxes, scores[:, None]], axis=1, dtype=np.float32)
-    return LevelDetections(level, found.chip_index, rows, (klass + 1).astype(np.int32))
+    return LevelDetections(level, detections.chip_index, rows, (klass + 1).astype(np.int32))
 
 
 def merge_levels(

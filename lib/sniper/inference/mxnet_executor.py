@@ -89,11 +89,11 @@ class MxnetExecutor:
 
     def masks(self, jobs: Sequence[MaskJob]) -> Iterator[np.ndarray]:
         """Masks of boxes, any map size and any number of boxes; see `Executor`."""
-        parts = [part for job in jobs for part in _split(job)]
-        done: list[np.ndarray] = []
-        for start in range(0, len(parts), self.num_devices):
-            # All devices work on their part before the first one is waited for.
-            wave = parts[start : start + self.num_devices]
+        batches = [batch for job in jobs for batch in _split(job)]
+        masks_of_job: list[np.ndarray] = []
+        for start in range(0, len(batches), self.num_devices):
+            # All devices work on their batch before the first one is waited for.
+            wave = batches[start : start + self.num_devices]
             with self._lock:
                 started = [
                     head.start(_mask_inputs(job))[0]
@@ -101,10 +101,10 @@ class MxnetExecutor:
                 ]
                 outputs = [output.asnumpy() for output in started]
             for (job, is_last), output in zip(wave, outputs):
-                done.append(output[: len(job.boxes)])
+                masks_of_job.append(output[: len(job.boxes)])
                 if is_last:
-                    yield np.concatenate(done)
-                    done = []
+                    yield np.concatenate(masks_of_job)
+                    masks_of_job = []
 
     def identity(self) -> dict[str, object]:
         """Whatever results depend on; see `Executor`."""

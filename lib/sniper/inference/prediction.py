@@ -65,12 +65,12 @@ class Prediction:
         is x, y, x2 - x1 + 1, y2 - y1 + 1 as in COCO result files of 2018; `segmentation` where
         there are masks) and the name of its `category`.
         """
-        found: dict[str, Any] = {"name": self.name, "width": self.width, "height": self.height}
+        entry: dict[str, Any] = {"name": self.name, "width": self.width, "height": self.height}
         if self.path is not None:
-            found["path"] = self.path
+            entry["path"] = self.path
         if self.frame is not None:
-            found |= {"frame": self.frame.index, "time_s": self.frame.time_s}
-        return {**found, "detections": [self._object(row) for row in range(len(self))]}
+            entry |= {"frame": self.frame.index, "time_s": self.frame.time_s}
+        return {**entry, "detections": [self._object(row) for row in range(len(self))]}
 
     def draw(self, image_bgr: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         """A copy of the image (H, W, 3) uint8 with boxes, labels and masks.
@@ -83,8 +83,8 @@ class Prediction:
             DataError: this is no colour image.
         """
         rows = np.concatenate([self.boxes, self.scores[:, None]], axis=1)
-        found = ImageDetections(rows, self.classes, self.masks)
-        return draw_detections(image_bgr, found, self.class_names, threshold)
+        detections = ImageDetections(rows, self.classes, self.masks)
+        return draw_detections(image_bgr, detections, self.class_names, threshold)
 
     def _object(self, row: int) -> dict[str, Any]:
         x1, y1, x2, y2 = (float(value) for value in self.boxes[row])
@@ -101,23 +101,23 @@ class Prediction:
 
 
 def best_first(
-    found: ImageDetections, class_names: tuple[str, ...], threshold: float, **about: Any
+    detections: ImageDetections, class_names: tuple[str, ...], threshold: float, **about: Any
 ) -> Prediction:
     """A prediction of detections that are ordered by class; ties keep that order.
 
     Args:
-        found: the detections of an image.
+        detections: the detections of an image.
         class_names: index 0 is the background.
         threshold: objects below this score are left out.
         about: name, width, height, path and frame of the image.
     """
-    order = np.argsort(-found.rows[:, 4], kind="stable")
-    order = order[found.rows[order, 4] >= threshold]
+    order = np.argsort(-detections.rows[:, 4], kind="stable")
+    order = order[detections.rows[order, 4] >= threshold]
     return Prediction(
-        boxes=found.rows[order, :4],
-        scores=found.rows[order, 4],
-        classes=found.classes[order],
+        boxes=detections.rows[order, :4],
+        scores=detections.rows[order, 4],
+        classes=detections.classes[order],
         class_names=class_names,
-        masks=None if found.masks is None else [found.masks[row] for row in order],
+        masks=None if detections.masks is None else [detections.masks[row] for row in order],
         **about,
     )

@@ -97,7 +97,7 @@ class _Job(threading.Thread, Generic[Made]):
             raise self._error
         if not self._made:
             raise TrainingError("the chips of this epoch were taken before", got=self.epoch)
-        return self._made.pop()
+        return self._made.pop()  # the only reference: an epoch is freed when its user drops it
 
 
 def _lower_priority() -> None:

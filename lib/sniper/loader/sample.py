@@ -35,6 +35,7 @@ def make_sample(
     Raises:
         DataError: the image cannot be read, or has another size than its annotations say.
     """
+    # The way of the workers' samples, so that both give the same bits.
     compact = empty_arrays(compact_specs(settings), 1)
     row = {name: array[0, ...] for name, array in compact.items()}
     write_sample(record, chip, settings, seed, ImageCache(0), row)
@@ -100,9 +101,10 @@ def _stage(name: str, record: Record) -> Iterator[None]:
     except SniperError:
         raise
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        # Tracebacks do not travel from the workers: the message names the line.
+        origin = traceback.extract_tb(error.__traceback__)[-1]
         raise TrainingError(
             f"a training sample could not be made (stage: {name})",
             where=record.image_path,
-            got=f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})",
+            got=f"{type(error).__name__}: {error} ({origin.filename}:{origin.lineno})",
         ) from error

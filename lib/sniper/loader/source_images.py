@@ -52,9 +52,9 @@ def read_ahead(
             waiting.append((image, threads.submit(image.read)))
             room = min(ahead, max_bytes // largest) if largest else num_threads
             while len(waiting) > max(room, num_threads):
-                for found in first():
-                    largest = max(largest, found[1].nbytes)
-                    yield found
+                for image_with_pixels in first():
+                    largest = max(largest, image_with_pixels[1].nbytes)
+                    yield image_with_pixels
         while waiting:
             yield from first()
     finally:

@@ -186,6 +186,7 @@ class BatchStream:
         if index >= len(self):
             raise StopIteration
         compact, surplus = self._pool.wait(index % self._num_slots)
+        # A copy in another form: so the slot can be filled again while the network trains.
         arrays = self._expander.expand(compact)
         self._next += 1
         self._submit_ahead()  # the slot is free again

@@ -116,7 +116,7 @@ class TrainLoader:
         self._epoch_number = 0
         self._surplus: list[int] = []
         self._closed = False
-        # Not a method: a thread at work must not keep the loader from being collected (H-64).
+        # Not a method: a thread at work must not keep the loader from being collected.
         self._epochs = EpochsAhead(
             partial(
                 _make_epoch, box_table(records), chip_settings, seed, batch_size, shuffle_window
@@ -150,12 +150,12 @@ class TrainLoader:
         self._check_open()
         self._stream.stop()
         self._epoch = None
-        made = self._epochs.take(epoch)
-        self._check_epoch(made, first_batch)
-        self._epoch, self._epoch_number = made, epoch
+        chips = self._epochs.take(epoch)
+        self._check_epoch(chips, first_batch)
+        self._epoch, self._epoch_number = chips, epoch
         self._surplus = []
         self.wait_time_s = 0.0
-        self._stream.start(made.chips.chip, made.samples, epoch, first_batch)
+        self._stream.start(chips.chips.chip, chips.samples, epoch, first_batch)
         if self.end_epoch is not None and epoch + 1 < self.end_epoch:
             self._epochs.prepare(epoch + 1)
 
@@ -200,15 +200,15 @@ class TrainLoader:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _check_epoch(self, made: Epoch, first_batch: int) -> None:
-        if not len(made.samples):
+    def _check_epoch(self, chips: Epoch, first_batch: int) -> None:
+        if not len(chips.samples):
             raise DataError(
                 "no chip can be made from these images",
                 where=f"{len(self.records)} records",
-                got=made.stats.lines()[-1],
+                got=chips.stats.lines()[-1],
                 fix="compare TRAIN.SCALES and TRAIN.VALID_RANGES with the sizes of the boxes",
             )
-        batches = len(made.samples) // self.batch_size
+        batches = len(chips.samples) // self.batch_size
         if not 0 <= first_batch <= batches:
             raise ConfigError(
                 "the epoch has no such batch", got=first_batch, expected=f"0 ... {batches}"

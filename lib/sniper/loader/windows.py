@@ -229,6 +229,8 @@ def _windows(crops: Sequence[Sequence[Rect]], factors: Sequence[float]) -> list[
         for i, (rects, factor) in enumerate(zip(crops, factors))
         for j, rect in enumerate(rects)
     ]
+    # The engine gives smaller shapes the memory of the largest, which should come first for that;
+    # and where memory is short, this shows at once.
     return sorted(windows, key=lambda window: -window.tensor_hw[0] * window.tensor_hw[1])
 
 

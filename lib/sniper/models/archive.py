@@ -136,6 +136,7 @@ def _read_members(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Any],
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
     strange = sorted(set(names) - {*MEMBERS, META})
+    # Of two members with one name another reader may take the one that was not verified.
     if strange or len(set(names)) != len(names) or META not in names:
         raise DataError(
             "this is no model archive",
@@ -182,12 +183,12 @@ def _read_meta(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
 
 def _read_verified(archive: zipfile.ZipFile, name: str, listed: object, path: Path) -> bytes:
     data = archive.read(name)
-    found = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    if listed != found:
+    actual = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    if listed != actual:
         raise DataError(
             "a member of the archive is damaged",
             where=f"{name} of {path}",
-            got=found,
+            got=actual,
             expected=listed,
             fix="export the model again, or copy the archive again",
         )

@@ -85,6 +85,7 @@ def build_detector(
         # 2018 order: what needs no RoIs comes first.
         heads = sorted(graph.heads, key=lambda head: bool(head.needs))
         return mx.sym.Group([loss for head in heads for loss in head.losses(graph)])
+    # 2018 order again: maps behind the images' numbers. What 2018 did not have comes last.
     results = [(head, head.results(graph)) for head in graph.heads]
     boxes = [symbol for head, symbols in results if not head.gives_maps for symbol in symbols]
     of_maps = [symbol for head, symbols in results if head.gives_maps for symbol in symbols]

@@ -124,12 +124,12 @@ class _Loader:
     def _tensor(
         self, name: str, shape: tuple[int, ...], source: Mapping[str, mx.nd.NDArray]
     ) -> mx.nd.NDArray:
-        found = None if self.reset_heads and is_head(name) else source.get(name)
-        if found is not None and found.shape == shape:
+        saved = None if self.reset_heads and is_head(name) else source.get(name)
+        if saved is not None and saved.shape == shape:
             self.loaded += 1
-            return found.astype("float32")
-        if found is not None:
-            self.reshaped.append((name, found.shape, shape))
+            return saved.astype("float32")  # fp16 runs of 2018 saved float16
+        if saved is not None:
+            self.reshaped.append((name, saved.shape, shape))
         elif not is_head(name):
             self.missing.append(name)
         self.initialised.append(name)
@@ -161,6 +161,7 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int, init: str = "leg
         return np.zeros(shape, np.float32)
     is_small = start is Start.OUTPUT or (start is not None and init != "scratch")
     std = HEAD_STD if is_small else np.sqrt(2.0 / _fan_in(start, shape))
+    # CRC and not `hash`, which Python salts anew in every process.
     generator = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
     return (std * generator.standard_normal(shape)).astype(np.float32)
 

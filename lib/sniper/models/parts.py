@@ -269,7 +269,7 @@ class Head:
         return {}
 
 
-LOG_EPSILON = 1e-14
+LOG_EPSILON = 1e-14  # as in 2018, so that logs can be compared
 
 
 def classification_metrics(prefix: str, prob: np.ndarray, label: np.ndarray) -> Sums:

@@ -159,6 +159,7 @@ def save_arrays(file: BinaryIO, arrays: Mapping[str, mx.nd.NDArray]) -> None:
     """Writes to an open file the bytes that `mx.nd.save` would write."""
     file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays)))
     for array in arrays.values():
+        # What MXNet pickles of a tensor are its bytes in the file format.
         file.write(array.as_in_context(mx.cpu()).__getstate__()["handle"])
     file.write(struct.pack("<Q", len(arrays)))
     for name in arrays:

@@ -68,17 +68,20 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
         detector.detect(records[:1], on_step=silent)
         detector.take_stats()
     tables: dict[str, list[DetectionTable]] = {name: [] for name in detectors}
+    # In turn, so that what else the machine does meets both alike.
     for block in blocks:
         for name, detector in detectors.items():
-            own = [records[index] for index in block]
-            tables[name].append(detector.detect(own, on_step=silent))
+            records_of_block = [records[index] for index in block]
+            tables[name].append(detector.detect(records_of_block, on_step=silent))
     stats = {name: detector.take_stats() for name, detector in detectors.items()}
-    numbers = {name: _numbers(dataset, join_blocks(own, blocks)) for name, own in tables.items()}
+    numbers = {
+        name: _numbers(dataset, join_blocks(parts, blocks)) for name, parts in tables.items()
+    }
     return Comparison(
         len(records),
         numbers if all(numbers.values()) else {},
-        {name: 1000 * own.seconds["forward"] / own.images for name, own in stats.items()},
-        {name: 1000 * own.total_s / own.images for name, own in stats.items()},
+        {name: 1000 * s.seconds["forward"] / s.images for name, s in stats.items()},
+        {name: 1000 * s.total_s / s.images for name, s in stats.items()},
     )
 
 

@@ -150,17 +150,17 @@ def training_records(data: TrainingData) -> tuple[list[Record], tuple[str, ...]]
 
 
 def _check_same_classes(first: Dataset, dataset: Dataset) -> None:
-    ours, theirs = dataset.class_names[1:], first.class_names[1:]
-    if ours == theirs:
+    classes, first_classes = dataset.class_names[1:], first.class_names[1:]
+    if classes == first_classes:
         return
-    if set(ours) == set(theirs):
+    if set(classes) == set(first_classes):
         difference = "the same classes in another order"
     else:
         only = [
             f"{other.name} alone has {', '.join(sorted(names)[:5])}"
             for other, names in (
-                (dataset, set(ours) - set(theirs)),
-                (first, set(theirs) - set(ours)),
+                (dataset, set(classes) - set(first_classes)),
+                (first, set(first_classes) - set(classes)),
             )
             if names
         ]
@@ -169,7 +169,7 @@ def _check_same_classes(first: Dataset, dataset: Dataset) -> None:
         f"the joined training sets {first.name} and {dataset.name} have different classes",
         where=dataset.annotation_path,
         got=difference,
-        expected=f"the {len(theirs)} classes of {first.annotation_path} in their order",
+        expected=f"the {len(first_classes)} classes of {first.annotation_path} in their order",
         fix="join only sets with the same categories in the same order",
     )
 

@@ -185,12 +185,12 @@ class StoredRun:
 
     def _cached_levels(self, keys: RunKeys) -> dict[int, Path]:
         """Folder of each level that is to be cached: `<results>/cache_<set>/level_<k>/<key>`."""
-        wanted = [level for level in self._plan.cached_levels if level < len(keys.levels)]
-        if wanted and self._detector.has_masks:
+        cached = [level for level in self._plan.cached_levels if level < len(keys.levels)]
+        if cached and self._detector.has_masks:
             logger.info("TEST.USE_CACHE is not in force: masks need the feature maps of all levels")
             return {}
         root = self._plan.results_dir / f"cache_{self._dataset.image_set}"
-        return {k: root / f"level_{k + 1}" / keys.levels[k][:KEY_CHARACTERS] for k in wanted}
+        return {k: root / f"level_{k + 1}" / keys.levels[k][:KEY_CHARACTERS] for k in cached}
 
     def _compute(self, missing: Sequence[int], jobs: int, progress: BlockProgress) -> None:
         try:
@@ -206,7 +206,7 @@ class StoredRun:
             for number in missing:
                 run(number, lambda *step, number=number: progress.step(number, *step))
                 progress.finished(number)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             logger.warning(
                 "stopped: %d of %d images are done; the same command goes on from there",
                 *(progress.images_done, progress.images_total),

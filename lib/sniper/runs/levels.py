@@ -61,6 +61,7 @@ def _pyramid(cfg: EasyDict) -> list[Level]:
 
 def _focus(cfg: EasyDict) -> list[Level]:
     test = cfg.TEST
+    # DO_PRUNING says of each level whether it looks at FocusChips, which the level before finds.
     pruned = [*test.DO_PRUNING, False]
     return [
         Level(

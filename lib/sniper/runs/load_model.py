@@ -120,9 +120,9 @@ def archive_weights(archive: ModelArchive, path: Path) -> tuple[Params, Params, 
     Raises:
         DataError: it has no class names.
     """
-    parts = [archive.detector, *([archive.mask_head] if archive.mask_head else [])]
-    arg = {name: value for part in parts for name, value in part.arg.items()}
-    aux = {name: value for part in parts for name, value in part.aux.items()}
+    networks = [archive.detector, *([archive.mask_head] if archive.mask_head else [])]
+    arg = {name: value for network in networks for name, value in network.arg.items()}
+    aux = {name: value for network in networks for name, value in network.aux.items()}
     return arg, aux, _class_names(archive.meta, path)
 
 
@@ -168,8 +168,8 @@ def archive_model(
         ConfigError: an INT8 network is another one than `spec`.
         DataError: it has no class names.
     """
-    arg, aux, own_names = archive_weights(archive, path)
-    names = class_names or own_names
+    arg, aux, names_in_archive = archive_weights(archive, path)
+    names = class_names or names_in_archive
     if not archive.is_int8:
         # The graph is built as for any weights: for proposals alone, or with fp16 on a GPU.
         return Model(spec, arg, aux, names)
@@ -183,6 +183,7 @@ def archive_model(
 def _check_same_network(asked: DetectorSpec, saved: DetectorSpec, path: Path) -> None:
     names = [field.name for field in fields(DetectorSpec) if field.name in _GRAPH_FIELDS]
     different = [name for name in names if getattr(asked, name) != getattr(saved, name)]
+    # The other way round does no harm: nobody reads the map.
     if asked.auto_focus and not saved.auto_focus:
         different.append("auto_focus")
     if different:
@@ -243,12 +244,12 @@ def find_weights(
 
 def newest_model(folder: Path, save_prefix: str) -> Path | None:
     """Newest `.params` file below `folder` whose folder has a `config.yml`, or None."""
-    found = [
+    checkpoints = [
         path
         for path in folder.glob(f"**/{save_prefix}-[0-9][0-9][0-9][0-9].params")
         if (path.parent / "config.yml").exists()
     ]
-    return max(found, key=lambda path: (path.stat().st_mtime, path.name), default=None)
+    return max(checkpoints, key=lambda path: (path.stat().st_mtime, path.name), default=None)
 
 
 def weights_path(folder: Path, epoch: int, save_prefix: str) -> Path:
@@ -262,11 +263,11 @@ def weights_path(folder: Path, epoch: int, save_prefix: str) -> Path:
     if not path.exists() and without_epoch.exists():
         return without_epoch
     if not path.exists():
-        there = sorted(p.name for p in path.parent.glob("*.params"))
+        present = sorted(p.name for p in path.parent.glob("*.params"))
         raise DataError(
             "the weights are missing",
             where=path,
-            got=f"{', '.join(there)} in that folder" if there else "no weights in that folder",
+            got=f"{', '.join(present)} in that folder" if present else "no weights in that folder",
             fix="train first (main_train.py with the same --cfg), or choose an epoch that is "
             "there with --set TEST.TEST_EPOCH N",
         )

@@ -231,6 +231,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
     train, network = cfg.TRAIN, cfg.network
     devices = contexts(cfg.gpus)
     fp16 = fp16_in_force(cfg, devices)
+    # "frozen" is said of scale and shift as well, not only of the statistics.
     frozen = ("gamma", "beta") if network.BN_MODE == "frozen" else ()
     pretrained = f"{network.pretrained}-{network.pretrained_epoch:04d}.params"
     loop = loop_settings(cfg)

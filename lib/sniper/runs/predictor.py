@@ -148,11 +148,12 @@ class Predictor:
         pixels = InMemoryImages(
             {record.image_path: item[1] for record, item in zip(records, block)}
         )
+        # By place in the source: the detector puts images of one size together.
         predictions: dict[int, Prediction] = {}
-        for part in self._detector.blocks(records):
-            own = [records[place] for place in part]
-            table = self._detector.detect(own, images=pixels, on_step=silent)
-            for place, detections in zip(part, table):
+        for places in self._detector.blocks(records):
+            records_of_block = [records[place] for place in places]
+            table = self._detector.detect(records_of_block, images=pixels, on_step=silent)
+            for place, detections in zip(places, table):
                 image, array = block[place]
                 about = {
                     "name": image.name,

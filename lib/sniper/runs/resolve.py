@@ -145,12 +145,12 @@ def contexts(gpus: str) -> list[mx.Context]:
             expected="'0', '0,1', ... or 'cpu'",
             fix="--set gpus cpu runs on the CPU",
         )
-    found = _gpu_count()
-    missing = [entry for entry in entries if int(entry) >= found]
+    visible = _gpu_count()
+    missing = [entry for entry in entries if int(entry) >= visible]
     if missing:
         raise ConfigError(
             "the configuration asks for GPUs that MXNet does not see",
-            got=f"gpus '{gpus}', {found} GPU(s) visible",
+            got=f"gpus '{gpus}', {visible} GPU(s) visible",
             fix="run on the CPU with --set gpus cpu, or install a CUDA wheel (README, GPUs)",
         )
     return [mx.gpu(int(entry)) for entry in entries]
@@ -269,9 +269,9 @@ def batch_settings(cfg: EasyDict) -> BatchSettings:
 
 def worker_count(cfg: EasyDict) -> int:
     """Loader processes: `TRAIN.NUM_PROCESS`, never more than the cores (2018 asked for 64)."""
-    wanted = cfg.TRAIN.NUM_PROCESS
+    configured = cfg.TRAIN.NUM_PROCESS
     cores = usable_cores()
-    return cores if wanted is None or wanted < 0 else min(wanted, cores)
+    return cores if configured is None or configured < 0 else min(configured, cores)
 
 
 def step_updates(lr_step: str, samples: int, batch_size: int, begin_epoch: int = 0) -> list[int]:

@@ -113,9 +113,9 @@ def range_text(valid_ranges: Sequence[Sequence[float]], level: int) -> str:
 
 def _look_at_some(plan: TrainPlan, records: Sequence[Record]) -> _Sample:
     picked = evenly(np.arange(len(records)), _SAMPLE_IMAGES).tolist()
-    some = [records[index] for index in picked]
+    sampled = [records[index] for index in picked]
     settings, spec = plan.chips, plan.detector
-    measures = measure(some, settings, seed=plan.seed, epoch=0)
+    measures = measure(sampled, settings, seed=plan.seed, epoch=0)
     boxes = measures.trained_boxes_chip
     anchors = base_anchors(
         spec.feature_stride,

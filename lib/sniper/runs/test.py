@@ -70,6 +70,7 @@ def test(
         if visualise:
             draw_set(plan.drawings_dir, dataset, result)
         report = report_detections(plan.results_dir, dataset, result, speed.as_dict())
+    # Only now: a run that is killed before its results are written goes on with its blocks.
     run.clean_up()
     return report
 

@@ -57,6 +57,7 @@ def train(
         _start_log(plan, workers)
         records, class_names = training_records(plan.data)
         if workers.is_writer:
+            # Whoever finds the weights without their recipe reads these two (`find_weights`).
             write_config(plan.config, plan.folder / "config.yml")
             write_class_names(plan.folder, class_names)
         checkpoints = CheckpointFolder(plan.folder, save_prefix, keep=plan.keep_checkpoints)
@@ -64,6 +65,7 @@ def train(
         if checkpoint is not None and _is_done(plan.loop, checkpoint.state):
             logger.info("all epochs or updates are done already: weights in %s", plan.folder)
             return plan.folder
+        # The loader forks: before `connect`, which starts the threads of the parameter server.
         with _loader(plan, records, workers) as loader:
             workers.connect()
             state = _start_loader(plan, loader, checkpoint)
@@ -83,6 +85,7 @@ def _start_log(plan: TrainPlan, workers: Workers) -> None:
     if workers.is_writer:
         start_logging(plan.folder / f"{plan.name}_{time.strftime('%Y-%m-%d-%H-%M')}.log")
     else:
+        # All workers would write the same lines into the same folder.
         start_logging(level=logging.WARNING)
     for note in plan.notes:
         logger.info("%s", note)
@@ -102,6 +105,7 @@ def _checkpoint_to_resume(checkpoints: CheckpointFolder, resume: bool) -> Checkp
 
 
 def _is_done(settings: LoopSettings, state: RunState) -> bool:
+    # A run may have been killed between its last checkpoint and the validation of it.
     return settings.finished(state) and not settings.validation_missing(state)
 
 
@@ -128,13 +132,15 @@ def _start_loader(plan: TrainPlan, loader: TrainLoader, checkpoint: Checkpoint |
         samples = loader.batches_per_epoch * loader.batch_size
         return RunState(0, 0, samples, loader.batch_size, plan.seed)
     state = checkpoint.state
-    for name, ours in (("batch_size", loader.batch_size), ("seed", plan.seed)):
+    # With another batch size or seed the same place in the epoch would mean other chips, and the
+    # schedule, which counts updates, would drop the rate somewhere else.
+    for name, configured in (("batch_size", loader.batch_size), ("seed", plan.seed)):
         saved = getattr(state, name)
-        if saved != ours:
+        if saved != configured:
             raise ConfigError(
                 f"cannot resume: the {name} differs from the interrupted run",
                 where=checkpoint.path(".json"),
-                got=ours,
+                got=configured,
                 expected=saved,
                 fix="resume with the same settings, or start a new run without --resume",
             )
@@ -174,6 +180,7 @@ def _run(
         state,
         log=log,
         validation=validation,
+        # Workers on several machines may share the folder.
         bad_batch=folder / ("bad_batch.npz" if workers.is_writer else f"bad_{workers.rank}.npz"),
     )
     try:
@@ -238,8 +245,8 @@ def _initial_weights(
 ) -> tuple[Params, Params]:
     if checkpoint is not None:
         return checkpoint.read_params()
-    first = plan.weights
-    pretrained = read_params(first.pretrained) if first.pretrained is not None else None
-    arg, aux, report = initialise(symbol, shapes, pretrained, plan.seed, init=first.init)
+    start = plan.weights
+    pretrained = read_params(start.pretrained) if start.pretrained is not None else None
+    arg, aux, report = initialise(symbol, shapes, pretrained, plan.seed, init=start.init)
     logger.info("%s", report)
     return arg, aux

@@ -82,14 +82,14 @@ class Validation:
 
 def figures(report: DataclassInstance, prefix: str = "") -> dict[str, float]:
     """All numbers of a report by name; those of a report within it as `<field>_<name>`."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for field in dataclasses.fields(report):
         value = getattr(report, field.name)
         if isinstance(value, float):
-            found[prefix + field.name] = value
+            numbers[prefix + field.name] = value
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            found.update(figures(value, f"{prefix}{field.name}_"))
-    return found
+            numbers.update(figures(value, f"{prefix}{field.name}_"))
+    return numbers
 
 
 def _check_annotated(dataset: Dataset) -> None:

@@ -42,6 +42,7 @@ def base_anchors(
         )
     sides = [_window(stride, ratio, rounding) for ratio in ratios]
     sizes = np.array([(w * s, h * s) for w, h in sides for s in scales], np.float64)  # (A, 2)
+    # A side of n px reaches from pixel 0 to pixel n - 1: corners are centres of pixels.
     centre = (stride - 1) / 2
     half = (sizes - 1) / 2
     return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)

@@ -128,6 +128,7 @@ class GtLabels(Labels):
         """See above; returns the boxes without room."""
         chip = truth.chip
         low, high = self._valid_ranges[chip.level]
+        # Nothing in a chip is larger than the chip: that is no bound.
         row["valid_ranges"][...] = (
             0 if low < 0 else low * chip.factor,
             self._chip_size if high < 0 else high * chip.factor,

@@ -125,6 +125,7 @@ class CheckpointFolder:
         with self._staging() as staging:
             files = self._write(staging, snapshot, checkpoint)
             if snapshot.averaged is not None:
+                # In front: the .json has to stay the last one that is moved.
                 files.insert(0, self._write_weights(staging, self._ema(epoch), *snapshot.averaged))
             self._commit(staging, files)
         self._drop_updates(checkpoint)
@@ -157,14 +158,14 @@ class CheckpointFolder:
 
     def newest(self) -> Checkpoint | None:
         """The complete checkpoint that was written last; None where there is none."""
-        found = [
+        checkpoints = [
             Checkpoint(path.with_suffix(""), read_run_state(path))
             for path in sorted(self.folder.glob(f"{self.prefix}-*.json"))
             if self._pattern(r"(?:update-)?\d{4,}").fullmatch(path.stem)
             and all(path.with_suffix(suffix).exists() for suffix in (".params", ".states"))
         ]
         # Files of older versions do not say when they were written: there the updates decide.
-        return max(found, key=_age, default=None)
+        return max(checkpoints, key=_age, default=None)
 
     def _pattern(self, rest: str) -> re.Pattern[str]:
         return re.compile(re.escape(self.prefix) + "-" + rest)
@@ -224,8 +225,8 @@ class CheckpointFolder:
             return
         names = self._pattern(r"(?:ema-)?(\d{4,})")
         for path in self.folder.glob(f"{self.prefix}-*.params"):
-            found = names.fullmatch(path.stem)
-            if found and int(found[1]) <= epoch - self.keep:
+            match = names.fullmatch(path.stem)
+            if match and int(match[1]) <= epoch - self.keep:
                 _remove(path.with_suffix(""))
 
 

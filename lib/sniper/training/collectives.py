@@ -63,6 +63,7 @@ class WorkerSum:
             )
         # Backward makes the last layers' gradients first.
         packed = {bucket.key: bucket.pack(arrays) for bucket in reversed(self._buckets)}
+        # Higher priorities travel first: the next forward pass begins with the first layers.
         for rank, bucket in reversed(list(enumerate(self._buckets))):
             self._kvstore.push(bucket.key, packed[bucket.key], priority=-rank)
         for rank, bucket in enumerate(self._buckets):
@@ -126,13 +127,13 @@ class RowGather:
     def __call__(self, row: np.ndarray) -> np.ndarray:
         """The rows of all workers: (k,) float64 in, (count, k) float64 out, in their order."""
         # The servers add in float32: bytes come through whole where doubles would not.
-        own = np.ascontiguousarray(row, np.float64).view(np.uint8)
-        key = self._keys.get(len(own))
-        sent = np.zeros((self._count, len(own)), np.float32)
-        sent[self._rank] = own  # all other rows are zeros
+        row_bytes = np.ascontiguousarray(row, np.float64).view(np.uint8)
+        key = self._keys.get(len(row_bytes))
+        sent = np.zeros((self._count, len(row_bytes)), np.float32)
+        sent[self._rank] = row_bytes  # all other rows are zeros
         table = mx.nd.array(sent, dtype=np.float32)
         if key is None:
-            key = self._keys[len(own)] = f"rows:{len(own)}"
+            key = self._keys[len(row_bytes)] = f"rows:{len(row_bytes)}"
             self._kvstore.init(key, mx.nd.zeros(table.shape))
         self._kvstore.push(key, table)
         self._kvstore.pull(key, table)
@@ -141,7 +142,7 @@ class RowGather:
 
 def mean_(total: WorkerSum, arrays: Mapping[str, mx.nd.NDArray], count: int) -> None:
     """Replaces arrays by their means over `count` workers."""
-    names = sorted(arrays)
+    names = sorted(arrays)  # all workers have to name them in one order
     total.sum_(names, [arrays[name] for name in names])
     for name in names:
         arrays[name][:] = arrays[name] / count

@@ -158,6 +158,7 @@ class Workers:
             TrainingError: they differ; on all workers.
         """
         digest = hashlib.sha256(str(value).encode()).digest()[:_DIGEST_BYTES]
+        # A digest has one length, whatever the value is: so have the messages of all workers.
         rows = self.gather(np.frombuffer(digest, np.uint8).astype(np.float64))
         different = [rank for rank, row in enumerate(rows) if (row != rows[0]).any()]
         if different:

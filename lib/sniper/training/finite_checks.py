@@ -34,11 +34,11 @@ def check_step(
     broken = [name for name, value in losses.items() if not np.isfinite(value)]
     if not broken and not result.bad_gradients:
         return
-    what = f"the loss is not finite: {', '.join(broken)}"
+    problem = f"the loss is not finite: {', '.join(broken)}"
     if not broken:
-        what = f"gradients are not finite: {_some(result.bad_gradients)}"
+        problem = f"gradients are not finite: {_some(result.bad_gradients)}"
     raise TrainingError(
-        what,
+        problem,
         where=f"epoch {epoch}, batch {batch.index}",
         got=f"images {_images(batch, result.outputs)}",
         fix=f"{_save(batch, file)}; a smaller TRAIN.lr or a longer warm-up often helps; "
@@ -72,16 +72,18 @@ def _images(batch: Batch, outputs: Mapping[str, np.ndarray]) -> str:
     count = len(batch.image_paths)
     bad = np.zeros(count, bool)
     for value in outputs.values():
+        # Outputs of RoIs have several rows for each chip.
         if value.ndim and len(value) and len(value) % count == 0:
             bad |= ~np.isfinite(value.reshape(count, -1)).all(axis=1)
-    which = bad if bad.any() else np.ones(count, bool)
-    return ", ".join(sorted({path for path, is_bad in zip(batch.image_paths, which) if is_bad}))
+    suspects = bad if bad.any() else np.ones(count, bool)
+    paths = {path for path, is_suspect in zip(batch.image_paths, suspects) if is_suspect}
+    return ", ".join(sorted(paths))
 
 
 def _save(batch: Batch, file: Path) -> str:
     try:
         atomic_write(file, lambda temporary: np.savez(temporary, **batch.data, **batch.label))
-    except TrainingError as error:
+    except TrainingError as error:  # a full disk must not hide why the run stops
         return f"the batch could not be saved ({error})"
     return f"the batch is saved in {file}"
 

@@ -53,6 +53,7 @@ class GradientSum:
         first = replicas[0]
         self._sums: Arrays = {}
         if len(replicas) > 1 or accumulation > 1 or kvstore is not None:
+            # float32: sums of half-precision gradients overflow, or lose their small terms.
             self._sums = {
                 name: mx.nd.zeros(gradient.shape, ctx=first.device, dtype="float32")
                 for name, gradient in first.gradients.items()
@@ -80,16 +81,17 @@ class GradientSum:
     def finish(self) -> Arrays:
         """Gradients of the update in the types of the weights; the next `add` starts a new sum."""
         self._count = 0
-        own = self._replicas[0].gradients
+        gradients = self._replicas[0].gradients
         if not self._sums:
-            return own
+            return gradients
         if self._workers is not None:
             self._workers.sum_(list(self._sums), list(self._sums.values()))
         if self._mean:  # in float32: a sum of halves may be too large for the type of its terms
             for total in self._sums.values():
                 total /= self.terms
         return {
-            name: total.astype(own[name].dtype, copy=False) for name, total in self._sums.items()
+            name: total.astype(gradients[name].dtype, copy=False)
+            for name, total in self._sums.items()
         }
 
     def state(self) -> Arrays:

@@ -24,7 +24,7 @@ from sniper.training.stepper import Stepper
 
 logger = logging.getLogger(__name__)
 
-# A worker that has nothing to do waits so long for the first one.
+# The others wait so long while the first worker writes or validates: hours on a large set.
 _LONGEST_TASK_S = 4 * 3600.0
 
 
@@ -99,11 +99,11 @@ class Keeper:
         state = replace(state, validated=state.updates)
         with self._alone("the validation"):
             if validation is not None and log is not None and self._saved is not None:
-                found = validation.run(arg, aux, state.file_epoch)
-                log.validation(state.file_epoch - 1, state.updates, found)
-                if state.best is None or found.value > state.best.value:
-                    place = (state.file_epoch, state.updates, found.set_name)
-                    best = BestModel(*place, found.metric, found.value, averaged is not None)
+                outcome = validation.run(arg, aux, state.file_epoch)
+                log.validation(state.file_epoch - 1, state.updates, outcome)
+                if state.best is None or outcome.value > state.best.value:
+                    place = (state.file_epoch, state.updates, outcome.set_name)
+                    best = BestModel(*place, outcome.metric, outcome.value, averaged is not None)
                     state = replace(state, best=best)
                     self._save_best(arg, aux, best)
                 self._saved = self._checkpoints.save_state(self._saved, state)
@@ -118,6 +118,7 @@ class Keeper:
     def _save(
         self, write: Callable[[Snapshot, RunState], Checkpoint], state: RunState, name: str
     ) -> None:
+        # Collective, so it stands outside of what the first worker does alone.
         snapshot = self._snapshot()
         with self._alone("the checkpoint"):
             if self._workers.is_writer:
@@ -137,7 +138,8 @@ class Keeper:
         averaged = self._stepper.averaged_params()
         check_weights(arg, aux)
         state = self._stepper.state()
-        # The first worker saves its part of an unfinished update, and all go on from that part.
+        # The first worker saves its part of an unfinished update, and all go on from that part: of
+        # equal parts, the means, the sum over the workers is what it was.
         self._workers.average_({n: a for n, a in state.items() if n.startswith(UNFINISHED)})
         return Snapshot(
             self._symbol,

@@ -132,6 +132,8 @@ class TrainingLoop:
         with self._stop.updates():
             for batch in self._batches():
                 result = self._train_on(batch)
+                # `_end_epoch` saves after the last batch, and within an update there is nothing new
+                # to save.
                 if self._state.batch == self._batches_of_epoch or not _ends_update(result):
                     continue
                 if self._stop_requested():
@@ -151,6 +153,7 @@ class TrainingLoop:
             try:
                 batch = next(self._loader, None)
             except SniperError:
+                # Saving is collective: the other workers would not come to it.
                 if not self._stop.requested or self._workers.count > 1:
                     raise
                 self._save_and_stop()

@@ -81,6 +81,7 @@ class Meter:
         """
         early = state.epoch == 0 and state.batch == FIRST_DISPLAY
         if early or state.batch % self._display == 0 or state.batch == batches:
+            # Collective: workers without a log take part as well.
             values = self._averages(self._metrics.window)
             self._metrics.window = {}
             pace = self._clock.read(state.batch_size, waited_s, remaining)

@@ -31,9 +31,11 @@ class Replica:
     ) -> None:
         self.device = device
         self._inputs = dict(input_shapes)
-        wanted = set(trained)
+        with_gradient = set(trained)
+        # Never "add" for accumulated batches: MXNet 1.9.1 does not pass it on to operators of
+        # libraries, which would overwrite. `GradientSum` adds up instead.
         self._grad_req = {
-            name: "write" if name in wanted else "null" for name in symbol.list_arguments()
+            name: "write" if name in with_gradient else "null" for name in symbol.list_arguments()
         }
         self._executor = symbol.simple_bind(
             device,
@@ -41,7 +43,7 @@ class Replica:
             type_dict={name: np.float32 for name in input_shapes},
             **self._inputs,
         )
-        self.trained = [name for name in symbol.list_arguments() if name in wanted]
+        self.trained = [name for name in symbol.list_arguments() if name in with_gradient]
 
     @property
     def parameters(self) -> Arrays:
@@ -92,6 +94,7 @@ class Replica:
     def replace_symbol(self, symbol: mx.sym.Symbol) -> None:
         """Runs another network with the same arguments from now on, on the same arrays."""
         old = self._executor
+        # With `shared_exec` the new one works in the old one's memory instead of as much again.
         self._executor = symbol.bind(
             self.device,
             args=old.arg_dict,

@@ -148,12 +148,13 @@ class RunLog:
         self._line("epoch", {**place, **metrics})
         self._curve("epoch", metrics, update)
 
-    def validation(self, epoch: int, update: int, found: Validated) -> None:
+    def validation(self, epoch: int, update: int, outcome: Validated) -> None:
         """The result of a validation."""
-        place = {"epoch": epoch, "update": update, "set": found.set_name}
-        known = {k: None if math.isnan(value) else value for k, value in found.figures.items()}
-        self._line("validation", {**place, "took_s": round(found.took_s, 3), **known})
-        self._curve("validation", found.figures, update)
+        place = {"epoch": epoch, "update": update, "set": outcome.set_name}
+        # JSON knows no NaN.
+        figures = {k: None if math.isnan(value) else value for k, value in outcome.figures.items()}
+        self._line("validation", {**place, "took_s": round(outcome.took_s, 3), **figures})
+        self._curve("validation", outcome.figures, update)
 
     def close(self) -> None:
         """Closes all files. Idempotent."""

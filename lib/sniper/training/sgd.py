@@ -40,6 +40,7 @@ class Sgd:
             settings.warmup_lr,
             settings.warmup_step,
         )
+        # Without `learning_rate`, which MXNet would write over the base rate of the schedule.
         self._optimizer = mx.optimizer.create(
             "sgd",
             sym=self._symbol,
@@ -111,6 +112,7 @@ class Sgd:
                 if value is not None:
                     _copy(arrays.get(_key(part, name)), value, name, where)
             self._states[index] = state
+            # The updater asks this of every state that it finds: it is on the weight's device.
             self._updater.states_synced[index] = True
 
 

@@ -145,6 +145,7 @@ class Stepper:
             TrainingError: the batch does not fit the network.
         """
         self._check_batch(batch)
+        # Only a dynamic loss scale goes on after an overflow; all else stops the run.
         if self._loss_scale.dynamic and self._gradients.count == 0:
             self._statistics_before = [_copies(replica.statistics) for replica in self._replicas]
         arrays = {**batch.data, **batch.label}
@@ -229,8 +230,8 @@ class Stepper:
         }
 
     def _check_batch(self, batch: Batch) -> None:
-        rows, wanted = len(batch.data["data"]), self._rows * len(self._replicas)
-        if rows != wanted:
+        rows = len(batch.data["data"])
+        if rows != self._rows * len(self._replicas):
             raise TrainingError(
                 "the batch does not fit the devices",
                 where=f"batch {batch.index}",
@@ -241,16 +242,16 @@ class Stepper:
     def _outputs(self) -> dict[str, np.ndarray]:
         by_output = zip(*(replica.outputs for replica in self._replicas))
         return {
-            name: np.concatenate([part.asnumpy() for part in parts])
-            for name, parts in zip(self._output_names, by_output)
+            name: np.concatenate([array.asnumpy() for array in arrays])
+            for name, arrays in zip(self._output_names, by_output)
         }
 
     def _update(self, gradients: Arrays) -> None:
         self._sgd.update(gradients)
         for replica in self._replicas[1:]:
-            others = replica.parameters
+            copies = replica.parameters
             for name, weight in self._weights.items():
-                weight.copyto(others[name])
+                weight.copyto(copies[name])
         if self._average is not None:
             self._average.update(self._sgd.masters, self.updates)
         if self._loss_scale.updated():
@@ -276,21 +277,21 @@ class Stepper:
         return scale_losses(self._symbol, self._loss_scale.value / self._symbol_scale)
 
     def _share_first_workers_weights(self, kvstore: KVStore) -> None:
-        """Every worker starts with the weights of the first, and every gradient gets its key."""
+        """Every worker starts with the weights of the first one, whose `init` of a key counts."""
         first = self._replicas[0]
         for name, value in {**first.parameters, **first.statistics}.items():
-            shared = value.astype("float32")
+            shared = value.astype("float32")  # the servers' type
             kvstore.init(name, shared)
             kvstore.pull(name, out=shared)
             for replica in self._replicas:
-                own = replica.parameters.get(name, replica.statistics.get(name))
-                shared.copyto(own)
+                shared.copyto(replica.parameters.get(name, replica.statistics.get(name)))
 
     def _mean_statistics(self) -> Arrays:
-        parts = [_copies(replica.statistics, mx.cpu()) for replica in self._replicas]
-        if len(parts) == 1:
-            return parts[0]
-        return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        of_devices = [_copies(replica.statistics, mx.cpu()) for replica in self._replicas]
+        count = len(of_devices)
+        if count == 1:
+            return of_devices[0]
+        return {name: sum(arrays[name] for arrays in of_devices) / count for name in of_devices[0]}
 
 
 def _copies(arrays: Mapping[str, mx.nd.NDArray], device: mx.Context | None = None) -> Arrays:

@@ -83,9 +83,9 @@ def error_effects(matches: Matches, num_classes: int, score: float) -> Effects:
             mended = base.without_objects(matches.missed, matches)
             count, confident = int(matches.missed.sum()), _not_found(matches, score)
         else:
-            own = matches.verdicts == _VERDICTS[name]
-            mended = base.repaired(own, matches) if name in _REPAIRED else base.without(own)
-            count, confident = int(own.sum()), int((own & (matches.scores >= score)).sum())
+            rows = matches.verdicts == _VERDICTS[name]
+            mended = base.repaired(rows, matches) if name in _REPAIRED else base.without(rows)
+            count, confident = int(rows.sum()), int((rows & (matches.scores >= score)).sum())
         causes[name] = Cause(count, confident, mended.mean_ap() - ap50)
     wrong = (matches.verdicts != Verdict.RIGHT) & (matches.verdicts != Verdict.IGNORED)
     not_found = (matches.found_by < 0) & ~matches.objects.ignored
@@ -151,12 +151,12 @@ class _Curve:
 
     def repaired(self, rows: np.ndarray, matches: Matches) -> _Curve:
         """Some detections find the object that they were meant for, if it is free."""
-        wanted = np.flatnonzero(rows)
-        wanted = wanted[matches.found_by[matches.targets[wanted]] < 0]
+        candidates = np.flatnonzero(rows)
+        candidates = candidates[matches.found_by[matches.targets[candidates]] < 0]
         # The best detection of each object; the first row on equal scores.
-        wanted = wanted[np.argsort(-self.scores[wanted], kind="stable")]
-        _, first = np.unique(matches.targets[wanted], return_index=True)
-        lucky = wanted[first]
+        candidates = candidates[np.argsort(-self.scores[candidates], kind="stable")]
+        _, first = np.unique(matches.targets[candidates], return_index=True)
+        lucky = candidates[first]
         right, classes, kept = self.right.copy(), self.classes.copy(), self.kept & ~rows
         right[lucky], kept[lucky] = True, True
         classes[lucky] = matches.objects.classes[matches.targets[lucky]]
@@ -179,10 +179,10 @@ class _Curve:
         """Mean of the best precisions at 101 recalls (COCO)."""
         if self.positives[index] == 0:
             return 1.0
-        own = np.flatnonzero(self.kept & (self.classes == index))
-        own = own[np.lexsort((self.image_ids[own], -self.scores[own]))]
-        hits = np.cumsum(self.right[own])
-        precision = hits / np.arange(1, len(own) + 1)
+        rows = np.flatnonzero(self.kept & (self.classes == index))
+        rows = rows[np.lexsort((self.image_ids[rows], -self.scores[rows]))]
+        hits = np.cumsum(self.right[rows])
+        precision = hits / np.arange(1, len(rows) + 1)
         best = np.maximum.accumulate(precision[::-1])[::-1]
         place = np.searchsorted(hits / self.positives[index], RECALLS, "left")
-        return float(np.append(best, 0.0)[np.minimum(place, len(own))].mean())
+        return float(np.append(best, 0.0)[np.minimum(place, len(rows))].mean())

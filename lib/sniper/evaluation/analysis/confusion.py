@@ -64,14 +64,14 @@ def confusion_matrix(
     objects = matches.objects
     used = (matches.scores >= score) & (matches.verdicts != Verdict.IGNORED)
     for image in np.union1d(matches.images, objects.images).tolist():
-        rows, own = matches.of_image(image), objects.of_image(image)
+        rows, of_image = matches.of_image(image), objects.of_image(image)
         detections = np.arange(rows.start, rows.stop)[used[rows]]
-        things = np.arange(own.start, own.stop)[~objects.ignored[own]]
+        things = np.arange(of_image.start, of_image.stop)[~objects.ignored[of_image]]
         pairs = _pairs(matches, detections, things)
-        detected, there = matches.classes[detections], objects.classes[things]
-        np.add.at(counts, (there[pairs[:, 1]], detected[pairs[:, 0]]), 1)
+        detected, annotated = matches.classes[detections], objects.classes[things]
+        np.add.at(counts, (annotated[pairs[:, 1]], detected[pairs[:, 0]]), 1)
         np.add.at(counts[0], np.delete(detected, pairs[:, 0]), 1)
-        np.add.at(counts[:, 0], np.delete(there, pairs[:, 1]), 1)
+        np.add.at(counts[:, 0], np.delete(annotated, pairs[:, 1]), 1)
     return ConfusionMatrix(class_names, counts, score)
 
 

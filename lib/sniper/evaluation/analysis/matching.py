@@ -81,17 +81,17 @@ def match_detections(dataset: Dataset, table: DetectionTable, objects: Objects) 
     Raises:
         DataError: the detections do not fit the set, or are not finite.
     """
-    found = result_rows(dataset, table)
-    groups = found.images * len(dataset.class_names) + found.classes
-    counted = np.flatnonzero(best_of_groups(groups, found.scores, MAX_DETECTIONS[-1]))
-    order = counted[np.lexsort((-found.scores[counted], found.images[counted]))]
+    rows = result_rows(dataset, table)
+    groups = rows.images * len(dataset.class_names) + rows.classes
+    counted = np.flatnonzero(best_of_groups(groups, rows.scores, MAX_DETECTIONS[-1]))
+    order = counted[np.lexsort((-rows.scores[counted], rows.images[counted]))]
     image_ids = np.array([record.image_id for record in dataset.records], np.int64)
     matches = Matches(
-        images=found.images[order],
-        image_ids=image_ids[found.images[order]],
-        classes=found.classes[order],
-        scores=found.scores[order],
-        boxes=found.boxes[order],
+        images=rows.images[order],
+        image_ids=image_ids[rows.images[order]],
+        classes=rows.classes[order],
+        scores=rows.scores[order],
+        boxes=rows.boxes[order],
         verdicts=np.full(len(order), Verdict.BACKGROUND, np.int8),
         targets=np.full(len(order), -1, np.int64),
         found_by=np.full(len(objects), -1, np.int64),
@@ -122,14 +122,14 @@ def overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.nd
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def _match_image(matches: Matches, rows: slice, own: slice) -> None:
+def _match_image(matches: Matches, rows: slice, of_image: slice) -> None:
     """Fills in the detections and objects of one image."""
     objects = matches.objects
-    if rows.start == rows.stop or own.start == own.stop:
+    if rows.start == rows.stop or of_image.start == of_image.stop:
         return
-    iou = overlaps(matches.boxes[rows], objects.boxes[own], objects.crowd[own])
-    same = matches.classes[rows, None] == objects.classes[own]
-    ignored, crowd = objects.ignored[own], objects.crowd[own]
+    iou = overlaps(matches.boxes[rows], objects.boxes[of_image], objects.crowd[of_image])
+    same = matches.classes[rows, None] == objects.classes[of_image]
+    ignored, crowd = objects.ignored[of_image], objects.crowd[of_image]
     found_by = np.full(len(ignored), -1)  # rows of this image
     verdicts, targets = matches.verdicts[rows], matches.targets[rows]
     verdicts[:], targets[:] = _causes(iou, same, ignored)
@@ -139,11 +139,11 @@ def _match_image(matches: Matches, rows: slice, own: slice) -> None:
         if chosen >= 0:
             found_by[chosen] = row
             verdicts[row] = Verdict.IGNORED if ignored[chosen] else Verdict.RIGHT
-            targets[row] = -1 if ignored[chosen] else own.start + chosen
+            targets[row] = -1 if ignored[chosen] else of_image.start + chosen
     # The targets of errors still count from the first object of the image.
     wrong = (verdicts != Verdict.RIGHT) & (targets >= 0)
-    targets[wrong] += own.start
-    matches.found_by[own] = np.where(found_by >= 0, found_by + rows.start, -1)
+    targets[wrong] += of_image.start
+    matches.found_by[of_image] = np.where(found_by >= 0, found_by + rows.start, -1)
 
 
 def _best_free(iou: np.ndarray, free: np.ndarray, ignored: np.ndarray) -> int:
@@ -168,15 +168,15 @@ def _causes(
         (D,) of `Verdict`; (D,) columns, -1 where no single object was meant.
     """
     real = ~ignored
-    own, other = np.where(same & real, iou, 0), np.where(~same & real, iou, 0)
-    own_best, other_best = own.max(axis=1), other.max(axis=1)
+    same_class, other_class = np.where(same & real, iou, 0), np.where(~same & real, iou, 0)
+    same_best, other_best = same_class.max(axis=1), other_class.max(axis=1)
     cases = [
-        (own_best >= BACKGROUND_IOU) & (own_best < FOREGROUND_IOU),
+        (same_best >= BACKGROUND_IOU) & (same_best < FOREGROUND_IOU),
         other_best >= FOREGROUND_IOU,
-        own_best >= FOREGROUND_IOU,
-        np.maximum(own_best, other_best) < BACKGROUND_IOU,
+        same_best >= FOREGROUND_IOU,
+        np.maximum(same_best, other_best) < BACKGROUND_IOU,
     ]
     kinds = [Verdict.LOCALISATION, Verdict.CLASS, Verdict.DUPLICATE, Verdict.BACKGROUND]
     verdicts = np.select(cases, kinds, Verdict.BOTH)
-    meant = np.select(cases[:2], [own.argmax(axis=1), other.argmax(axis=1)], -1)
+    meant = np.select(cases[:2], [same_class.argmax(axis=1), other_class.argmax(axis=1)], -1)
     return verdicts, meant

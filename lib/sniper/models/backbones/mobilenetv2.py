@@ -94,7 +94,7 @@ class MobileNetV2(Backbone):
         }
     )
 
-    # The scale of the last batch norm of a block.
+    # The scale of the last batch norm of a block; block 0 of a sequence has no identity beside it.
     residual_end = re.compile(r"seq-\d+-block[1-9]\d*-linear-batchnorm_gamma")
 
     def maps(self, stride: int) -> dict[str, int]:

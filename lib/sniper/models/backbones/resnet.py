@@ -22,7 +22,7 @@ FEATURE_STRIDE = 16
 EPSILON = 2e-5
 WORKSPACE_MB = 512
 DEFORMABLE_GROUPS = 4
-OFFSET_CHANNELS = 2 * 9 * DEFORMABLE_GROUPS
+OFFSET_CHANNELS = 2 * 9 * DEFORMABLE_GROUPS  # y and x of the nine taps
 STAGE_STRIDES = (1, 2, 2, 1)
 
 
@@ -69,7 +69,8 @@ class ResNet(Backbone):
 
     # The offsets of the deformable layers.
     no_pretrained = re.compile(r"stage4_unit\d+_offset")
-    # The last convolution of a bottleneck.
+    # The last convolution of a bottleneck; the first of a stage has a projection in place of the
+    # identity, and needs both branches.
     residual_end = re.compile(r"stage\d_unit(?!1_)\d+_conv3_weight")
 
     def maps(self, stride: int) -> dict[str, int]:

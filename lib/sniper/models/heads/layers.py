@@ -7,6 +7,8 @@ from typing import Any
 
 from sniper.models.lazy import mx, ops
 
+# Numbers of 2018 and of the paper (Dai et al., 2017): offsets are shares of the RoI's sides, damped
+# by `OFFSET_STD`, and learn at a hundredth of the rate.
 SAMPLES_PER_BIN = 4
 OFFSET_STD = 0.1
 OFFSET_LR_MULT = "0.01"
@@ -61,6 +63,7 @@ def map_softmax_loss(
         scores,
         label=label,
         multi_output=True,
+        # The others divide by the size of the map as well, whatever part of it has labels.
         normalization="valid",
         grad_scale=loss_scale,
         name=name,
@@ -70,6 +73,7 @@ def map_softmax_loss(
 
 def scale_gradient(data: mx.sym.Symbol, weight: mx.sym.Symbol) -> mx.sym.Symbol:
     """`data` (R, K) itself; its gradient is multiplied by `weight` (R, 1), row by row."""
+    # The difference is 0, but only its first term lets a gradient through.
     weighted = mx.sym.broadcast_mul(data, mx.sym.BlockGrad(weight))
     return mx.sym.BlockGrad(data) + (weighted - mx.sym.BlockGrad(weighted))
 

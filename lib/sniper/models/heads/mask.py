@@ -76,7 +76,7 @@ class MaskHead(Head):
 
 
 def build_mask_head(spec: DetectorSpec) -> mx.sym.Symbol:
-    """The mask head alone, for boxes that detection has detections.
+    """The mask head alone, for boxes that detection has found.
 
     Inputs: `roi_map` (N, roi_channels, h, w), the last output of `build_detector(...,
     roi_map=True)`; `mask_rois` (R, 5), index into that batch and box in px of the network's input;
@@ -170,6 +170,7 @@ def mask_probabilities(
     classes = mx.sym.Reshape(classes - 1, shape=(-1, 1, 1))
     classes = mx.sym.broadcast_axis(classes, axis=(1, 2), size=side)  # (R, m, m)
     background, foreground = _scores_of_class(scores, classes, num_classes)
+    # The softmax of two classes is the sigmoid of their difference.
     difference = mx.sym.Reshape(foreground - background, shape=(-1, *side))
     return mx.sym.sigmoid(difference, name="mask_prob")
 

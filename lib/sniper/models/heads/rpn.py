@@ -26,6 +26,7 @@ from sniper.targets.rpn import RpnLabels, RpnTargets
 if TYPE_CHECKING:
     from sniper.models.spec import DetectorSpec
 
+# Weight of the box loss beside the class loss (2018).
 RPN_BOX_LOSS_FACTOR = 3.0
 
 
@@ -146,6 +147,7 @@ class RpnHead(Head):
         body = relu(body, f"rpn_relu{suffix}")
         scores = conv(body, f"rpn_cls_score{suffix}", 2 * anchors)
         deltas = conv(body, f"rpn_bbox_pred{suffix}", 4 * anchors)
+        # Two planes: one softmax tells background and foreground of every anchor apart.
         name = f"rpn_cls_score_reshape{suffix}"
         return mx.sym.Reshape(scores, shape=(0, 2, -1, 0), name=name), deltas
 

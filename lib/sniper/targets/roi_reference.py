@@ -9,9 +9,10 @@ this file. A network never runs it. It is here to be read:
 proposals, without those that overlap a better one too much (`nms`).
 
 **Targets.** SNIPER (section 3.4) trains a chip only on boxes of the sizes that its level is
-responsible for: proposals outside of the valid range are dropped before NMS. The list is filled with boxes of ground truth, so that there is something to learn from the first update on. A
-proposal takes the class of the ground truth with the highest IoU above 0.5, and is background
-without one. All that remain are trained: there is no sampling of RoIs, whose number is fixed.
+responsible for: proposals outside of the valid range are dropped before NMS. Ground truth joins the
+list, so that there is something to learn from the first update on. A proposal takes the class of
+the ground truth with the highest IoU above 0.5, and is background without one. All that remain are
+trained: their number is fixed, and nothing is sampled.
 
 Everything is computed in float32. The switches `legacy_*` are defects of 2018 that its weights
 have been trained with: centres of ground truth half a pixel off, areas without the last row and

@@ -35,7 +35,9 @@ def run(name, *arguments, monkeypatch):
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
-@pytest.mark.parametrize("name", ["plain_train.py", "plain_detect.py", "own_format.py"])
+@pytest.mark.parametrize(
+    "name", ["plain_train.py", "plain_detect.py", "own_format.py", "own_parts.py"]
+)
 def test_they_are_one_page(name):
     assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= LINES
 

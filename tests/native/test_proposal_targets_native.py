@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from sniper.errors import OpsError
 from sniper.native import _native
-from tests.native import proposal_reference as reference
-from tests.native.proposal_reference import RESNET, RULES, SMALL
+from sniper.targets import roi_reference
+from sniper.targets.roi_reference import LEGACY as RULES
+from tests.native.proposal_inputs import RESNET, SMALL, random_maps, random_targets
 
 INPUTS = ("cls_prob", "bbox_pred", "im_info", "gt_boxes", "valid_ranges")
 OUTPUTS = ("rois", "label", "bbox_target", "bbox_weight", "mask_rois", "mask_ids")
@@ -20,7 +21,7 @@ F = np.float32
 
 def small_batch(n=1, seed=0):
     """Inputs for SMALL (A = 4) on a 3 x 3 map without GT; every box is in the valid range."""
-    scores, deltas, sizes = reference.random_maps(np.random.default_rng(seed), n, 4, 3, 3)
+    scores, deltas, sizes = random_maps(np.random.default_rng(seed), n, 4, 3, 3)
     gt = np.full((n, 5, 5), -1, F)
     return [scores.reshape(n, 2, 12, 3), deltas, sizes, gt, np.repeat(ALL, n, 0)]
 
@@ -45,10 +46,10 @@ def test_golden_target_mask(golden):
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("switch", [None, *RULES])
 def test_target_equals_the_slow_reference(seed, switch):
-    inputs = reference.random_targets(np.random.default_rng(seed))
+    inputs = random_targets(np.random.default_rng(seed))
     rules = {**RULES, **({switch: False} if switch else {})}
     outputs = _native.multi_proposal_target(*inputs, post_nms_top_n=50, **rules, **SMALL)
-    *expected, _ = reference.target(*inputs, 50, mask=False, rules=rules, **SMALL)
+    *expected, _ = roi_reference.target(*inputs, 50, mask=False, rules=rules, **SMALL)
     for name, output, wanted in zip(OUTPUTS, outputs, expected):
         np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
 
@@ -58,15 +59,15 @@ def test_target_equals_the_slow_reference(seed, switch):
 def test_target_mask_equals_the_slow_reference(seed, switch):
     rng = np.random.default_rng(seed)
     images = int(rng.integers(1, 4))
-    inputs = reference.random_targets(rng, images)
+    inputs = random_targets(rng, images)
     rules = {**RULES, **({switch: False} if switch else {})}
     settings = {"min_size": 8, "pre": 40, "threshold": 0.5, "post": 30}
     outputs = _native.multi_proposal_target_mask(
         *inputs, post_nms_top_n=30, pre_nms_top_n=40, nms_thresh=0.5, min_size=8, max_masks=4,
         **rules, **SMALL
     )  # fmt: skip
-    *expected, matches = reference.target(*inputs, mask=True, rules=rules, **settings, **SMALL)
-    expected += reference.masks(expected[0], expected[1], matches, images, 4)
+    *expected, matches = roi_reference.target(*inputs, mask=True, rules=rules, **settings, **SMALL)
+    expected += roi_reference.masks(expected[0], expected[1], matches, images, 4)
     for name, output, wanted in zip(OUTPUTS, outputs, expected):
         np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
 
@@ -145,7 +146,7 @@ def test_masks_are_handed_out_in_the_order_of_the_batch():
 @given(st.integers(0, 2**32 - 1))
 def test_any_numbers_give_finite_targets(seed):
     rng = np.random.default_rng(seed)
-    inputs = reference.random_targets(rng)
+    inputs = random_targets(rng)
     poison = F([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e12, -1e9, 0, -1])
     for array in inputs:
         flat = array.reshape(-1)

@@ -10,7 +10,8 @@ configuration, several devices and machines, checkpoints and --resume, validatio
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import sniper  # noqa: F401  (first of all: prepares the process for MXNet)
@@ -20,101 +21,85 @@ import mxnet as mx  # isort: skip
 from sniper.chips import ChipSettings
 from sniper.data import Record, append_flipped, filter_trainable, load_dataset
 from sniper.loader.batch_settings import BatchSettings
-from sniper.loader.train import TrainLoader
+from sniper.loader.train import Batch, TrainLoader
 from sniper.models.assembly import (
-    DetectorSpec,
-    ProposalSettings,
+    batch_contract,
+    batch_metrics,
     build_detector,
-    train_input_shapes,
+    short_output_names,
 )
 from sniper.models.initialisers import initialise
+from sniper.models.spec import DetectorSpec, ProposalSettings, TargetSettings
 from sniper.models.weights import Params, with_test_params, write_params
-from sniper.targets.anchors import base_anchors
 
-STRIDE, ANCHOR_SCALES, ANCHOR_RATIOS = 16, (1.5, 2.5, 4, 6.5, 10), (0.5, 1, 2)
-
-
-def chip_settings() -> ChipSettings:
-    """A pyramid of three levels, finest first, and the object sizes that each is trained on."""
-    ranges = ((-1, 50), (36, 130), (100, -1))  # sqrt(width x height), image px
-    return ChipSettings(scales=(2.0, 0.7, 128.0), valid_ranges=ranges, chip_size=128)
-
-
-def batch_settings(chips: ChipSettings) -> BatchSettings:
-    """What the arrays of a chip look like."""
-    return BatchSettings(
-        chip_size=chips.chip_size,
-        feature_stride=STRIDE,
-        base_anchors=base_anchors(STRIDE, ANCHOR_RATIOS, ANCHOR_SCALES),
-        pixel_means=(103.939, 116.779, 123.68),
-        valid_ranges=chips.valid_ranges,
-        rpn_batch_size=64,
-    )
+# A pyramid of three levels, finest first, and the sizes of the objects that each is trained on.
+CHIPS = ChipSettings(
+    scales=(2.0, 0.7, 128.0),  # factors; the last one: the long side of the image, px
+    valid_ranges=((-1, 50), (36, 130), (100, -1)),  # sqrt(width x height), image px
+    chip_size=128,
+)
+PIXEL_MEANS = (103.939, 116.779, 123.68)  # BGR
+SGD = {"learning_rate": 0.02, "momentum": 0.9, "wd": 1e-4}
 
 
-def detector_spec(num_classes: int, batch_images: int) -> DetectorSpec:
+def detector_spec(num_classes: int, batch_images: int = 16) -> DetectorSpec:
     """A narrow MobileNetV2 that a CPU trains from scratch."""
+    anchors = {"anchor_scales": (1.5, 2.5, 4, 6.5, 10), "anchor_ratios": (0.5, 1, 2)}
+    backbone = {"width": 0.5, "activation": "relu", "dilate": False, "bn_momentum": 0.95}
+    channels = {"rpn_channels": 64, "roi_channels": 64, "fc_channels": 256}
     return DetectorSpec(
         symbol="mobilenetv2_e2e",
         num_classes=num_classes,
-        anchor_scales=ANCHOR_SCALES,
-        anchor_ratios=ANCHOR_RATIOS,
-        feature_stride=STRIDE,
+        feature_stride=16,
         batch_images=batch_images,
         rpn_batch_size=64,
-        bn_momentum=0.95,
-        width=0.5,
-        activation="relu",
-        dilate=False,
-        rpn_channels=64,
-        roi_channels=64,
-        fc_channels=256,
         proposal=ProposalSettings(pre_nms_top_n=-1, post_nms_top_n=20),
         bbox_loss_divisor=500,
+        targets=TargetSettings(valid_ranges=CHIPS.valid_ranges),
+        **{**anchors, **backbone, **channels},
     )
 
 
+def endless(loader: TrainLoader) -> Iterator[Batch]:
+    """Batches of one epoch after the other; every epoch has other chips."""
+    for epoch in itertools.count():
+        loader.start_epoch(epoch)
+        yield from loader
+
+
 def train(
-    records: Sequence[Record],
-    chips: ChipSettings,
-    batch: BatchSettings,
-    spec: DetectorSpec,
-    *,
-    updates: int,
-    lr: float = 0.05,
-    wd: float = 1e-4,
-    seed: int = 0,
+    records: Sequence[Record], spec: DetectorSpec, updates: int, seed: int = 0
 ) -> tuple[Params, Params]:
     """Trains from scratch on the CPU; returns parameters and batch-norm averages by name."""
-    with TrainLoader(
-        records, chips, batch, batch_size=spec.batch_images, num_workers=1, seed=seed
-    ) as loader:
-        loader.start_epoch(0)  # forks its worker: before MXNet starts threads
+    # The heads say which arrays they need of a chip; loader and network take the same list.
+    contract = batch_contract(spec, CHIPS.chip_size)
+    batches = BatchSettings(contract, pixel_means=PIXEL_MEANS)
+    loading = {"batch_size": spec.batch_images, "num_workers": 1, "seed": seed}
+    # Before the network: its worker is a fork, and MXNet has no threads yet.
+    with TrainLoader(records, CHIPS, batches, **loading) as loader:
         symbol = build_detector(spec, train=True)
-        shapes = train_input_shapes(spec, chips.chip_size)
+        shapes = contract.input_shapes(spec.batch_images)
         arg, aux, _ = initialise(symbol, shapes, None, seed, init="scratch")
-        requests = {name: "write" if name in arg else "null" for name in symbol.list_arguments()}
-        bound = symbol.simple_bind(mx.cpu(), grad_req=requests, **shapes)
-        bound.copy_params_from(arg, aux)
         names = [name for name in symbol.list_arguments() if name in arg]
-        sgd = mx.optimizer.SGD(
-            learning_rate=lr, momentum=0.9, wd=wd, sym=symbol, param_idx2name=dict(enumerate(names))
-        )
+        wanted = {name: "write" for name in names}  # no gradients of data and labels
+        bound = symbol.simple_bind(mx.cpu(), grad_req=wanted, **shapes)
+        bound.copy_params_from(arg, aux)
+        weights = [bound.arg_dict[name] for name in names]
+        gradients = [bound.grad_dict[name] for name in names]
+        sgd = mx.optimizer.SGD(sym=symbol, param_idx2name=dict(enumerate(names)), **SGD)
         update = mx.optimizer.get_updater(sgd)
-        for number in range(updates):
-            made = next(loader, None)
-            if made is None:
-                loader.start_epoch(loader.epoch + 1)
-                made = next(loader)
-            for name, array in {**made.data, **made.label}.items():
+        measure, output_names = batch_metrics(spec), short_output_names(symbol.list_outputs(), spec)
+        for number, batch in enumerate(itertools.islice(endless(loader), updates), 1):
+            for name, array in {**batch.data, **batch.label}.items():
                 bound.arg_dict[name][:] = array
-            bound.forward(is_train=True)
+            outputs = bound.forward(is_train=True)  # probabilities and losses
             bound.backward()
-            for index, name in enumerate(names):
-                update(index, bound.grad_dict[name], bound.arg_dict[name])
-            mx.nd.waitall()
-            print(f"update {number + 1} of {updates}", end="\r", flush=True)
-        return {name: bound.arg_dict[name] for name in names}, dict(bound.aux_dict)
+            update(list(range(len(names))), gradients, weights)
+            named = {name: value.asnumpy() for name, value in zip(output_names, outputs)}
+            sums = measure(named, batch.label).items()  # numerator and denominator of each
+            figures = [f"{name} {top / max(bottom, 1):.3f}" for name, (top, bottom) in sums]
+            print(f"update {number} of {updates}:", ", ".join(figures), flush=True)
+        return dict(zip(names, weights)), dict(bound.aux_dict)
 
 
 def main() -> None:
@@ -126,9 +111,7 @@ def main() -> None:
     args = parser.parse_args()
     dataset = load_dataset("coco", args.folder, "train")
     records = filter_trainable(append_flipped(dataset.records))
-    chips = chip_settings()
-    spec = detector_spec(len(dataset.class_names), batch_images=16)
-    arg, aux = train(records, chips, batch_settings(chips), spec, updates=args.updates)
+    arg, aux = train(records, detector_spec(len(dataset.class_names)), args.updates)
     write_params(args.out, with_test_params(arg), aux)
 
 

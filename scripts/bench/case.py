@@ -7,15 +7,15 @@ its own interpreter.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Callable, Optional
 
 import numpy as np
 
-CASES_FOLDER = Path(__file__).resolve().parent / "cases"
+CASES = "bench.cases"
 OURS = "ours"
 
 Arrays = Mapping[str, np.ndarray]
@@ -120,23 +120,19 @@ class Case:
         return (self.goal if job.goal is None else job.goal).get(peer)
 
 
-def load_case(path: Path) -> Case:
-    """The `CASE` of a file.
+def load_case(module: str) -> Case:
+    """The `CASE` of a module.
 
     Raises:
         BenchError: there is none.
     """
-    spec = importlib.util.spec_from_file_location(f"bench_case_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise BenchError(f"{path} is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    case = getattr(module, "CASE", None)
+    case = getattr(importlib.import_module(module), "CASE", None)
     if not isinstance(case, Case):
-        raise BenchError(f"{path} defines no `CASE = Case(...)`.")
+        raise BenchError(f"{module} defines no `CASE = Case(...)`.")
     return case
 
 
-def case_files(folder: Path = CASES_FOLDER) -> dict[str, Path]:
-    """Files of the cases by name; a case is called like its file."""
-    return {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"}
+def case_modules(package: str = CASES) -> dict[str, str]:
+    """Modules of the cases by name; a case is called like its module."""
+    folders = importlib.import_module(package).__path__
+    return {name: f"{package}.{name}" for _, name, _ in pkgutil.iter_modules(folders)}

@@ -28,12 +28,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[0] = str(ROOT / "scripts")
-sys.path.append(str(ROOT / "tests" / "native"))
-
-import cuda_calls as calls  # noqa: E402
-import cuda_harness as harness  # noqa: E402
-import cuda_sources as sources  # noqa: E402
+sys.path[:1] = [str(ROOT / "scripts"), str(ROOT)]
 
 from bench import cuda_peers as peers  # noqa: E402
 from bench import inputs as make  # noqa: E402
@@ -41,6 +36,9 @@ from bench.cases import chips as chip_case  # noqa: E402
 from bench.cases import mask_targets as mask_case  # noqa: E402
 from bench.cases import multi_proposal_target as target_case  # noqa: E402
 from bench.cases import psroi as pool_case  # noqa: E402
+from tests.native import cuda_calls as calls  # noqa: E402
+from tests.native import cuda_harness as harness  # noqa: E402
+from tests.native import cuda_sources as sources  # noqa: E402
 
 REFERENCE = ROOT / "build" / "cpu_reference"  # the CPU kernels, compiled
 ROUND_MS = 8.0

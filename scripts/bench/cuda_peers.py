@@ -13,10 +13,10 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import cuda_calls as calls
 import numpy as np
 
 from bench import inputs as make
+from tests.native import cuda_calls as calls
 
 THRESHOLD, PRE_NMS, POST_NMS, LEAST_EQUAL, TOLERANCE_PX = 0.7, 6000, 300, 295, 0.05
 LEAST_SHARE = 0.999

@@ -82,7 +82,7 @@ class JobResult:
 
 def run_job(
     case: Case,
-    path: Path,
+    module: str,
     job: Job,
     threads: int,
     options: Options,
@@ -91,8 +91,8 @@ def run_job(
     """Compares, then measures.
 
     Args:
-        case: loaded from `path`.
-        path: the case's file, which every side loads for itself.
+        case: that of `module`.
+        module: the case's, which every side imports for itself.
         job: of the case.
         threads: of every side.
         options: how to measure.
@@ -109,7 +109,7 @@ def run_job(
         inputs = folder / "inputs.npz"
         np.savez(inputs, **job.inputs(generator(options.seed, job.name)))
         task = {
-            "case": str(path.resolve()),
+            "case": module,
             "inputs": str(inputs),
             "params": dict(job.params),
             "threads": threads,

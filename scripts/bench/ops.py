@@ -22,7 +22,7 @@ from typing import Optional
 if not __package__:  # run as a script; its own folder has too common module names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench.case import BenchError, Case, Job, case_files, load_case
+from bench.case import CASES, BenchError, Case, Job, case_modules, load_case
 from bench.harness import JobResult, Options, run_job
 from bench.report import as_json, lines, load_warning, machine, machine_line, markdown
 
@@ -30,14 +30,14 @@ from bench.report import as_json, lines, load_warning, machine, machine_line, ma
 def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    files = case_files(arguments.cases)
-    unknown = [name for name in arguments.case if name not in files]
+    modules = case_modules(arguments.cases)
+    unknown = [name for name in arguments.case if name not in modules]
     if unknown:
-        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(files)}")
-    names = list(files) if arguments.all or arguments.list else arguments.case
+        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(modules)}")
+    names = list(modules) if arguments.all or arguments.list else arguments.case
     if not names:
         parser.error("name a case, or --all, or --list")
-    cases = {files[name]: load_case(files[name]) for name in names}
+    cases = {modules[name]: load_case(modules[name]) for name in names}
     if arguments.list:
         print("\n".join(line for case in cases.values() for line in describe(case)))
         return 0
@@ -71,8 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="interpreter for a peer, or for all that need no MXNet; may be repeated")  # fmt: skip
     add("--markdown", action="store_true", help="print the table for README.md at the end")
     add("--json", type=Path, metavar="FILE", help="write every round's times")
-    add("--cases", type=Path, metavar="FOLDER", default=Path(__file__).resolve().parent / "cases",
-        help="where the case files are (default: scripts/bench/cases)")  # fmt: skip
+    add("--cases", metavar="PACKAGE", default=CASES,
+        help="package of the cases (default: %(default)s)")  # fmt: skip
     return parser
 
 
@@ -101,7 +101,7 @@ def describe(case: Case) -> list[str]:
     return text
 
 
-def run_jobs(jobs: list[tuple[Path, Case, Job, int]], arguments: argparse.Namespace) -> int:
+def run_jobs(jobs: list[tuple[str, Case, Job, int]], arguments: argparse.Namespace) -> int:
     options = Options(
         rounds=arguments.rounds,
         turn_s=arguments.turn_time,
@@ -115,9 +115,9 @@ def run_jobs(jobs: list[tuple[Path, Case, Job, int]], arguments: argparse.Namesp
         print(warning, file=sys.stderr, flush=True)
     results: list[JobResult] = []
     failed = False
-    for path, case, job, threads in jobs:
+    for module, case, job, threads in jobs:
         try:
-            result = run_job(case, path, job, threads, options, arguments.peers)
+            result = run_job(case, module, job, threads, options, arguments.peers)
         except BenchError as error:
             print(f"{case.name}: {job.name}: FAILED: {error}", file=sys.stderr, flush=True)
             failed = True
@@ -139,11 +139,11 @@ def interpreters(texts: Sequence[str]) -> dict[str, str]:
 
 
 def chosen_jobs(
-    cases: dict[Path, Case], arguments: argparse.Namespace
-) -> list[tuple[Path, Case, Job, int]]:
+    cases: dict[str, Case], arguments: argparse.Namespace
+) -> list[tuple[str, Case, Job, int]]:
     return [
-        (path, case, job, threads)
-        for path, case in cases.items()
+        (module, case, job, threads)
+        for module, case in cases.items()
         for job in case.jobs
         if arguments.only in job.name
         and (arguments.peers is None or set(arguments.peers) & set(case.peers(job)))

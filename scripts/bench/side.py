@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Callable, TextIO
 
 if not __package__:  # run as a script; its own folder has too common module names
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    SCRIPTS = Path(__file__).resolve().parent.parent
+    sys.path[:1] = [str(SCRIPTS), str(SCRIPTS.parent)]  # `bench`, and references in `tests`
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def main() -> None:
     task = json.loads(sys.stdin.readline())
     try:
         inputs = dict(np.load(task["inputs"], allow_pickle=False))
-        side = load_case(Path(task["case"])).sides[task["side"]]
+        side = load_case(task["case"]).sides[task["side"]]
         prepared = side.setup(inputs, task["params"], task["threads"])
     except PeerMissingError as error:
         answer(replies, missing=str(error))

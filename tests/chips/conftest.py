@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sniper.data.record import Record
-
-
-def load_helper(name):
-    """A module of this folder; the tests are no package, so it is loaded by its path."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-SLOW_EPOCH = load_helper("slow_epoch")
+from tests.chips import slow_epoch
 
 
 def make_record(gt, proposals=(), size=(640, 480), image_id=1, flipped=False):
@@ -62,7 +48,7 @@ def reference_rows(record, rects, rows, is_last, value_range, positive):
     low, high = value_range
     for row in rows:
         box = record.boxes[row].astype(np.float64)
-        shares = [float(SLOW_EPOCH.iob(np.array([rect]), box[None])[0, 0]) for rect in rects]
+        shares = [float(slow_epoch.iob(np.array([rect]), box[None])[0, 0]) for rect in rects]
         if not shares:
             continue
         best = shares.index(max(shares))
@@ -131,15 +117,9 @@ def ref():
         record = staticmethod(make_record)
         random_records = staticmethod(random_records)
         describe = staticmethod(describe)
-        lattice = staticmethod(SLOW_EPOCH.lattice)
+        lattice = staticmethod(slow_epoch.lattice)
         rows = staticmethod(reference_rows)
         eligible = staticmethod(reference_eligible)
         wanted = staticmethod(reference_wanted)
 
     return Reference
-
-
-@pytest.fixture(scope="session")
-def slow():
-    """The module slow_epoch.py."""
-    return SLOW_EPOCH

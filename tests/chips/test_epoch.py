@@ -241,7 +241,7 @@ def test_impossible_settings_are_config_errors(change):
     "stride, longest",
     [(56, (151, 272)), (57, (151, 272)), (58, (150, 271)), (59, (150, 271))],
 )
-def test_golden_size_limits(ref, slow, monkeypatch, stride, longest):
+def test_golden_size_limits(ref, monkeypatch, stride, longest):
     """L = 151.667 / 272.945, 151.333 / 272.346, 151.0 / 271.746, 150.667 / 271.146 px."""
     monkeypatch.setattr(sampler, "draw_stride", lambda *_: stride)
     for level, most in enumerate(longest):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+
+from bench import epoch
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "epoch.py"
 
@@ -29,15 +30,12 @@ def test_a_small_run_prints_one_row_a_case():
 
 
 def test_the_images_are_those_of_the_description():
-    spec = importlib.util.spec_from_file_location("sniper_bench_epoch", SCRIPT)
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
-    records = bench.coco_like_records(700, 40, seed=3)
-    again = bench.coco_like_records(700, 40, seed=3)
+    records = epoch.coco_like_records(700, 40, seed=3)
+    again = epoch.coco_like_records(700, 40, seed=3)
     assert all((a.boxes == b.boxes).all() for a, b in zip(records, again))
     assert [record.image_id for record in records] == list(range(700))
-    shares = [sum((r.width, r.height) == size for r in records) / 700 for size in bench.SIZES]
-    assert np.abs(np.array(shares) - bench.SHARES).max() < 0.05
+    shares = [sum((r.width, r.height) == size for r in records) / 700 for size in epoch.SIZES]
+    assert np.abs(np.array(shares) - epoch.SHARES).max() < 0.05
     numbers = np.array([record.num_gt for record in records])
     assert 6 < numbers.mean() < 9 and 3 <= np.median(numbers) <= 5 and (numbers == 0).any()
     assert all(len(record.boxes) == record.num_gt + 40 for record in records)

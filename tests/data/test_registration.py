@@ -1,8 +1,9 @@
-"""A format and a protocol of one's own, by a call and by an entry point of a package."""
+"""A format and a protocol of one's own, `examples/own_format.py`: imported, or installed."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,67 +19,7 @@ from sniper.errors import ConfigError, DataError
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 
-# The whole of a format: `image,width,height,class,x1,y1,x2,y2` lines, no class for no object.
-FORMAT = '''
-import csv
-from pathlib import Path
-
-import numpy as np
-
-from sniper.data import BACKGROUND, FROM_RECORDS, Dataset, Record
-from sniper.data.listings import stable_ids
-from sniper.data.problems import BROKEN_ENTRY, Problem, stop_at_errors
-from sniper.errors import DataError
-
-
-def load_csv(dataset_path, image_set, *, with_masks=False, cache_dir=None,
-             on_problem=stop_at_errors):
-    """Reads `<dataset_path>/<set>.csv`."""
-    path = Path(dataset_path) / f"{image_set}.csv"
-    if not path.is_file():
-        raise DataError("there is no list", where=path)
-    sizes, boxes, names = {}, {}, set()
-    for number, row in enumerate(csv.reader(path.read_text().splitlines()), start=1):
-        try:
-            image, width, height, name, *corners = row
-            sizes[image] = int(width), int(height)
-            if name:
-                x1, y1, x2, y2 = map(float, corners)
-                names.add(name)
-                boxes.setdefault(image, []).append((name, x1, y1, x2, y2))
-        except ValueError as problem:
-            error = DataError("a line is broken", where=path, got=row)
-            text = f"line {number}: {problem}"
-            on_problem(Problem(BROKEN_ENTRY, path.name, 1, [text], error))
-    classes = (BACKGROUND, *sorted(names))
-    ids = stable_ids(list(sizes)).tolist()
-    records = tuple(
-        record(Path(dataset_path) / image, identity, size, boxes.get(image, []), classes)
-        for identity, (image, size) in zip(ids, sizes.items())
-    )
-    return Dataset(
-        name=f"CSV_{image_set}", image_set=image_set, class_names=classes,
-        category_ids=tuple(range(len(classes))), records=records, annotation_path=str(path),
-        has_annotations=True, truth=FROM_RECORDS,
-    )
-
-
-def record(path, identity, size, rows, classes):
-    return Record(
-        image_path=str(path), image_id=identity, width=size[0], height=size[1], flipped=False,
-        boxes=np.array([row[1:] for row in rows], np.float32).reshape(-1, 4),
-        classes=np.array([classes.index(row[0]) for row in rows], np.int32),
-        is_gt=np.ones(len(rows), bool),
-    )
-'''
-PROTOCOL = """
-from sniper.evaluation import CurvePlot
-from sniper.evaluation.coco_protocol import CocoProtocol
-
-
-class Strict(CocoProtocol):
-    headline = ("ap75", "ap")
-"""
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_format.py"
 ROWS = """a.png,80,60,ant,1,2,30,40
 a.png,80,60,bee,10,10,50,50
 b.png,64,48,,
@@ -100,16 +41,16 @@ def package(tmp_path):
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-formats\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[sniper.datasets]\nOwn_CSV = own_formats:load_csv\nbroken = own_formats:nothing\n\n"
-        "[sniper.protocols]\nstrict = own_formats:Strict\n"
+        "[sniper.datasets]\nOwn_CSV = own_format:load_csv\nbroken = own_format:nothing\n\n"
+        "[sniper.protocols]\nstrict = own_format:Strict\n"
     )
-    (site / "own_formats.py").write_text(FORMAT + PROTOCOL)
+    shutil.copy(EXAMPLE, site)
     data = tmp_path / "data"
     data.mkdir()
     for name, (width, height) in {"a": (80, 60), "b": (64, 48), "c": (64, 48)}.items():
         cv2.imwrite(str(data / f"{name}.png"), np.zeros((height, width, 3), np.uint8))
     (data / "x.csv").write_text(ROWS)
-    for name in ("own_csv", "called"):
+    for name in ("own_csv", "csv"):
         (tmp_path / f"{name}.yml").write_text(CFG.format(root=tmp_path, name=name.upper()))
     return tmp_path
 
@@ -139,16 +80,14 @@ import sys
 from sniper.tools.cli import main
 sys.exit(main(["check-data", "--cfg", {cfg!r}]))
 """
-CALL = (
-    "import own_formats, sniper.data\nsniper.data.register_format('Called', own_formats.load_csv)\n"
-)
+IMPORT = "import own_format\n"
 EXPECTED = [
     ["__background__", "ant", "bee"],
     [[80, [[1, 2, 30, 40], [10, 10, 50, 50]], [1, 2]], [64, [[5, 5, 20, 30]], [2]]],
 ]
 
 
-@pytest.mark.parametrize(("name", "before"), [("own_csv", ""), ("called", CALL)])
+@pytest.mark.parametrize(("name", "before"), [("own_csv", ""), ("csv", IMPORT)])
 def test_a_format_of_ones_own_trains_and_is_checked(package, name, before):
     cfg = str(package / f"{name}.yml")
     done = run(package, before + TRAINS.format(cfg=cfg))
@@ -204,7 +143,7 @@ def test_entry_points_that_do_not_load_and_unknown_names(package):
     done = run(package, text.format(name="own_cvs"))
     assert "did you mean 'own_csv'?" in done.stderr
     assert "expected: broken, coco, folder, own_csv, pascalvoc, voc" in done.stderr
-    done = run(package, CHECKS.format(cfg=str(package / "called.yml")))
+    done = run(package, CHECKS.format(cfg=str(package / "csv.yml")))
     assert done.returncode == 2 and "no such kind of data set" in done.stderr
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,19 +10,7 @@ import pytest
 from sniper.tools.toy.settings import SceneSettings, ToySettings
 from sniper.tools.toy.writer import make_toy_data
 from sniper.tools.train import main as train_main
-
-
-def load_helper(name):
-    """A module of this folder; the tests are no package, so it is loaded by its path."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-# Test files import it by this name.
-detection_runs = load_helper("detection_runs")
+from tests.e2e.detection_runs import Runs
 
 RECIPE = """
 _BASE_: sniper_mobilenetv2_toy
@@ -99,7 +85,7 @@ def trained(tiny) -> Path:
 @pytest.fixture(scope="session")
 def runs(tiny, trained):
     """Test runs of the trained network."""
-    return detection_runs.Runs(tiny, trained)
+    return Runs(tiny, trained)
 
 
 @pytest.fixture

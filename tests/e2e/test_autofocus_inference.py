@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench import autofocus
 from sniper.config import load_config
 from sniper.inference.detector import Detector
 from sniper.models.assembly import build_detector, train_input_shapes
@@ -23,7 +22,6 @@ from sniper.runs.resolve import data_source, detector_spec, model_folder
 from sniper.tools.demo import main as demo_main
 from sniper.tools.test import main as run_test
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 KEYS = (
     *("symbol", "resnet_mx_18_e2e_mask", "network.RPN_FEAT_STRIDE", "16"),
     *("network.ACTIVATION", "relu6", "TRAIN.WITH_MASK", "True", "TRAIN.AUTO_FOCUS", "True"),
@@ -210,11 +208,6 @@ def test_the_other_modes_run_with_the_same_weights(network, mode):
 def test_the_benchmark(network, tmp_path, capsys, monkeypatch):
     # The benchmark sets it for its process; processes that later tests start must not inherit it.
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        from bench import autofocus
-    finally:
-        sys.path.remove(str(SCRIPTS))
     out = tmp_path / "out.json"
     slices = ("TEST.SLICE_SIZE", "96", "TEST.SLICE_FACTOR", "1.5")
     keys = (*BOXES, *slices, *network.threshold(network.between))

@@ -7,12 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
-from detection_runs import batches, interrupted, jobs
 
 from sniper.data import load_proposals
 from sniper.inference.detector import Detector
 from sniper.runs import detect_set
 from sniper.tools.test import main as run_test
+from tests.e2e.detection_runs import batches, interrupted, jobs
 
 
 @pytest.mark.parametrize("name", ["first1", "first3", "first5"])

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from detection_runs import START_LIMIT_S, WATCHED, Started, interrupted, jobs
 
 from sniper.data import npz
 from sniper.inference.detector import Detector
 from sniper.tools.test import main as run_test
+from tests.e2e.detection_runs import START_LIMIT_S, WATCHED, Started, interrupted, jobs
 
 LIMIT_S = 10
 

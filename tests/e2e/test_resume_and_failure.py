@@ -48,7 +48,8 @@ def _assert_same_run(one, other, epochs):
         np.testing.assert_allclose(a.asnumpy(), b.asnumpy(), rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("gpus", ["cpu", "cpu,cpu"])
+# One device: also in the default suite, by test_killed_run_goes_on_from_its_checkpoint.
+@pytest.mark.parametrize("gpus", [pytest.param("cpu", marks=pytest.mark.slow), "cpu,cpu"])
 def test_resumed_run_equals_an_unbroken_one(tiny, gpus):
     settings = ("gpus", gpus, "TRAIN.BATCH_IMAGES", "2" if "," in gpus else "4")
     name = gpus.replace(",", "_")

@@ -16,61 +16,16 @@ import pytest
 from sniper.errors import DataError, TrainingError
 from sniper.inference.block_jobs import run_in_processes
 from sniper.progress import BlockProgress
+from tests.inference.fake_block_work import FakeWork
 
-LIB = Path(__file__).resolve().parents[2] / "lib"
+ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 30
-
-WORK = """
-import os, signal, time
-from dataclasses import dataclass
-from pathlib import Path
-
-from sniper.errors import DataError
-
-
-@dataclass
-class FakeWork:
-    folder: Path
-    trouble: str = ""
-    at: int = 0
-
-    def open(self):
-        if self.trouble == "open":
-            raise DataError("the weights are broken", where="x.params")
-        (self.folder / f"worker_{os.getpid()}").write_text("")
-        return self.run
-
-    def images_of(self, number):
-        return f"block {number + 1}: {number}.jpg"
-
-    def run(self, number, on_step):
-        if number == self.at and self.trouble:
-            self.fail(number)
-        time.sleep(0.02)
-        on_step("level 1/1", 1, 1)
-        (self.folder / f"block_{number}").write_text(str(os.getpid()))
-
-    def fail(self, number):
-        if self.trouble == "data":
-            raise DataError("the image is cut off", where=f"{number}.jpg")
-        if self.trouble == "bug":
-            raise ZeroDivisionError("divided by nought")
-        if self.trouble == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.trouble == "exit":
-            os._exit(3)
-        time.sleep(600)
-"""
 
 
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """Makes work whose blocks become files; processes find its class as well."""
-    (tmp_path / "fake_block_work.py").write_text(WORK)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.delitem(sys.modules, "fake_block_work", raising=False)
-    from fake_block_work import FakeWork
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def make(trouble="", at=0):
         return FakeWork(tmp_path, trouble, at)
@@ -152,9 +107,9 @@ def test_ctrl_c_in_the_parent_ends_the_workers(work, tmp_path):
 
 PARENT = """
 from pathlib import Path
-from fake_block_work import FakeWork
 from sniper.inference.block_jobs import run_in_processes
 from sniper.progress import BlockProgress
+from tests.inference.fake_block_work import FakeWork
 
 work = FakeWork(Path({folder!r}), "sleep", 1)
 run_in_processes(work, range(3), 2, BlockProgress(dict.fromkeys(range(3), 1)))
@@ -162,9 +117,8 @@ run_in_processes(work, range(3), 2, BlockProgress(dict.fromkeys(range(3), 1)))
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_workers_end_with_a_parent_that_is_killed_and_ignore_ctrl_c(work, tmp_path):
-    work()
-    path = os.pathsep.join([str(LIB), str(tmp_path)])
+def test_workers_end_with_a_parent_that_is_killed_and_ignore_ctrl_c(tmp_path):
+    path = os.pathsep.join([str(ROOT / "lib"), str(ROOT)])
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT.format(folder=str(tmp_path))],
         env={**os.environ, "PYTHONPATH": path},

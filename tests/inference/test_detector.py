@@ -9,7 +9,6 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from spot_executor import SpotExecutor
 
 from sniper.chips.focus import FocusSettings, focus_chips
 from sniper.chips.slices import SliceSettings, slice_windows
@@ -25,6 +24,7 @@ from sniper.inference.run_stats import STAGES, RunStats, level_stage
 from sniper.loader.windows import TestBatch
 from sniper.models.assembly import DetectorSpec, ProposalSettings
 from sniper.models.fit import Model
+from tests.inference.spot_executor import SpotExecutor
 
 SPEC = DetectorSpec(
     "resnet_mx_18_e2e",

@@ -18,7 +18,7 @@ import json, sys
 sys.modules["mxnet"] = None
 from pathlib import Path
 import numpy as np
-from spot_executor import SpotExecutor
+from tests.inference.spot_executor import SpotExecutor
 from sniper.data import Dataset, image_record
 from sniper.inference.block_store import run_keys
 from sniper.inference.detector import Detector

@@ -5,9 +5,7 @@ these are present. `differences` names everything in which a network of ours is 
 """
 
 import os
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,10 +19,10 @@ from sniper.models.assembly import (
 )
 from sniper.models.initialisers import initial_value, is_head, is_parameter
 from sniper.models.weights import fixed_names
+from tests.models import facts_2018
 
 HERE = Path(__file__).resolve()
-FACTS = SimpleNamespace(**runpy.run_path(str(HERE.with_name("facts_2018.py"))))
-GOLDEN = FACTS.read_golden(HERE.parents[1] / "golden" / "networks_2018.json.gz")
+GOLDEN = facts_2018.read_golden(HERE.parents[1] / "golden" / "networks_2018.json.gz")
 SHARED = Path(os.environ.get("SNIPER_SHARED", HERE.parents[3] / "shared")) / "spec"
 # 2018 cast MobileNetV2 and the mask head to fp16 even with fp16 off; our fp32 graphs hold no casts.
 HALF_WITH_FP16_OFF: list = []
@@ -35,7 +33,7 @@ class Network:
     """Our network of a tag, in the setting that the facts hold for."""
 
     def __init__(self, tag, facts, *, fp16):
-        name, kind, focus, rpn_only = FACTS.TAG.fullmatch(tag).groups()
+        name, kind, focus, rpn_only = facts_2018.TAG.fullmatch(tag).groups()
         self.train = kind == "train"
         masks = name.endswith("_mask")
         candidates = (6000 if masks else -1) if self.train else 12000
@@ -47,7 +45,7 @@ class Network:
             facts["stride"],
             facts["images"],
             fp16=fp16,
-            loss_scale=FACTS.LOSS_SCALE if fp16 else 1.0,
+            loss_scale=facts_2018.LOSS_SCALE if fp16 else 1.0,
             auto_focus=bool(focus),
             with_masks=masks,
             proposal=ProposalSettings(pre_nms_top_n=candidates),
@@ -63,7 +61,7 @@ class Network:
     def shapes(self):
         names = (
             self.symbol.list_arguments(),
-            [FACTS.RENAMED_OUTPUTS.get(n, n) for n in self.symbol.list_outputs()],
+            [facts_2018.RENAMED_OUTPUTS.get(n, n) for n in self.symbol.list_outputs()],
             self.symbol.list_auxiliary_states(),
         )
         shapes = self.symbol.infer_shape(**self.inputs)
@@ -96,7 +94,7 @@ def differences(tag, facts):
             found[aspect] = f"ours {ours}, 2018 {theirs}"[:2000]
 
     arguments, outputs, aux = network.shapes()
-    renamed = FACTS.RENAMED_OUTPUTS
+    renamed = facts_2018.RENAMED_OUTPUTS
     compare("arguments", arguments, facts["arguments"])
     compare("aux", aux, facts["aux"])
     compare("outputs", outputs, [[renamed.get(n, n), shape] for n, shape in facts["outputs"]])
@@ -110,12 +108,13 @@ def differences(tag, facts):
     fixed = fixed_names(network.symbol, facts["fixed_patterns"])
     compare("fixed", fixed, facts["fixed"])
     _compare_start(compare, facts)
-    ours, theirs = FACTS.our_nodes(network.symbol), FACTS.as_today(facts["nodes"])
+    ours, theirs = facts_2018.our_nodes(network.symbol), facts_2018.as_today(facts["nodes"])
     compare("nodes", sorted(map(str, ours - theirs)), sorted(map(str, theirs - ours)))
     plain = Network(tag, facts, fp16=False)
     compare("arguments, fp32", plain.shapes()[0], facts["arguments"])
     compare("fp16 arguments, fp32", plain.types(), (HALF_WITH_FP16_OFF, {np.float32}))
-    ours, theirs = FACTS.our_nodes(plain.symbol), FACTS.as_today(facts["nodes"], fp16=False)
+    ours = facts_2018.our_nodes(plain.symbol)
+    theirs = facts_2018.as_today(facts["nodes"], fp16=False)
     compare("nodes, fp32", sorted(map(str, ours - theirs)), sorted(map(str, theirs - ours)))
     return found
 
@@ -151,8 +150,8 @@ def test_network_is_that_of_2018(tag):
 
 def test_every_variant_of_2018_is_there():
     assert len(GOLDEN) == 18
-    networks = {FACTS.TAG.fullmatch(tag).group(1) for tag in GOLDEN}
-    assert networks == set(FACTS.NETWORKS)
+    networks = {facts_2018.TAG.fullmatch(tag).group(1) for tag in GOLDEN}
+    assert networks == set(facts_2018.NETWORKS)
 
 
 @pytest.mark.parametrize("tag", [tag for tag in GOLDEN if tag.endswith("_train")])
@@ -195,19 +194,19 @@ def test_comparison_of_graphs_sees(what):
             attrs = {**attrs, where: new}
         changed.append([op, name, attrs, inputs])
     assert changed != nodes
-    assert FACTS.as_today(changed) != FACTS.as_today(nodes)
+    assert facts_2018.as_today(changed) != facts_2018.as_today(nodes)
 
 
 def test_comparison_of_graphs_sees_exchanged_inputs():
     """Background and foreground of the mask head, whose nodes have no names."""
     nodes = GOLDEN["resnet_mx_101_e2e_mask_train"]["nodes"]
     swapped = [[*node[:3], node[3][::-1]] if node[1] == "pred_cat" else node for node in nodes]
-    assert FACTS.as_today(swapped) != FACTS.as_today(nodes)
+    assert facts_2018.as_today(swapped) != facts_2018.as_today(nodes)
 
 
 def test_golden_facts_are_those_of_the_json_files():
     if not (SHARED / "params").is_dir():
         pytest.skip("no spec here: set SNIPER_SHARED to the folder with spec/params, spec/graphs")
-    assert FACTS.tags(SHARED) == list(GOLDEN)
+    assert facts_2018.tags(SHARED) == list(GOLDEN)
     for tag, facts in GOLDEN.items():
-        assert FACTS.read(SHARED, tag) == facts, tag
+        assert facts_2018.read(SHARED, tag) == facts, tag

@@ -2,42 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
+from tests.native import cuda_harness, cuda_sources
 
-def load_helper(name):
-    """A module of this folder; the tests are no package, so it is loaded by its path."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-# In this order: each may import those above it.
-SOURCES = load_helper("cuda_sources")
-DEVICES = load_helper("cuda_devices")
-HARNESS = load_helper("cuda_harness")
-CALLS = load_helper("cuda_calls")
-CASES = load_helper("cuda_cases")
-SCENARIOS = load_helper("cuda_scenarios")
-GPU, NO_GPU_REASON = HARNESS.find_gpu()
-
-
-@pytest.fixture(scope="session")
-def cuda_sources():
-    """The module cuda_sources.py."""
-    return SOURCES
-
-
-@pytest.fixture(scope="session")
-def cuda_harness():
-    """The module cuda_harness.py."""
-    return HARNESS
+GPU, NO_GPU_REASON = cuda_harness.find_gpu()
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +30,7 @@ def cpu(request, tmp_path_factory):
         folder = request.config.cache.mkdir("sniper_cpu_reference")
     else:
         folder = tmp_path_factory.mktemp("sniper_cpu_reference")
-    return HARNESS.Backend(HARNESS.HostDevice(SOURCES.build_reference(folder)))
+    return cuda_harness.Backend(cuda_harness.HostDevice(cuda_sources.build_reference(folder)))
 
 
 @pytest.fixture(scope="session")
@@ -69,13 +38,15 @@ def gpu():
     """The launchers on a real GPU; skips without one."""
     if not GPU:
         pytest.skip(NO_GPU_REASON)
-    return HARNESS.Backend(HARNESS.GpuDevice(*GPU))
+    return cuda_harness.Backend(cuda_harness.GpuDevice(*GPU))
 
 
 @pytest.fixture(scope="session")
 def emulated_cuda(cuda_build_folder):
     """The launchers of all CUDA sources on the host emulation."""
-    return HARNESS.Backend(HARNESS.EmulatedDevice(*SOURCES.build_emulated(cuda_build_folder)))
+    return cuda_harness.Backend(
+        cuda_harness.EmulatedDevice(*cuda_sources.build_emulated(cuda_build_folder))
+    )
 
 
 @pytest.fixture(scope="session", params=["emulated", "gpu"] if GPU else ["emulated"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from cuda_calls import F
+
+from tests.native.cuda_calls import F
 
 # ---- Proposals -----------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from cuda_sources import NATIVE, LaunchError
+
+from tests.native.cuda_sources import NATIVE, LaunchError
 
 ORDERS = {"forward": 0, "reverse": 1, "shuffled": 2}
 

@@ -18,8 +18,9 @@ import ctypes
 from typing import NamedTuple
 
 import numpy as np
-from cuda_devices import EmulatedDevice, GpuDevice, HostDevice, find_gpu  # noqa: F401
-from cuda_sources import LaunchError
+
+from tests.native.cuda_devices import EmulatedDevice, GpuDevice, HostDevice, find_gpu  # noqa: F401
+from tests.native.cuda_sources import LaunchError
 
 
 class Out(NamedTuple):

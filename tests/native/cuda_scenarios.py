@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import cuda_calls as calls
-import cuda_cases as cases
 import numpy as np
-from cuda_calls import RESNET, SMALL, F
+
+from tests.native import cuda_calls as calls
+from tests.native import cuda_cases as cases
+from tests.native.cuda_calls import RESNET, SMALL, F
 
 OPERATORS = (
     "multi_proposal", "multi_proposal_target", "multi_proposal_target_mask", "mask_rcnn_target",

@@ -1,7 +1,7 @@
 """Random calls of every host function: what goes in, and what must be true of what comes out.
 
 `CASES[name](sizes, rng)` gives a function, right keyword arguments and a check of the outputs;
-`mutate` makes some of the arguments wrong. The tests load this file with `runpy`.
+`mutate` makes some of the arguments wrong.
 """
 
 from __future__ import annotations

@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import runpy
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -19,9 +17,10 @@ from sniper.native import _native
 # isort: split
 import mxnet as mx
 
+from tests.native import fuzz_native_cases
+from tests.ops import operator_cases
+
 TESTS = Path(__file__).resolve().parents[1]
-HOST = SimpleNamespace(**runpy.run_path(str(TESTS / "native" / "fuzz_native_cases.py")))
-GRAPH = SimpleNamespace(**runpy.run_path(str(TESTS / "ops" / "operator_cases.py")))
 F = np.float32
 # Row counts around the widths of all registers, and rows for several blocks of every loop.
 SIZES = [
@@ -53,13 +52,13 @@ def digest(outputs):
 
 
 def host_case(name, sizes, rng):
-    function, arguments, _ = HOST.CASES[name](sizes, rng)
+    function, arguments, _ = fuzz_native_cases.CASES[name](sizes, rng)
     return function(**arguments)
 
 
 def graph_case(name, sizes, rng):
     """The outputs of a graph operator and its gradients."""
-    call = GRAPH.CASES[name](sizes, rng)
+    call = operator_cases.CASES[name](sizes, rng)
     tensors = [mx.nd.array(array) for array in call.arrays.values()]
     for tensor in tensors:
         tensor.attach_grad()
@@ -100,8 +99,8 @@ def golden_case(name):
 
 
 def main():
-    cases = {f"host {name}": (host_case, name) for name in HOST.CASES}
-    cases.update({f"graph {name}": (graph_case, name) for name in GRAPH.CASES})
+    cases = {f"host {name}": (host_case, name) for name in fuzz_native_cases.CASES}
+    cases.update({f"graph {name}": (graph_case, name) for name in operator_cases.CASES})
     cases.update({"host rpn": (rpn_case,), "host image_to_chw": (image_case,)})
     found = {
         f"{title}, size {number}, seed {seed}": digest(

@@ -1,7 +1,4 @@
-"""A slow reference of the proposal operators: one box at a time, in float32.
-
-The tests load it with `runpy`, because they are no package.
-"""
+"""A slow reference of the proposal operators: one box at a time, in float32."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import re
 import shutil
@@ -14,19 +13,11 @@ from pathlib import Path
 
 import pytest
 
+import build_cuda
+
 REPO = Path(__file__).resolve().parents[2]
 SCRIPT = REPO / "scripts" / "build_cuda.py"
 NATIVE = REPO / "lib" / "sniper" / "native"
-
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("sniper_build_cuda", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build_cuda = load_script()
 
 
 def launchers():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_calls import chip_generator
-from cuda_cases import random_boxes
 
 from sniper.native import _native
+from tests.native.cuda_calls import chip_generator
+from tests.native.cuda_cases import random_boxes
 
 
 def on_device(cuda, *arguments, max_chips=40):

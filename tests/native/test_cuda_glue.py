@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.native import cuda_harness, cuda_sources
+
 F = np.float32
 MALLOC = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
 SMALL = {"scales": "(1, 2)", "ratios": "[0.5, 1, 1.5]", "rpn_post_nms_top_n": "30"}
@@ -134,7 +136,7 @@ class Glue:
 
 
 @pytest.fixture(scope="module")
-def shim(cuda_sources, cuda_build_folder):
+def shim(cuda_build_folder):
     mxnet = Path(importlib.util.find_spec("mxnet").origin).parent
     source = cuda_sources.EMULATION / "glue_shim.cc"
     library = cuda_build_folder / f"glue_shim-{cuda_sources.content_hash(source)}.so"
@@ -146,13 +148,13 @@ def shim(cuda_sources, cuda_build_folder):
 
 
 @pytest.fixture
-def glue(shim, cuda_sources, tmp_path):
+def glue(shim, tmp_path):
     """A copy of the operator library without a CUDA library beside it."""
     return Glue(shim, Path(shutil.copy(cuda_sources.NATIVE / "libsniper_ops.so", tmp_path)))
 
 
 @pytest.fixture(scope="module")
-def emulated(shim, cuda_sources, cuda_harness, cuda_build_folder, tmp_path_factory):
+def emulated(shim, cuda_build_folder, tmp_path_factory):
     """A copy of the operator library with the emulated kernels beside it, and their device."""
     folder = tmp_path_factory.mktemp("emulated")
     built, errors = cuda_sources.build_emulated(cuda_build_folder)
@@ -240,7 +242,7 @@ def test_a_library_that_does_not_load_is_named(glue):
     assert "compile.sh --cuda --force" in problem
 
 
-def test_an_older_library_is_named(glue, cuda_sources, cuda_build_folder):
+def test_an_older_library_is_named(glue, cuda_build_folder):
     source = cuda_sources.NATIVE / "common" / "device_cuda.cu"
     library, errors = cuda_sources.build_emulated(cuda_build_folder, [source])
     assert not errors

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_calls import MaskRcnnTargetParams
-from cuda_calls import mask_rcnn_target as on_device
-from cuda_cases import encode
-from cuda_cases import random_masks as random_case
 
 from sniper.native import _native
+from tests.native import cuda_harness
+from tests.native.cuda_calls import MaskRcnnTargetParams
+from tests.native.cuda_calls import mask_rcnn_target as on_device
+from tests.native.cuda_cases import encode
+from tests.native.cuda_cases import random_masks as random_case
 
 
 def check(cuda, rois, polys, ids, size=28, ignore=-1.0):
@@ -119,7 +120,7 @@ def test_no_rois(cuda):
 
 
 @pytest.mark.parametrize("size", [0, -1, 65537])
-def test_mask_sizes_out_of_range_are_refused(cuda, cuda_harness, size):
+def test_mask_sizes_out_of_range_are_refused(cuda, size):
     params = MaskRcnnTargetParams(0, 1, 1, 4, size, -1.0)
     empty, out = np.zeros(0, np.float32), cuda.out(0)
     with pytest.raises(cuda_harness.LaunchError, match="status 1"):

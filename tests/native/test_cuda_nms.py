@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_calls import MultiScaleNmsParams, multi_scale_nms
-from cuda_cases import clustered, make_rows
 
 from sniper.native import _native
+from tests.native import cuda_harness
+from tests.native.cuda_calls import MultiScaleNmsParams, multi_scale_nms
+from tests.native.cuda_cases import clustered, make_rows
 
 NO_RANGE = np.float32([[-1, -1]])
 
@@ -183,7 +184,7 @@ def test_no_rows(cuda):
     assert len(merged) == 0
 
 
-def test_more_rows_than_an_int_counts_are_refused(cuda, cuda_harness):
+def test_more_rows_than_an_int_counts_are_refused(cuda):
     params = MultiScaleNmsParams(2**31, 1, 0.55, -1.0, 0.001, -1)
     with pytest.raises(cuda_harness.LaunchError, match="status 1"):
         cuda.workspace_bytes("multi_scale_nms", params)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import ctypes
 import threading
 
-import cuda_calls as calls
-import cuda_scenarios as scenarios
 import numpy as np
 import pytest
-from cuda_calls import MOBILENET, RESNET
+
+from tests.native import cuda_calls as calls
+from tests.native import cuda_scenarios as scenarios
+from tests.native.cuda_calls import MOBILENET, RESNET
 
 pytestmark = pytest.mark.gpu
 

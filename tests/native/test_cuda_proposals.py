@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_calls import (
+
+from sniper.native import _native
+from tests.native import cuda_harness, cuda_sources
+from tests.native.cuda_calls import (
     MOBILENET,
     RESNET,
     SMALL,
@@ -16,9 +19,7 @@ from cuda_calls import (
     multi_proposal_target,
     multi_proposal_target_mask,
 )
-from cuda_cases import random_batch, random_maps, strange_maps, tied_maps
-
-from sniper.native import _native
+from tests.native.cuda_cases import random_batch, random_maps, strange_maps, tied_maps
 
 
 def same_bits(got, wanted):
@@ -53,7 +54,7 @@ def check_targets(cuda, *arrays, masks=False, **settings):
 # ---- Tests ---------------------------------------------------------------------------------------
 
 
-def test_parameter_structs_are_those_of_the_kernels(cuda_sources, tmp_path):
+def test_parameter_structs_are_those_of_the_kernels(tmp_path):
     check = cuda_sources.check_layouts
     check(tmp_path, "multi_proposal/multi_proposal.h", {"MultiProposalParams": MultiProposalParams})
     check(
@@ -193,7 +194,7 @@ def test_mask_rows_fewer_and_more_than_positive_rois(cuda, max_masks):
     assert (outputs[5] == -1).any() == (max_masks == 200)
 
 
-def test_workspace_grows_with_the_maps_and_too_many_anchors_are_refused(cuda, cuda_harness):
+def test_workspace_grows_with_the_maps_and_too_many_anchors_are_refused(cuda):
     def bytes_for(height):
         grid = AnchorGrid(None, 9, height, 100, 16)
         params = MultiProposalParams(4, grid, ProposalLimits(-1, 300, 0.7), 3)

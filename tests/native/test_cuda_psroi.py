@@ -5,10 +5,10 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 import pytest
-from cuda_calls import psroi_backward, psroi_forward, psroi_shape
-from cuda_cases import random_pooling as make_case
 
 from sniper.ops.psroi import deformable_psroi_pooling
+from tests.native.cuda_calls import psroi_backward, psroi_forward, psroi_shape
+from tests.native.cuda_cases import random_pooling as make_case
 
 
 def on_device(cuda, data, rois, trans, head, attributes):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import ctypes
 import os
-import runpy
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sniper.errors import OpsError
+from tests.native import fuzz_native_cases
 
 HERE = Path(__file__).resolve()
-FUZZ = SimpleNamespace(**runpy.run_path(str(HERE.with_name("fuzz_native_cases.py"))))
 EXAMPLES = int(os.environ.get("SNIPER_FUZZ_EXAMPLES", "25"))
 
 SIZES = st.fixed_dictionaries(
@@ -50,12 +48,12 @@ def assert_same(outputs, expected):
         np.testing.assert_array_equal(output, wanted)
 
 
-@pytest.mark.parametrize("name", FUZZ.CASES)
+@pytest.mark.parametrize("name", fuzz_native_cases.CASES)
 @FUZZING
 @given(sizes=SIZES, seed=st.integers(0, 2**32 - 1))
 def test_right_types_give_a_well_formed_result(name, sizes, seed):
     """Whatever the numbers are: shapes, ranges and finiteness hold, and the input is untouched."""
-    function, arguments, check = FUZZ.CASES[name](sizes, np.random.default_rng(seed))
+    function, arguments, check = fuzz_native_cases.CASES[name](sizes, np.random.default_rng(seed))
     before = copy.deepcopy(arguments)
     outputs = function(**arguments)
     check(outputs)
@@ -64,14 +62,14 @@ def test_right_types_give_a_well_formed_result(name, sizes, seed):
         np.testing.assert_array_equal(arguments[key], value)
 
 
-@pytest.mark.parametrize("name", FUZZ.CASES)
+@pytest.mark.parametrize("name", fuzz_native_cases.CASES)
 @FUZZING
 @given(sizes=SIZES, seed=st.integers(0, 2**32 - 1))
 def test_wrong_arguments_give_a_result_or_one_error(name, sizes, seed):
     rng = np.random.default_rng(seed)
-    function, arguments, _ = FUZZ.CASES[name](sizes, rng)
+    function, arguments, _ = fuzz_native_cases.CASES[name](sizes, rng)
     try:
-        outputs = function(**FUZZ.mutate(arguments, rng))
+        outputs = function(**fuzz_native_cases.mutate(arguments, rng))
     except OpsError as error:
         first = str(error).splitlines()[0]
         assert 10 < len(str(error)) < 600 and first.strip()
@@ -79,12 +77,12 @@ def test_wrong_arguments_give_a_result_or_one_error(name, sizes, seed):
     assert all(isinstance(output, np.ndarray) for output in arrays_of(outputs))
 
 
-@pytest.mark.parametrize("name", FUZZ.CASES)
+@pytest.mark.parametrize("name", fuzz_native_cases.CASES)
 def test_threads_and_callers_do_not_change_the_result(name):
     """1, 2 and 5 OpenMP threads, and four Python threads at once."""
     sizes = {"images": 3, "height": 5, "width": 5, "scales": 3, "ratios": 2, "post": 30, "rows": 5}
     sizes.update(masks=4, poison=0.02)
-    function, arguments, _ = FUZZ.CASES[name](sizes, np.random.default_rng(1))
+    function, arguments, _ = fuzz_native_cases.CASES[name](sizes, np.random.default_rng(1))
     expected = function(**arguments)
     omp = ctypes.CDLL("libgomp.so.1")
     before = omp.omp_get_max_threads()

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve()
-LIBRARY = HERE.parents[2] / "lib"
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "lib"
 NATIVE = LIBRARY / "sniper" / "native"
 ALL = ["avx512", "avx2", "baseline"]
 ISA = "from sniper import native; print(native.isa())"
@@ -32,7 +32,7 @@ void use(const float* a, const float* b, float* sum) { sniper::per_isa<add>(a, b
 def run_python(*arguments, limit=None):
     """A child process with this SNIPER_MAX_ISA; None leaves it unset."""
     environment = {key: value for key, value in os.environ.items() if key != "SNIPER_MAX_ISA"}
-    environment["PYTHONPATH"] = str(LIBRARY)
+    environment["PYTHONPATH"] = os.pathsep.join([str(LIBRARY), str(ROOT)])
     if limit is not None:
         environment["SNIPER_MAX_ISA"] = limit
     return subprocess.run(
@@ -63,7 +63,7 @@ def test_the_limit_is_a_limit(best):
 def test_every_kernel_and_operator_has_equal_bits_on_each(best):
     reports = {}
     for limit in ALL[ALL.index(best) :]:
-        done = run_python(str(HERE.with_name("isa_digests.py")), limit=limit)
+        done = run_python("-m", "tests.native.isa_digests", limit=limit)
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
         assert report["isa"] == limit

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,11 +9,9 @@ from hypothesis import strategies as st
 
 from sniper.errors import OpsError
 from sniper.native import _native
+from tests.native import proposal_reference as reference
+from tests.native.proposal_reference import RESNET, RULES, SMALL
 
-REFERENCE = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).with_name("proposal_reference.py")))
-)
-RESNET, SMALL, RULES = REFERENCE.RESNET, REFERENCE.SMALL, REFERENCE.RULES
 INPUTS = ("cls_prob", "bbox_pred", "im_info", "gt_boxes", "valid_ranges")
 OUTPUTS = ("rois", "label", "bbox_target", "bbox_weight", "mask_rois", "mask_ids")
 ALL = np.array([[0, 512]], np.float32)
@@ -26,7 +20,7 @@ F = np.float32
 
 def small_batch(n=1, seed=0):
     """Inputs for SMALL (A = 4) on a 3 x 3 map without GT; every box is in the valid range."""
-    scores, deltas, sizes = REFERENCE.random_maps(np.random.default_rng(seed), n, 4, 3, 3)
+    scores, deltas, sizes = reference.random_maps(np.random.default_rng(seed), n, 4, 3, 3)
     gt = np.full((n, 5, 5), -1, F)
     return [scores.reshape(n, 2, 12, 3), deltas, sizes, gt, np.repeat(ALL, n, 0)]
 
@@ -51,10 +45,10 @@ def test_golden_target_mask(golden):
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("switch", [None, *RULES])
 def test_target_equals_the_slow_reference(seed, switch):
-    inputs = REFERENCE.random_targets(np.random.default_rng(seed))
+    inputs = reference.random_targets(np.random.default_rng(seed))
     rules = {**RULES, **({switch: False} if switch else {})}
     outputs = _native.multi_proposal_target(*inputs, post_nms_top_n=50, **rules, **SMALL)
-    *expected, _ = REFERENCE.target(*inputs, 50, mask=False, rules=rules, **SMALL)
+    *expected, _ = reference.target(*inputs, 50, mask=False, rules=rules, **SMALL)
     for name, output, wanted in zip(OUTPUTS, outputs, expected):
         np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
 
@@ -64,15 +58,15 @@ def test_target_equals_the_slow_reference(seed, switch):
 def test_target_mask_equals_the_slow_reference(seed, switch):
     rng = np.random.default_rng(seed)
     images = int(rng.integers(1, 4))
-    inputs = REFERENCE.random_targets(rng, images)
+    inputs = reference.random_targets(rng, images)
     rules = {**RULES, **({switch: False} if switch else {})}
     settings = {"min_size": 8, "pre": 40, "threshold": 0.5, "post": 30}
     outputs = _native.multi_proposal_target_mask(
         *inputs, post_nms_top_n=30, pre_nms_top_n=40, nms_thresh=0.5, min_size=8, max_masks=4,
         **rules, **SMALL
     )  # fmt: skip
-    *expected, matches = REFERENCE.target(*inputs, mask=True, rules=rules, **settings, **SMALL)
-    expected += REFERENCE.masks(expected[0], expected[1], matches, images, 4)
+    *expected, matches = reference.target(*inputs, mask=True, rules=rules, **settings, **SMALL)
+    expected += reference.masks(expected[0], expected[1], matches, images, 4)
     for name, output, wanted in zip(OUTPUTS, outputs, expected):
         np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
 
@@ -151,7 +145,7 @@ def test_masks_are_handed_out_in_the_order_of_the_batch():
 @given(st.integers(0, 2**32 - 1))
 def test_any_numbers_give_finite_targets(seed):
     rng = np.random.default_rng(seed)
-    inputs = REFERENCE.random_targets(rng)
+    inputs = reference.random_targets(rng)
     poison = F([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e12, -1e9, 0, -1])
     for array in inputs:
         flat = array.reshape(-1)

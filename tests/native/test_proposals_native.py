@@ -2,10 +2,7 @@
 
 import ctypes
 import multiprocessing
-import runpy
 import time
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 from sniper.errors import OpsError
 from sniper.native import _native
+from tests.native import proposal_reference as reference
+from tests.native.proposal_reference import RESNET, SMALL, random_maps
 
-REFERENCE = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).with_name("proposal_reference.py")))
-)
-RESNET, SMALL, random_maps = REFERENCE.RESNET, REFERENCE.SMALL, REFERENCE.random_maps
 MOBILENET = {"scales": (1, 2, 4, 8, 12), "ratios": (0.5, 1, 2), "feature_stride": 32}
 F = np.float32
 
@@ -43,7 +38,7 @@ def test_anchor_rounding_is_half_up():
     boxes = _native.operator_anchors(32, (1,), (0.5, 1, 2))
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     np.testing.assert_array_equal(sides, [[45, 23], [32, 32], [23, 46]])
-    np.testing.assert_array_equal(boxes, REFERENCE.make_anchors((1,), (0.5, 1, 2), 32))
+    np.testing.assert_array_equal(boxes, reference.make_anchors((1,), (0.5, 1, 2), 32))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -55,7 +50,7 @@ def test_multi_proposal_equals_the_slow_reference(seed, pre, post, threshold, mi
         *maps, pre_nms_top_n=pre, post_nms_top_n=post, nms_thresh=threshold, min_size=min_size,
         **SMALL
     )  # fmt: skip
-    expected = REFERENCE.multi_proposal(*maps, pre, post, threshold, min_size, **SMALL)
+    expected = reference.multi_proposal(*maps, pre, post, threshold, min_size, **SMALL)
     np.testing.assert_allclose(rois, expected[0], atol=1e-4)
     np.testing.assert_array_equal(scores, expected[1])
 
@@ -69,7 +64,7 @@ def test_more_candidates_than_one_chunk_and_equal_scores():
     sizes[:] = (640, 640, 1)
     rois, got = _native.multi_proposal(scores, deltas, sizes, nms_thresh=0.9,
                                        post_nms_top_n=3000, **SMALL)  # fmt: skip
-    boxes = REFERENCE.decode(deltas[0], sizes[0], REFERENCE.make_anchors(**SMALL), 16)
+    boxes = reference.decode(deltas[0], sizes[0], reference.make_anchors(**SMALL), 16)
     order = np.argsort(-scores[0, 4:].ravel(), kind="stable")
     rank = {tuple(boxes[i]): position for position, i in reversed(list(enumerate(order)))}
     positions = [rank[tuple(row[1:])] for row in rois[got > 0]]
@@ -96,7 +91,7 @@ def test_non_finite_inputs_give_finite_boxes_inside_the_image(seed, poison):
         assert (rows[:, 1:] >= 0).all()
         assert (rows[:, 3] <= sizes[n, 1] - 1).all() and (rows[:, 4] <= sizes[n, 0] - 1).all()
         kept = rows[got[40 * n : 40 * n + 40] > 0, 1:]
-        overlaps = [REFERENCE.overlap(a, b, 1) for i, a in enumerate(kept) for b in kept[:i]]
+        overlaps = [reference.overlap(a, b, 1) for i, a in enumerate(kept) for b in kept[:i]]
         assert max(overlaps, default=0) <= 0.7 + 1e-5
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
-import runpy
 import threading
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +16,11 @@ from hypothesis import strategies as st
 
 from sniper.errors import OpsError
 from sniper.native import _native
+from sniper.targets import reference
 from sniper.targets.anchors import base_anchors
+from tests.native import fuzz_native_cases
 
 HERE = Path(__file__).resolve()
-REFERENCE = SimpleNamespace(**runpy.run_path(str(HERE.parents[1] / "targets/rpn_reference.py")))
-FUZZ = SimpleNamespace(**runpy.run_path(str(HERE.with_name("fuzz_native_cases.py"))))
 EXAMPLES = int(os.environ.get("SNIPER_FUZZ_EXAMPLES", "100"))
 BASE = base_anchors(16, (0.5, 1, 2), (2, 4, 7, 10, 13, 16, 24))
 NONE = np.zeros((0, 4), np.float32)
@@ -86,16 +84,16 @@ def test_any_anchors_boxes_and_thresholds_match_like_the_reference(seed, valid, 
         "border": float(rng.choice([-20, 0, 32, size, 2**24])),
         "batch_size": int(rng.choice([0, 1, 20, 256, 10**6])),
     }
-    reference = REFERENCE.FactoredTargets(base, stride, size, **options)
-    native = matcher(base, stride, size, **options, max_positives=reference.max_positives)
-    np.testing.assert_array_equal(native.inside, reference.inside)
+    slow = reference.FactoredTargets(base, stride, size, **options)
+    native = matcher(base, stride, size, **options, max_positives=slow.max_positives)
+    np.testing.assert_array_equal(native.inside, slow.inside)
     boxes = [wild_boxes(rng, count, base, size) for count in (valid, invalid)]
     before = [rows.copy() for rows in boxes]
     label, index, values = native(*boxes, seed)
-    expected = reference(*boxes, REFERENCE.SplitMix(seed))
+    expected = slow(*boxes, reference.SplitMix(seed))
     np.testing.assert_array_equal(label, expected[0])
     np.testing.assert_array_equal(index, np.flatnonzero(label == 1))
-    dense = reference.empty()
+    dense = slow.empty()
     _native.expand_rpn(label, index, values, *dense)
     np.testing.assert_array_equal(dense[0], expected[0])
     np.testing.assert_allclose(dense[1], expected[1], rtol=1e-5, atol=1e-6)
@@ -154,7 +152,7 @@ def test_positives_are_drawn_before_negatives_from_one_stream():
     boxes = some_boxes(np.random.default_rng(0), 12)
     full = matcher(batch_size=10**6, max_positives=10**6)(boxes, NONE, 0)[0]
     label = matcher(batch_size=20, max_positives=8)(boxes, NONE, 99)[0]
-    stream = REFERENCE.SplitMix(99)
+    stream = reference.SplitMix(99)
     for value, count in [(1, 8), (0, 12)]:
         expected = stream.choose(full, value, count)
         np.testing.assert_array_equal(np.flatnonzero(label == value), expected)
@@ -337,14 +335,14 @@ def test_wrong_arguments_give_a_result_or_one_error(seed, call):
         "match": (
             matcher(chip_size=64),
             {
-                "valid_gt": FUZZ.poisoned(some_boxes(rng, 4, 64), rng, 0.1),
-                "invalid_gt": FUZZ.poisoned(some_boxes(rng, 2, 64), rng, 0.1),
+                "valid_gt": fuzz_native_cases.poisoned(some_boxes(rng, 4, 64), rng, 0.1),
+                "invalid_gt": fuzz_native_cases.poisoned(some_boxes(rng, 2, 64), rng, 0.1),
                 "seed": int(rng.integers(2**63)),
             },
         ),
         "expand": (_native.expand_rpn, expansion()),
     }[call]
     try:
-        function(**FUZZ.mutate(arguments, rng))
+        function(**fuzz_native_cases.mutate(arguments, rng))
     except OpsError as error:
         assert 10 < len(str(error)) < 600

@@ -1,7 +1,4 @@
-"""Right calls of every operator front, of any size: `CASES[name](sizes, rng)`.
-
-The tests load this file with `runpy`, because they are no package.
-"""
+"""Right calls of every operator front, of any size: `CASES[name](sizes, rng)`."""
 
 from __future__ import annotations
 

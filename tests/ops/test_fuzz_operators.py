@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import runpy
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
@@ -19,9 +17,9 @@ from hypothesis import strategies as st
 
 from sniper import ops
 from sniper.errors import OpsError
+from tests.ops import operator_cases
 
 HERE = Path(__file__).resolve()
-OPERATORS = SimpleNamespace(**runpy.run_path(str(HERE.with_name("operator_cases.py"))))
 EXAMPLES = int(os.environ.get("SNIPER_FUZZ_EXAMPLES", "15"))
 LARGE = {
     "images": 2, "height": 5, "width": 6, "scales": 3, "ratios": 2, "post": 30, "rows": 5,
@@ -103,11 +101,11 @@ def wrong_tensor(tensor, rng):
     return choices[int(rng.integers(len(choices)))]()
 
 
-@pytest.mark.parametrize("name", OPERATORS.CASES)
+@pytest.mark.parametrize("name", operator_cases.CASES)
 @FUZZING
 @given(sizes=SIZES, seed=st.integers(0, 2**32 - 1))
 def test_right_types_give_a_well_formed_result(name, sizes, seed):
-    call = OPERATORS.CASES[name](sizes, np.random.default_rng(seed))
+    call = operator_cases.CASES[name](sizes, np.random.default_rng(seed))
     tensors = [mx.nd.array(array) for array in call.arrays.values()]
     outputs = values(call.front(*tensors, **call.attributes))
     assert [output.shape for output in outputs] == call.shapes
@@ -119,12 +117,12 @@ def test_right_types_give_a_well_formed_result(name, sizes, seed):
         np.testing.assert_array_equal(output, again)
 
 
-@pytest.mark.parametrize("name", OPERATORS.CASES)
+@pytest.mark.parametrize("name", operator_cases.CASES)
 @FUZZING
 @given(sizes=SIZES, seed=st.integers(0, 2**32 - 1))
 def test_wrong_arguments_give_a_result_or_one_error(name, sizes, seed):
     rng = np.random.default_rng(seed)
-    call = OPERATORS.CASES[name](sizes, rng)
+    call = operator_cases.CASES[name](sizes, rng)
     arguments = {key: mx.nd.array(array) for key, array in call.arrays.items()}
     arguments.update(call.attributes)
     for key in rng.choice(list(arguments), int(rng.integers(1, 3))):
@@ -158,9 +156,9 @@ def test_attributes_of_a_symbol_file_give_an_operator_or_one_error(operator, dat
         assert f"{operator}: " in str(error) or "Error in operator" in str(error)
 
 
-@pytest.mark.parametrize("name", OPERATORS.CASES)
+@pytest.mark.parametrize("name", operator_cases.CASES)
 def test_threads_and_callers_do_not_change_the_result(name):
-    call = OPERATORS.CASES[name](LARGE, np.random.default_rng(1))
+    call = operator_cases.CASES[name](LARGE, np.random.default_rng(1))
     tensors = [mx.nd.array(array) for array in call.arrays.values()]
     expected = values(call.front(*tensors, **call.attributes))
     omp = ctypes.CDLL("libgomp.so.1")

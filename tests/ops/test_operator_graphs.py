@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import mxnet as mx
 import numpy as np
 import pytest
 
-OPERATORS = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("operator_cases.py"))))
+from tests.ops import operator_cases
+
 SIZES = {
     "images": 2, "height": 4, "width": 5, "scales": 3, "ratios": 2, "post": 12, "rows": 4,
     "masks": 3, "poison": 0,
@@ -33,9 +30,9 @@ def outputs_of(outputs):
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-@pytest.mark.parametrize("name", OPERATORS.CASES)
+@pytest.mark.parametrize("name", operator_cases.CASES)
 def test_json_round_trip(name):
-    call = OPERATORS.CASES[name](SIZES, np.random.default_rng(0))
+    call = operator_cases.CASES[name](SIZES, np.random.default_rng(0))
     variables = {key: mx.sym.Variable(key) for key in call.arrays}
     graph = mx.sym.Group(list(outputs_of(call.front(**variables, **call.attributes))))
     again = mx.sym.load_json(graph.tojson())
@@ -49,10 +46,10 @@ def test_json_round_trip(name):
 
 
 @pytest.mark.parametrize("grad_req", ["write", "add"])
-@pytest.mark.parametrize("name", OPERATORS.CASES)
+@pytest.mark.parametrize("name", operator_cases.CASES)
 def test_nine_uses_beside_a_loss_add_up(name, grad_req):
     """Each input feeds nine operators and a loss; only what is differentiable adds to the loss."""
-    call = OPERATORS.CASES[name](SIZES, np.random.default_rng(0))
+    call = operator_cases.CASES[name](SIZES, np.random.default_rng(0))
     variables = {key: mx.sym.Variable(key) for key in call.arrays}
     heads = [mx.sym.MakeLoss(mx.sym.square(variable)) for variable in variables.values()]
     for use in range(FAN_OUT):
@@ -90,9 +87,9 @@ def operator_gradients(call):
 
 
 @pytest.mark.parametrize("sizes", BATCHES, ids=["one", "sixteen", "seventeen", "large"])
-@pytest.mark.parametrize("name", OPERATORS.CASES)
+@pytest.mark.parametrize("name", operator_cases.CASES)
 def test_batches_of_other_sizes_equal_the_host(name, sizes):
-    call = OPERATORS.CASES[name](sizes, np.random.default_rng(2))
+    call = operator_cases.CASES[name](sizes, np.random.default_rng(2))
     results = outputs_of(call.front(**tensors_of(call), **call.attributes))
     outputs = [output.asnumpy() for output in results]
     assert [output.shape for output in outputs] == call.shapes
@@ -103,7 +100,7 @@ def test_batches_of_other_sizes_equal_the_host(name, sizes):
 @pytest.mark.parametrize("name", ["multi_proposal", "multi_proposal_target_mask"])
 def test_images_of_a_batch_do_not_meet(name):
     """Sixteen images in one call, and one by one."""
-    call = OPERATORS.CASES[name]({**SIZES, "images": 16}, np.random.default_rng(3))
+    call = operator_cases.CASES[name]({**SIZES, "images": 16}, np.random.default_rng(3))
     together = [output.asnumpy() for output in call.front(**tensors_of(call), **call.attributes)]
     rows = SIZES["post"]
     for image in range(16):

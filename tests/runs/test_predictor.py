@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 import sniper
+from bench import predictor as bench
 from sniper import Predictor
 from sniper.data.image import read_image
 from sniper.data.record import Record
@@ -23,16 +23,15 @@ from sniper.errors import ConfigError, DataError
 from sniper.runs import predictor as predictor_module
 from sniper.runs.load_model import load_model, make_detector
 from sniper.runs.plan import test_plan
+from tests.runs.random_run import MASKS, random_run
 
 HERE = Path(__file__).resolve()
-HELP = runpy.run_path(str(HERE.with_name("random_run.py")))
-BENCH = runpy.run_path(str(HERE.parents[2] / "scripts" / "bench" / "predictor.py"))
 SIZES = [(90, 70), (70, 90), (90, 70), (64, 64), (90, 70), (120, 40)]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return HELP["random_run"](tmp_path_factory.mktemp("run"))
+    return random_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +157,7 @@ def test_a_stream_reads_no_further_than_a_few_blocks(predictor):
 
 
 def test_the_memory_of_masks_bounds_the_parts(tmp_path, folder, monkeypatch):
-    run = HELP["random_run"](tmp_path, HELP["MASKS"])
+    run = random_run(tmp_path, MASKS)
     predictor = Predictor(run.recipe)
     assert predictor.has_masks
     together = predictor(folder)
@@ -268,9 +267,9 @@ def test_the_package_loads_it_when_asked():
 
 
 def test_calls_do_not_add_memory_threads_or_files(predictor, folder):
-    rows = BENCH["measure"](predictor, str(folder / "0.png"), 60)
-    result = BENCH["judge"](rows, block=15, largest_growth=0.04)
-    assert result["passed"], BENCH["lines"](result, block=15)
+    rows = bench.measure(predictor, str(folder / "0.png"), 60)
+    result = bench.judge(rows, block=15, largest_growth=0.04)
+    assert result["passed"], bench.lines(result, block=15)
 
 
 def test_the_measurement_sees_leaks(predictor, folder):
@@ -283,7 +282,7 @@ def test_the_measurement_sees_leaks(predictor, folder):
         kept.append(open(folder / "0.png"))  # noqa: SIM115
 
     for leak in (leaks_memory, leaks_files):
-        rows = BENCH["measure"](leak, None, 60)
-        assert not BENCH["judge"](rows, block=15, largest_growth=0.04)["passed"]
+        rows = bench.measure(leak, None, 60)
+        assert not bench.judge(rows, block=15, largest_growth=0.04)["passed"]
     for file in kept[60:]:
         file.close()

@@ -1,7 +1,4 @@
 import pickle
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,13 +7,11 @@ from hypothesis import strategies as st
 
 from sniper.data.record import Record
 from sniper.errors import ConfigError, OpsError
+from sniper.targets import reference
 from sniper.targets.anchors import base_anchors
 from sniper.targets.gt import gt_in_chip
 from sniper.targets.rpn import RpnSample, RpnTargets
 
-REFERENCE = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).resolve().with_name("rpn_reference.py")))
-)
 BASE = base_anchors(16, (0.5, 1, 2), (2, 4, 7, 10, 13, 16, 24))
 BASE_32 = base_anchors(32, (0.5, 1, 2), (1, 2, 4, 8, 12))
 NONE = np.zeros((0, 4), np.float32)
@@ -57,7 +52,7 @@ def counts(label):
 def test_inside_anchors():
     targets = RpnTargets(BASE, 16, 512)
     assert targets.inside.sum() == 13388
-    np.testing.assert_array_equal(targets.inside, REFERENCE.MatrixTargets(BASE, 16, 512).inside)
+    np.testing.assert_array_equal(targets.inside, reference.MatrixTargets(BASE, 16, 512).inside)
 
 
 def test_golden_positive_chip_without_sampling():
@@ -98,12 +93,12 @@ def random_boxes(generator, count):
     return np.clip(boxes, 0, 511).astype(np.float32)
 
 
-def assert_equals_reference(reference, targets, valid_gt, invalid_gt, seed=None):
+def assert_equals_reference(slow, targets, valid_gt, invalid_gt, seed=None):
     """Every label and weight; `seed` None: before sampling."""
-    sampler = None if seed is None else REFERENCE.SplitMix(seed)
+    sampler = None if seed is None else reference.SplitMix(seed)
     sample = targets(valid_gt, invalid_gt, seed or 0)
     label, target, weight = targets.dense(sample)
-    expected_label, expected_target, expected_weight = reference(valid_gt, invalid_gt, sampler)
+    expected_label, expected_target, expected_weight = slow(valid_gt, invalid_gt, sampler)
     np.testing.assert_array_equal(label, expected_label)
     np.testing.assert_array_equal(weight, expected_weight)
     np.testing.assert_allclose(target, expected_target, rtol=1e-6, atol=1e-7)
@@ -118,7 +113,7 @@ def assert_equals_reference(reference, targets, valid_gt, invalid_gt, seed=None)
 def test_equals_the_references(name, base, stride, seed, valid, invalid):
     generator = np.random.default_rng(seed)
     valid_gt, invalid_gt = random_boxes(generator, valid), random_boxes(generator, invalid)
-    make = getattr(REFERENCE, name)
+    make = getattr(reference, name)
     assert_equals_reference(
         make(base, stride, 512, **UNSAMPLED),
         RpnTargets(base, stride, 512, **UNSAMPLED),
@@ -142,7 +137,7 @@ def on_the_grid(generator, count):
 def test_ties_are_those_of_the_reference(seed, valid, invalid):
     generator = np.random.default_rng(seed)
     assert_equals_reference(
-        REFERENCE.MatrixTargets(BASE, 16, 512, **UNSAMPLED),
+        reference.MatrixTargets(BASE, 16, 512, **UNSAMPLED),
         RpnTargets(BASE, 16, 512, **UNSAMPLED),
         on_the_grid(generator, valid),
         on_the_grid(generator, invalid),

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bench_on_path():
-    sys.path.insert(0, str(SCRIPTS))
-    yield
-    sys.path.remove(str(SCRIPTS))
+from bench.case import OutputsDifferError, PeerMissingError
+from bench.cases import batch
 
 
 @pytest.fixture
 def case(monkeypatch, coco_mini):
-    from bench.cases import batch
-
     monkeypatch.setattr(batch, "images_folder", lambda: coco_mini)
     monkeypatch.setattr(batch, "BATCHES", 1)
     return batch
@@ -46,8 +35,6 @@ def test_plain_samples_equal_those_of_the_loader(case, order):
 
 
 def test_differences_are_found(case):
-    from bench.case import OutputsDifferError
-
     arrays = case.inputs(np.random.default_rng(0), "grouped")
     mine = outputs(case.ours, arrays)
     peer = outputs(case.pool, arrays)
@@ -67,8 +54,6 @@ def test_differences_are_found(case):
 
 
 def test_without_images_all_sides_are_skipped_with_a_sentence(case, monkeypatch):
-    from bench.case import PeerMissingError
-
     monkeypatch.setattr(case, "images_folder", lambda: None)
     arrays = case.inputs(np.random.default_rng(0), "grouped")
     for side in case.CASE.sides.values():

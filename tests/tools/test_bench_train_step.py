@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+from bench import train_step
+from bench.cases import train_step as case
+
 F = np.float32
 
 
-@pytest.fixture(scope="module")
-def case():
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        from bench.cases import train_step
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    return train_step
-
-
-def side(case, seed=0, gradient_noise=0.0, step=1.0):
+def side(seed=0, gradient_noise=0.0, step=1.0):
     """Outputs of a side after a step of `step` times the learning rate."""
     rng = np.random.default_rng(0)
     arrays = {"features": rng.normal(size=(1, 4, 2, 2)).astype(F)}
@@ -34,9 +23,9 @@ def side(case, seed=0, gradient_noise=0.0, step=1.0):
     return arrays
 
 
-def test_equal_sides_agree_and_rounding_is_forgiven(case):
-    noisy = side(case, seed=1, gradient_noise=0.01)
-    sentence = case.compare(side(case), noisy, None, "torch")
+def test_equal_sides_agree_and_rounding_is_forgiven():
+    noisy = side(seed=1, gradient_noise=0.01)
+    sentence = case.compare(side(), noisy, None, "torch")
     assert "2 gradients to 9.4e-03" in sentence
 
 
@@ -44,20 +33,20 @@ def test_equal_sides_agree_and_rounding_is_forgiven(case):
     ("other", "what"),
     [({"gradient_noise": 0.5}, "2 gradients"), ({"step": 2.0}, "update of a_weight")],
 )
-def test_other_gradients_or_updates_are_refused(case, other, what):
+def test_other_gradients_or_updates_are_refused(other, what):
     with pytest.raises(Exception, match=what) as error:
-        case.compare(side(case), side(case, **other), None, "torch")
+        case.compare(side(), side(**other), None, "torch")
     assert type(error.value).__name__ == "OutputsDifferError"
 
 
-def test_a_missing_parameter_is_named(case):
-    other = side(case)
+def test_a_missing_parameter_is_named():
+    other = side()
     del other[case.GRADIENT + "b_gamma"]
     with pytest.raises(Exception, match="only one side has gradient of b_gamma"):
-        case.compare(side(case), other, None, "torch")
+        case.compare(side(), other, None, "torch")
 
 
-def test_weights_depend_on_seed_and_name_only(case):
+def test_weights_depend_on_seed_and_name_only():
     first = case.initial(3, "conv_weight", (64, 16, 3, 3))
     np.testing.assert_array_equal(first, case.initial(3, "conv_weight", (64, 16, 3, 3)))
     assert (first != case.initial(4, "conv_weight", (64, 16, 3, 3))).any()
@@ -67,7 +56,7 @@ def test_weights_depend_on_seed_and_name_only(case):
 
 
 @pytest.mark.parametrize("network", ["ResNet-50", "MobileNetV2"])
-def test_head_gradient_has_the_shape_of_the_features(case, network):
+def test_head_gradient_has_the_shape_of_the_features(network):
     symbol = case.network_symbol(network)
     channels, cells = case.FEATURES[network]
     _, shapes, _ = symbol.infer_shape(data=(2, 3, case.PX, case.PX))
@@ -75,10 +64,7 @@ def test_head_gradient_has_the_shape_of_the_features(case, network):
     assert not any("offset" in name for name in symbol.list_arguments())
 
 
-def test_command_line(case, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    from bench import train_step
-
+def test_command_line(capsys):
     assert train_step.main(["--list"]) == 0
     assert "MobileNetV2, batch 1: ours against torch (at most 1.5x)" in capsys.readouterr().out
     with pytest.raises(SystemExit):

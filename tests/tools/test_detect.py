@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
 from pathlib import Path
 
@@ -19,13 +18,12 @@ from sniper.runs.predictor import Predictor
 from sniper.tools.cli import main as sniper_main
 from sniper.tools.demo import main as demo_main
 from sniper.vis import video as video_module
-
-HELP = runpy.run_path(str(Path(__file__).resolve().parents[1] / "runs" / "random_run.py"))
+from tests.runs.random_run import random_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return HELP["random_run"](tmp_path_factory.mktemp("run"))
+    return random_run(tmp_path_factory.mktemp("run"))
 
 
 def write_image(path: Path, seed: int = 0, size=(90, 70)) -> Path:

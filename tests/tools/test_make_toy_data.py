@@ -41,7 +41,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("toy") / "data"
-    settings = ToySettings(train=60, val=6, test=3, test_dev=3)
+    settings = ToySettings(train=30, val=6, test=3, test_dev=3)
     assert make_toy_data(out, settings, progress=quiet)
     return out
 
@@ -67,7 +67,7 @@ def test_the_layout_is_that_of_coco(full: Path) -> None:
         "image_info_test-dev2026.json",
     }
     counts = {p.name: len(list(p.glob("*.jpg"))) for p in (full / "images").iterdir()}
-    assert counts == {"train": 60, "val": 6, "test": 3, "test2026": 3}
+    assert counts == {"train": 30, "val": 6, "test": 3, "test2026": 3}
 
 
 def test_every_image_has_the_size_that_its_annotation_says(full: Path) -> None:
@@ -81,7 +81,7 @@ def test_every_image_has_the_size_that_its_annotation_says(full: Path) -> None:
             assert image.shape == (entry["height"], entry["width"], 3)
             assert max(image.shape) <= 640
             ids.append(entry["id"])
-    assert len(set(ids)) == len(ids) == 72
+    assert len(set(ids)) == len(ids) == 42
 
 
 def test_the_test_dev_split_has_no_annotations(full: Path) -> None:
@@ -105,7 +105,7 @@ def test_small_medium_and_large_objects_are_all_common(coco: COCO) -> None:
     assert min(shares) >= 0.15
     sides = [np.sqrt(a["bbox"][2] * a["bbox"][3]) for a in coco.dataset["annotations"]]
     assert 10 <= min(sides) < 15 and 300 < max(sides) <= 410
-    assert 7 <= len(areas) / 60 <= 14
+    assert 7 <= len(areas) / len(coco.imgs) <= 14
 
 
 def test_most_objects_have_the_colour_of_their_class_and_some_have_not() -> None:

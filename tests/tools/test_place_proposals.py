@@ -2,7 +2,6 @@
 
 import dataclasses
 import pickle
-import runpy
 import tarfile
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from sniper.data.proposals import ProposalSet, load_proposals, save_proposals
 from sniper.runs.datasets import open_dataset
 from sniper.runs.resolve import data_source
 from sniper.tools.place_proposals import main
+from tests.data.test_legacy_proposals import python2_pickle
 
 HERE = Path(__file__).resolve()
-PYTHON2 = runpy.run_path(str(HERE.parents[1] / "data" / "test_legacy_proposals.py"))
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_a_2018_pickle_becomes_npz(tiny_set, tmp_path, ending):
         np.concatenate([record.boxes, np.full((len(record.boxes), 1), 0.5, np.float32)], axis=1)
         for record in (dataset.records[i] for i in order)
     ]
-    content = PYTHON2["python2_pickle"](rows, after_nms="after" in ending)
+    content = python2_pickle(rows, after_nms="after" in ending)
     (tmp_path / f"COCO_herbst{ending}").write_bytes(content)
     assert place(tiny_set, tmp_path / f"COCO_herbst{ending}") == 0
     placed = load_proposals(tiny_set.root / "proposals" / "COCO_herbst_rpn.npz")

@@ -3,11 +3,9 @@
 import hashlib
 import io
 import os
-import runpy
 import struct
 import tarfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +16,9 @@ from sniper.tools.import_weights import main
 from sniper.tools.weights import objectron
 from sniper.tools.weights.folded_mobilenet import layers, read_folded
 from sniper.tools.weights.tflite import read_convolutions
+from tests.tools import tflite_writer
 
 HERE = Path(__file__).resolve()
-WRITER = SimpleNamespace(**runpy.run_path(str(HERE.with_name("tflite_writer.py"))))
 SHARED = Path(os.environ.get("SNIPER_SHARED", HERE.parents[3] / "shared")) / "weights"
 # (expansion, output channels, stride) of the 17 blocks of MobileNetV2 1.0.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2))
@@ -37,7 +35,7 @@ def halves(rng, *shape):
 
 def small_model(rng):
     """Bytes of three layers, and the layers."""
-    model = WRITER.Model()
+    model = tflite_writer.Model()
     arrays = [
         (halves(rng, 4, 3, 3, 3), halves(rng, 4)),
         (halves(rng, 4, 1, 3, 3), halves(rng, 4)),
@@ -116,7 +114,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def model(source):
-    return WRITER.folded_mobilenet(source, BLOCKS)
+    return tflite_writer.folded_mobilenet(source, BLOCKS)
 
 
 @pytest.fixture
@@ -166,7 +164,7 @@ def test_the_same_weights_from_npz_and_package(release, source):
 
 def test_models_with_another_trunk_are_refused(source):
     wider = {**source, "b7_proj_weight": np.ones((65, 384, 1, 1)), "b7_proj_bias": np.ones(65)}
-    data = WRITER.folded_mobilenet(wider, BLOCKS)
+    data = tflite_writer.folded_mobilenet(wider, BLOCKS)
     with pytest.raises(DataError, match="b7_proj"):
         objectron.trunk(read_convolutions(data, "m"), Path("m"))
 

@@ -11,11 +11,12 @@ import pytest
 from sniper.errors import TrainingError
 from sniper.training.averaging import decay_at
 from sniper.training.schedule import WarmupStepSchedule
+from tests.training import step_toys as toys
 
 WHERE = Path("somewhere.states")
 
 
-def module_of_mxnet(toys, images, scale=1.0, clip=0.0, fp16=False):
+def module_of_mxnet(images, scale=1.0, clip=0.0, fp16=False):
     """MXNet's own training step with the settings of the toy."""
     symbol = toys.toy_symbol(images, scale=scale, fp16=fp16)
     shapes = toys.toy_shapes(images)
@@ -52,8 +53,8 @@ def module_values(module):
 @pytest.mark.parametrize(
     ("scale", "clip", "fp16"), [(1.0, 0.0, False), (100.0, 0.0, True), (1.0, 0.05, False)]
 )
-def test_one_device_makes_the_updates_of_mxnet_bit_for_bit(toys, scale, clip, fp16):
-    module = module_of_mxnet(toys, 4, scale, clip, fp16)
+def test_one_device_makes_the_updates_of_mxnet_bit_for_bit(scale, clip, fp16):
+    module = module_of_mxnet(4, scale, clip, fp16)
     stepper = toys.make_stepper(
         clip_gradient=clip, fp16=fp16, multi_precision=fp16, loss_scale=scale
     )
@@ -70,7 +71,7 @@ def test_one_device_makes_the_updates_of_mxnet_bit_for_bit(toys, scale, clip, fp
     assert stepper.learning_rate == pytest.approx(0.01)
 
 
-def test_fixed_parameters_stay_and_all_others_move(toys):
+def test_fixed_parameters_stay_and_all_others_move():
     stepper = toys.make_stepper()
     before = toys.values(stepper)
     stepper.step(toys.toy_batch(4, seed=1))
@@ -79,9 +80,9 @@ def test_fixed_parameters_stay_and_all_others_move(toys):
     assert moved == before.keys() - {"conv0_weight"}
 
 
-def test_old_state_files_still_load(toys):
+def test_old_state_files_still_load():
     """A file of the step before this one: momenta of `_optimizer_arrays`, here from MXNet."""
-    module, stepper = module_of_mxnet(toys, 4), toys.make_stepper()
+    module, stepper = module_of_mxnet(4), toys.make_stepper()
     for seed in range(3):
         module_step(module, toys.toy_batch(4, seed))
     names = [name for name in module._param_names if name not in toys.SETTINGS["fixed"]]
@@ -102,7 +103,7 @@ def saved(stepper):
     return stepper.params(), copies, stepper.updates
 
 
-def resumed(toys, parts, **options):
+def resumed(parts, **options):
     params, state, updates = parts
     stepper = toys.make_stepper(**options)
     for replica in stepper._replicas:
@@ -122,12 +123,12 @@ def resumed(toys, parts, **options):
     ],
 )
 @pytest.mark.parametrize("stop", [3, 4])
-def test_a_resumed_run_equals_an_unbroken_one(toys, options, stop):
+def test_a_resumed_run_equals_an_unbroken_one(options, stop):
     batches = [toys.toy_batch(4 * options.get("devices", 1), seed) for seed in range(8)]
     unbroken = toys.make_stepper(**options)
     for batch in batches[:stop]:
         unbroken.step(batch)
-    again = resumed(toys, saved(unbroken), **options)
+    again = resumed(saved(unbroken), **options)
     for batch in batches[stop:]:
         one, other = unbroken.step(batch), again.step(batch)
         assert (one.updated, one.loss_scale) == (other.updated, other.loss_scale)
@@ -140,7 +141,7 @@ def test_a_resumed_run_equals_an_unbroken_one(toys, options, stop):
         ))  # fmt: skip
 
 
-def test_states_survive_the_file_format(toys, tmp_path):
+def test_states_survive_the_file_format(tmp_path):
     stepper = toys.make_stepper(ema_decay=0.9)
     stepper.step(toys.toy_batch(4, 0))
     mx.nd.save(str(tmp_path / "a"), stepper.state())
@@ -151,7 +152,7 @@ def test_states_survive_the_file_format(toys, tmp_path):
 
 @pytest.mark.parametrize("prefix", ["0:cls_weight:0", "ema:cls_weight"])
 @pytest.mark.parametrize("broken", ["missing", "shape"])
-def test_states_of_another_network_are_refused(toys, prefix, broken):
+def test_states_of_another_network_are_refused(prefix, broken):
     stepper = toys.make_stepper(ema_decay=0.9)
     stepper.step(toys.toy_batch(4, 0))
     arrays = dict(stepper.state())
@@ -164,7 +165,7 @@ def test_states_of_another_network_are_refused(toys, prefix, broken):
     assert "cls_weight" in str(info.value)
 
 
-def test_an_unfinished_sum_needs_its_accumulation(toys):
+def test_an_unfinished_sum_needs_its_accumulation():
     stepper = toys.make_stepper(accumulation=3)
     stepper.step(toys.toy_batch(4, 0))
     stepper.step(toys.toy_batch(4, 1))
@@ -175,7 +176,7 @@ def test_an_unfinished_sum_needs_its_accumulation(toys):
         toys.make_stepper(accumulation=3).restore(arrays, 0, WHERE)
 
 
-def test_accumulation_with_mean_equals_one_large_batch(toys):
+def test_accumulation_with_mean_equals_one_large_batch():
     """With frozen norms; the mean over batches of means is the mean over all their chips."""
     parts = [toys.toy_batch(4, seed) for seed in range(6)]
     small = toys.make_stepper(4, frozen=True, accumulation=2, reduction="mean")
@@ -188,7 +189,7 @@ def test_accumulation_with_mean_equals_one_large_batch(toys):
     toys.assert_same(toys.values(small), toys.values(large), rtol=1e-5, atol=1e-7)
 
 
-def test_sums_of_accumulated_batches_grow_with_their_number(toys):
+def test_sums_of_accumulated_batches_grow_with_their_number():
     batch = toys.toy_batch(4, 0)
     moves = []
     for accumulation in (1, 3):
@@ -202,7 +203,7 @@ def test_sums_of_accumulated_batches_grow_with_their_number(toys):
         np.testing.assert_allclose(moves[1][name], 3 * moves[0][name], rtol=1e-3, atol=1e-6)
 
 
-def test_the_average_follows_its_rule_and_leaves_the_training_alone(toys):
+def test_the_average_follows_its_rule_and_leaves_the_training_alone():
     averaging, plain = toys.make_stepper(ema_decay=0.4), toys.make_stepper()
     assert plain.averaged_params() is None
     expected = toys.values(averaging)
@@ -222,7 +223,7 @@ def test_the_average_follows_its_rule_and_leaves_the_training_alone(toys):
     assert [decay_at(n, 0.999) for n in (1, 90, 100_000)] == pytest.approx([2 / 11, 0.91, 0.999])
 
 
-def test_averages_of_half_precision_weights_take_the_masters(toys):
+def test_averages_of_half_precision_weights_take_the_masters():
     """Steps below the resolution of fp16 reach the masters, and so the average."""
     stepper = toys.make_stepper(
         fp16=True, multi_precision=True, ema_decay=0.5, lr=1e-5, warmup_step=0, wd=0.0
@@ -237,7 +238,7 @@ def test_averages_of_half_precision_weights_take_the_masters(toys):
     assert (average != start).all()
 
 
-def test_what_is_given_out_does_not_change_with_the_next_step(toys):
+def test_what_is_given_out_does_not_change_with_the_next_step():
     stepper = toys.make_stepper(ema_decay=0.9)
     stepper.step(toys.toy_batch(4, 0))
     before = toys.values(stepper)
@@ -249,7 +250,7 @@ def test_what_is_given_out_does_not_change_with_the_next_step(toys):
     toys.assert_same({n: v.asnumpy() for n, v in kept.items()}, averaged)
 
 
-def test_batches_that_do_not_fit_are_refused(toys):
+def test_batches_that_do_not_fit_are_refused():
     stepper = toys.make_stepper(4, devices=2)
     with pytest.raises(TrainingError, match="4 chips"):
         stepper.step(toys.toy_batch(4, 0))
@@ -259,7 +260,7 @@ def test_batches_that_do_not_fit_are_refused(toys):
         stepper.step(batch)
 
 
-def test_weights_of_another_network_are_refused(toys):
+def test_weights_of_another_network_are_refused():
     arg, aux = toys.make_stepper().params()
     replica = toys.make_stepper()._replicas[0]
     del arg["cls_bias"]

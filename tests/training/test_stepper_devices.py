@@ -20,11 +20,12 @@ from sniper.models.assembly import (
 from sniper.models.weights import fixed_names, initialise
 from sniper.training.step_settings import StepSettings
 from sniper.training.stepper import Stepper
+from tests.training import step_toys as toys
 
 CLOSE = {"rtol": 2e-5, "atol": 1e-7}
 
 
-def weights_of(toys, stepper):
+def weights_of(stepper):
     return {n: v for n, v in toys.values(stepper).items() if not toys.is_statistic(n)}
 
 
@@ -32,16 +33,16 @@ def devices_of(stepper):
     return [{n: v.asnumpy() for n, v in r.parameters.items()} for r in stepper._replicas]
 
 
-def two_batches(toys, seed):
+def two_batches(seed):
     return toys.toy_batch(4, 2 * seed), toys.toy_batch(4, 2 * seed + 1)
 
 
 @pytest.mark.instruction_sets
-def test_two_devices_with_mean_equal_one_with_all_chips(toys):
+def test_two_devices_with_mean_equal_one_with_all_chips():
     two = toys.make_stepper(4, devices=2, frozen=True, reduction="mean", clip_gradient=0.05)
     one = toys.make_stepper(8, frozen=True, clip_gradient=0.05)
     for seed in range(6):
-        batch = toys.joined(*two_batches(toys, seed))
+        batch = toys.joined(*two_batches(seed))
         got, expected = two.step(batch), one.step(batch)
         toys.assert_same(got.outputs, expected.outputs, rtol=1e-4, atol=1e-6)
     toys.assert_same(toys.values(two), toys.values(one), **CLOSE)
@@ -49,11 +50,11 @@ def test_two_devices_with_mean_equal_one_with_all_chips(toys):
     toys.assert_same(*devices_of(two))
 
 
-def test_two_devices_with_mean_differ_where_the_labels_do(toys):
+def test_two_devices_with_mean_differ_where_the_labels_do():
     """Each device divides its loss by its own labels: unequal numbers weigh unequally."""
     two = toys.make_stepper(4, devices=2, frozen=True, reduction="mean")
     one = toys.make_stepper(8, frozen=True)
-    batch = toys.joined(*two_batches(toys, 0))
+    batch = toys.joined(*two_batches(0))
     batch.label["label"][:3] = -1
     for stepper in (two, one):
         stepper.step(batch)
@@ -62,56 +63,56 @@ def test_two_devices_with_mean_differ_where_the_labels_do(toys):
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_two_devices_equal_two_accumulated_batches(toys, reduction):
+def test_two_devices_equal_two_accumulated_batches(reduction):
     """Also with batch statistics: these are made of the same chips in both cases."""
     two = toys.make_stepper(4, devices=2, reduction=reduction, ema_decay=0.9)
     one = toys.make_stepper(4, accumulation=2, reduction=reduction, ema_decay=0.9)
     for seed in range(6):
-        parts = two_batches(toys, seed)
+        parts = two_batches(seed)
         two.step(toys.joined(*parts))
         for part in parts:
             one.step(part)
     assert two.updates == one.updates == 6
-    toys.assert_same(weights_of(toys, two), weights_of(toys, one))
+    toys.assert_same(weights_of(two), weights_of(one))
     averages = [stepper.averaged_params()[0] for stepper in (two, one)]
     toys.assert_same(*({n: v.asnumpy() for n, v in a.items()} for a in averages))
 
 
-def test_the_sum_of_2018_grows_with_the_devices(toys):
+def test_the_sum_of_2018_grows_with_the_devices():
     moves = []
     for devices in (1, 2, 3):
         stepper = toys.make_stepper(4, devices=devices, wd=0.0)
-        before = weights_of(toys, stepper)
+        before = weights_of(stepper)
         batch = batch_of_one = toys.toy_batch(4, 0)
         for _ in range(devices - 1):
             batch = toys.joined(batch, batch_of_one)
         stepper.step(batch)
-        after = weights_of(toys, stepper)
+        after = weights_of(stepper)
         moves.append({name: after[name] - before[name] for name in after})
     for devices in (2, 3):
         for name, move in moves[0].items():
             np.testing.assert_allclose(moves[devices - 1][name], devices * move, 1e-3, 1e-6)
 
 
-def test_statistics_are_the_mean_over_the_devices(toys):
+def test_statistics_are_the_mean_over_the_devices():
     stepper = toys.make_stepper(4, devices=2)
-    stepper.step(toys.joined(*two_batches(toys, 0)))
+    stepper.step(toys.joined(*two_batches(0)))
     each = [r.statistics["bn0_moving_mean"].asnumpy() for r in stepper._replicas]
     assert (each[0] != each[1]).any()
     np.testing.assert_allclose(toys.values(stepper)["bn0_moving_mean"], sum(each) / 2, rtol=1e-6)
 
 
-def test_states_go_from_several_devices_to_one(toys, tmp_path):
+def test_states_go_from_several_devices_to_one(tmp_path):
     two = toys.make_stepper(4, devices=2)
     one = toys.make_stepper(4, accumulation=2)
-    two.step(toys.joined(*two_batches(toys, 0)))
+    two.step(toys.joined(*two_batches(0)))
     one._replicas[0].set_parameters(*two.params())
     one.restore(two.state(), 1, tmp_path)
-    parts = two_batches(toys, 1)
+    parts = two_batches(1)
     two.step(toys.joined(*parts))
     for part in parts:
         one.step(part)
-    toys.assert_same(weights_of(toys, two), weights_of(toys, one))
+    toys.assert_same(weights_of(two), weights_of(one))
 
 
 class SumStore:
@@ -175,7 +176,7 @@ def in_threads(functions):
 
 
 @pytest.mark.parametrize(("reduction", "devices"), [("sum", 1), ("mean", 1), ("mean", 2)])
-def test_two_workers_equal_two_devices(toys, reduction, devices):
+def test_two_workers_equal_two_devices(reduction, devices):
     """Weights, momenta and the number of updates; the second worker starts with others."""
     batches = [toys.toy_batch(8 * devices, seed) for seed in range(4)]
     store = SumStore(2)
@@ -205,11 +206,11 @@ def test_two_workers_equal_two_devices(toys, reduction, devices):
         alone.step(batch)
     assert not any(name.startswith("aux:") for name in workers[0].state())
     assert [w.replicas for w in workers] == [2 * devices] * 2 == [alone.replicas] * 2
-    toys.assert_same(weights_of(toys, workers[0]), weights_of(toys, workers[1]))
-    toys.assert_same(weights_of(toys, workers[0]), weights_of(toys, alone), **CLOSE)
+    toys.assert_same(weights_of(workers[0]), weights_of(workers[1]))
+    toys.assert_same(weights_of(workers[0]), weights_of(alone), **CLOSE)
 
 
-def test_an_overflow_of_one_worker_stops_the_update_of_both(toys):
+def test_an_overflow_of_one_worker_stops_the_update_of_both():
     store = SumStore(2)
 
     def worker(rank):
@@ -229,7 +230,7 @@ def test_an_overflow_of_one_worker_stops_the_update_of_both(toys):
     assert in_threads([worker(0), worker(1)]) == [[(False, True, 8.0), (True, False, 4.0)]] * 2
 
 
-def test_a_store_of_mxnet_sums_as_expected(toys):
+def test_a_store_of_mxnet_sums_as_expected():
     """MXNet's own store with one worker: what is pushed comes back, weights included."""
     steppers = [toys.make_stepper(kvstore=kvstore) for kvstore in (None, mx.kv.create("local"))]
     for seed in range(4):
@@ -332,7 +333,7 @@ def keep_boxes(stepper):
 
 
 @pytest.mark.instruction_sets
-def test_a_detector_trains_alike_on_two_devices_and_on_one(toys):
+def test_a_detector_trains_alike_on_two_devices_and_on_one():
     """Mean, frozen norms, equal numbers of labels: two devices x 2 chips = one x 4.
 
     To rounding only: oneDNN may take other kernels for other batch sizes. The operators of the
@@ -358,7 +359,7 @@ def test_a_detector_trains_alike_on_two_devices_and_on_one(toys):
 
 
 @pytest.mark.instruction_sets
-def test_a_detector_trains_alike_on_two_devices_and_by_accumulation(toys):
+def test_a_detector_trains_alike_on_two_devices_and_by_accumulation():
     two, shapes, spec = detector(2, 2, frozen=False)
     one, _, _ = detector(2, 1, frozen=False, accumulation=2)
     for seed in range(3):
@@ -367,10 +368,10 @@ def test_a_detector_trains_alike_on_two_devices_and_by_accumulation(toys):
         parts = [one.step(part).outputs for part in split(batch, 2)]
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         toys.assert_same(outputs, joined)
-    toys.assert_same(weights_of(toys, two), weights_of(toys, one))
+    toys.assert_same(weights_of(two), weights_of(one))
 
 
-def test_a_detector_is_bound_anew_for_another_loss_scale(toys):
+def test_a_detector_is_bound_anew_for_another_loss_scale():
     """Through the graph's JSON form, with the operators of the extension library in it."""
     options = {"dynamic_loss_scale": True, "loss_scale_window": 1}
     growing, shapes, spec = detector(2, 1, frozen=False, **options)

@@ -8,20 +8,21 @@ import pytest
 
 from sniper.errors import TrainingError
 from sniper.training.loss_scale import HIGHEST, LossScale, scale_losses
+from tests.training import step_toys as toys
 
 
 def state_of(stepper):
     return {name: value.asnumpy() for name, value in stepper.state().items()}
 
 
-def bad_batch(toys, images=4, seed=0, rows=slice(None), value=np.inf):
+def bad_batch(images=4, seed=0, rows=slice(None), value=np.inf):
     weight = np.ones((images, 4))
     weight[rows] = value
     return toys.toy_batch(images, seed, box_weight=weight)
 
 
 @pytest.mark.parametrize("fp16", [False, True])
-def test_a_power_of_two_changes_nothing(toys, fp16):
+def test_a_power_of_two_changes_nothing(fp16):
     """Exact in floating point, unless a value leaves its range: lr / scale, wd x scale, losses."""
     steppers = [
         toys.make_stepper(loss_scale=scale, clip_gradient=0.05, fp16=fp16, multi_precision=fp16)
@@ -36,7 +37,7 @@ def test_a_power_of_two_changes_nothing(toys, fp16):
 
 
 @pytest.mark.parametrize("options", [{}, {"devices": 2}, {"accumulation": 2}])
-def test_a_scale_that_grows_on_the_way_changes_nothing_either(toys, options):
+def test_a_scale_that_grows_on_the_way_changes_nothing_either(options):
     """The graph is bound anew on the same arrays."""
     growing = toys.make_stepper(
         dynamic_loss_scale=True, loss_scale=2.0, loss_scale_window=2, ema_decay=0.9, **options
@@ -58,7 +59,7 @@ def test_a_scale_that_grows_on_the_way_changes_nothing_either(toys, options):
     ("options", "rows"),
     [({}, slice(0, 1)), ({"devices": 2}, slice(7, 8)), ({"accumulation": 2}, slice(0, 1))],
 )
-def test_an_overflow_leaves_no_trace_but_in_the_scale(toys, options, rows):
+def test_an_overflow_leaves_no_trace_but_in_the_scale(options, rows):
     images = 4 * options.get("devices", 1)
     options = {"dynamic_loss_scale": True, "loss_scale": 8.0, "ema_decay": 0.9, **options}
     stepper = toys.make_stepper(**options)
@@ -67,7 +68,7 @@ def test_an_overflow_leaves_no_trace_but_in_the_scale(toys, options, rows):
     updates, weights, state = stepper.updates, toys.values(stepper), state_of(stepper)
     for _ in range(options.get("accumulation", 1) - 1):
         assert not stepper.step(toys.toy_batch(images, 5)).skipped
-    result = stepper.step(bad_batch(toys, images, rows=rows))
+    result = stepper.step(bad_batch(images, rows=rows))
     assert (result.updated, result.skipped, result.bad_gradients) == (False, True, ())
     assert (result.loss_scale, stepper.updates) == (8.0, updates)
     toys.assert_same(toys.values(stepper), weights)
@@ -84,10 +85,10 @@ def test_an_overflow_leaves_no_trace_but_in_the_scale(toys, options, rows):
     toys.assert_same(toys.values(stepper), toys.values(other))
 
 
-def test_a_scale_that_is_too_large_comes_down_until_the_gradients_fit(toys):
+def test_a_scale_that_is_too_large_comes_down_until_the_gradients_fit():
     """A real overflow of float32: the scale times the loss weight is beyond 3.4e38."""
     stepper = toys.make_stepper(dynamic_loss_scale=True, loss_scale=2.0**20)
-    batch = bad_batch(toys, value=1e36)
+    batch = bad_batch(value=1e36)
     results = [stepper.step(batch)]
     while results[-1].skipped:
         results.append(stepper.step(batch))
@@ -98,11 +99,11 @@ def test_a_scale_that_is_too_large_comes_down_until_the_gradients_fit(toys):
     assert results[-1].updated and not any(result.bad_gradients for result in results)
 
 
-def test_a_fixed_scale_reports_the_parameters_and_does_not_update(toys):
+def test_a_fixed_scale_reports_the_parameters_and_does_not_update():
     stepper = toys.make_stepper(loss_scale=2.0)
     stepper.step(toys.toy_batch(4, 0))
     weights = stepper.params()[0]
-    result = stepper.step(bad_batch(toys))
+    result = stepper.step(bad_batch())
     assert (result.updated, result.skipped, result.loss_scale) == (False, True, 2.0)
     # The classifier is beside the box layer, not below it.
     assert "delta_weight" in result.bad_gradients and "slow_bias" in result.bad_gradients
@@ -111,9 +112,9 @@ def test_a_fixed_scale_reports_the_parameters_and_does_not_update(toys):
         np.testing.assert_array_equal(value.asnumpy(), weights[name].asnumpy())
 
 
-def test_at_the_lowest_scale_an_overflow_is_reported(toys):
+def test_at_the_lowest_scale_an_overflow_is_reported():
     stepper = toys.make_stepper(dynamic_loss_scale=True, loss_scale=4.0)
-    results = [stepper.step(bad_batch(toys)) for _ in range(3)]
+    results = [stepper.step(bad_batch()) for _ in range(3)]
     assert [result.loss_scale for result in results] == [4, 2, 1]
     assert [bool(result.bad_gradients) for result in results] == [False, False, True]
 
@@ -136,7 +137,7 @@ def test_the_rule_of_the_dynamic_scale():
     assert fixed.value == 100
 
 
-def test_only_the_losses_of_a_graph_are_scaled(toys):
+def test_only_the_losses_of_a_graph_are_scaled():
     symbol = toys.toy_symbol(4, scale=3.0)
     assert scale_losses(symbol, 1) is symbol
     scaled = scale_losses(symbol, 5.0)

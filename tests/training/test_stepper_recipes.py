@@ -8,6 +8,7 @@ import pytest
 
 from sniper.config import load_config
 from sniper.runs.resolve import detector_spec, step_settings, step_updates
+from tests.training import step_toys as toys
 
 COCO = "sniper_res101_e2e"
 BOX_LOSS_ROIS = 188
@@ -74,7 +75,7 @@ def test_recipes_with_other_batches_make_the_updates_of_2018(recipe, fp16, froze
         assert train[key] == base.TRAIN[key]
 
 
-def test_a_sum_is_a_mean_with_another_rate_and_decay(toys):
+def test_a_sum_is_a_mean_with_another_rate_and_decay():
     """What the recipes above rely on; exact, since four is a power of two."""
     options = {"accumulation": 4, "lr": 0.05, "warmup_lr": 0.01, "wd": 0.02}
     summed = toys.make_stepper(**options)

@@ -153,7 +153,8 @@ class WorkerPool:
     @property
     def processes(self) -> list[BaseProcess]:
         """The worker processes."""
-        return [worker.process for worker in self._workers]  # type: ignore[misc]
+        processes = (worker.process for worker in self._workers)
+        return [process for process in processes if isinstance(process, BaseProcess)]  # all forked
 
     def _take(
         self, worker: Child, slot: int, position: int, note: Any, failure: Failure | None

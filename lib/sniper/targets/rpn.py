@@ -1,4 +1,7 @@
-"""Labels and regression targets of the region proposal network for one chip."""
+"""Labels and regression targets of the region proposal network for one chip.
+
+The compiled code behind it does what `sniper.targets.reference` explains.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ Sides
   implementation that ours replaced. NumPy's `Generator.choice` draws the samples.
 * numpy-matrix: the matrix of all overlaps at once, as the 2018 code had it; the same otherwise.
 
-Both peers are the slow references of tests/targets. All sides write into the arrays of one batch.
+Both peers are in sniper.targets.reference. All sides write into the arrays of one batch.
 Compared: labels, targets and weights before sampling (labels and weights exactly, targets to 1e-6)
 and, as the generators differ, the numbers of sampled labels in every chip.
 """
@@ -17,21 +17,18 @@ and, as the generators differ, the numbers of sampled labels in every chip.
 from __future__ import annotations
 
 import itertools
-import runpy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench import compare as agreement
 from bench import inputs as make
-from bench.case import Arrays, Case, Job, PeerMissingError, Prepared, Side
+from bench.case import Arrays, Case, Job, Prepared, Side
 
 CHIPS, CELLS, CHIP_PX = 16, 32, 512
 VALID_SHARE = 0.8
 UNSAMPLED = {"batch_size": 10**6}
-REFERENCE = Path(__file__).resolve().parents[3] / "tests" / "targets" / "rpn_reference.py"
 
 
 def inputs(rng: np.random.Generator, objects: int) -> Arrays:
@@ -83,23 +80,22 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
 
 
 def reference(name: str, arrays: Arrays) -> Prepared:
-    if not REFERENCE.is_file():
-        raise PeerMissingError(f"{REFERENCE.name} is not there: the peer is among the tests")
-    module = runpy.run_path(str(REFERENCE))
+    from sniper.targets import reference as slow
+
     work, base = chips(arrays), make.base_anchors()
     out = batch()
-    sampler = module["NumpyChoice"](0)
+    sampler = slow.NumpyChoice(0)
 
     def fill(targets: Any, draw: Any) -> tuple[np.ndarray, ...]:
         for chip, (valid, others) in enumerate(work):
             targets(valid, others, draw, tuple(array[chip] for array in out))
         return out
 
-    targets = module[name](base, make.STRIDE_PX, CHIP_PX)
+    targets = getattr(slow, name)(base, make.STRIDE_PX, CHIP_PX)
 
     def outputs(sampled: tuple[np.ndarray, ...]) -> Arrays:
         kept = tuple(array.copy() for array in sampled)
-        return named(kept, fill(module[name](base, make.STRIDE_PX, CHIP_PX), None))
+        return named(kept, fill(getattr(slow, name)(base, make.STRIDE_PX, CHIP_PX), None))
 
     return Prepared(lambda: fill(targets, sampler), outputs)
 

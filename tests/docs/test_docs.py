@@ -1,0 +1,97 @@
+"""What the documents say is so: code runs as printed, files exist, rooms stand in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sniper.chips
+from sniper.data import Record
+
+ROOT = Path(__file__).resolve().parents[2]
+LIB = ROOT / "lib"
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+LINE = 100
+# `runs/plan.py`, `native/relu6/`, `config/schema_*.py`; not `<op>.h`, nor a word or a flag.
+PATH = re.compile(r"`([\w.*/-]*(?:/|\.(?:py|md|yml|toml|sh|h|cc|cu|pxi|pyi)))`")
+
+
+def blocks(path):
+    """The Python of a document; all else is empty lines, so that tracebacks name its lines."""
+    kept, inside = [], False
+    for line in path.read_text(encoding="utf-8").splitlines():
+        fence = line.startswith("```")
+        kept.append(line if inside and not fence else "")
+        inside = line == "```python" or (inside and not fence)
+    return "\n".join(kept)
+
+
+def missing(text):
+    """Paths in backticks that are neither at the root nor in the package."""
+    names = set(PATH.findall(text))
+    places = (ROOT, LIB / "sniper")
+    return sorted(n for n in names if not any(list(place.glob(n)) for place in places))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_code_runs_as_printed(path, tmp_path):
+    code = blocks(path)
+    assert code.strip()
+    script = tmp_path / f"{path.stem}.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        env={**os.environ, "PYTHONPATH": f"{LIB}{os.pathsep}{ROOT / 'examples'}"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", [*DOCS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.stem)
+def test_files_exist(path):
+    assert not missing(path.read_text(encoding="utf-8"))
+
+
+def test_a_file_that_is_not_there_is_found_out():
+    text = "`runs/plan.py` `runs/plans.py` `examples/` `native/relu7/` `config/schema_*.py` `--set`"
+    assert missing(text) == ["native/relu7/", "runs/plans.py"]
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_lines_are_short(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if len(line) > LINE]
+
+
+def test_the_rooms_stand_in_their_order():
+    floors = runpy.run_path(str(ROOT / "tests" / "test_house_rules.py"))["FLOORS"]
+    order = [room for floor in floors for room in floor]
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("## The house")[2].partition("\n\nAt the root")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == order
+    layout = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Layout")[2]
+    lines = re.findall(r"^  (\S.*)", layout.partition("## ")[0], re.MULTILINE)
+    names = [word.strip("/") for line in lines for word in line.split("  ")[0].split()]
+    assert names == order
+
+
+def test_the_snippet_of_the_chips_runs(tmp_path):
+    path = tmp_path / "snippet.py"
+    path.write_text(
+        textwrap.dedent(re.search(r"\n\n((?:    .*\n|\n)+)\n", sniper.chips.__doc__)[1])
+    )
+    boxes = np.float32([[10, 10, 40, 50], [100, 100, 400, 300]])
+    size = {"width": 640, "height": 480, "flipped": False}
+    record = Record(
+        "a.jpg", 1, **size, boxes=boxes, classes=np.int32([1, 2]), is_gt=np.bool_([1, 1])
+    )
+    space = runpy.run_path(str(path), init_globals={"records": [record]})
+    assert len(space["epoch"].samples) == 16 and space["chip"].level in (0, 1, 2)

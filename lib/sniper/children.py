@@ -111,9 +111,9 @@ class Children:
         """
         context = multiprocessing.get_context("fork")
 
-        def start(ours: Connection, theirs: Connection) -> BaseProcess:
-            inherited = [*(member.pipe for member in self._members), ours]
-            arguments = (serve, theirs, inherited, os.getpid())
+        def start(own_end: Connection, child_end: Connection) -> BaseProcess:
+            inherited = [*(member.pipe for member in self._members), own_end]
+            arguments = (serve, child_end, inherited, os.getpid())
             process = context.Process(target=_serve_forked, args=arguments, name=name, daemon=True)
             process.start()
             return process
@@ -130,13 +130,13 @@ class Children:
         package_root = str(Path(sniper.__file__).resolve().parents[1])
         paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
 
-        def start(ours: Connection, theirs: Connection) -> subprocess.Popen[bytes]:
+        def start(own_end: Connection, child_end: Connection) -> subprocess.Popen[bytes]:
             function = f"{serve.__module__}:{serve.__name__}"
-            numbers = [str(theirs.fileno()), str(os.getpid())]
+            numbers = [str(child_end.fileno()), str(os.getpid())]
             return subprocess.Popen(
                 [sys.executable, "-c", _RUN_SPAWNED, function, *numbers],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[child_end.fileno()],
                 env={**(environment or {}), **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
 
@@ -205,17 +205,17 @@ class Children:
     def _add(
         self, start: Callable[[Connection, Connection], BaseProcess | subprocess.Popen[bytes]]
     ) -> Child:
-        ours, theirs = multiprocessing.Pipe()
-        _limit(ours, self._stall_timeout_s)
+        own_end, child_end = multiprocessing.Pipe()
+        _limit(own_end, self._stall_timeout_s)
         # The child inherits the blocked signal until it can ignore it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            child = Child(start(ours, theirs), ours)
+            child = Child(start(own_end, child_end), own_end)
             self._members.append(child)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             # The child must hold the only copy: else its death would not end the pipe.
-            theirs.close()
+            child_end.close()
         return child
 
     def _receive(self, child: Child) -> Any:

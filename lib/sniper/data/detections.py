@@ -69,11 +69,11 @@ class DetectionTable(Sequence["ImageDetections"]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"there are {len(self)} images, not an image {index}")
         index %= len(self)
-        own = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        of_image = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         masks = None
         if self.mask_offsets is not None:
-            masks = [self.mask(row) for row in range(own.start, own.stop)]
-        return ImageDetections(self.rows[own], self.classes[own], masks)
+            masks = [self.mask(row) for row in range(of_image.start, of_image.stop)]
+        return ImageDetections(self.rows[of_image], self.classes[of_image], masks)
 
     def mask(self, row: int) -> bytes:
         """Compressed run lengths of the mask of one row."""
@@ -196,18 +196,18 @@ def reorder(table: DetectionTable, order: Sequence[int]) -> DetectionTable:
 def _images(table: DetectionTable, start: int, stop: int) -> DetectionTable:
     """Images start ... stop - 1; rows and masks are views."""
     offsets = table.offsets[start : stop + 1]
-    own = slice(int(offsets[0]), int(offsets[-1]))
-    arrays = (offsets - offsets[0], table.rows[own], table.classes[own])
+    kept = slice(int(offsets[0]), int(offsets[-1]))
+    arrays = (offsets - offsets[0], table.rows[kept], table.classes[kept])
     if not table.has_masks:
         return DetectionTable(*arrays)
     ends, content = table.masks()
-    ends = ends[own.start : own.stop + 1]
+    ends = ends[kept.start : kept.stop + 1]
     return DetectionTable(*arrays, ends - ends[0], content[ends[0] : ends[-1]])
 
 
 def _joined(offsets: Sequence[np.ndarray]) -> np.ndarray:
     """Offsets of arrays that follow each other."""
-    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(own) for own in offsets)])
+    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(ends) for ends in offsets)])
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 

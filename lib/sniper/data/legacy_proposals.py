@@ -121,12 +121,14 @@ def measure_fit(records: Sequence[Record], rows: Sequence[np.ndarray]) -> Fit:
     with_both = [i for i, record in enumerate(records) if record.num_gt and len(rows[i])]
     step = max(1, len(with_both) // _MOST_COMPARED)
     sample = with_both[::step]
-    own = [_best_ious(records[i], rows[i]) for i in sample]
+    same: list[np.ndarray] = [_best_ious(records[i], rows[i]) for i in sample]
     other: list[np.ndarray] = []
     if len(sample) >= _IMAGES_FOR_COMPARISON:
+        # Files do not name their images. In a wrong order proposals fit no better than those of any
+        # other image.
         others = [*sample[1:], sample[0]]
         other = [_best_ious(records[i], rows[j]) for i, j in zip(sample, others)]
-    return Fit(outside / max(len(records), 1), _mean(own), _mean(other))
+    return Fit(outside / max(len(records), 1), _mean(same), _mean(other))
 
 
 def _reaches_outside(record: Record, rows: np.ndarray) -> bool:
@@ -167,8 +169,8 @@ def _as_set(set_name: str, ids: list[int], rows: list[np.ndarray]) -> ProposalSe
     offsets = np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64)
     boxes = np.empty((offsets[-1], 4), np.float32)
     scores = np.empty(offsets[-1], np.float32)
-    for start, end, own in zip(offsets, offsets[1:], rows):
-        boxes[start:end], scores[start:end] = own[:, :4], own[:, 4]
+    for start, end, of_image in zip(offsets, offsets[1:], rows):
+        boxes[start:end], scores[start:end] = of_image[:, :4], of_image[:, 4]
     return ProposalSet(set_name, np.array(ids, np.int64), offsets, boxes, scores)
 
 

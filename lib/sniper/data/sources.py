@@ -155,14 +155,14 @@ def open_source(
         )
     opened = Source([], every, on_error)
     finds: list[_Find | np.ndarray] = []
-    for one in _flat(source):
-        if isinstance(one, np.ndarray):
-            finds.append(_checked(one))
+    for member in _flat(source):
+        if isinstance(member, np.ndarray):
+            finds.append(_checked(member))
             continue
         try:
-            finds.append(_find(os.fspath(one), recursive))
+            finds.append(_find(os.fspath(member), recursive))
         except DataError as error:
-            opened.refuse(os.fspath(one), error)
+            opened.refuse(os.fspath(member), error)
     opened.parts.extend(_named(finds))
     return opened
 
@@ -179,8 +179,8 @@ def _flat(source: SourceLike) -> Iterator[str | os.PathLike[str] | np.ndarray]:
     if isinstance(source, (str, os.PathLike, np.ndarray)):
         yield source
     elif isinstance(source, (list, tuple)):
-        for one in source:
-            yield from _flat(one)
+        for member in source:
+            yield from _flat(member)
     else:
         raise ConfigError(
             "this is nothing to detect on",
@@ -217,18 +217,19 @@ def _find(name: str, recursive: bool) -> _Find:
 
 
 def _in_folder(folder: str, recursive: bool) -> list[str]:
-    found: list[str] = []
+    images: list[str] = []
     for parent, folders, files in os.walk(folder, onerror=_raise_unreadable):
+        # `os.walk` goes on with what is left in its own list.
         folders[:] = sorted(folders) if recursive else []
-        found += [os.path.join(parent, file) for file in sorted(files) if _is_image(file)]
-    if not found:
+        images += [os.path.join(parent, file) for file in sorted(files) if _is_image(file)]
+    if not images:
         raise DataError(
             "a folder has no images",
             where=folder,
             expected="files that end in " + ", ".join(sorted(IMAGE_ENDINGS)),
             fix=None if recursive else "images in folders below it count with the option recursive",
         )
-    return found
+    return images
 
 
 def _raise_unreadable(error: OSError) -> None:

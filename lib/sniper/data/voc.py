@@ -73,6 +73,7 @@ class VocTruth:
     @property
     def eleven_points(self) -> bool:
         """Whether average precision is the mean of 11 points (years before 2010)."""
+        # SDS: VOC images with other annotations, counted with 11 points in 2018.
         return self.year == "SDS" or (
             self.year.isdecimal() and int(self.year) < _FIRST_YEAR_OF_AREA
         )
@@ -233,10 +234,11 @@ def _find_images(
     missing: dict[str, str] = {}
     for name in names:
         stem = os.path.join(folder, name)
-        found = next((stem + ending for ending in IMAGE_ENDINGS if index.has(stem + ending)), None)
-        if found is None:
+        candidates = (stem + ending for ending in IMAGE_ENDINGS)
+        path = next((path for path in candidates if index.has(path)), None)
+        if path is None:
             missing[name] = stem + IMAGE_ENDINGS[0]
-        paths.append(found or missing[name])
+        paths.append(path or missing[name])
     if missing:
         texts = [f"image {name}: no {path}" for name, path in missing.items()]
         error = _missing(list(missing.values()), len(names), "images", folder)

@@ -38,7 +38,7 @@ class LoadReport:
     initialised: tuple[str, ...]
 
     def __str__(self) -> str:
-        shapes = [f"{name} {found} -> {wanted}" for name, found, wanted in self.reshaped]
+        shapes = [f"{name} {saved} -> {needed}" for name, saved, needed in self.reshaped]
         parts = [f"weights: {self.loaded} tensors loaded, {len(self.initialised)} initialised"]
         for label, names in (
             ("initialised", self.initialised if self.loaded else ()),

@@ -87,10 +87,10 @@ def _main(argv: Sequence[str]) -> int:
     cfg = load_config(args.cfg, args.overrides)
     dataset = open_dataset(data_source(cfg), cfg.dataset.test_image_set)
     table = _results(cfg, dataset, args.results)
-    found = study(dataset, table, args.score, args.worst)
+    result = study(dataset, table, args.score, args.worst)
     out = args.out or _results_folder(cfg) / f"analysis_{dataset.image_set}"
-    print(summary(found), end="")
-    _write(out, found)
+    print(summary(result), end="")
+    _write(out, result)
     print(f"pictures and numbers: {out}", file=sys.stderr)
     return 0
 
@@ -104,12 +104,12 @@ def _results(cfg: EasyDict, dataset: Dataset, path: Path | None) -> DetectionTab
     return protocol.read(path or protocol.results_path(_results_folder(cfg), dataset), dataset)
 
 
-def _write(out: Path, found: Study) -> None:
-    name = f"{found.dataset.name}, score {found.score:g} or more"
-    save_figure(plot_errors(found.view()), out / "errors.png")
-    save_figure(plot_confusion(found.confusion, name), out / "confusion.png")
-    write_json(out / "analysis.json", found.as_dict())
-    atomic_write_text(out / "summary.txt", summary(found))
+def _write(out: Path, result: Study) -> None:
+    name = f"{result.dataset.name}, score {result.score:g} or more"
+    save_figure(plot_errors(result.view()), out / "errors.png")
+    save_figure(plot_confusion(result.confusion, name), out / "confusion.png")
+    write_json(out / "analysis.json", result.as_dict())
+    atomic_write_text(out / "summary.txt", summary(result))
 
 
 if __name__ == "__main__":

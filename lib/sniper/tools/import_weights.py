@@ -121,12 +121,12 @@ def _single_file(source: Path, folder: Path) -> Path:
     """The source, or the `.params` file of a zip."""
     if source.suffix != ".zip":
         return source
-    found = unpack(source, folder, [".params"])
-    if len(found) != 1:
+    files = unpack(source, folder, [".params"])
+    if len(files) != 1:
         raise DataError(
-            "the archive must hold one .params file", where=source, got=f"{len(found)} of them"
+            "the archive must hold one .params file", where=source, got=f"{len(files)} of them"
         )
-    return found[0]
+    return files[0]
 
 
 def _check_zoo(path: Path, network: str) -> None:

@@ -106,13 +106,13 @@ def _read(files: dict[str, Path], dataset: Dataset) -> ProposalSet | None:
 
 
 def _checked(proposals: ProposalSet, dataset: Dataset, path: Path) -> ProposalSet:
-    wanted = {record.image_id for record in dataset.records}
-    matching = sum(image_id in proposals for image_id in wanted)
-    if proposals.set_name != dataset.name or matching < len(wanted):
+    image_ids = {record.image_id for record in dataset.records}
+    matching = sum(image_id in proposals for image_id in image_ids)
+    if proposals.set_name != dataset.name or matching < len(image_ids):
         raise DataError(
             "the proposals are those of another set",
             where=path,
-            got=f"set {proposals.set_name!r}, {matching} of {len(wanted)} image ids match",
+            got=f"set {proposals.set_name!r}, {matching} of {len(image_ids)} image ids match",
             expected=f"set {dataset.name!r}",
         )
     return proposals
@@ -124,9 +124,9 @@ def _check_free(target: Path, proposals: ProposalSet) -> None:
 
     if not target.exists():
         return
-    there = load_proposals(target)
+    present = load_proposals(target)
     same = all(
-        np.array_equal(getattr(there, name), getattr(proposals, name))
+        np.array_equal(getattr(present, name), getattr(proposals, name))
         for name in ("image_ids", "offsets", "boxes", "scores")
     )
     if not same:

@@ -84,13 +84,13 @@ def _run(argv: Sequence[str]) -> int:
 def _params_file(source: Path, member: str | None, folder: Path) -> Path:
     if not is_archive(source):
         return source
-    found = unpack(source, folder, [SUFFIX])
-    chosen = [path for path in found if member in (None, path.name)]
+    files = unpack(source, folder, [SUFFIX])
+    chosen = [path for path in files if member in (None, path.name)]
     if len(chosen) != 1:
         raise DataError(
             "which of the archive's files is meant?" if chosen else "the archive lacks the file",
             where=source,
-            got=", ".join(path.name for path in found) or f"no {SUFFIX} file",
+            got=", ".join(path.name for path in files) or f"no {SUFFIX} file",
             fix="name one with --member",
         )
     return chosen[0]

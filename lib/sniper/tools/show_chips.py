@@ -136,12 +136,12 @@ def pick(
     else:
         chosen = evenly(np.arange(len(candidates)), count).tolist()
         records = [candidates[index] for index in chosen]
-    made = make_epoch(
+    epoch_chips = make_epoch(
         records, chip_settings(data.cfg), seed=data.cfg.seed, epoch=epoch, batch_size=1
     )
     names = _names(records)
     return [
-        ImageChips(name, record, list(made.chips[index]))
+        ImageChips(name, record, list(epoch_chips.chips[index]))
         for index, (name, record) in enumerate(zip(names, records))
     ]
 

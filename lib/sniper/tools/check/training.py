@@ -54,12 +54,12 @@ def check_empty_classes(findings: Findings, sets: Sequence[Dataset]) -> None:
     if not annotated:
         return
     names = annotated[0].class_names
-    found = np.zeros(len(names), np.int64)
+    counts = np.zeros(len(names), np.int64)
     for dataset in annotated:
         for record in dataset.records:
-            found += np.bincount(record.gt_classes, minlength=len(found))[: len(found)]
+            counts += np.bincount(record.gt_classes, minlength=len(counts))[: len(counts)]
     for index, name in enumerate(names):
-        if index and not found[index]:
+        if index and not counts[index]:
             findings.add("empty_class", "+".join(own.name for own in annotated), name)
 
 

@@ -105,11 +105,13 @@ def _next_chips(
     stride: int,
 ) -> np.ndarray:
     """(K, 4) FocusChips of all windows, image px."""
-    made = [np.zeros((0, 4))]
+    chips_of_level = [np.zeros((0, 4))]
     for chip, cells in zip(chips, focus):
         size_px = tuple((chip[2:] - chip[:2]) * factor)
-        made.append(focus_chips(cells, settings, size_px, factor, chip, stride=stride))
-    return unique_chips(on_whole_pixels(np.concatenate(made), (record.width, record.height)))
+        chips_of_level.append(focus_chips(cells, settings, size_px, factor, chip, stride=stride))
+    return unique_chips(
+        on_whole_pixels(np.concatenate(chips_of_level), (record.width, record.height))
+    )
 
 
 def _found(

@@ -56,32 +56,32 @@ def trunk(convolutions: list[Convolution], where: Path) -> Arrays:
     rest = iter(convolutions)
     before: Convolution | None = None
     for layer in layers():
-        found = next((entry for entry in rest if _fits(entry, layer)), None)
+        convolution = next((entry for entry in rest if _fits(entry, layer)), None)
         source = None  # the tensor that it must read, where the layer before says so
         chained = layer.source.endswith(("_dw", "_proj")) and layer.source != "b0_dw"
         if before is not None and chained:
             source = before.result
-        if found is None or source not in (None, found.source):
+        if convolution is None or source not in (None, convolution.source):
             raise DataError(
                 "the file holds no MobileNetV2 1.0",
                 where=where,
                 expected=f"a convolution {layer.source} {layer.shape} with stride {layer.stride}"
-                + (" behind the layer before it" if found else ""),
+                + (" behind the layer before it" if convolution else ""),
             )
-        arrays[f"{layer.source}_weight"] = found.weight
-        arrays[f"{layer.source}_bias"] = found.bias
-        before = found
+        arrays[f"{layer.source}_weight"] = convolution.weight
+        arrays[f"{layer.source}_bias"] = convolution.bias
+        before = convolution
     return check_folded(arrays, where)
 
 
-def _fits(found: Convolution, layer: Layer) -> bool:
+def _fits(convolution: Convolution, layer: Layer) -> bool:
     return (
-        found.weight.shape == layer.shape
-        and found.bias.shape == layer.shape[:1]
-        and found.depthwise == layer.source.endswith("_dw")
-        and found.stride == layer.stride
-        and found.padding == "same"
-        and found.activation == ("relu6" if layer.relu6 else "none")
+        convolution.weight.shape == layer.shape
+        and convolution.bias.shape == layer.shape[:1]
+        and convolution.depthwise == layer.source.endswith("_dw")
+        and convolution.stride == layer.stride
+        and convolution.padding == "same"
+        and convolution.activation == ("relu6" if layer.relu6 else "none")
     )
 
 

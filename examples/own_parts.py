@@ -30,7 +30,7 @@ from sniper.models.parts import (
     classification_metrics,
 )
 from sniper.models.spec import DetectorSpec
-from sniper.targets.contract import Array, ChipTruth, Labels
+from sniper.targets.contract import BatchArray, ChipTruth, Labels
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CentreLabels(Labels):
 
     def __init__(self, stride: int, cells: int) -> None:
         self.stride, self.cells = stride, cells
-        self.label = (Array("centre_label", (cells * cells,), np.int8),)
+        self.label = (BatchArray("centre_label", (cells * cells,), np.int8),)
 
     def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
         """One chip; `row` holds an older one."""

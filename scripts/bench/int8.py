@@ -56,7 +56,7 @@ def networks(recipe: str, data: Any) -> dict[str, Any]:
     import numpy as np
 
     from sniper.config import load_config
-    from sniper.models.archive import Network as Weights
+    from sniper.models.archive import WeightedGraph as Weights
     from sniper.models.assembly import build_detector
     from sniper.models.quantize import quantize_network
     from sniper.runs.plan import test_plan

@@ -17,10 +17,10 @@ from sniper.config import load_config
 from sniper.data.image import read_image
 from sniper.models.weights import for_test, read_params
 from sniper.runs.plan import test_plan, train_plan
+from tests.runs import random_run
 
 HERE = Path(__file__).resolve()
 EXAMPLES = HERE.parents[2] / "examples"
-RANDOM = runpy.run_path(str(HERE.parents[1] / "runs" / "random_run.py"))
 LINES = 120
 UPDATES = 3
 
@@ -64,7 +64,7 @@ def test_training_gives_the_weights_of_the_real_run(real_run, tmp_path, monkeypa
 
 
 def test_detection_gives_the_boxes_of_the_real_run(tmp_path, monkeypatch, capsys):
-    made = RANDOM["random_run"](tmp_path / "run")
+    made = random_run.random_run(tmp_path / "run")
     rng = np.random.default_rng(0)
     images = [tmp_path / f"{number}.png" for number in range(2)]
     for path, size in zip(images, [(90, 70), (64, 96)]):

@@ -11,7 +11,7 @@ import pytest
 
 from sniper.errors import ConfigError, DataError
 from sniper.models import int8_support
-from sniper.models.archive import ModelArchive, Network, read_archive, write_archive
+from sniper.models.archive import ModelArchive, WeightedGraph, read_archive, write_archive
 from sniper.models.assembly import (
     DetectorSpec,
     ProposalSettings,
@@ -48,7 +48,7 @@ def network_of(spec):
         # Residual blocks that take part, without growing from block to block.
         if name.endswith(("_bn2_gamma", "linear-batchnorm_gamma")):
             value[:] = 0.5
-    return Network(symbol, arg, aux)
+    return WeightedGraph(symbol, arg, aux)
 
 
 def feed(seed, images=1, height=HEIGHT, width=WIDTH):
@@ -104,7 +104,7 @@ def test_large_sums_are_exact_or_cut_off():
     layer = {"kernel": (1, 1), "num_filter": 4, "no_bias": True}
     symbol = mx.sym.Convolution(mx.sym.Variable("data"), **layer, name="conv")
     signs = np.array([[1] * 16, [-1] * 16, [1, -1] * 8, [1, 1, -1, -1] * 4], np.float32)
-    network = Network(symbol, {"conv_weight": mx.nd.array(signs.reshape(4, 16, 1, 1))}, {})
+    network = WeightedGraph(symbol, {"conv_weight": mx.nd.array(signs.reshape(4, 16, 1, 1))}, {})
     large, small = (np.full((1, 16, 8, 8), value, np.float32) for value in (1, 0.5))
     int8 = quantize_network(network, [{"data": large}])
     assert operators(int8.symbol, quantized="true")["_sg_mkldnn_conv"] == 1

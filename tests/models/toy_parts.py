@@ -13,7 +13,7 @@ from sniper.models.heads.roi import RoiHead
 from sniper.models.heads.rpn import RpnHead
 from sniper.models.lazy import mx
 from sniper.models.parts import Head, Start
-from sniper.targets.contract import Array, Labels
+from sniper.targets.contract import BatchArray, Labels
 from sniper.targets.gt import rows_that_fit
 
 
@@ -22,7 +22,7 @@ class FineLabels(Labels):
 
     def __init__(self, max_gt, super_of):
         self._super_of = np.asarray(super_of)
-        self.label = (Array("gt_fine", (max_gt, 2)),)
+        self.label = (BatchArray("gt_fine", (max_gt, 2)),)
 
     def write(self, truth, row):
         kept = rows_that_fit(truth.gt, len(row["gt_fine"]))
@@ -59,7 +59,7 @@ class RoiWeightLabels(Labels):
     """Weights of RoIs; a real detector computes them in its target operator."""
 
     def __init__(self, rois):
-        self.label = (Array("roi_weight", (rois,)),)
+        self.label = (BatchArray("roi_weight", (rois,)),)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Inputs of the proposal operators for tests, which load this file with `runpy`."""
+"""Inputs of the proposal operators for tests."""
 
 from __future__ import annotations
 

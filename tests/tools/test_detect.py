@@ -17,7 +17,7 @@ from sniper.inference.detect_files import DetectionsJson
 from sniper.runs.predictor import Predictor
 from sniper.tools.cli import main as sniper_main
 from sniper.tools.demo import main as demo_main
-from sniper.vis import video as video_module
+from sniper.vis import video_writer as video_module
 from tests.runs.random_run import random_run
 
 

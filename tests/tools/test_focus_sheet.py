@@ -10,7 +10,7 @@ from sniper.tools.explain import focus_sheet as sheets
 from sniper.tools.explain.focus_sheet import focus_levels, focus_sheet, focus_summary
 from sniper.tools.explain.training_set import load_training_set
 from sniper.tools.show_chips import main, pick
-from sniper.vis.chips import IGNORED, NEVER, VALID
+from sniper.vis.chip_pictures import IGNORED, NEVER, VALID
 
 FOCUS = """
 symbol: resnet_mx_18_e2e

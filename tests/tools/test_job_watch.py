@@ -25,7 +25,7 @@ import json, sys
 from sniper.tools.cli import run_main
 from sniper.tools.job.guard import initial_environment
 from sniper.tools.job.guard import Order
-from sniper.tools.job.plan import Process
+from sniper.tools.job.processes import Process
 from sniper.tools.job import watch
 from sniper.tools.job.watch import run_job
 

@@ -25,7 +25,7 @@ from sniper.tools.job.guard import (
     initial_environment,
 )
 from sniper.tools.job.hosts import Host, free_port, parse_hosts, read_hostfile
-from sniper.tools.job.plan import JobSettings, plan, resume_command, worker_command
+from sniper.tools.job.processes import JobSettings, plan, resume_command, worker_command
 
 PYTHON = "/env/bin/python"
 
@@ -110,7 +110,7 @@ def test_a_job_on_this_machine():
 def test_a_job_on_hosts(monkeypatch):
     monkeypatch.setattr("socket.gethostbyname", lambda name: {"b": "10.0.0.2"}[name])
     monkeypatch.setattr(
-        "sniper.tools.job.plan.travelling_variables",
+        "sniper.tools.job.processes.travelling_variables",
         lambda: {"PYTHONPATH": "/a b/lib", "MXNET_X": "1"},
     )
     hosts = tuple(parse_hosts(["me@a:2222", "b"]))

@@ -17,7 +17,7 @@ from sniper.tools.explain import chip_sheets
 from sniper.tools.explain.chip_sheets import level_sheet, tensor_panel, tensor_sheet
 from sniper.tools.explain.training_set import load_training_set
 from sniper.tools.show_chips import main, pick
-from sniper.vis.chips import IGNORED, NEVER, VALID
+from sniper.vis.chip_pictures import IGNORED, NEVER, VALID
 from sniper.vis.figures import png_bytes
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sniper.errors import DataError
-from sniper.vis.chips import (
+from sniper.vis.chip_pictures import (
     IGNORED,
     NEVER,
     VALID,

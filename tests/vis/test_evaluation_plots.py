@@ -7,8 +7,8 @@ import pytest
 
 from sniper.evaluation import PrecisionRecall
 from sniper.evaluation.analysis import ConfusionMatrix
-from sniper.vis.confusion import plot_confusion
-from sniper.vis.errors import COLOURS, ErrorsView, marks_of, plot_errors
+from sniper.vis.confusion_matrix import plot_confusion
+from sniper.vis.error_plots import COLOURS, ErrorsView, marks_of, plot_errors
 from sniper.vis.figures import png_bytes
 from sniper.vis.precision_recall import plot_precision_recall
 

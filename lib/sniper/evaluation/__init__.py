@@ -7,7 +7,7 @@ from sniper.evaluation.coco_files import (
     write_image_list,
     write_upload,
 )
-from sniper.evaluation.proposals import ProposalReport, proposal_recall
+from sniper.evaluation.proposal_recall import ProposalReport, proposal_recall
 from sniper.evaluation.protocol import CurvePlot, Evaluated, EvaluationProtocol
 from sniper.evaluation.protocols import (
     objects_of,

@@ -11,7 +11,7 @@ from sniper.data.video import Frame
 from sniper.errors import ConfigError
 from sniper.inference.prediction import Prediction
 from sniper.vis.draw import save_image
-from sniper.vis.video import VIDEO_ENDING, VideoFile
+from sniper.vis.video_writer import VIDEO_ENDING, VideoFile
 
 logger = logging.getLogger(__name__)
 

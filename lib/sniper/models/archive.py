@@ -44,7 +44,7 @@ READABLE_FILE = 0o644 << 16
 
 
 @dataclass(frozen=True)
-class Network:
+class WeightedGraph:
     """A symbol with exactly the parameters that it needs."""
 
     symbol: mx.sym.Symbol
@@ -63,8 +63,8 @@ class ModelArchive:
             the writer puts in; plain JSON values.
     """
 
-    detector: Network
-    mask_head: Network | None
+    detector: WeightedGraph
+    mask_head: WeightedGraph | None
     meta: Mapping[str, Any]
 
     @property
@@ -123,7 +123,7 @@ def read_archive(path: str | Path) -> ModelArchive:
     )
 
 
-def _contents(part: str, network: Network) -> dict[str, bytes]:
+def _contents(part: str, network: WeightedGraph) -> dict[str, bytes]:
     params = io.BytesIO()
     save_arrays(params, join_params(network.arg, network.aux))
     return {
@@ -195,7 +195,7 @@ def _read_verified(archive: zipfile.ZipFile, name: str, listed: object, path: Pa
     return data
 
 
-def _network(part: str, contents: Mapping[str, bytes], path: Path) -> Network:
+def _network(part: str, contents: Mapping[str, bytes], path: Path) -> WeightedGraph:
     name = SYMBOL.format(part)
     try:
         symbol = mx.sym.load_json(contents[name].decode("utf-8"))
@@ -203,4 +203,4 @@ def _network(part: str, contents: Mapping[str, bytes], path: Path) -> Network:
     except (KeyError, ValueError, mx.MXNetError) as error:
         raise DataError("the network is broken", where=f"{name} of {path}", got=error) from error
     where = f"{PARAMS.format(part)} of {path}"
-    return Network(symbol, *split_params(arrays_from_bytes(params, where), where))
+    return WeightedGraph(symbol, *split_params(arrays_from_bytes(params, where), where))

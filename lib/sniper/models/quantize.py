@@ -19,7 +19,7 @@ import numpy as np
 from mxnet.contrib import quantization
 
 from sniper.errors import ConfigError, DataError
-from sniper.models.archive import Network
+from sniper.models.archive import WeightedGraph
 from sniper.ops import load_library
 
 BACKEND = "MKLDNN_QUANTIZE"
@@ -37,12 +37,12 @@ Inputs = Mapping[str, np.ndarray]
 
 
 def quantize_network(
-    network: Network,
+    network: WeightedGraph,
     inputs: Iterable[Inputs],
     *,
     calibration: str = "naive",
     fp32_layers: Sequence[str] = (),
-) -> Network:
+) -> WeightedGraph:
     """The network in INT8, with the same inputs and outputs.
 
     Its parameters are those of the fp32 network: oneDNN packs them as integers when it first runs.
@@ -86,7 +86,7 @@ def quantize_network(
         logger=None,
     )
     symbol = symbol.get_backend_symbol(BACKEND)
-    return Network(_with_outputs(symbol, network.symbol.list_outputs()), arg, aux)
+    return WeightedGraph(_with_outputs(symbol, network.symbol.list_outputs()), arg, aux)
 
 
 def fusable_layers(symbol: mx.sym.Symbol) -> list[str]:
@@ -120,7 +120,7 @@ def _layers_of_nodes(fused: mx.sym.Symbol) -> dict[str, str]:
 
 def _collect(
     fused: mx.sym.Symbol,
-    network: Network,
+    network: WeightedGraph,
     inputs: Iterable[Inputs],
     names: Iterable[str],
     calibration: str,
@@ -186,7 +186,7 @@ class _Seen:
 
 def _run(
     fused: mx.sym.Symbol,
-    network: Network,
+    network: WeightedGraph,
     inputs: Iterable[Inputs],
     note: Callable[[bytes | str, int], None],
 ) -> None:

@@ -18,7 +18,7 @@ from sniper.runs.load_model import find_weights, is_archive
 from sniper.runs.predictor import Predictor
 from sniper.training.interrupts import StopRequest
 from sniper.vis.draw import IMAGE_ENDINGS
-from sniper.vis.video import VIDEO_ENDING
+from sniper.vis.video_writer import VIDEO_ENDING
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import yaml
 import sniper
 from sniper.data.class_names import numbered_class_names, read_class_names
 from sniper.errors import ConfigError, DataError
-from sniper.models.archive import ModelArchive, Network, read_archive, write_archive
+from sniper.models.archive import ModelArchive, WeightedGraph, read_archive, write_archive
 from sniper.models.assembly import (
     DetectorSpec,
     build_detector,
@@ -91,10 +91,10 @@ def inference_networks(
     return networks
 
 
-def _fp32(symbol: mx.sym.Symbol, arg: Params, aux: Params) -> Network:
+def _fp32(symbol: mx.sym.Symbol, arg: Params, aux: Params) -> WeightedGraph:
     """Float16 tensors of 2018 as float32, which holds them exactly: a CPU has no other kernels."""
     arg, aux = ({n: v.astype("float32") for n, v in part.items()} for part in (arg, aux))
-    return Network(symbol, arg, aux)
+    return WeightedGraph(symbol, arg, aux)
 
 
 def _mask_shapes(spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
@@ -117,7 +117,7 @@ def _class_names(num_classes: int, weights: Path) -> tuple[str, ...]:
     return names
 
 
-def _meta(plan: TestPlan, class_names: tuple[str, ...], detector: Network) -> dict:
+def _meta(plan: TestPlan, class_names: tuple[str, ...], detector: WeightedGraph) -> dict:
     return {
         "sniper_version": sniper.__version__,
         "mxnet_version": mx.__version__,

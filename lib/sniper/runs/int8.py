@@ -16,7 +16,7 @@ from sniper.data import Record
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
 from sniper.loader.windows import TestLoader
-from sniper.models.archive import INT8, ModelArchive, Network, write_archive
+from sniper.models.archive import INT8, ModelArchive, WeightedGraph, write_archive
 from sniper.models.fit import Model
 from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
 from sniper.models.quantize import quantize_network
@@ -174,7 +174,7 @@ def calibration_inputs(
                 }
 
 
-def _int8_model(fp32: Model, detector: Network) -> Model:
+def _int8_model(fp32: Model, detector: WeightedGraph) -> Model:
     return replace(
         fp32,
         arg={**fp32.arg, **detector.arg},

@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Array:
+class BatchArray:
     """One array of a sample.
 
     Attributes:
@@ -93,12 +93,12 @@ class Labels:
         needs_polygons: the records must have polygons.
     """
 
-    data: tuple[Array, ...] = ()
-    label: tuple[Array, ...] = ()
+    data: tuple[BatchArray, ...] = ()
+    label: tuple[BatchArray, ...] = ()
     needs_polygons = False
 
     @property
-    def compact(self) -> tuple[Array, ...]:
+    def compact(self) -> tuple[BatchArray, ...]:
         """What `write` fills; the arrays themselves unless this is overridden."""
         return (*self.data, *self.label)
 

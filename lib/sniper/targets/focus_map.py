@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sniper.targets.contract import Array, ChipTruth, Labels
+from sniper.targets.contract import BatchArray, ChipTruth, Labels
 from sniper.targets.gt import boxes_in_chip
 
 FOCUS, DONT_CARE = 1, -1
@@ -74,7 +74,7 @@ class FocusLabels(Labels):
 
     def __init__(self, ranges: FocusRanges, stride: int, cells: int) -> None:
         self._ranges, self._stride, self._cells = ranges, stride, cells
-        self.label = (Array("scale_label", (cells * cells,), np.int8),)
+        self.label = (BatchArray("scale_label", (cells * cells,), np.int8),)
 
     def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
         """See `focus_labels`."""

@@ -10,7 +10,7 @@ import numpy as np
 from sniper.boxes import clip
 from sniper.data.record import Record
 from sniper.errors import ConfigError
-from sniper.targets.contract import Array, ChipTruth, Labels
+from sniper.targets.contract import BatchArray, ChipTruth, Labels
 
 # Boxes below this width or height (+1 convention, chip px) are dropped (2018 behaviour).
 MIN_SIDE_PX = 10
@@ -110,7 +110,7 @@ class GtLabels(Labels):
         valid_ranges: (low, high) of the square root of a box's area in image px per pyramid level.
     """
 
-    data = (Array("valid_ranges", (2,)), Array("im_info", (3,)))
+    data = (BatchArray("valid_ranges", (2,)), BatchArray("im_info", (3,)))
 
     def __init__(
         self, chip_size: int, max_gt: int, valid_ranges: Sequence[Sequence[float]]
@@ -122,7 +122,7 @@ class GtLabels(Labels):
         self._chip_size = chip_size
         self._max_gt = max_gt
         self._valid_ranges = valid_ranges
-        self.label = (Array("gt_boxes", (max_gt, 5)),)
+        self.label = (BatchArray("gt_boxes", (max_gt, 5)),)
 
     def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
         """See above; returns the boxes without room."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError
-from sniper.targets.contract import Array, ChipTruth, Labels, Window
+from sniper.targets.contract import BatchArray, ChipTruth, Labels, Window
 from sniper.targets.gt import GtInChip, rows_that_fit
 
 PADDING = -1
@@ -88,7 +88,7 @@ class MaskLabels(Labels):
     needs_polygons = True
 
     def __init__(self, max_gt: int, row_length: int) -> None:
-        self.label = (Array("gt_masks", (max_gt, row_length)),)
+        self.label = (BatchArray("gt_masks", (max_gt, row_length)),)
 
     def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
         """See `mask_rows`."""

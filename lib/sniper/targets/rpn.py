@@ -12,7 +12,7 @@ import numpy as np
 
 from sniper.errors import ConfigError
 from sniper.native import _native
-from sniper.targets.contract import Array, ChipTruth, Labels
+from sniper.targets.contract import BatchArray, ChipTruth, Labels
 
 
 class RpnSample(NamedTuple):
@@ -153,21 +153,21 @@ class RpnLabels(Labels):
         anchors, height, width = targets.shape
         boxes = (4 * anchors, height, width)
         self.label = (
-            Array(f"label{suffix}", (anchors * height * width,)),
-            Array(f"bbox_target{suffix}", boxes),
-            Array(f"bbox_weight{suffix}", boxes),
+            BatchArray(f"label{suffix}", (anchors * height * width,)),
+            BatchArray(f"bbox_target{suffix}", boxes),
+            BatchArray(f"bbox_weight{suffix}", boxes),
         )
 
     @property
-    def compact(self) -> tuple[Array, ...]:
+    def compact(self) -> tuple[BatchArray, ...]:
         """See above."""
         suffix, (anchors,) = self._suffix, self.label[0].shape
         positives = max(1, min(self.targets.max_positives, anchors))
         return (
-            Array(f"rpn_label{suffix}", (anchors,), np.int8),
-            Array(f"positives{suffix}", (), np.int32),
-            Array(f"positive_index{suffix}", (positives,), np.int32),
-            Array(f"positive_target{suffix}", (positives, 4)),
+            BatchArray(f"rpn_label{suffix}", (anchors,), np.int8),
+            BatchArray(f"positives{suffix}", (), np.int32),
+            BatchArray(f"positive_index{suffix}", (positives,), np.int32),
+            BatchArray(f"positive_target{suffix}", (positives, 4)),
         )
 
     def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:

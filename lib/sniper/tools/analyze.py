@@ -20,8 +20,8 @@ from sniper.tools.arguments import add_cfg_and_set, add_out_flag, command_parser
 from sniper.tools.cli import run_main
 from sniper.tools.explain.error_study import Study, study, summary
 from sniper.tools.explain.training_set import log_to_stderr
-from sniper.vis.confusion import plot_confusion
-from sniper.vis.errors import plot_errors
+from sniper.vis.confusion_matrix import plot_confusion
+from sniper.vis.error_plots import plot_errors
 from sniper.vis.figures import save_figure
 
 _DESCRIPTION = """\

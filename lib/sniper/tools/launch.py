@@ -14,7 +14,7 @@ from types import FrameType
 from sniper.errors import ConfigError
 from sniper.tools.arguments import command_parser
 from sniper.tools.job.hosts import LOOPBACK, Host, free_port, parse_hosts, read_hostfile
-from sniper.tools.job.plan import JobSettings, is_training, plan, resume_command
+from sniper.tools.job.processes import JobSettings, is_training, plan, resume_command
 from sniper.tools.job.watch import run_job
 
 DEFAULT_TIMEOUT_S = 1800.0

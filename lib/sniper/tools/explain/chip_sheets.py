@@ -20,7 +20,7 @@ from sniper.runs.resolve import batch_settings, chip_settings
 from sniper.runs.start_up_report import level_name, range_text
 from sniper.targets.gt import gt_in_chip
 from sniper.tools.explain.training_set import TrainingSet
-from sniper.vis.chips import (
+from sniper.vis.chip_pictures import (
     IGNORED,
     NEVER,
     VALID,

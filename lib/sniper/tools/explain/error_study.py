@@ -25,7 +25,7 @@ from sniper.evaluation.analysis import (
 from sniper.evaluation.analysis.causes import unfound
 from sniper.evaluation.analysis.matching import Verdict
 from sniper.evaluation.analysis.worst import Working, working_point
-from sniper.vis.errors import ErrorsView, marks_of
+from sniper.vis.error_plots import ErrorsView, marks_of
 
 _THRESHOLDS = np.linspace(0, 1, 101)
 _VERDICT_NAMES = {

@@ -23,7 +23,7 @@ from sniper.data.image import read_image
 from sniper.data.record import Record
 from sniper.targets.focus_map import FOCUS, FocusRanges, focus_labels
 from sniper.targets.gt import boxes_in_chip
-from sniper.vis.chips import IGNORED, NEVER, VALID, ChipOutline, LevelPanel, draw_levels
+from sniper.vis.chip_pictures import IGNORED, NEVER, VALID, ChipOutline, LevelPanel, draw_levels
 
 _TEXTS = {
     VALID: "box for this level, whole in a window",

@@ -27,7 +27,7 @@ from sniper.tools.job.guard import (
     FrameReader,
     LineCutter,
 )
-from sniper.tools.job.plan import Process
+from sniper.tools.job.processes import Process
 
 _POLL_S = 0.5
 _PING_S = 5.0

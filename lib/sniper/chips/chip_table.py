@@ -149,6 +149,7 @@ class ChipTable(Sequence[list[Chip]]):
         )
 
 
+# Columns of the compiled code's blocks; the types serve where there is no block at all.
 _DTYPES = {
     "chip_counts": np.int32,
     "rects": np.float64,

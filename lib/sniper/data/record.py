@@ -44,6 +44,8 @@ class Record:
     height: int
     flipped: bool
     boxes: np.ndarray
+    # In 2018 every box had its overlaps with all classes: tens of GB for COCO with proposals. All
+    # that was read of them is which boxes are ground truth, and of which class.
     classes: np.ndarray
     is_gt: np.ndarray
     polygons: Polygons | None = None

@@ -304,6 +304,7 @@ def test_plan(
         devices=tuple(device_list),
         source=data_source(cfg),
         image_set=image_set or cfg.dataset.test_image_set,
+        # The number of images is in the losses only: a test graph takes any.
         detector=detector_spec(cfg, train=False, batch_images=1, fp16=fp16),
         rpn_only=rpn_only,
         mode=mode,

@@ -259,6 +259,7 @@ def chip_settings(cfg: EasyDict) -> ChipSettings:
 def batch_settings(cfg: EasyDict) -> BatchSettings:
     """How chips become training tensors."""
     train = cfg.TRAIN
+    # No label depends on the precision: the devices need not be known for it.
     spec = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=False)
     return BatchSettings(
         batch_contract(spec, train.CHIP_SIZE, rpn_only=bool(train.ONLY_PROPOSAL)),

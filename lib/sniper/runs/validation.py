@@ -69,6 +69,7 @@ class Validation:
             if report is None:
                 raise DataError("the set has no annotations", where=self._dataset.name)
         except (SniperError, mx.MXNetError) as error:
+            # The kind of an error decides the exit code of the run.
             kind = type(error) if isinstance(error, SniperError) else TrainingError
             raise kind(
                 f"the validation after epoch {epoch} failed: {error}",

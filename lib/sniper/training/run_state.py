@@ -84,6 +84,7 @@ def read_run_state(path: Path) -> RunState:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.get("best") is not None:
             values["best"] = BestModel(**values["best"])
+        # JSON has made lists of the pairs.
         for name in ("window", "sums"):
             values[name] = {key: (n, d) for key, (n, d) in values.get(name, {}).items()}
         return RunState(**values)

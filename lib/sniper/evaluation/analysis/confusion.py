@@ -69,6 +69,7 @@ def confusion_matrix(
         things = np.arange(of_image.start, of_image.stop)[~objects.ignored[of_image]]
         pairs = _pairs(matches, detections, things)
         detected, annotated = matches.classes[detections], objects.classes[things]
+        # Unlike `counts[...] += 1` this counts a pair of classes as often as it comes.
         np.add.at(counts, (annotated[pairs[:, 1]], detected[pairs[:, 0]]), 1)
         np.add.at(counts[0], np.delete(detected, pairs[:, 0]), 1)
         np.add.at(counts[:, 0], np.delete(annotated, pairs[:, 1]), 1)

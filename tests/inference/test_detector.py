@@ -139,7 +139,9 @@ def test_levels_that_lack_something_are_refused():
 def test_a_network_without_a_focus_map_cannot_choose_chips(records):
     detector = make_detector([Level((200, 320), focus=FOCUS_SETTINGS), Level(2.0, windows=FOCUS)])
     original = detector.executor.run
-    detector.executor.run = lambda *args: dataclasses.replace(original(*args), focus_map=None)
+    detector.executor.run = lambda *args: [
+        dataclasses.replace(window, maps={}) for window in original(*args)
+    ]
     with pytest.raises(ConfigError, match="FocusPixels"):
         detector.detect(records)
 

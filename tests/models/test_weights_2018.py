@@ -131,10 +131,9 @@ def test_a_float32_graph_takes_float16_tensors(tmp_path, params, graph):
     results = []
     for given in (arg, widened):
         model = Model(SMALL, for_test(given), aux, tuple("abcde"))
-        results.append(MxnetExecutor(model, [mx.cpu()]).run(data, info))
-    assert np.any(results[0].rois != 0, axis=2).sum() > 10 and results[0].scores.std() > 1e-4
-    np.testing.assert_array_equal(results[0].rois, results[1].rois)
-    np.testing.assert_array_equal(results[0].deltas, results[1].deltas)
+        results += MxnetExecutor(model, [mx.cpu()]).run(data, info)
+    assert len(results[0].boxes) > 10 and results[0].scores.std() > 1e-4
+    np.testing.assert_array_equal(results[0].boxes, results[1].boxes)
     np.testing.assert_array_equal(results[0].scores, results[1].scores)
 
 

@@ -27,7 +27,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, Union
 
-import sniper
 from sniper.errors import SniperError, TrainingError
 
 Value = TypeVar("Value")
@@ -127,7 +126,7 @@ class Children:
             serve: a function of a module, which is imported there.
             environment: variables that the user has perhaps not set.
         """
-        package_root = str(Path(sniper.__file__).resolve().parents[1])
+        package_root = str(Path(__file__).resolve().parents[1])
         paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
 
         def start(own_end: Connection, child_end: Connection) -> subprocess.Popen[bytes]:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from sniper.data.record import Record
 from sniper.errors import ConfigError
-
-if TYPE_CHECKING:
-    from sniper.targets.gt import GtInChip
 
 Shape = tuple[int, ...]
 
@@ -59,6 +56,24 @@ class Window(Protocol):
     @property
     def level(self) -> int:
         """Level of the training pyramid; 0 is the finest."""
+
+
+@dataclass(frozen=True, eq=False)
+class GtInChip:
+    """Ground truth that survives in a chip, in the order of the record.
+
+    Attributes:
+        boxes: (n, 4) float32, chip px, rounded and clipped to the chip.
+        classes: (n,) int32.
+        valid: (n,) bool: the level of the chip is responsible for the box. All others are
+            "ignore" regions of the RPN.
+        rows: (n,) int32, rows of the boxes in the record.
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    valid: np.ndarray
+    rows: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from sniper.boxes import clip
 from sniper.data.record import Record
 from sniper.errors import ConfigError
-from sniper.targets.contract import BatchArray, ChipTruth, Labels
+from sniper.targets.contract import BatchArray, ChipTruth, GtInChip, Labels
 
 # Boxes below this width or height (+1 convention, chip px) are dropped (2018 behaviour).
 MIN_SIDE_PX = 10
-
-
-@dataclass(frozen=True, eq=False)
-class GtInChip:
-    """Ground truth that survives in a chip, in the order of the record.
-
-    Attributes:
-        boxes: (n, 4) float32, chip px, rounded and clipped to the chip.
-        classes: (n,) int32.
-        valid: (n,) bool: the level of the chip is responsible for the box. All others are
-            "ignore" regions of the RPN.
-        rows: (n,) int32, rows of the boxes in the record.
-    """
-
-    boxes: np.ndarray
-    classes: np.ndarray
-    valid: np.ndarray
-    rows: np.ndarray
 
 
 def boxes_in_chip(

@@ -8,8 +8,8 @@ import numpy as np
 
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError
-from sniper.targets.contract import BatchArray, ChipTruth, Labels, Window
-from sniper.targets.gt import GtInChip, rows_that_fit
+from sniper.targets.contract import BatchArray, ChipTruth, GtInChip, Labels, Window
+from sniper.targets.gt import rows_that_fit
 
 PADDING = -1
 HEADER = 2  # numbers in front of the lengths

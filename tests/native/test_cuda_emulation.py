@@ -7,6 +7,8 @@ import ctypes
 import numpy as np
 import pytest
 
+from tests.native import cuda_harness, cuda_sources
+
 SOURCE = r"""
 #include "common/cuda.cuh"
 #include "common/nms.cuh"
@@ -123,7 +125,7 @@ class Params(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def call(cuda_sources, cuda_harness, cuda_build_folder):
+def call(cuda_build_folder):
     source = cuda_build_folder / "sniper_try_cuda.cu"
     source.write_text(SOURCE, encoding="utf-8")
     path, errors = cuda_sources.build_emulated(cuda_build_folder, [source])
@@ -183,13 +185,13 @@ def test_rank_in_a_block(call):
         (23, "a barrier is missing"),
     ],
 )
-def test_mistakes_are_found(call, cuda_harness, mode, message):
+def test_mistakes_are_found(call, mode, message):
     with pytest.raises(cuda_harness.LaunchError, match=message):
         call(mode)
     assert call(0)[0] == 2016  # and the next call is not disturbed
 
 
-def test_a_small_step_beside_a_buffer_is_found(call, cuda_harness):
+def test_a_small_step_beside_a_buffer_is_found(call):
     with pytest.raises(cuda_harness.LaunchError, match="beside a buffer"):
         call(21, size=5)
 
@@ -198,9 +200,7 @@ def test_shared_memory_is_poisoned(call):
     assert call(12)[0] == np.uint32(0xCDCDCDCD).view(np.int32)
 
 
-def test_a_missing_launcher_names_the_compiler_errors(
-    cuda_sources, cuda_harness, cuda_build_folder, tmp_path
-):
+def test_a_missing_launcher_names_the_compiler_errors(cuda_build_folder, tmp_path):
     broken = tmp_path / "broken_cuda.cu"
     broken.write_text("this is no C++", encoding="utf-8")
     device = cuda_harness.EmulatedDevice(*cuda_sources.build_emulated(cuda_build_folder, [broken]))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.native import cuda_calls as calls
+from tests.native import cuda_harness
 from tests.native import cuda_scenarios as scenarios
 from tests.native.cuda_calls import MOBILENET, RESNET
 
@@ -168,7 +169,7 @@ def test_small_golden_masks(gpu, golden):
 # ---- What the glue needs besides the launchers ---------------------------------------------------
 
 
-def test_small_zeros_and_error_texts(gpu, cuda_harness):
+def test_small_zeros_and_error_texts(gpu):
     device = gpu.device
     address = device.allocate(1000, 256, 0xCD)
     device.wait()

@@ -8,6 +8,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from tests.native import cuda_sources
+
 F = np.float32
 LIMITS = F([-np.inf, -1, -1e-45, -0.0, 0, 1e-45, 3, 6, np.nextafter(F(6), F(7)), np.inf, np.nan])
 
@@ -25,7 +27,7 @@ def clip(values, heads):
     return output.asnumpy(), data.grad.asnumpy()
 
 
-def test_structure(cuda_sources, tmp_path):
+def test_structure(tmp_path):
     cuda_sources.check_layouts(tmp_path, "relu6/relu6.h", {"Relu6Params": Relu6Params})
 
 

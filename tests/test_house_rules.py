@@ -70,7 +70,7 @@ def imports_of(path):
 
 def room_of(module):
     """Room of a module of the package; None for others and for the package itself."""
-    parts = module.split(".")
+    parts = module.removesuffix(".__main__").split(".")
     return parts[1] if parts[0] == "sniper" and len(parts) > 1 else None
 
 

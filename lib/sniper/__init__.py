@@ -49,4 +49,5 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The public names, for completion."""
-    return sorted({*globals(), *__all__})
+    hidden = {"Any", "TYPE_CHECKING", "annotations", "importlib", "prepare_process", "_HOMES"}
+    return sorted({*globals(), *__all__} - hidden)

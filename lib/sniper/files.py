@@ -20,6 +20,8 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
         TrainingError: the file could not be written (full disk, no permission, ...).
     """
     path = Path(path)
+    if not path.name or path.is_dir():
+        raise TrainingError("a file is to be written, and this is a folder", where=path)
     # The process id keeps two writers of the same file apart; the suffix stays, since some
     # writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from sniper.config import load_config
-from sniper.data import format_names, load_dataset, register_format
+from sniper.data import format_names, formats, load_dataset, register_format
 from sniper.data.registry import Registry
 from sniper.errors import ConfigError, DataError
+from sniper.evaluation import register_protocol
+from sniper.models.networks import register_backbone, register_heads
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 
@@ -148,7 +150,9 @@ def test_entry_points_that_do_not_load_and_unknown_names(package):
 
 
 def test_names_belong_to_one_part():
-    parts = Registry("part", "there", "sniper.tests", {"a": print})
+    parts = Registry(
+        "part", "there", "sniper.tests", {"a": print}, is_part=callable, kind="a function"
+    )
     parts.register(" B ", len)
     parts.register("b", len)
     assert parts.get("B") is len and parts.names() == ["a", "b"]
@@ -167,3 +171,44 @@ def test_the_formats_of_the_package(tmp_path):
     with pytest.raises(DataError):
         load_dataset("Folder", tmp_path, "none")
     assert load_config("sniper_mobilenetv2_toy").dataset.dataset in format_names()
+
+
+@pytest.mark.parametrize(
+    "register, part",
+    [
+        (register_format, "x"),
+        (register_protocol, "x"),
+        (register_protocol, int),
+        (register_protocol, lambda: None),
+        (register_backbone, "x"),
+        (register_heads, "x"),
+        (register_heads, [object()]),
+    ],
+)
+def test_what_can_be_no_part_is_refused_at_once(register, part):
+    with pytest.raises(ConfigError, match="can be no|this is no"):
+        register("mine", part)
+    with pytest.raises(ConfigError):
+        register_format(5, print)
+
+
+def test_a_reader_that_gives_no_data_set_is_named(monkeypatch):
+    monkeypatch.setattr(formats, "_FORMATS", formats.new_registry())
+    register_format("mine", lambda *args, **kwargs: None)
+    with pytest.raises(ConfigError, match="'mine' gives no data set"):
+        load_dataset("mine", ".", "x")
+
+
+@pytest.mark.parametrize("text", ["raise RuntimeError('boom')", "def f(:", "part = 'no function'"])
+def test_an_entry_point_that_cannot_be_used_is_named(package, text):
+    (package / "site" / "faulty.py").write_text(text)
+    info = package / "site" / "own_formats-1.0.dist-info" / "entry_points.txt"
+    info.write_text(
+        "[sniper.datasets]\nodd = faulty:part\n\n[sniper.protocols]\nodd = faulty:part\n"
+    )
+    for module, call in (("sniper.data", "load_dataset('odd', '.', 'x')"),
+                         ("sniper.evaluation", "protocol_named('odd')")):  # fmt: skip
+        done = run(package, f"from {module} import *\nimport {module} as room\nroom.{call}")
+        assert done.returncode == 1
+        assert "ConfigError" in done.stderr.splitlines()[-6] or "ConfigError" in done.stderr
+        assert "entry point faulty:part" in done.stderr

@@ -127,3 +127,19 @@ def test_full_disk_ends_the_log_file_with_one_message(tmp_path, capsys):
     assert error.count("No space left") == 1
     assert "Traceback" not in error
     assert "two" in error, "the console goes on"
+
+
+@pytest.mark.parametrize("name", ["", ".", "folder"])
+def test_a_folder_is_no_file_to_write(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TrainingError, match="folder"):
+        atomic_write_text(name, "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
+
+
+def test_the_package_is_the_command_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "sniper", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip()

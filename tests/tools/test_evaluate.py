@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -19,6 +21,7 @@ from pycocotools.cocoeval import COCOeval
 from sniper.data.coco import read_coco_truth
 from sniper.data.voc import read_voc_truth
 from sniper.evaluation import evaluate_voc, protocol_named
+from sniper.evaluation.coco_truth import decompressed_runs
 from sniper.evaluation.voc_files import VocRows
 from sniper.tools.evaluate import main
 
@@ -165,6 +168,8 @@ def test_unknown_images_and_categories_are_counted(coco_case, capsys):
         (lambda case: case.found.append({"image_id": 1}), 3, "entry"),
         (lambda case: case.found[4].update(score=float("nan")), 3, "entry 4 .*not finite"),
         (lambda case: case.found[4].update(bbox=[1, 2, "3", 4]), 3, "entry 4"),
+        (lambda case: case.found[4].update(score=10**400), 3, "entry 4"),
+        (lambda case: case.found[4].update(image_id=True), 3, "entry 4|unknown|image True"),
         (lambda case: case.content.pop("annotations"), 3, "has no annotations"),
         (lambda case: case.content["annotations"][0].pop("bbox"), 3, "annotation 1 .*no 'bbox'"),
     ],
@@ -236,6 +241,62 @@ class VocCase:
             ["--protocol", "VOC", "--truth", str(truth or self.devkit)]
             + ["--results", str(self.results), "--out", str(self.report), *more]
         )
+
+
+def test_what_is_read_is_never_written_over(coco_case, tmp_path, capsys):
+    assert coco_case.run() == 0
+    before = coco_case.truth.read_bytes(), coco_case.results.read_bytes()
+    for out in (coco_case.truth, coco_case.results, tmp_path, "."):
+        assert coco_case.run("--out", str(out)) == 2
+        assert "--out" in capsys.readouterr().err
+    assert before == (coco_case.truth.read_bytes(), coco_case.results.read_bytes())
+
+
+def test_boxes_without_extent_and_masks_of_some_are_told(coco_case, caplog):
+    for found in coco_case.found[:2]:
+        found["bbox"][2] = -3.0
+    coco_case.found[5]["segmentation"] = run_lengths([[10.0, 10, 60, 10, 60, 60, 10, 60]])
+    with caplog.at_level("WARNING", "sniper"):
+        assert coco_case.run() == 0
+    assert f"no object fits: 2 of {len(coco_case.found)}" in caplog.text
+    assert f"1 of {len(coco_case.found)} detections have a segmentation" in caplog.text
+
+
+def test_an_annotation_file_is_one_set(coco_case, capsys):
+    assert coco_case.run("--image_set", "val") == 2
+    assert "--image_set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "counts, text",
+    [
+        ("", "no compressed run lengths"),
+        ("xx", "no compressed run lengths"),
+        ("0" * 40, "its runs cover 0 px of 240000"),
+        ([-80, 240080], "no whole numbers"),
+        ([1.5, 239998.5], "no whole numbers"),
+        ([7], "its runs cover 7 px of 240000"),
+    ],
+)
+def test_broken_masks_are_not_evaluated_as_empty_ones(coco_case, capsys, counts, text):
+    polygon = [[10.0, 10, 60, 10, 60, 60, 10, 60]]
+    for entry in (*coco_case.content["annotations"], *coco_case.found):
+        entry["segmentation"] = run_lengths(polygon)
+    assert coco_case.run() == 0
+    coco_case.found[3]["segmentation"] = {"size": [480, 500], "counts": counts}
+    assert coco_case.run() == 3
+    assert text in capsys.readouterr().err
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_compressed_run_lengths_are_read_as_coco_writes_them(height, width, seed):
+    mask = np.random.default_rng(seed).random((height, width)) < 0.3
+    mask = np.asfortranarray(np.kron(mask, np.ones((9, 7))).astype(np.uint8))
+    runs = decompressed_runs(coco_mask.encode(mask)["counts"])
+    column_first = mask.reshape(-1, order="F")
+    changes = np.flatnonzero(np.diff(column_first)) + 1
+    expected = np.diff(np.concatenate([[0], changes, [column_first.size]]))
+    np.testing.assert_array_equal(runs, [0, *expected] if column_first[0] else expected)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from sniper.data.folders import load_folder
 from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.data.registry import Registry
 from sniper.data.voc import load_voc
+from sniper.errors import ConfigError
 
 
 class FormatReader(Protocol):
@@ -33,12 +34,19 @@ class FormatReader(Protocol):
         ...
 
 
-_FORMATS: Registry[FormatReader] = Registry(
-    "kind of data set",
-    "dataset.dataset",
-    "sniper.datasets",
-    {"coco": load_coco, "pascalvoc": load_voc, "voc": load_voc, "folder": load_folder},
-)
+def new_registry() -> Registry[FormatReader]:
+    """The package's own formats."""
+    return Registry(
+        "kind of data set",
+        "dataset.dataset",
+        "sniper.datasets",
+        {"coco": load_coco, "pascalvoc": load_voc, "voc": load_voc, "folder": load_folder},
+        is_part=callable,
+        kind="a function that reads a set: see sniper.data.FormatReader",
+    )
+
+
+_FORMATS = new_registry()
 
 
 def register_format(name: str, reader: FormatReader) -> None:
@@ -86,10 +94,17 @@ def load_dataset(
         ConfigError: there is no such kind.
         DataError: there is nothing to read; by default also for everything missing or broken.
     """
-    return _FORMATS.get(kind)(
+    dataset = _FORMATS.get(kind)(
         dataset_path,
         image_set,
         with_masks=with_masks,
         cache_dir=cache_dir,
         on_problem=on_problem,
     )
+    if not isinstance(dataset, Dataset):
+        raise ConfigError(
+            f"the reader of the format {kind!r} gives no data set",
+            got=f"a {type(dataset).__name__}",
+            expected="a sniper.data.Dataset",
+        )
+    return dataset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Generic, TypeVar
 
@@ -27,7 +27,16 @@ class Registry(Generic[Part]):
     find those of entry points.
     """
 
-    def __init__(self, what: str, where: str, group: str, parts: Mapping[str, Part]) -> None:
+    def __init__(
+        self,
+        what: str,
+        where: str,
+        group: str,
+        parts: Mapping[str, Part],
+        *,
+        is_part: Callable[[object], bool],
+        kind: str,
+    ) -> None:
         """Starts with the package's own parts.
 
         Args:
@@ -35,21 +44,29 @@ class Registry(Generic[Part]):
             where: the key or flag that names one.
             group: of entry points.
             parts: by name in lower case.
+            is_part: whether an object can be such a part.
+            kind: what such an object is, in words.
         """
         self._what = what
         self._where = where
         self._group = group
         self._parts = dict(parts)
+        self._is_part = is_part
+        self._kind = kind
 
     def register(self, name: str, part: Part) -> None:
         """Adds a part; the same one may be added again.
 
         Raises:
-            ConfigError: the name is empty or belongs to another part.
+            ConfigError: the name is empty or belongs to another part, or this is no such part.
         """
-        key = _folded(name)
-        if not key:
+        if not isinstance(name, str) or not _folded(name):
             raise ConfigError(f"a {self._what} needs a name", got=repr(name))
+        if not self._is_part(part):
+            raise ConfigError(
+                f"this can be no {self._what}", where=name, got=repr(part), expected=self._kind
+            )
+        key = _folded(name)
         known = self._parts.get(key)
         if known is not None and known is not part:
             raise ConfigError(
@@ -85,15 +102,24 @@ class Registry(Generic[Part]):
         return {_folded(entry.name): entry for entry in entries}
 
     def _loaded(self, entry: metadata.EntryPoint) -> Part:
+        where = f"entry point {entry.value} of {self._group}"
         try:
-            return entry.load()
-        except (ImportError, AttributeError) as error:
+            part = entry.load()
+        except Exception as error:
             raise ConfigError(
                 f"the {self._what} {entry.name!r} of an installed package cannot be loaded",
-                where=f"entry point {entry.value} of {self._group}",
-                got=error,
+                where=where,
+                got=f"{type(error).__name__}: {error}",
                 fix="mend or remove that package",
             ) from error
+        if not self._is_part(part):
+            raise ConfigError(
+                f"the {self._what} {entry.name!r} of an installed package is none",
+                where=where,
+                got=repr(part),
+                expected=self._kind,
+            )
+        return part
 
     def _unknown(self, name: str) -> ConfigError:
         known = self.names()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import zipfile
 from array import array
@@ -22,6 +23,9 @@ from sniper.errors import DataError
 from sniper.evaluation.coco_truth import run_lengths
 from sniper.evaluation.result_rows import ResultRows, result_rows
 from sniper.files import atomic_write, atomic_write_text
+
+logger = logging.getLogger(__name__)
+
 
 # Detections that are text at a time.
 _CHUNK = 1 << 14
@@ -218,7 +222,7 @@ def read_result_rows(
                 continue
             x, y, width, height = _box(result, dataset.records[image])
             numbers.extend((image, category, x, y, width, height, result["score"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _broken(path, position, result) from error
         kept.append(position)
     left_out = sum(unknown.values())
@@ -229,8 +233,21 @@ def read_result_rows(
     if not finite.all():
         position = kept[int(np.argmin(finite))]
         raise _broken(path, position, results[position], "a number is not finite")
+    flat = int(((table[:, 4:6] <= 0).any(axis=1)).sum())
+    if flat:
+        logger.warning(
+            "%s: boxes without extent, which no object fits: %d of %d (a bbox is x, y, width, "
+            "height)",
+            *(path, flat, len(table)),
+        )
     # Masks of some detections would give numbers that mean nothing.
-    masked = with_masks and bool(kept) and all(results[i].get("segmentation") for i in kept)
+    num_masks = sum(bool(results[i].get("segmentation")) for i in kept) if with_masks else 0
+    if 0 < num_masks < len(kept):
+        logger.warning(
+            "%s: masks are not evaluated: %d of %d detections have a segmentation",
+            *(path, num_masks, len(kept)),
+        )
+    masked = with_masks and bool(kept) and num_masks == len(kept)
     return ResultFile(
         rows=_sorted_rows(table, np.array(kept, np.int64)),
         segmentations={i: results[i]["segmentation"] for i in kept} if masked else None,
@@ -253,6 +270,8 @@ def _sorted_rows(table: np.ndarray, positions: np.ndarray) -> ResultRows:
 
 def _place(places: dict[int, int], identity: Any) -> int:
     """The index of an id; -1 where there is none."""
+    if isinstance(identity, bool):  # Python takes it for 0 or 1
+        return -1
     try:
         return places.get(identity, -1)
     except TypeError:  # a list

@@ -10,7 +10,7 @@ import numpy as np
 from sniper.data.coco import read_coco_truth
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
-from sniper.errors import DataError
+from sniper.errors import ConfigError, DataError
 from sniper.evaluation.coco import evaluate_coco, evaluate_rows
 from sniper.evaluation.coco_files import (
     ResultFile,
@@ -83,7 +83,14 @@ class CocoProtocol(EvaluationProtocol[CocoReport]):
         ]
 
     def read_truth(self, path: Path, image_set: str | None, results: Path) -> Dataset:
-        """Reads an annotation file in COCO format."""
+        """Reads an annotation file in COCO format, which is one set."""
+        if image_set is not None:
+            raise ConfigError(
+                "an annotation file is one set",
+                where="--image_set",
+                got=image_set,
+                fix="leave --image_set out, and name the file of the set with --truth",
+            )
         return read_coco_truth(path)
 
     def evaluate_files(self, dataset: Dataset, path: Path, *, leave_out_unknown: bool) -> Evaluated:

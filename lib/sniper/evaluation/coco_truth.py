@@ -16,6 +16,8 @@ from sniper.errors import DataError
 
 # pycocotools takes four numbers for a box.
 MIN_POLYGON_NUMBERS = 6
+# Of one run length in the compressed form: 60 bits.
+MOST_CHARACTERS = 12
 
 
 def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]]:
@@ -110,11 +112,42 @@ def run_lengths(segmentation: list | dict, size: list[int]) -> dict[str, Any]:
     if list(segmentation["size"]) != size:
         raise ValueError(f"its size is {segmentation['size']}, that of its image {size}")
     counts = segmentation["counts"]
-    if isinstance(counts, (str, bytes)):
+    compressed = isinstance(counts, (str, bytes))
+    runs = decompressed_runs(counts) if compressed else np.asarray(counts)
+    if runs.ndim != 1 or runs.dtype.kind not in "iu" or (runs < 0).any():
+        raise ValueError("its runs are no whole numbers from 0 on")
+    if runs.sum() != size[0] * size[1]:
+        raise ValueError(f"its runs cover {runs.sum()} px of {size[0] * size[1]}")
+    if compressed:
         return {"size": size, "counts": counts}
-    if sum(counts) != size[0] * size[1]:
-        raise ValueError(f"its runs cover {sum(counts)} px of {size[0] * size[1]}")
-    return coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
+    return coco_mask.frPyObjects({"size": size, "counts": list(counts)}, *size)
+
+
+def decompressed_runs(counts: str | bytes) -> np.ndarray:
+    """Run lengths (n,) int64 of COCO's compressed form.
+
+    Each character holds 5 bits of a number, lowest first, and whether more follow; from the fourth
+    number on it is the difference to the number two places before.
+
+    Raises:
+        ValueError: this is no such text.
+    """
+    text = counts.encode("ascii") if isinstance(counts, str) else counts
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - ord("0")
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise ValueError("its counts are no compressed run lengths")
+    ends = np.flatnonzero(codes & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > MOST_CHARACTERS:
+        raise ValueError("its counts hold a number that no image has")
+    places = np.arange(len(codes)) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((codes & 31) << (5 * places), starts)
+    numbers -= np.where(codes[ends] & 16, 1 << (5 * lengths), 0)
+    runs = numbers.copy()
+    runs[1::2] = np.cumsum(numbers[1::2])
+    runs[2::2] = np.cumsum(numbers[2::2])
+    return runs
 
 
 def _of_polygons(polygons: list, size: list[int]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ _PROTOCOLS: Registry[type[EvaluationProtocol[Any]]] = Registry(
     "--protocol, or the protocol of a data set",
     "sniper.protocols",
     {"coco": CocoProtocol, "voc": VocProtocol},
+    is_part=lambda part: isinstance(part, type) and issubclass(part, EvaluationProtocol),
+    kind="a class derived from sniper.evaluation.EvaluationProtocol",
 )
 
 

@@ -48,8 +48,9 @@ def register_backbone(name: str, backbone: Backbone) -> None:
     """Makes a backbone known: `<name>_<heads>` can be built with every set of heads.
 
     Raises:
-        ConfigError: the name is taken, or gives a network that there is already.
+        ConfigError: the name is taken, gives a network that there is already, or it is no backbone.
     """
+    _check_kind("backbone", backbone, Backbone)
     _check_free("backbone", name, BACKBONES, [f"{name}_{heads}" for heads in HEADS])
     BACKBONES[name] = backbone
 
@@ -65,8 +66,19 @@ def register_heads(name: str, heads: Sequence[Head]) -> None:
     Raises:
         ConfigError: the name is taken, or gives a network that there is already.
     """
+    for head in heads:
+        _check_kind("head", head, Head)
     _check_free("set of heads", name, HEADS, [f"{backbone}_{name}" for backbone in BACKBONES])
     HEADS[name] = tuple(heads)
+
+
+def _check_kind(what: str, part: object, base: type) -> None:
+    if not isinstance(part, base):
+        raise ConfigError(
+            f"this is no {what}",
+            got=repr(part),
+            expected=f"an object of a class derived from {base.__module__}.{base.__name__}",
+        )
 
 
 def _check_free(what: str, name: str, known: Collection[str], networks: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sniper.errors import DataError
+from sniper.errors import ConfigError, DataError
 from sniper.evaluation import protocol_named, protocol_names, reason_not_evaluated, write_report
 from sniper.tools.cli import run_main
 
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 def _main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _check_out(args.out, args.truth, args.results)
     protocol = protocol_named(args.protocol)
     dataset = protocol.read_truth(args.truth, args.image_set, args.results)
     reason = reason_not_evaluated(dataset)
@@ -88,6 +89,21 @@ def _main(argv: Sequence[str]) -> int:
         write_report(args.out, dataset, report, more={"left_out": left_out} if left_out else None)
         logger.info("report in %s", args.out)
     return 0
+
+
+def _check_out(out: Path | None, *inputs: Path) -> None:
+    """The evaluation takes long, and what it reads must stay."""
+    if out is None:
+        return
+    if not out.name or out.is_dir():
+        raise ConfigError("--out names a folder", got=out, expected="a file for the numbers")
+    for path in inputs:
+        if path.resolve() == out.resolve() or path.resolve() in out.resolve().parents:
+            raise ConfigError(
+                "--out would write over what is evaluated, or into it",
+                got=out,
+                fix="name another file",
+            )
 
 
 if __name__ == "__main__":

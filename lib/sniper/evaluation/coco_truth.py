@@ -13,11 +13,10 @@ from sniper.data.coco_entries import read_annotation_json
 from sniper.data.dataset import FROM_RECORDS, Dataset
 from sniper.data.record import Record
 from sniper.errors import DataError
+from sniper.evaluation.rle import decompressed_runs
 
 # pycocotools takes four numbers for a box.
 MIN_POLYGON_NUMBERS = 6
-# Of one run length in the compressed form: 60 bits.
-MOST_CHARACTERS = 12
 
 
 def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]]:
@@ -121,33 +120,6 @@ def run_lengths(segmentation: list | dict, size: list[int]) -> dict[str, Any]:
     if compressed:
         return {"size": size, "counts": counts}
     return coco_mask.frPyObjects({"size": size, "counts": list(counts)}, *size)
-
-
-def decompressed_runs(counts: str | bytes) -> np.ndarray:
-    """Run lengths (n,) int64 of COCO's compressed form.
-
-    Each character holds 5 bits of a number, lowest first, and whether more follow; from the fourth
-    number on it is the difference to the number two places before.
-
-    Raises:
-        ValueError: this is no such text.
-    """
-    text = counts.encode("ascii") if isinstance(counts, str) else counts
-    codes = np.frombuffer(text, np.uint8).astype(np.int64) - ord("0")
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("its counts are no compressed run lengths")
-    ends = np.flatnonzero(codes & 32 == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    if lengths.max() > MOST_CHARACTERS:
-        raise ValueError("its counts hold a number that no image has")
-    places = np.arange(len(codes)) - np.repeat(starts, lengths)
-    numbers = np.add.reduceat((codes & 31) << (5 * places), starts)
-    numbers -= np.where(codes[ends] & 16, 1 << (5 * lengths), 0)
-    runs = numbers.copy()
-    runs[1::2] = np.cumsum(numbers[1::2])
-    runs[2::2] = np.cumsum(numbers[2::2])
-    return runs
 
 
 def _of_polygons(polygons: list, size: list[int]) -> dict[str, Any]:

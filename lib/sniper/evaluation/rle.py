@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+# Of one run length in the compressed form: 60 bits.
+MOST_CHARACTERS = 12
+
 
 def encode_mask(mask: np.ndarray) -> bytes:
     """Compressed run lengths of a mask.
@@ -25,3 +28,30 @@ def decode_mask(counts: bytes, height: int, width: int) -> np.ndarray:
 def segmentation(counts: bytes, height: int, width: int) -> dict[str, Any]:
     """The `segmentation` of a COCO result: `{"size": [height, width], "counts": str}`."""
     return {"size": [height, width], "counts": counts.decode("ascii")}
+
+
+def decompressed_runs(counts: str | bytes) -> np.ndarray:
+    """Run lengths (n,) int64 of COCO's compressed form.
+
+    Each character holds 5 bits of a number, lowest first, and whether more follow; from the fourth
+    number on it is the difference to the number two places before.
+
+    Raises:
+        ValueError: this is no such text.
+    """
+    text = counts.encode("ascii") if isinstance(counts, str) else counts
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - ord("0")
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise ValueError("its counts are no compressed run lengths")
+    ends = np.flatnonzero(codes & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > MOST_CHARACTERS:
+        raise ValueError("its counts hold a number that no image has")
+    places = np.arange(len(codes)) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((codes & 31) << (5 * places), starts)
+    numbers -= np.where(codes[ends] & 16, 1 << (5 * lengths), 0)
+    runs = numbers.copy()
+    runs[1::2] = np.cumsum(numbers[1::2])
+    runs[2::2] = np.cumsum(numbers[2::2])
+    return runs

@@ -24,8 +24,9 @@ example: sniper export --cfg sniper_mobilenetv2_toy --out toy.zip
 
 Reading it takes MXNet and our operator library only:
 
-  import io, json, zipfile, mxnet as mx
-  from sniper.ops import load_library
+  import json, zipfile
+  from sniper.ops import load_library         # before mxnet: it prepares the process
+  import mxnet as mx
   load_library()
   files = zipfile.ZipFile("toy.zip")
   symbol = mx.sym.load_json(files.read("model-symbol.json").decode())

@@ -15,7 +15,7 @@ from sniper.data import Dataset, load_dataset
 from sniper.data.problems import ERROR, WARNING
 from sniper.errors import DataError
 from sniper.process import usable_cores
-from sniper.tools.arguments import add_cfg_and_set, add_data_flags, write_json
+from sniper.tools.arguments import add_cfg_and_set, add_data_flags, command_parser, write_json
 from sniper.tools.check.findings import Findings
 from sniper.tools.check.image_files import check_images
 from sniper.tools.check.training import (
@@ -87,12 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper check-data",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sniper check-data", _DESCRIPTION, _EPILOG)
     parser.add_argument("--decode", action="store_true", help="decode every image")
     parser.add_argument(
         "--with-test", action="store_true", help="also check dataset.test_image_set"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sniper.errors import ConfigError, DataError
 from sniper.evaluation import protocol_named, protocol_names, reason_not_evaluated, write_report
+from sniper.tools.arguments import command_parser
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
@@ -41,12 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sniper evaluate",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sniper evaluate", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--protocol",
         required=True,

@@ -54,3 +54,14 @@ def test_the_real_recipes_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_recipe("configs/faster/sniper_res101_e2e.yml").is_file()
     assert "sniper_mobilenetv2_e2e" in recipe_names()
+
+
+def test_an_unknown_recipe_names_a_similar_one(tmp_path):
+    (tmp_path / "photos_long.yml").write_text("seed: 1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"did you mean sniper_mobilenetv2_toy"):
+        find_recipe("sniper_mobilnetv2_toy")
+    with pytest.raises(ConfigError, match=rf"did you mean {tmp_path / 'photos_long.yml'}\?"):
+        find_recipe(tmp_path / "photo_long.yml")
+    with pytest.raises(ConfigError) as caught:
+        find_recipe("nothing like it")
+    assert "did you mean" not in str(caught.value)

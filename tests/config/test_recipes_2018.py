@@ -277,7 +277,7 @@ NEW_DEFAULTS = {
     "TEST.MAX_PER_IMAGE": 200,
     "TEST.NMS": -1,  # 2018: 0.3, together with a sigma of 0.6
     "TEST.NMS_SIGMA": 0.55,
-    "TEST.TEST_EPOCH": 0,  # = end_epoch
+    "TEST.TEST_EPOCH": None,  # the newest checkpoint
     "TEST.VISUALIZATION_PATH": "./debug/visualization",
     "TEST.VISUALIZE_INTERMEDIATE_SCALES": False,
     "TEST.EXTRACT_PROPOSALS": False,

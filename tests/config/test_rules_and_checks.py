@@ -134,10 +134,20 @@ def test_nms_given_later_switches_the_other_off(load, tmp_path):
     assert (cfg.TEST.NMS, cfg.TEST.NMS_SIGMA) == (-1.0, 0.3)
 
 
+def test_the_tested_epoch_is_the_users_or_the_newest(load, tmp_path):
+    base = "TRAIN: {end_epoch: 4}\nTEST: {TEST_EPOCH: 2}\n"
+    assert load(base).TEST.TEST_EPOCH == 2
+    assert load(base, "TEST.TEST_EPOCH", "3", "TRAIN.end_epoch", "5").TEST.TEST_EPOCH == 3
+    # Whoever changes the length of a base's training does not mean the epoch that the base tested.
+    assert load(base, "TRAIN.end_epoch", "5").TEST.TEST_EPOCH is None
+    (tmp_path / "base.yml").write_text(base)
+    assert load("_BASE_: base.yml\nTRAIN: {end_epoch: 9}\n").TEST.TEST_EPOCH is None
+    assert load("_BASE_: base.yml\nTRAIN: {lr: 0.1}\n").TEST.TEST_EPOCH == 2
+
+
 def test_derived_values(load):
     cfg = load("TRAIN: {end_epoch: 4}\n", "network.ANCHOR_SCALES", "[2, 4]")
-    assert (cfg.TEST.TEST_EPOCH, cfg.network.NUM_ANCHORS) == (4, 6)
-    assert load("TRAIN: {end_epoch: 4}\nTEST: {TEST_EPOCH: 2}\n").TEST.TEST_EPOCH == 2
+    assert (cfg.TEST.TEST_EPOCH, cfg.network.NUM_ANCHORS) == (None, 6)
     assert load("TEST: {RPN_POST_NMS_TOP_N: 9}\n").TEST.PROPOSAL_OP.post_nms_top_n == 9
     cfg = load("TEST: {RPN_POST_NMS_TOP_N: 9, PROPOSAL_OP: {post_nms_top_n: 8}}\n")
     assert cfg.TEST.PROPOSAL_OP.post_nms_top_n == cfg.TEST.RPN_POST_NMS_TOP_N == 8

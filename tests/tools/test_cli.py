@@ -177,3 +177,11 @@ def test_a_closed_pipe_is_no_traceback():
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith("name: text")
     assert done.stderr == ""
+
+
+def test_print_config_names_the_format_that_was_meant(capsys):
+    argv = ["print-config", "--cfg", "sniper_mobilenetv2_toy", "--set", "dataset.dataset", "pascal"]
+    assert main(argv) == 0
+    printed = capsys.readouterr()
+    assert "dataset: pascal\n" in printed.out
+    assert "did you mean 'pascalvoc'?" in printed.err

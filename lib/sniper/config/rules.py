@@ -96,8 +96,11 @@ def _fill_derived(merged: Merged) -> None:
     # A recipe that extends another one may change the anchors and leave the counting to us.
     if values[count] is None or max(source[path] for path in factors) > source[count]:
         values[count] = math.prod(len(values[path]) for path in factors)
-    if values["TEST.TEST_EPOCH"] is None:
-        values["TEST.TEST_EPOCH"] = values["TRAIN.end_epoch"]
+    epoch = "TEST.TEST_EPOCH"
+    # A recipe that extends another one, or `--set`, may train for longer or shorter: what the base
+    # tested is not meant then, but the newest checkpoint.
+    if source[epoch] < source["TRAIN.end_epoch"]:
+        values[epoch] = None
     if values["TRAIN.PROPOSAL_OP.pre_nms_top_n"] is None:
         values["TRAIN.PROPOSAL_OP.pre_nms_top_n"] = PRE_NMS_TOP_N[values["TRAIN.WITH_MASK"]]
     # Two names of one number: the stronger source wins, the new name at equal strength.

@@ -83,7 +83,7 @@ RESULT_KEYS = (
         "TEST.TEST_EPOCH",
         Int(minimum=0),
         None,
-        "Number of the checkpoint to test; None: TRAIN.end_epoch.",
+        "Number of the checkpoint to test; None: the newest one.",
         optional=True,
     ),
     Key("TEST.CONCURRENT_JOBS", Int(minimum=1), 1, "Processes, each with its own networks."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from pathlib import Path
 from typing import Any
@@ -119,12 +120,23 @@ def find_recipe(name: str | Path, package: Path = _PACKAGE) -> Path:
     for option in options:
         if option.is_file():
             return option
+    known = recipe_names(package)
     raise ConfigError(
         "there is no such config file or recipe",
         got=str(name) or "an empty name",
-        expected="a path, or one of: " + (", ".join(recipe_names(package)) or "(none installed)"),
-        fix="--cfg takes the path of a yml file or the name of a recipe",
+        expected="the path of a yml file, or one of: " + (", ".join(known) or "(none installed)"),
+        fix=_did_you_mean(given, known),
     )
+
+
+def _did_you_mean(given: Path, known: list[str]) -> str | None:
+    """Recipes of a similar name, and yml files of a similar name in the same folder."""
+    folder = given.parent
+    beside = [file.name for ending in _SUFFIXES for file in folder.glob(f"*{ending}")]
+    stems = {name.rsplit(".", 1)[0].lower(): str(folder / name) for name in sorted(beside)}
+    candidates = {**{name.lower(): name for name in known}, **stems}
+    close = difflib.get_close_matches(given.stem.lower(), candidates, n=2, cutoff=0.7)
+    return f"did you mean {' or '.join(candidates[name] for name in close)}?" if close else None
 
 
 def _with_suffixes(path: Path) -> list[Path]:

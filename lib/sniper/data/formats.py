@@ -65,6 +65,15 @@ def register_format(name: str, reader: FormatReader) -> None:
     _FORMATS.register(name, reader)
 
 
+def find_format(name: str) -> FormatReader:
+    """The reader of a format.
+
+    Raises:
+        ConfigError: there is no such kind; the message names a similar one.
+    """
+    return _FORMATS.get(name)
+
+
 def format_names() -> list[str]:
     """All known formats."""
     return _FORMATS.names()
@@ -94,7 +103,7 @@ def load_dataset(
         ConfigError: there is no such kind.
         DataError: there is nothing to read; by default also for everything missing or broken.
     """
-    dataset = _FORMATS.get(kind)(
+    dataset = find_format(kind)(
         dataset_path,
         image_set,
         with_masks=with_masks,

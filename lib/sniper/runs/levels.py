@@ -20,7 +20,9 @@ def levels_of(cfg: EasyDict, mode: str, batch_images: int | None = None) -> list
     if batch_images is None:
         return levels
     if batch_images < 1:
-        raise ConfigError("the batch must hold an image", got=batch_images, expected=">= 1")
+        raise ConfigError(
+            "the batch must hold an image", where="batch_images", got=batch_images, expected=">= 1"
+        )
     return [replace(level, batch_images=batch_images) for level in levels]
 
 
@@ -30,6 +32,7 @@ def mode_in_force(cfg: EasyDict, mode: str | None = None) -> str:
     Raises:
         ConfigError: the mode is unknown, or the network cannot do it.
     """
+    where = "mode" if mode else "TEST.MODE"
     mode = mode or cfg.TEST.MODE
     if mode == "auto":
         return "focus" if cfg.TEST.AUTO_FOCUS else "pyramid"
@@ -38,7 +41,7 @@ def mode_in_force(cfg: EasyDict, mode: str | None = None) -> str:
     if mode == "focus" and not cfg.TEST.AUTO_FOCUS:
         raise ConfigError(
             "this network was not trained to find FocusPixels",
-            where="TEST.MODE",
+            where=where,
             got="focus, but TEST.AUTO_FOCUS is false",
             fix="train with TRAIN.AUTO_FOCUS true (sniper_res18_toy_autofocus, for example), or "
             "take another mode",

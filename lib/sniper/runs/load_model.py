@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -212,6 +213,12 @@ HOW_TO_GET_WEIGHTS = (
 )
 
 
+ANOTHER_EPOCH = (
+    "train first (main_train.py with the same --cfg), or choose what is there: --set "
+    "TEST.TEST_EPOCH N, or --weights FILE where the command has it"
+)
+
+
 def find_weights(
     cfg: EasyDict, save_prefix: str, fall_back: Sequence[str] | None
 ) -> tuple[EasyDict, Path]:
@@ -252,23 +259,36 @@ def newest_model(folder: Path, save_prefix: str) -> Path | None:
     return max(checkpoints, key=lambda path: (path.stat().st_mtime, path.name), default=None)
 
 
-def weights_path(folder: Path, epoch: int, save_prefix: str) -> Path:
-    """`<folder>/<prefix>-<epoch>.params`, or `<prefix>.params` (`SNIPER-best`).
+def weights_path(
+    folder: Path, epoch: int | None, save_prefix: str, *, fix: str = ANOTHER_EPOCH
+) -> Path:
+    """The file of a checkpoint: `<folder>/<prefix>-<epoch>.params`.
+
+    Args:
+        folder: of the model.
+        epoch: number of the checkpoint; None takes the newest, that is the largest number: epochs
+            that are finished count, the saved parts of an unfinished one do not.
+        save_prefix: stem of the file; `<prefix>.params` is taken where no number fits
+            (`SNIPER-best`).
+        fix: what to do when there is none.
 
     Raises:
         DataError: there is no such file.
     """
-    path = folder / f"{save_prefix}-{epoch:04d}.params"
+    name = re.compile(re.escape(save_prefix) + r"-(\d{4,})\.params")
+    # The names of one folder: a prefix may hold characters that `glob` understands.
+    present = sorted(path.name for path in folder.glob("*.params"))
+    numbers = [int(match[1]) for match in map(name.fullmatch, present) if match]
+    if epoch is None:
+        epoch = max(numbers, default=None)
     without_epoch = folder / f"{save_prefix}.params"
-    if not path.exists() and without_epoch.exists():
+    if epoch in numbers:
+        return folder / f"{save_prefix}-{epoch:04d}.params"
+    if without_epoch.exists():
         return without_epoch
-    if not path.exists():
-        present = sorted(p.name for p in path.parent.glob("*.params"))
-        raise DataError(
-            "the weights are missing",
-            where=path,
-            got=f"{', '.join(present)} in that folder" if present else "no weights in that folder",
-            fix="train first (main_train.py with the same --cfg), or choose an epoch that is "
-            "there with --set TEST.TEST_EPOCH N",
-        )
-    return path
+    raise DataError(
+        "the weights are missing",
+        where=folder / f"{save_prefix}-{'NNNN' if epoch is None else f'{epoch:04d}'}.params",
+        got=f"{', '.join(present)} in that folder" if present else "no weights in that folder",
+        fix=fix,
+    )

@@ -166,7 +166,7 @@ class TestPlan:
     Attributes:
         name: of the recipe.
         model_dir: folder of the checkpoints, where the logs go, too.
-        epoch: number of the checkpoint to test.
+        epoch: number of the checkpoint to test; None: the newest.
         config: the configuration as yaml, for archives.
         devices: where the network runs.
         source: where the data sets are.
@@ -189,7 +189,7 @@ class TestPlan:
 
     name: str
     model_dir: Path
-    epoch: int
+    epoch: int | None
     config: str
     devices: tuple[mx.Context, ...]
     source: DataSource
@@ -293,7 +293,10 @@ def test_plan(
         ConfigError: the mode is unknown, or the network or this machine cannot do it.
     """
     test = cfg.TEST
-    device_list = contexts(cfg.gpus if devices is None else devices)
+    if devices is None:
+        device_list = contexts(cfg.gpus)
+    else:
+        device_list = contexts(devices, "devices", on_cpu='--gpus cpu (in Python: devices="cpu")')
     fp16 = fp16_in_force(cfg, device_list)
     mode = "pyramid" if rpn_only else mode_in_force(cfg, mode)
     return TestPlan(

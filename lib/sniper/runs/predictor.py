@@ -35,6 +35,10 @@ BLOCK_BYTES = 256 << 20
 
 Pair = tuple[Prediction, np.ndarray]
 
+_NAME_WEIGHTS = (
+    'train first (`sniper train` with this recipe), or name a file: Predictor(cfg, weights="FILE")'
+)
+
 
 class Predictor:
     """Detects objects in images, videos and arrays. Loads once; threads may share it.
@@ -196,7 +200,9 @@ def _load(
             return load_archive_model(name, mode=mode, devices=devices, batch_images=batch_images)
         cfg = load_config(name)
     plan = test_plan(cfg, mode=mode, devices=devices, batch_images=batch_images)
-    file = os.fspath(weights) if weights else weights_path(plan.model_dir, plan.epoch, "SNIPER")
+    if weights:
+        return plan, load_model(plan.detector, os.fspath(weights))
+    file = weights_path(plan.model_dir, plan.epoch, "SNIPER", fix=_NAME_WEIGHTS)
     return plan, load_model(plan.detector, file)
 
 

@@ -127,8 +127,16 @@ def step_settings(cfg: EasyDict, *, fp16: bool) -> StepSettings:
     )
 
 
-def contexts(gpus: str) -> list[mx.Context]:
+ON_CPU = "--set gpus cpu"
+
+
+def contexts(gpus: str, name: str = "gpus", on_cpu: str = ON_CPU) -> list[mx.Context]:
     """Devices of a `gpus` value: `'0,1'` -> two GPUs; `''`, `'cpu'` or `'cpu,cpu'` -> CPU contexts.
+
+    Args:
+        gpus: the value.
+        name: what the user knows it by, for messages.
+        on_cpu: what the user writes to take the CPU.
 
     Raises:
         ConfigError: an entry is no device ordinal, or the GPU does not exist.
@@ -140,18 +148,18 @@ def contexts(gpus: str) -> list[mx.Context]:
         return [mx.cpu(i) for i in range(len(entries))]
     if not all(entry.isdigit() for entry in entries):
         raise ConfigError(
-            "gpus must list device ordinals",
+            f"{name} must list device ordinals",
             got=repr(gpus),
             expected="'0', '0,1', ... or 'cpu'",
-            fix="--set gpus cpu runs on the CPU",
+            fix=f"{on_cpu} runs on the CPU",
         )
     visible = _gpu_count()
     missing = [entry for entry in entries if int(entry) >= visible]
     if missing:
         raise ConfigError(
             "the configuration asks for GPUs that MXNet does not see",
-            got=f"gpus '{gpus}', {visible} GPU(s) visible",
-            fix="run on the CPU with --set gpus cpu, or install a CUDA wheel (README, GPUs)",
+            got=f"{name} '{gpus}', {visible} GPU(s) visible",
+            fix=f"run on the CPU with {on_cpu}, or install a CUDA wheel (README, GPUs)",
         )
     return [mx.gpu(int(entry)) for entry in entries]
 

@@ -36,7 +36,7 @@ def test(
     Args:
         cfg: the configuration that the network was trained with.
         save_prefix: stem of the checkpoint files.
-        weights: the file to take; None takes the checkpoint number `TEST.TEST_EPOCH`.
+        weights: the file to take; None takes checkpoint `TEST.TEST_EPOCH`, or the newest one.
         visualise: draw the detections of every image below `TEST.VISUALIZATION_PATH`.
 
     Returns:

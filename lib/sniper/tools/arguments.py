@@ -73,7 +73,10 @@ def add_weights_flag(flags: Flags) -> None:
 def add_test_epoch_flag(flags: Flags) -> None:
     """Adds --epoch: which checkpoint of a detector."""
     flags.add_argument(
-        "--epoch", type=int, metavar="E", help="epoch of the detector (default: TEST.TEST_EPOCH)"
+        "--epoch",
+        type=int,
+        metavar="E",
+        help="epoch of the detector (default: TEST.TEST_EPOCH, or the newest checkpoint)",
     )
 
 

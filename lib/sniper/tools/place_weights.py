@@ -116,7 +116,8 @@ def _target(cfg: EasyDict, save_prefix: str, *, backbone: bool) -> Path:
     from sniper.runs.resolve import model_folder
 
     if not backbone:
-        return model_folder(cfg) / f"{save_prefix}-{cfg.TEST.TEST_EPOCH:04d}{SUFFIX}"
+        epoch = cfg.TRAIN.end_epoch if cfg.TEST.TEST_EPOCH is None else cfg.TEST.TEST_EPOCH
+        return model_folder(cfg) / f"{save_prefix}-{epoch:04d}{SUFFIX}"
     if not cfg.network.pretrained:
         raise DataError("the recipe trains from scratch", where="network.pretrained", got="''")
     return Path(f"{cfg.network.pretrained}-{cfg.network.pretrained_epoch:04d}{SUFFIX}")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from sniper.config import describe_keys, dump_config, load_config
+from sniper.data.formats import find_format
 from sniper.errors import ConfigError
 from sniper.tools.arguments import add_config_flags, command_parser
 from sniper.tools.cli import run_main
@@ -40,13 +41,23 @@ def _parser() -> argparse.ArgumentParser:
 def _main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     if args.doc is None:
-        print(dump_config(load_config(args.cfg, args.overrides)), end="")
+        cfg = load_config(args.cfg, args.overrides)
+        print(dump_config(cfg), end="")
+        _tell_unknown_format(cfg.dataset.dataset)
         return 0
     text = describe_keys(args.doc)
     if not text:
         raise ConfigError("no key contains this text", got=args.doc, fix="try a shorter one")
     print(text)
     return 0
+
+
+def _tell_unknown_format(name: str) -> None:
+    """Formats of other packages are found when a set is opened: nothing is refused here."""
+    try:
+        find_format(name)
+    except ConfigError as error:
+        print(f"warning: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

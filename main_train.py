@@ -2,7 +2,12 @@
 
 import sys
 
-from sniper.tools.train import main
+try:
+    from sniper.tools.train import main
+except ModuleNotFoundError as error:
+    from scripts.not_installed import leave
+
+    leave(error)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -60,7 +60,7 @@ get_resnet() {
     local_or_url "$(name_of_url "$url")" || return
   else
     local address
-    address=$(python -c 'import sniper, sys
+    address=$("$(any_python)" -c 'import sniper, sys
 from sniper.tools.weights.gluon_resnet import zoo_address
 print(zoo_address(sys.argv[1]))' "$1") || return
     got=$DOWNLOADS/$(name_of_url "$address")

@@ -22,16 +22,31 @@ environment_key() {
   } | sha256sum | cut -d' ' -f1
 }
 
+# Runs pip with a line for each package as it is fetched, and all of its output where it fails.
+announce_packages() {
+  local log=.venv/pip-install.log
+  if "$@" > >(tee "$log" | sed -n -u -e 's/^ *\(Downloading\|Using cached\) \([^ ]*\) \(([0-9].*)\).*/   \2 \3/p' -e 's/^Installing collected packages.*/   unpacking the packages: a minute/p') 2> .venv/pip-errors.log; then
+    return
+  fi
+  tail -n 20 "$log" .venv/pip-errors.log >&2
+  echo "error: the packages could not be installed; all of pip's words: $log" >&2
+  return 1
+}
+
 ensure_environment() {
   command -v g++ >/dev/null || { echo "A C++17 compiler is needed (Debian, Ubuntu: apt-get install g++)." >&2; exit 1; }
   local stamp=.venv/sniper-environment key
   key=$(environment_key)
   if [ ! -x .venv/bin/python ]; then
-    "$(find_python)" -m venv .venv || { rm -rf .venv; exit 1; }
+    local python
+    python=$(find_python) || exit 1
+    echo "== making an environment in .venv with $python"
+    "$python" -m venv .venv || { rm -rf .venv; exit 1; }
   fi
   if [ "$(cat $stamp 2>/dev/null)" != "$key" ]; then
-    echo "== installing the requirements and building the operators (.venv)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+    echo "== installing the requirements into .venv and building the operators: 0.7 GB, some minutes with a fast connection"
+    announce_packages .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+    echo "   building the operators: about a minute"
     # The requirements hold all that the build needs, so no second environment is made for it.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
     echo "$key" > $stamp

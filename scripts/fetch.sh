@@ -14,7 +14,10 @@ CALLED_FROM=${OLDPWD:-$PWD}
 
 if [ -x .venv/bin/python ]; then PATH="$PWD/.venv/bin:$PATH"; fi
 
-sniper_tool() { python -m sniper.tools.cli "$@"; }
+sniper_tool() { "$(any_python)" -m sniper.tools.cli "$@"; }
+
+# Debian and Ubuntu have a python3, and no python.
+any_python() { command -v python || command -v python3 || echo python3; }
 
 # complain TEXT [MORE ...]: one line each, as the Python programs write errors.
 complain() {

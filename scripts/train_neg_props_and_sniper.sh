@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] && export PATH="$PWD/.venv/bin:$PATH"
-exec python -m sniper.tools.cli mine-negatives "$@"
+# Debian and Ubuntu have a python3, and no python.
+exec "$(command -v python || command -v python3 || echo python3)" -m sniper.tools.cli mine-negatives "$@"

@@ -194,6 +194,15 @@ def test_json_and_thresholds(predictor, run, folder, found):
     assert len(few.filter(2.0)) == 0 and few.filter(2.0).as_dict()["detections"] == []
 
 
+def test_a_prediction_prints_as_one_line(found):
+    text = repr(found[0])
+    assert "\n" not in text and len(text) < 200
+    assert text.startswith(f"<Prediction '0.png' 90x70, {len(found[0])} objects: ")
+    best = found[0].class_names[found[0].classes[0]]
+    assert f"{best} {found[0].scores[0]:.2f}, " in text and text.endswith(", ...>")
+    assert repr(found[0].filter(2)) == "<Prediction '0.png' 90x70, 0 objects>"
+
+
 def test_frames_of_videos_know_their_place(predictor, tmp_path):
     path = str(tmp_path / "clip.mp4")
     writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), 5.0, (96, 64))

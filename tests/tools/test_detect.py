@@ -261,7 +261,8 @@ def demo(run, *flags) -> int:
 def test_demo_of_a_picture(run, photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert demo(run, "--im_path", photos / "a.png") == 0
-    folder = tmp_path / "data" / "demo"
+    assert not (tmp_path / "data").exists()
+    folder = Path(run.cfg.output_path) / "demo"
     assert sorted(path.name for path in folder.iterdir()) == [
         "a_detections.json",
         "a_detections.png",

@@ -105,7 +105,12 @@ RESULT_KEYS = (
         "Proposals that EXTRACT_PROPOSALS keeps of a level.",
     ),
     Key("TEST.PROPOSAL_SAVE_PATH", Text(), "output/proposals", "Folder of extracted proposals."),
-    Key("TEST.VISUALIZATION_PATH", Text(), "./debug/visualization", "Folder of --vis drawings."),
+    Key(
+        "TEST.VISUALIZATION_PATH",
+        Text(),
+        "./debug/visualization",
+        "Folder of --vis drawings; 2018's value stands for <output_path>/visualization.",
+    ),
     Key("TEST.VISUALIZE_INTERMEDIATE_SCALES", Bool(), False, "Nothing: --vis draws the results."),
 )
 

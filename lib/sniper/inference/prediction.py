@@ -12,8 +12,11 @@ from sniper.data.video import Frame
 from sniper.evaluation.rle import segmentation
 from sniper.vis.draw import draw_detections
 
+# Objects in the one line of a `repr`.
+_SHOWN = 4
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """n objects, the best scores first.
 
@@ -45,6 +48,15 @@ class Prediction:
     def __len__(self) -> int:
         """n."""
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        """One line: the image and its best objects."""
+        names = [self.class_names[index] for index in self.classes[:_SHOWN].tolist()]
+        best = [f"{name} {score:.2f}" for name, score in zip(names, self.scores.tolist())]
+        objects = f"{len(self)} object{'' if len(self) == 1 else 's'}"
+        if best:
+            objects += f": {', '.join(best)}{', ...' if len(self) > _SHOWN else ''}"
+        return f"<Prediction {self.name!r} {self.width}x{self.height}, {objects}>"
 
     def filter(self, threshold: float) -> Prediction:
         """The objects with a score of at least `threshold`."""

@@ -23,7 +23,7 @@ from sniper.vis.video_writer import VIDEO_ENDING
 logger = logging.getLogger(__name__)
 
 DRAWING_THRESHOLD = 0.5
-OUTPUT_FOLDER = Path("data/demo")
+DRAWINGS_FOLDER = "demo"  # below the output folder of the model
 JSON_NAME = "detections.json"  # in a folder of drawings
 
 
@@ -44,7 +44,7 @@ def demo(
         weights: a `.params` file or an archive; None looks for one.
         save_prefix: stem of the checkpoint files.
         output_path: the drawing, or for a folder the folder of drawings; None means
-            `data/demo/<stem>_detections` with the ending of the picture (`.mp4` for videos).
+            `<output_path>/demo/<stem>_detections` with the picture's ending (`.mp4` for videos).
         fall_back: the configuration is only a default: when it has no weights, use the newest model
             under `output/` with its own configuration and these overrides (KEY VALUE ...); archives
             bring their own. None: it is the user's.
@@ -65,7 +65,7 @@ def demo(
     else:
         predictor = Predictor(cfg, weights, devices=str(cfg.gpus).split(",")[0])
     is_folder = image_path.is_dir()
-    path = output_path or OUTPUT_FOLDER / _default_name(image_path)
+    path = output_path or Path(cfg.output_path) / DRAWINGS_FOLDER / _default_name(image_path)
     json_path = path / JSON_NAME if is_folder else path.with_suffix(".json")
     target = None if is_folder else path
     drawings = Drawings(path, threshold=DRAWING_THRESHOLD, target=target)

@@ -17,6 +17,7 @@ from sniper.config import dump_config
 from sniper.errors import ConfigError
 from sniper.loader.batch_settings import BatchSettings
 from sniper.models.assembly import DetectorSpec
+from sniper.runs.backbone_file import backbone_file
 from sniper.runs.datasets import DataSource, TrainingData
 from sniper.runs.levels import levels_of, merge_settings, mode_in_force
 from sniper.runs.resolve import (
@@ -25,6 +26,7 @@ from sniper.runs.resolve import (
     contexts,
     data_source,
     detector_spec,
+    drawings_folder,
     fp16_in_force,
     loop_settings,
     model_folder,
@@ -233,7 +235,6 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
     fp16 = fp16_in_force(cfg, devices)
     # "frozen" is said of scale and shift as well, not only of the statistics.
     frozen = ("gamma", "beta") if network.BN_MODE == "frozen" else ()
-    pretrained = f"{network.pretrained}-{network.pretrained_epoch:04d}.params"
     loop = loop_settings(cfg)
     detector = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=fp16)
     means = train.GRADIENT_REDUCTION == "mean" or not detector.network.backbone.box_loss_images
@@ -252,7 +253,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
         detector=detector,
         rpn_only=bool(train.ONLY_PROPOSAL),
         weights=FirstWeights(
-            Path(pretrained) if network.pretrained else None,
+            backbone_file(network.pretrained, network.pretrained_epoch),
             network.INIT,
             (*network.FIXED_PARAMS, *frozen),
         ),
@@ -320,7 +321,7 @@ def test_plan(
         proposals_per_level=test.N_PROPOSAL_PER_SCALE,
         proposal_dir=Path(test.PROPOSAL_SAVE_PATH),
         results_dir=Path(cfg.output_path) / "results",
-        drawings_dir=Path(test.VISUALIZATION_PATH) / "dets_final",
+        drawings_dir=drawings_folder(cfg),
         notes=_fp16_note(cfg, fp16),
     )
 

@@ -183,6 +183,18 @@ def model_folder(cfg: EasyDict) -> Path:
     return Path(cfg.output_path) / cfg.name / "_".join(cfg.dataset.image_set.split("+"))
 
 
+# The value of all 2018 files, which nobody chose.
+_DRAWINGS_OF_2018 = Path("debug/visualization")
+
+
+def drawings_folder(cfg: EasyDict) -> Path:
+    """Where `--vis` draws: below the output folder, unless the user names another place."""
+    path = Path(cfg.TEST.VISUALIZATION_PATH)
+    if path == _DRAWINGS_OF_2018:
+        path = Path(cfg.output_path) / "visualization"
+    return path / "dets_final"
+
+
 def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:
     """Network description; `batch_images` is the number of images per device."""
     network = cfg.network

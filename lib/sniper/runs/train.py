@@ -18,6 +18,7 @@ from sniper.loader.train import TrainLoader
 from sniper.models.assembly import batch_metrics, build_detector, train_input_shapes
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
+from sniper.runs.backbone_file import check_backbone
 from sniper.runs.datasets import training_records
 from sniper.runs.plan import TrainPlan, train_plan
 from sniper.runs.resolve import uses_gpu
@@ -55,13 +56,16 @@ def train(
     plan = train_plan(cfg)
     with Workers(plan.kvstore) as workers:
         _start_log(plan, workers)
+        checkpoints = CheckpointFolder(plan.folder, save_prefix, keep=plan.keep_checkpoints)
+        checkpoint = _checkpoint_to_resume(checkpoints, resume)
+        if checkpoint is None and plan.weights.pretrained is not None:
+            # Before the data, which may take minutes to read.
+            check_backbone(plan.weights.pretrained)
         records, class_names = training_records(plan.data)
         if workers.is_writer:
             # Whoever finds the weights without their recipe reads these two (`find_weights`).
             write_config(plan.config, plan.folder / "config.yml")
             write_class_names(plan.folder, class_names)
-        checkpoints = CheckpointFolder(plan.folder, save_prefix, keep=plan.keep_checkpoints)
-        checkpoint = _checkpoint_to_resume(checkpoints, resume)
         if checkpoint is not None and _is_done(plan.loop, checkpoint.state):
             logger.info("all epochs or updates are done already: weights in %s", plan.folder)
             return plan.folder

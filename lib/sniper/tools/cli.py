@@ -54,12 +54,12 @@ TOOLS: dict[str, tuple[str, str]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `sniper <tool> [arguments]` and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help_text())
-        return 0 if arguments else EXIT_USAGE
+    if not arguments:
+        return run_main(lambda _: _print(_help_text()) or EXIT_USAGE, [])
+    if arguments[0] in ("-h", "--help", "help"):
+        return run_main(lambda _: _print(_help_text()), [])
     if arguments[0] in ("-V", "--version"):
-        print(f"sniper {sniper.__version__}")
-        return 0
+        return run_main(lambda _: _print(f"sniper {sniper.__version__}"), [])
     name, rest = arguments[0], arguments[1:]
     if name not in TOOLS:
         print(_unknown_tool(name), file=sys.stderr)
@@ -76,6 +76,18 @@ def run_main(function: Main, argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        code = _guarded(function, arguments)
+        # What is left in the buffer would be written at exit, where nobody can catch the error.
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has gone, e.g. `sniper ... | head`
+        # Keeps the interpreter from complaining when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _guarded(function: Main, arguments: Sequence[str]) -> int:
+    try:
         return int(function(arguments) or 0)
     except SystemExit as stop:  # argparse: --help gives 0, a bad flag 2
         return _exit_code(stop)
@@ -83,16 +95,19 @@ def run_main(function: Main, argv: Sequence[str] | None = None) -> int:
         return _report(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _report("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:  # the reader has gone, e.g. `sniper ... | head`
-        # Keeps the interpreter from complaining when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+    except BrokenPipeError:
+        raise
     except ImportError as error:
         if not _mend_import(error):
             raise
         return _report(_mend_import(error), EXIT_FAILED)
     except OSError as error:
         return _report(str(error), EXIT_FAILED)
+
+
+def _print(text: str) -> int:
+    print(text)
+    return 0
 
 
 def _load_main(module: str) -> Main:

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         parser,
         "PATH",
         "the drawing; its ending chooses jpg, png or pdf; for a folder the folder of drawings "
-        "(default: data/demo/<name>_detections with the picture's ending)",
+        "(default: <output_path>/demo/<name>_detections with the picture's ending)",
     )
     add_weights_flag(parser)
     add_config_flags(parser)

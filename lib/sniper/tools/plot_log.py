@@ -25,7 +25,7 @@ that was resumed or started again replaces the older lines with the same updates
 """
 _EPILOG = """\
 examples:
-  sniper plot-log output/toy/sniper_mobilenetv2_toy/train/sniper_mobilenetv2_toy.jsonl
+  sniper plot-log output/sniper_mobilenetv2_toy/*/train/*.jsonl      (the quickstart)
   sniper plot-log one.jsonl other.jsonl --names "lr 0.01" "lr 0.02" --out curves.png
 """
 

@@ -23,7 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("main_test.py", _DESCRIPTION, _EPILOG)
-    parser.add_argument("--vis", action="store_true", help="draw the detections of every image")
+    parser.add_argument(
+        "--vis",
+        action="store_true",
+        help="draw the detections of every image below <output_path>/visualization",
+    )
     add_weights_flag(parser)
     add_config_flags(parser)
     return parser

@@ -16,6 +16,7 @@ from sniper.inference.prediction import Prediction
 from sniper.process import start_logging
 from sniper.runs.load_model import find_weights, is_archive
 from sniper.runs.predictor import Predictor
+from sniper.runs.resolve import demo_folder
 from sniper.training.interrupts import StopRequest
 from sniper.vis.draw import IMAGE_ENDINGS
 from sniper.vis.video_writer import VIDEO_ENDING
@@ -23,7 +24,6 @@ from sniper.vis.video_writer import VIDEO_ENDING
 logger = logging.getLogger(__name__)
 
 DRAWING_THRESHOLD = 0.5
-DRAWINGS_FOLDER = "demo"  # below the output folder of the model
 JSON_NAME = "detections.json"  # in a folder of drawings
 
 
@@ -65,7 +65,7 @@ def demo(
     else:
         predictor = Predictor(cfg, weights, devices=str(cfg.gpus).split(",")[0])
     is_folder = image_path.is_dir()
-    path = output_path or Path(cfg.output_path) / DRAWINGS_FOLDER / _default_name(image_path)
+    path = output_path or demo_folder(cfg) / _default_name(image_path)
     json_path = path / JSON_NAME if is_folder else path.with_suffix(".json")
     target = None if is_folder else path
     drawings = Drawings(path, threshold=DRAWING_THRESHOLD, target=target)

@@ -195,6 +195,11 @@ def drawings_folder(cfg: EasyDict) -> Path:
     return path / "dets_final"
 
 
+def demo_folder(cfg: EasyDict) -> Path:
+    """Where the demo draws, unless the user names another place."""
+    return Path(cfg.output_path) / "demo"
+
+
 def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:
     """Network description; `batch_images` is the number of images per device."""
     network = cfg.network

@@ -14,6 +14,7 @@ import pytest
 from sniper.data.sources import Skipped
 from sniper.inference import detect_files as detect_module
 from sniper.inference.detect_files import DetectionsJson
+from sniper.locks import folder_lock
 from sniper.runs.predictor import Predictor
 from sniper.tools.cli import main as sniper_main
 from sniper.tools.demo import main as demo_main
@@ -295,3 +296,15 @@ def test_demo_with_weights_of_another_place_and_without_any(run, photos, tmp_pat
     assert demo_main([*argv, *elsewhere]) == 3
     assert "the weights are missing" in capsys.readouterr().err
     assert demo_main(["--im_path", str(tmp_path / "gone.jpg"), "--cfg", str(run.recipe)]) == 3
+
+
+def test_a_folder_of_results_belongs_to_one_run_at_a_time(run, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert detect(run, photos / "a.png", "--out", out) == 0
+    before = (out / "detections.json").read_bytes()
+    with folder_lock(out, fix=""):
+        assert detect(run, photos / "sub", "--out", out) == 1
+    error = capsys.readouterr().err
+    assert f"process {os.getpid()}" in error and "--out" in error
+    assert (out / "detections.json").read_bytes() == before
+    assert sorted(path.name for path in out.iterdir()) == ["detections.json", "drawings"]

@@ -80,10 +80,19 @@ def test_the_newest_complete_checkpoint_is_found(tmp_path):
 def test_a_new_run_in_the_folder_of_an_old_one_is_the_newest(tmp_path):
     folder = CheckpointFolder(tmp_path, "SNIPER")
     folder.save_epoch(_snapshot(7), _state(7))
-    folder.save_update(_snapshot(1), _state(0, 3, batch=3))
+    folder.save_update(_snapshot(1), _state(0, 3, batch=3, run=1))
     assert folder.newest().state.updates == 3
-    folder.save_epoch(_snapshot(2), _state(1))
+    folder.save_epoch(_snapshot(2), _state(1, run=1))
     _assert_holds(folder.newest(), 2)
+
+
+def test_a_clock_that_goes_back_changes_nothing(tmp_path):
+    folder = CheckpointFolder(tmp_path, "SNIPER")
+    for epoch in (1, 2):
+        path = folder.save_epoch(_snapshot(epoch), _state(epoch)).path(".json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "saved_at_s": 9e9 / epoch}))
+        os.utime(path, (9e8 / epoch, 9e8 / epoch))
+    assert folder.newest().state.epoch == 2
 
 
 def test_checkpoints_within_an_epoch_make_room(tmp_path):
@@ -109,7 +118,7 @@ def test_files_of_older_versions_resume(tmp_path):
         path.write_text(json.dumps(old))
     assert folder.newest().state == RunState(2, 12, 24, 4, 0)
     # The first checkpoint of this version is newer than all of them.
-    folder.save_update(_snapshot(3), _state(0, 1, batch=1))
+    folder.save_update(_snapshot(3), _state(0, 1, batch=1, run=1))
     assert folder.newest().state.updates == 1
 
 

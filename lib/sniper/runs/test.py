@@ -11,6 +11,7 @@ from easydict import EasyDict
 from sniper.data import Dataset, ProposalSet, save_proposals
 from sniper.evaluation import Report
 from sniper.inference.results import draw_set, report_detections, report_proposals
+from sniper.locks import folder_lock
 from sniper.models.fit import Model
 from sniper.process import start_logging
 from sniper.runs.datasets import open_dataset, proposal_file
@@ -45,9 +46,19 @@ def test(
 
     Raises:
         ConfigError, DataError: the configuration, the weights or the data are wrong.
-        TrainingError: a file could not be written, or a process died.
+        TrainingError: another run tests on the set, a file could not be written, or a process died.
     """
     plan = test_plan(cfg, rpn_only=bool(cfg.TEST.EXTRACT_PROPOSALS))
+    # Sets have files of their own: they can be tested side by side.
+    name = f"{'proposals' if plan.rpn_only else 'test'}_{plan.image_set}"
+    fix = "or give this one a folder of its own: --set output_path DIR, and --weights FILE"
+    with folder_lock(plan.results_dir, name=name, fix=fix):
+        return _test(cfg, plan, save_prefix, weights, visualise)
+
+
+def _test(
+    cfg: EasyDict, plan: TestPlan, save_prefix: str, weights: Path | None, visualise: bool
+) -> Report | None:
     start_logging(plan.model_dir / f"{plan.name}_test_{time.strftime('%Y-%m-%d-%H-%M')}.log")
     for note in plan.notes:
         logger.info("%s", note)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import mxnet as mx
@@ -15,6 +16,7 @@ from sniper.data import Record
 from sniper.data.class_names import write_class_names
 from sniper.errors import ConfigError
 from sniper.loader.train import TrainLoader
+from sniper.locks import folder_lock
 from sniper.models.assembly import batch_metrics, build_detector, train_input_shapes
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
@@ -50,14 +52,16 @@ def train(
 
     Raises:
         ConfigError, DataError: the configuration or the data are wrong.
-        TrainingError: a worker died, a loss is not finite, a checkpoint could not be written, or
-            the run was stopped by a signal.
+        TrainingError: another run works in the model folder, a worker died, a loss is not finite, a
+            checkpoint could not be written, or the run was stopped by a signal.
     """
     plan = train_plan(cfg)
-    with Workers(plan.kvstore) as workers:
+    with Workers(plan.kvstore) as workers, _model_folder(plan, workers):
         _start_log(plan, workers)
         checkpoints = CheckpointFolder(plan.folder, save_prefix, keep=plan.keep_checkpoints)
-        checkpoint = _checkpoint_to_resume(checkpoints, resume)
+        newest = checkpoints.newest()
+        checkpoint = newest if resume else None
+        _tell_checkpoints(checkpoints, newest, resume)
         if checkpoint is None and plan.weights.pretrained is not None:
             # Before the data, which may take minutes to read.
             check_backbone(plan.weights.pretrained)
@@ -72,7 +76,8 @@ def train(
         # The loader forks: before `connect`, which starts the threads of the parameter server.
         with _loader(plan, records, workers) as loader:
             workers.connect()
-            state = _start_loader(plan, loader, checkpoint)
+            number = 1 if newest is None else newest.state.run + 1
+            state = _start_loader(plan, loader, checkpoint, number)
             workers.check_same(
                 "the data or the checkpoint",
                 (len(records), state.samples, state.epoch, state.batch, state.updates, state.seed),
@@ -85,6 +90,18 @@ def train(
     return plan.folder
 
 
+@contextmanager
+def _model_folder(plan: TrainPlan, workers: Workers) -> Iterator[None]:
+    """Keeps other runs out of the model folder, before anything is written there."""
+    if not workers.is_writer:
+        yield
+        return
+    with folder_lock(
+        plan.folder, fix="or give this run a folder of its own: --set output_path DIR"
+    ):
+        yield
+
+
 def _start_log(plan: TrainPlan, workers: Workers) -> None:
     if workers.is_writer:
         start_logging(plan.folder / f"{plan.name}_{time.strftime('%Y-%m-%d-%H-%M')}.log")
@@ -95,8 +112,9 @@ def _start_log(plan: TrainPlan, workers: Workers) -> None:
         logger.info("%s", note)
 
 
-def _checkpoint_to_resume(checkpoints: CheckpointFolder, resume: bool) -> Checkpoint | None:
-    newest = checkpoints.newest()
+def _tell_checkpoints(
+    checkpoints: CheckpointFolder, newest: Checkpoint | None, resume: bool
+) -> None:
     if resume and newest is None:
         logger.info("no checkpoint in %s yet: starting from the beginning", checkpoints.folder)
     if newest is not None and not resume:
@@ -105,7 +123,6 @@ def _checkpoint_to_resume(checkpoints: CheckpointFolder, resume: bool) -> Checkp
             "one; --resume would go on from it",
             newest.path(".params"),
         )
-    return newest if resume else None
 
 
 def _is_done(settings: LoopSettings, state: RunState) -> bool:
@@ -128,13 +145,22 @@ def _loader(plan: TrainPlan, records: list[Record], workers: Workers) -> TrainLo
     )
 
 
-def _start_loader(plan: TrainPlan, loader: TrainLoader, checkpoint: Checkpoint | None) -> RunState:
-    """Starts the loader where the run begins or goes on; returns that place."""
+def _start_loader(
+    plan: TrainPlan, loader: TrainLoader, checkpoint: Checkpoint | None, number: int
+) -> RunState:
+    """Starts the loader where the run begins or goes on; returns that place.
+
+    Args:
+        plan: of the run.
+        loader: is started.
+        checkpoint: to go on from.
+        number: of a run that begins anew, in its folder.
+    """
     if checkpoint is None:
         loader.start_epoch(0)
         # Chips of the first epoch decide the schedule, also after a resume (2018 behaviour).
         samples = loader.batches_per_epoch * loader.batch_size
-        return RunState(0, 0, samples, loader.batch_size, plan.seed)
+        return RunState(0, 0, samples, loader.batch_size, plan.seed, run=number)
     state = checkpoint.state
     # With another batch size or seed the same place in the epoch would mean other chips, and the
     # schedule, which counts updates, would drop the rate somewhere else.

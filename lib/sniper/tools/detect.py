@@ -100,30 +100,32 @@ def _run(argv: Sequence[str] | None) -> int:
     from sniper.data.sources import open_source
     from sniper.inference.detect_files import detect_files
     from sniper.inference.drawings import Drawings
+    from sniper.locks import folder_lock
     from sniper.process import start_logging
     from sniper.training.interrupts import StopRequest
 
     start_logging()
     on_error = "raise" if args.stop_on_error else "skip"
     source = open_source(args.files, recursive=args.recursive, every=args.every, on_error=on_error)
-    predictor, model = _load(args)
-    logger.info("model: %s, %d classes", model, len(predictor.class_names) - 1)
-    drawings = Drawings(
-        args.out / DRAWINGS_FOLDER,
-        f".{args.format}",
-        threshold=args.threshold,
-        every=args.every,
-    )
     # SIGTERM too ends the run in good order.
-    with StopRequest().listen(), drawings:
-        summary = detect_files(
-            predictor,
-            source,
-            args.out / JSON_NAME,
+    with folder_lock(args.out, fix="or choose another --out"), StopRequest().listen():
+        predictor, model = _load(args)
+        logger.info("model: %s, %d classes", model, len(predictor.class_names) - 1)
+        drawings = Drawings(
+            args.out / DRAWINGS_FOLDER,
+            f".{args.format}",
             threshold=args.threshold,
-            drawings=None if args.format == "none" else drawings,
-            about={"model": model},
+            every=args.every,
         )
+        with drawings:
+            summary = detect_files(
+                predictor,
+                source,
+                args.out / JSON_NAME,
+                threshold=args.threshold,
+                drawings=None if args.format == "none" else drawings,
+                about={"model": model},
+            )
     logger.info(
         "%d objects in %d images: %s", summary.objects, summary.images, args.out / JSON_NAME
     )

@@ -157,15 +157,14 @@ class CheckpointFolder:
         return self.folder / name
 
     def newest(self) -> Checkpoint | None:
-        """The complete checkpoint that was written last; None where there is none."""
+        """The complete checkpoint with most updates of the last run; None where there is none."""
         checkpoints = [
             Checkpoint(path.with_suffix(""), read_run_state(path))
             for path in sorted(self.folder.glob(f"{self.prefix}-*.json"))
             if self._pattern(r"(?:update-)?\d{4,}").fullmatch(path.stem)
             and all(path.with_suffix(suffix).exists() for suffix in (".params", ".states"))
         ]
-        # Files of older versions do not say when they were written: there the updates decide.
-        return max(checkpoints, key=_age, default=None)
+        return max(checkpoints, key=_progress, default=None)
 
     def _pattern(self, rest: str) -> re.Pattern[str]:
         return re.compile(re.escape(self.prefix) + "-" + rest)
@@ -230,8 +229,10 @@ class CheckpointFolder:
                 _remove(path.with_suffix(""))
 
 
-def _age(checkpoint: Checkpoint) -> tuple[float, int]:
-    return checkpoint.state.saved_at_s, checkpoint.state.updates
+def _progress(checkpoint: Checkpoint) -> tuple[int, int, int]:
+    # Not by time: clocks go back, and those of several machines differ.
+    state = checkpoint.state
+    return state.run, state.updates, state.epoch
 
 
 def _remove(stem: Path) -> None:

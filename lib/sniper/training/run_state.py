@@ -47,7 +47,9 @@ class RunState:
         sums: the same since the beginning of the epoch.
         validated: updates that the weights had when they were validated last.
         best: the best validation result.
-        saved_at_s: seconds since 1970.
+        saved_at_s: seconds since 1970, for people: clocks go back.
+        run: 1 for the first run in a model folder, 2 for the next one that began anew there, ...; a
+            resumed run keeps its number. 0: an older version did not count.
     """
 
     epoch: int
@@ -62,6 +64,7 @@ class RunState:
     validated: int = 0
     best: BestModel | None = None
     saved_at_s: float = 0.0
+    run: int = 0
 
     @property
     def file_epoch(self) -> int:

@@ -99,6 +99,8 @@ def main() -> None:
     parser.add_argument("--cfg", default="sniper_mobilenetv2_toy", help="recipe of the weights")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score to print")
     args = parser.parse_args()
+    if not 0 <= args.threshold <= 1:
+        parser.error("--threshold: scores are from 0 to 1")
     plan = test_plan(load_config(args.cfg), mode="pyramid", devices="cpu")
     arg, aux = read_params(args.weights)
     found = detect(read_image(args.image), plan, for_test(arg), aux)

@@ -109,6 +109,8 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("plain.params"))
     args = parser.parse_args()
+    if args.updates < 1:
+        parser.error("--updates: at least 1")
     dataset = load_dataset("coco", args.folder, "train")
     records = filter_trainable(append_flipped(dataset.records))
     arg, aux = train(records, detector_spec(len(dataset.class_names)), args.updates)

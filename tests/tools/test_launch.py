@@ -199,8 +199,8 @@ def test_one_worker_and_server_per_host(monkeypatch):
     [
         (["-n", "2"], "a command after --"),
         (["--"], "a command after --"),
-        (["-n", "0", "--", "x.py"], "positive int"),
-        (["--timeout", "nan", "--", "x.py"], "positive float"),
+        (["-n", "0", "--", "x.py"], "expected int (>= 1)"),
+        (["--timeout", "nan", "--", "x.py"], "expected float"),
         (["--hosts", "a", "-H", "b", "--", "x.py"], "not allowed with"),
         (["x.py"], "unrecognized"),
     ],

@@ -165,6 +165,10 @@ class Float(Kind):
         return number
 
 
+# Scores, overlaps and shares; 50 (for 50 %) and nan are refused.
+RATIO = Float(minimum=0, maximum=1)
+
+
 def _bounds_text(minimum: float | None, maximum: float | None) -> str:
     parts = []
     if minimum is not None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sniper.config.kinds import LEGACY, Bool, Float, Int, Key, OneOrMany, Row, Seq, Text
+from sniper.config.kinds import LEGACY, RATIO, Bool, Float, Int, Key, OneOrMany, Row, Seq, Text
 
-_RATIO = Float(minimum=0, maximum=1)
 _PER_SCALE_BOOL = Seq(Bool())
 
 PYRAMID_KEYS = (
@@ -35,7 +34,7 @@ PYRAMID_KEYS = (
     ),
     Key(
         "TEST.CHIP_HYPERPARAMS",
-        Seq(Row((Int(), Float(), Int()))),
+        Seq(Row((Int(), Float(maximum=1), Int()))),
         ((-1, -1.0, -1),) * 3,
         "Per level, for the next one: dilation in cells, map threshold, least chip side in cells.",
     ),
@@ -94,7 +93,7 @@ RESULT_KEYS = (
         "RoIs per image; TEST.PROPOSAL_OP.post_nms_top_n wins when it is given as well.",
     ),
     Key("TEST.PROPOSAL_OP.pre_nms_top_n", Int(minimum=-1), 12000, "Boxes before NMS; -1: all."),
-    Key("TEST.PROPOSAL_OP.nms_thresh", _RATIO, 0.7, "IoU above which NMS drops a proposal."),
+    Key("TEST.PROPOSAL_OP.nms_thresh", RATIO, 0.7, "IoU above which NMS drops a proposal."),
     Key("TEST.PROPOSAL_OP.min_size", Int(minimum=0), 3, "Least side of a proposal in px."),
     Key("TEST.PROPOSAL_OP.post_nms_top_n", Int(minimum=1), 300, "RoIs per image."),
     Key("TEST.EXTRACT_PROPOSALS", Bool(), False, "Write proposals instead of detections."),

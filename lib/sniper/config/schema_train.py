@@ -5,6 +5,7 @@ from __future__ import annotations
 from sniper.config.kinds import (
     LEGACY,
     NO_EFFECT,
+    RATIO,
     Array,
     Bool,
     Float,
@@ -15,8 +16,6 @@ from sniper.config.kinds import (
     Text,
     TrainScales,
 )
-
-_RATIO = Float(minimum=0, maximum=1)
 
 TASK_KEYS = (
     Key("TRAIN.ONLY_PROPOSAL", Bool(), False, "Train the RPN only, to mine negative chips."),
@@ -103,7 +102,7 @@ OPTIMISER_KEYS = (
     Key("TRAIN.warmup", Bool(), False, "Start with a linear warm-up."),
     Key("TRAIN.warmup_lr", Float(minimum=0), 0.0, "Learning rate at which the warm-up starts."),
     Key("TRAIN.warmup_step", Int(minimum=0), 0, "Updates of the warm-up."),
-    Key("TRAIN.momentum", _RATIO, 0.9, "SGD momentum."),
+    Key("TRAIN.momentum", RATIO, 0.9, "SGD momentum."),
     Key("TRAIN.wd", Float(minimum=0), 0.0005, "Weight decay."),
     Key("TRAIN.clip_gradient", Float(minimum=0), 0.0, "Limit of each gradient value; 0: off."),
     Key("TRAIN.fp16", Bool(), False, "Half precision with loss scaling (GPU runs)."),
@@ -161,13 +160,13 @@ OPTIMISER_KEYS = (
 )
 
 TARGET_KEYS = (
-    Key("TRAIN.FG_THRESH", _RATIO, 0.5, "Image filter: IoU of a foreground row."),
-    Key("TRAIN.BG_THRESH_HI", _RATIO, 0.5, "Image filter: IoU below which a row is background."),
-    Key("TRAIN.BG_THRESH_LO", _RATIO, 0.0, "Image filter: lowest IoU of a background row."),
+    Key("TRAIN.FG_THRESH", RATIO, 0.5, "Image filter: IoU of a foreground row."),
+    Key("TRAIN.BG_THRESH_HI", RATIO, 0.5, "Image filter: IoU below which a row is background."),
+    Key("TRAIN.BG_THRESH_LO", RATIO, 0.0, "Image filter: lowest IoU of a background row."),
     Key("TRAIN.RPN_BATCH_SIZE", Int(minimum=1), 256, "Anchors sampled per chip."),
-    Key("TRAIN.RPN_FG_FRACTION", _RATIO, 0.5, "Largest share of positive anchors."),
-    Key("TRAIN.RPN_POSITIVE_OVERLAP", _RATIO, 0.7, "IoU from which an anchor is positive."),
-    Key("TRAIN.RPN_NEGATIVE_OVERLAP", _RATIO, 0.3, "IoU below which an anchor is negative."),
+    Key("TRAIN.RPN_FG_FRACTION", RATIO, 0.5, "Largest share of positive anchors."),
+    Key("TRAIN.RPN_POSITIVE_OVERLAP", RATIO, 0.7, "IoU from which an anchor is positive."),
+    Key("TRAIN.RPN_NEGATIVE_OVERLAP", RATIO, 0.3, "IoU below which an anchor is negative."),
     Key(
         "TRAIN.LEGACY_GT_CENTRE",
         Bool(),
@@ -195,7 +194,7 @@ TARGET_KEYS = (
         "Boxes before NMS; -1: all; None: as in 2018 all, with masks 6000.",
         optional=True,
     ),
-    Key("TRAIN.PROPOSAL_OP.nms_thresh", _RATIO, 0.7, "IoU above which NMS drops a proposal."),
+    Key("TRAIN.PROPOSAL_OP.nms_thresh", RATIO, 0.7, "IoU above which NMS drops a proposal."),
     Key("TRAIN.PROPOSAL_OP.min_size", Int(minimum=0), 3, "Least side of a proposal in px."),
     Key("TRAIN.PROPOSAL_OP.post_nms_top_n", Int(minimum=1), 300, "RoIs per chip."),
 )

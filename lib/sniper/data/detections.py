@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sniper.data.npz import read_npz, write_npz
-from sniper.errors import DataError
+from sniper.errors import ConfigError, DataError
 
 _DTYPES = {
     "offsets": np.int64,
@@ -19,6 +19,13 @@ _DTYPES = {
 _MASK_DTYPES = {"mask_offsets": np.int64, "mask_bytes": np.uint8}
 _NUM_AXES = {"rows": 2}
 _NO_MASKS = {name: np.zeros(0, dtype) for name, dtype in _MASK_DTYPES.items()}
+
+
+def check_threshold(threshold: float) -> float:
+    """A least score as it is; ConfigError if it is none: scores are from 0 to 1."""
+    if not 0 <= threshold <= 1:  # NaN is not
+        raise ConfigError("a least score is from 0 to 1", where="threshold", got=threshold)
+    return threshold
 
 
 @dataclass(frozen=True, eq=False)

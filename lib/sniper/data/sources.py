@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Union
 
@@ -147,11 +148,11 @@ def open_source(
     """
     if isinstance(source, Source):
         return source
-    if every < 1 or on_error not in ("raise", "skip"):
+    if not isinstance(every, Integral) or every < 1 or on_error not in ("raise", "skip"):
         raise ConfigError(
             "a source cannot be opened like this",
             got=f"every {every}, on_error {on_error!r}",
-            expected='every >= 1, on_error "raise" or "skip"',
+            expected='every a whole number >= 1, on_error "raise" or "skip"',
         )
     opened = Source([], every, on_error)
     finds: list[_Find | np.ndarray] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sniper.data.detections import ImageDetections
+from sniper.data.detections import ImageDetections, check_threshold
 from sniper.data.video import Frame
 from sniper.evaluation.rle import segmentation
 from sniper.vis.draw import draw_detections
@@ -59,8 +59,12 @@ class Prediction:
         return f"<Prediction {self.name!r} {self.width}x{self.height}, {objects}>"
 
     def filter(self, threshold: float) -> Prediction:
-        """The objects with a score of at least `threshold`."""
-        kept = np.flatnonzero(self.scores >= threshold)
+        """The objects with a score of at least `threshold`.
+
+        Raises:
+            ConfigError: it is not from 0 to 1.
+        """
+        kept = np.flatnonzero(self.scores >= check_threshold(threshold))
         masks = None if self.masks is None else [self.masks[row] for row in kept]
         return replace(
             self,
@@ -93,6 +97,7 @@ class Prediction:
 
         Raises:
             DataError: this is no colour image.
+            ConfigError: the threshold is not from 0 to 1.
         """
         rows = np.concatenate([self.boxes, self.scores[:, None]], axis=1)
         detections = ImageDetections(rows, self.classes, self.masks)

@@ -11,6 +11,7 @@ from easydict import EasyDict
 
 from sniper.config import TEST_MODES, load_config
 from sniper.data import Record, image_record
+from sniper.data.detections import check_threshold
 from sniper.data.sources import Source, SourceImage, SourceLike, open_source
 from sniper.errors import ConfigError
 from sniper.inference.detector import Detector
@@ -76,9 +77,9 @@ class Predictor:
     ) -> None:
         if mode is not None and mode not in TEST_MODES:
             raise ConfigError("there is no such mode", got=mode, expected=", ".join(TEST_MODES))
+        self._threshold = check_threshold(threshold)
         plan, model = _load(cfg, weights, mode=mode, devices=devices, batch_images=batch_images)
         self._detector: Detector = make_detector(plan, model)
-        self._threshold = threshold
         largest = max(level.batch_images for level in plan.levels) * len(plan.devices)
         self._block_images = BATCHES_IN_BLOCK * largest
 

@@ -16,7 +16,14 @@ from sniper.evaluation import protocol_of
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset
 from sniper.runs.resolve import data_source
-from sniper.tools.arguments import add_cfg_and_set, add_out_flag, command_parser, write_json
+from sniper.tools.arguments import (
+    add_cfg_and_set,
+    add_out_flag,
+    as_count,
+    as_ratio,
+    command_parser,
+    write_json,
+)
 from sniper.tools.cli import run_main
 from sniper.tools.explain.error_study import Study, study, summary
 from sniper.tools.explain.training_set import log_to_stderr
@@ -60,14 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--score",
-        type=float,
+        type=as_ratio,
         default=0.5,
         metavar="S",
         help="least score for confusions, worst images and counts (default: %(default)s)",
     )
     parser.add_argument(
         "--worst",
-        type=int,
+        type=as_count,
         default=50,
         metavar="N",
         help="images with the most errors to list in analysis.json (default: %(default)s)",

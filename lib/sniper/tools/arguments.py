@@ -9,16 +9,42 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sniper.config.kinds import RATIO, Float, Int, Kind
 from sniper.files import atomic_write_text
 
 DEFAULT_CFG = "configs/faster/sniper_res101_e2e.yml"
 
 # A parser, or a group of one.
 Flags = argparse._ActionsContainer
+
+
+def value_of(kind: Kind) -> Callable[[str], Any]:
+    """What argparse makes of a flag's text: a value of a kind, or a message that says the kind.
+
+    Numbers that are not finite fit no kind.
+    """
+
+    def parse(text: str) -> Any:
+        try:
+            return kind.coerce_text(text)
+        except ValueError as error:
+            reason = f" ({error})" if str(error) else ""
+            raise argparse.ArgumentTypeError(
+                f"expected {kind.describe()}, got {text!r}{reason}"
+            ) from error
+
+    return parse
+
+
+# Types of flags: a share or score, a number of things, one that is at least one.
+as_ratio = value_of(RATIO)
+as_count = value_of(Int(minimum=0))
+as_positive = value_of(Int(minimum=1))
+as_positive_number = value_of(Float(minimum=1e-9))
 
 
 def command_parser(
@@ -74,7 +100,7 @@ def add_test_epoch_flag(flags: Flags) -> None:
     """Adds --epoch: which checkpoint of a detector."""
     flags.add_argument(
         "--epoch",
-        type=int,
+        type=as_count,
         metavar="E",
         help="epoch of the detector (default: TEST.TEST_EPOCH, or the newest checkpoint)",
     )
@@ -91,7 +117,7 @@ def add_display_flag(flags: Flags) -> None:
     """Adds --display (2018 name and default)."""
     flags.add_argument(
         "--display",
-        type=int,
+        type=as_count,
         default=100,
         metavar="N",
         help="batches between progress lines (default: %(default)s)",
@@ -117,7 +143,7 @@ def add_images_flag(flags: Flags, default: int) -> None:
     """Adds --images: how many images of a set; 0 stands for all."""
     flags.add_argument(
         "--images",
-        type=int,
+        type=as_count,
         default=default,
         metavar="N",
         help=f"look at N images, evenly spread over the set (default: {default or 'all'})",
@@ -128,7 +154,7 @@ def add_chip_epoch_flag(flags: Flags) -> None:
     """Adds --epoch: whose chips."""
     flags.add_argument(
         "--epoch",
-        type=int,
+        type=as_count,
         default=0,
         metavar="E",
         help="chips of this epoch (default: %(default)s)",

@@ -15,7 +15,14 @@ from sniper.data import Dataset, load_dataset
 from sniper.data.problems import ERROR, WARNING
 from sniper.errors import DataError
 from sniper.process import usable_cores
-from sniper.tools.arguments import add_cfg_and_set, add_data_flags, command_parser, write_json
+from sniper.tools.arguments import (
+    add_cfg_and_set,
+    add_data_flags,
+    as_count,
+    as_positive,
+    command_parser,
+    write_json,
+)
 from sniper.tools.check.findings import Findings
 from sniper.tools.check.image_files import check_images
 from sniper.tools.check.training import (
@@ -95,13 +102,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="warnings count as errors")
     parser.add_argument(
         "--limit",
-        type=int,
+        type=as_count,
         default=5,
         metavar="N",
         help="lines printed per kind of problem (default: %(default)s; JSON has up to 1000)",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="threads that read images (default: all cores)"
+        "--workers",
+        type=as_positive,
+        metavar="N",
+        help="threads that read images (default: all cores)",
     )
     add_data_flags(parser)
     add_cfg_and_set(parser)

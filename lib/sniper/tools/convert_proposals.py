@@ -9,7 +9,11 @@ from pathlib import Path
 from sniper.data.legacy_proposals import ORDERS, load_legacy_proposals
 from sniper.data.proposals import save_proposals
 from sniper.errors import ConfigError
-from sniper.tools.arguments import add_config_flags, add_out_flag, command_parser
+from sniper.tools.arguments import (
+    add_config_flags,
+    add_out_flag,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\

@@ -16,6 +16,8 @@ from sniper.tools.arguments import (
     add_mode_flag,
     add_out_flag,
     add_weights_flag,
+    as_positive,
+    as_ratio,
     command_parser,
 )
 from sniper.tools.cli import run_main
@@ -70,10 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         help="devices: 0 or 0,1 or cpu (default: the recipe's, or the CPU with --model)",
     )
     add_mode_flag(parser, TEST_MODES)
-    parser.add_argument("--batch", type=int, metavar="N", help="images per device in one pass")
+    parser.add_argument(
+        "--batch", type=as_positive, metavar="N", help="images per device in one pass"
+    )
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=as_ratio,
         default=0.5,
         metavar="S",
         help="least score of an object (default: %(default)s)",
@@ -86,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--recursive", action="store_true", help="folders below folders as well")
     parser.add_argument(
-        "--every", type=int, default=1, metavar="N", help="take each N-th frame of videos"
+        "--every", type=as_positive, default=1, metavar="N", help="take each N-th frame of videos"
     )
     parser.add_argument(
         "--stop_on_error", action="store_true", help="end at the first file that cannot be read"

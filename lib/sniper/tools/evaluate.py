@@ -10,7 +10,9 @@ from pathlib import Path
 
 from sniper.errors import ConfigError, DataError
 from sniper.evaluation import protocol_named, protocol_names, reason_not_evaluated, write_report
-from sniper.tools.arguments import command_parser
+from sniper.tools.arguments import (
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\

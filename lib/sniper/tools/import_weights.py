@@ -12,11 +12,18 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
+from sniper.config.kinds import Float
 from sniper.errors import ConfigError, DataError
 from sniper.models.networks import BACKBONES
 from sniper.models.parts import Released
 from sniper.models.weights import join_params, save_arrays
-from sniper.tools.arguments import add_check_flag, add_overwrite_flag, command_parser
+from sniper.tools.arguments import (
+    add_check_flag,
+    add_overwrite_flag,
+    as_count,
+    command_parser,
+    value_of,
+)
 from sniper.tools.cli import run_main
 from sniper.tools.weights import folded_mobilenet, gluon_resnet, objectron
 from sniper.tools.weights.place import place
@@ -101,14 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     add_overwrite_flag(parser)
     parser.add_argument(
         "--epoch",
-        type=int,
+        type=as_count,
         default=0,
         metavar="E",
         help="number in the file's name (default: %(default)s)",
     )
     parser.add_argument(
         "--pixel-means",
-        type=float,
+        type=value_of(Float(0, 255)),
         nargs=3,
         default=PIXEL_MEANS,
         metavar=("B", "G", "R"),

@@ -7,12 +7,18 @@ import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from sniper.config.kinds import Int
 from sniper.errors import ConfigError
-from sniper.tools.arguments import command_parser
+from sniper.tools.arguments import (
+    as_positive,
+    as_positive_number,
+    command_parser,
+    value_of,
+)
 from sniper.tools.job.hosts import LOOPBACK, Host, free_port, parse_hosts, read_hostfile
 from sniper.tools.job.processes import JobSettings, is_training, plan, resume_command
 from sniper.tools.job.watch import run_job
@@ -111,9 +117,20 @@ def _parser() -> argparse.ArgumentParser:
         usage="sniper launch [-n WORKERS] [-s SERVERS] [--hosts A,B | -H FILE] ... -- command",
     )
     add = parser.add_argument
-    count = _positive(int)
-    add("-n", "--workers", type=count, metavar="N", help="workers (default: one per host, else 2)")
-    add("-s", "--servers", type=count, metavar="N", help="servers (default: one per host, else 1)")
+    add(
+        "-n",
+        "--workers",
+        type=as_positive,
+        metavar="N",
+        help="workers (default: one per host, else 2)",
+    )
+    add(
+        "-s",
+        "--servers",
+        type=as_positive,
+        metavar="N",
+        help="servers (default: one per host, else 1)",
+    )
     hosts = parser.add_mutually_exclusive_group()
     hosts.add_argument(
         "--hosts", metavar="LIST", help="comma list of [user@]host[:ssh_port]; processes go round"
@@ -128,30 +145,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--port",
-        type=_positive(int),
+        type=value_of(Int(1, 65535)),
         metavar="PORT",
         help=f"where the processes meet (default: a free one here, {DEFAULT_PORT} on hosts)",
     )
     add(
         "--timeout",
-        type=_positive(float),
+        type=as_positive_number,
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
         help="end the job when no worker made an update for so long; the time to the first update, "
         "data preparation included, counts too (default: %(default)g)",
     )
     return parser
-
-
-def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not value > 0:
-            raise ValueError(text)
-        return value
-
-    parse.__name__ = f"positive {kind.__name__}"
-    return parse
 
 
 def _settings(args: argparse.Namespace, command: list[str]) -> JobSettings:

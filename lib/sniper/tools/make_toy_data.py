@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from sniper.errors import DataError
-from sniper.tools.arguments import command_parser
+from sniper.tools.arguments import (
+    as_count,
+    as_positive,
+    as_positive_number,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 from sniper.tools.toy.scene import SceneSettings, render_scene
 from sniper.tools.toy.settings import DEMO_SPLIT_NUMBER, SPLITS, ToySettings
@@ -60,32 +65,34 @@ def _parser() -> argparse.ArgumentParser:
         name = "test-dev" if split.name.startswith("test-dev") else split.name
         count = default.count(split)
         text = f"images of {split.name} (default {count})"
-        parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help=text)
+        parser.add_argument(f"--{name}", type=as_count, default=count, metavar="N", help=text)
     parser.add_argument(
         "--seed",
-        type=int,
+        type=as_count,
         default=default.seed,
         metavar="N",
         help="of the random numbers (default %(default)s)",
     )
     parser.add_argument(
-        "--classes", type=int, default=scene.classes, metavar="N",
+        "--classes", type=as_positive, default=scene.classes, metavar="N",
         help="use the first N of: " + ", ".join(c.name for c in CLASSES),
     )  # fmt: skip
     objects = (scene.min_objects, scene.max_objects)
     parser.add_argument(
-        "--objects", type=int, nargs=2, default=objects, metavar=("MIN", "MAX"),
+        "--objects", type=as_positive, nargs=2, default=objects, metavar=("MIN", "MAX"),
         help="objects aimed at per image (default {} {})".format(*objects),
     )  # fmt: skip
     parser.add_argument(
-        "--sizes", type=float, nargs=2, default=(scene.min_size_px, scene.max_size_px),
+        "--sizes", type=as_positive_number, nargs=2, default=(scene.min_size_px, scene.max_size_px),
         metavar=("MIN", "MAX"), help="object sizes in px, log-uniform (default 12 400)",
     )  # fmt: skip
     parser.add_argument(
-        "--long-side", type=int, default=scene.long_side_px, metavar="PX",
+        "--long-side", type=as_positive, default=scene.long_side_px, metavar="PX",
         help="long side of the largest images (default %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    parser.add_argument(
+        "--workers", type=as_positive, metavar="N", help="processes (default: all cores)"
+    )
     parser.add_argument(
         "--force", action="store_true", help="replace a generated data set of other settings"
     )

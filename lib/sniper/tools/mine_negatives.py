@@ -15,7 +15,12 @@ from pathlib import Path
 from easydict import EasyDict
 
 from sniper.errors import ConfigError
-from sniper.tools.arguments import add_config_flags, add_display_flag, command_parser
+from sniper.tools.arguments import (
+    add_config_flags,
+    add_display_flag,
+    as_positive,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 logger = logging.getLogger(__name__)
@@ -54,7 +59,11 @@ def _parser() -> argparse.ArgumentParser:
         help="output of the proposal network (default: %(default)s)",
     )
     parser.add_argument(
-        "--rpn_epochs", type=int, default=2, metavar="N", help="its epochs (default: %(default)s)"
+        "--rpn_epochs",
+        type=as_positive,
+        default=2,
+        metavar="N",
+        help="its epochs (default: %(default)s)",
     )
     add_display_flag(parser)
     add_config_flags(parser)

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sniper.errors import DataError
-from sniper.tools.arguments import add_cfg_and_set, add_overwrite_flag, command_parser
+from sniper.tools.arguments import (
+    add_cfg_and_set,
+    add_overwrite_flag,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 from sniper.tools.weights.unpack import is_archive, unpack
 

@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 
 from sniper.errors import DataError
-from sniper.tools.arguments import add_out_flag, command_parser
+from sniper.tools.arguments import (
+    add_out_flag,
+    as_positive,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 from sniper.vis.curves import Curve, RunCurves, plot_runs
 from sniper.vis.figures import save_figure
@@ -53,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--names", nargs="+", metavar="NAME", help="a name for each run")
     parser.add_argument(
         "--smooth",
-        type=int,
+        type=as_positive,
         metavar="N",
         help="the bold curves are means over N lines; 1: no means (default: by their number)",
     )

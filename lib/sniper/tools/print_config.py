@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from sniper.config import describe_keys, dump_config, load_config
 from sniper.data.formats import find_format
 from sniper.errors import ConfigError
-from sniper.tools.arguments import add_config_flags, command_parser
+from sniper.tools.arguments import (
+    add_config_flags,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = "Prints a configuration with all defaults and --set values, or explains the keys."

@@ -6,7 +6,14 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from sniper.tools.arguments import add_config_flags, add_out_flag, add_weights_flag, command_parser
+from sniper.tools.arguments import (
+    add_config_flags,
+    add_out_flag,
+    add_weights_flag,
+    as_count,
+    as_positive,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
@@ -38,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper quantize", _DESCRIPTION, _EPILOG)
     add_out_flag(parser, "MODEL.zip", "the archive", required=True)
     parser.add_argument(
-        "--calib", type=int, default=32, metavar="N", help="training images (default: 32)"
+        "--calib", type=as_positive, default=32, metavar="N", help="training images (default: 32)"
     )
     parser.add_argument(
         "--calibration",
@@ -55,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--eval",
-        type=int,
+        type=as_count,
         default=0,
         metavar="N",
         help="then compare accuracy and speed on N test images (default: 0, do not)",

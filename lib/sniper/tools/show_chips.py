@@ -19,6 +19,7 @@ from sniper.tools.arguments import (
     add_image_set_flag,
     add_images_flag,
     add_out_flag,
+    as_count,
     command_parser,
 )
 from sniper.tools.cli import run_main
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add_chip_epoch_flag(parser)
     parser.add_argument(
         "--tensors",
-        type=int,
+        type=as_count,
         default=9,
         metavar="N",
         help="most chips in a picture of tensors; 0 draws none (default: %(default)s)",

@@ -21,6 +21,8 @@ from sniper.tools.arguments import (
     add_data_flags,
     add_out_flag,
     add_plot_flag,
+    as_positive,
+    as_positive_number,
     command_parser,
     write_json,
 )
@@ -69,20 +71,23 @@ def _parser() -> argparse.ArgumentParser:
     add_out_flag(parser, "FILE", "also write the yml to a file")
     add_plot_flag(parser)
     parser.add_argument(
-        "--levels", type=int, metavar="N", help=f"number of levels, 1 to {MAX_LEVELS}"
+        "--levels", type=as_positive, metavar="N", help=f"number of levels, 1 to {MAX_LEVELS}"
     )
     parser.add_argument(
-        "--chip-size", type=int, metavar="PX", help="side of a chip (default: TRAIN.CHIP_SIZE)"
+        "--chip-size",
+        type=as_positive,
+        metavar="PX",
+        help="side of a chip (default: TRAIN.CHIP_SIZE)",
     )
     parser.add_argument(
         "--min-side",
-        type=float,
+        type=as_positive_number,
         metavar="PX",
         help="least size at the network's input (default: 32, less for chips below 128 px)",
     )
     parser.add_argument(
         "--max-side",
-        type=float,
+        type=as_positive_number,
         metavar="PX",
         help="largest size at the network's input (default: 450 for 512 px chips)",
     )

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from sniper.tools.arguments import add_config_flags, add_weights_flag, command_parser
+from sniper.tools.arguments import (
+    add_config_flags,
+    add_weights_flag,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from sniper.tools.arguments import add_config_flags, add_display_flag, command_parser
+from sniper.tools.arguments import (
+    add_config_flags,
+    add_display_flag,
+    as_ratio,
+    command_parser,
+)
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
@@ -26,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     add_display_flag(parser)
     parser.add_argument(
         "--momentum",
-        type=float,
+        type=as_ratio,
         metavar="M",
         help="momentum of the batch-norm averages (default: network.BN_MOMENTUM, 0.995)",
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sniper.data.detections import ImageDetections
+from sniper.data.detections import ImageDetections, check_threshold
 from sniper.errors import ConfigError, DataError
 from sniper.evaluation.rle import decode_mask
 
@@ -72,8 +72,10 @@ def draw_detections(
     Raises:
         DataError: the image or the detections have a wrong shape, the counts differ, or a class has
             no name.
+        ConfigError: the threshold is not from 0 to 1.
     """
     _check_image(image_bgr)
+    check_threshold(threshold)
     rows = _rows(detections.rows)
     masks = [None] * len(rows) if detections.masks is None else detections.masks
     if not len(rows) == len(detections.classes) == len(masks):

@@ -32,6 +32,7 @@ class Level:
     factor: float
     chip_size: int
     stride: int
+    margin: int = 0  # px between the border and what boxes are clipped to
 
     @property
     def size_limit(self):
@@ -42,7 +43,7 @@ def levels_of(record, settings, stride):
     factors = level_factors(record.width, record.height, settings.scales)
     last = len(factors) - 1
     return [
-        Level(i, i == last, *pair, factor, settings.chip_size, stride)
+        Level(i, i == last, *pair, factor, settings.chip_size, stride, int(settings.legacy_boxes))
         for i, (pair, factor) in enumerate(zip(settings.valid_ranges, factors))
     ]
 
@@ -74,7 +75,8 @@ def iob(chips, boxes):
 def covers_of(record, boxes, level):
     """Which candidate contains which box, and the candidates: (K, N) bool, (K, 4)."""
     width, height = level_size(record.width, record.height, level.factor)
-    scaled = box_ops.clip(boxes * np.float32(level.factor), height, width)
+    margin = level.margin
+    scaled = box_ops.clip(boxes * np.float32(level.factor), height - margin, width - margin)
     chips = lattice(width, height, level.chip_size, level.stride)
     with np.errstate(invalid="ignore"):  # a box without an area is in no candidate
         return iob(chips, scaled) == 1.0, chips

@@ -28,7 +28,14 @@ RESOLUTIONS = ChipSettings(
 ONE_LEVEL = ChipSettings([(480, 800)], [(-1, -1)], chip_size=300, use_neg_chips=True)
 # Ranges with a gap, a coarsest level that is larger than a chip, and a lower bound on it.
 GAP = ChipSettings([2.0, 1.0, 700.0], [(-1, 20), (30, 50), (90, 200)], chip_size=128)
-SETTINGS = {"coco": COCO, "resolutions": RESOLUTIONS, "one level": ONE_LEVEL, "gap": GAP}
+LEGACY = dataclasses.replace(GAP, legacy_boxes=True)
+SETTINGS = {
+    "legacy": LEGACY,
+    "coco": COCO,
+    "resolutions": RESOLUTIONS,
+    "one level": ONE_LEVEL,
+    "gap": GAP,
+}
 
 
 def boxes_of(rng, count, width, height, whole):

@@ -133,6 +133,7 @@ def native_arguments(ref):
         "max_negatives": 2,
         "gt_rows_only": False,
         "min_gt_side": 10.0,
+        "legacy_clip": False,
         "budget_s": 10.0,
     }
 

@@ -40,7 +40,7 @@ def test_boxes_are_converted_as_in_2018(cases):
     xywh = np.array([case[0] for case in cases], np.float64).reshape(-1, 4)
     widths = np.array([case[1] for case in cases], np.int64)
     heights = np.array([case[2] for case in cases], np.int64)
-    boxes, inside = convert_boxes(xywh, widths, heights)
+    boxes, inside = convert_boxes(xywh, widths, heights, legacy=True)
     assert boxes.dtype == np.float32
     for (box, width, height), ours, kept in zip(cases, boxes, inside):
         expected, expected_kept = slow_conversion(box, width, height)
@@ -49,8 +49,61 @@ def test_boxes_are_converted_as_in_2018(cases):
             assert ours.tolist() == expected
 
 
+def exact_conversion(box, width, height):
+    """What is left of a box in its image, as inclusive corners; None for nothing."""
+    x, y, w, h = box
+    x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    if x + w <= x1 or y + h <= y1 or x >= width or y >= height:
+        return None
+    # A part of less than a px counts as the px that it lies in, or as one px from where it starts.
+    x1, y1 = min(x1, width - 1), min(y1, height - 1)
+    return [x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.tuples(*[st.floats(-50, 900)] * 2, *[st.floats(-5, 900)] * 2),
+            st.integers(1, 800),
+            st.integers(1, 800),
+        ),
+        max_size=8,
+    )
+)
+def test_boxes_keep_their_fractions_and_are_cut_at_the_border(cases):
+    xywh = np.array([case[0] for case in cases], np.float64).reshape(-1, 4)
+    sizes = np.array([case[1:] for case in cases], np.int64).reshape(-1, 2)
+    boxes, inside = convert_boxes(xywh, *sizes.T, legacy=False)
+    for (box, width, height), ours, kept in zip(cases, boxes, inside):
+        expected = exact_conversion(box, width, height)
+        assert kept == (expected is not None)
+        if kept:
+            np.testing.assert_allclose(ours, expected, atol=1e-4)
+            assert ours[0] >= 0 and ours[2] <= width - 1 and (ours[2:] >= ours[:2]).all()
+
+
+def test_boxes_of_small_objects_lose_nothing(small_set):
+    """Fractions of a px are a tenth of a small object; objects at the border are cut, not moved."""
+    annotated = [(3.4, 7.75, 6.5, 6.25), (-2.5, 1.5, 7, 5), (5, -3.25, 6.5, 8), (14.5, 30, 9.5, 14)]
+    small_set.content["annotations"] = [
+        {"id": n, "image_id": 70, "category_id": 4, "bbox": list(box)}
+        for n, box in enumerate(annotated)
+    ]
+    small_set.write()
+    boxes = load_coco(small_set.root, small_set.image_set).records[0].boxes
+    np.testing.assert_allclose(
+        boxes,
+        [[3.4, 7.75, 8.9, 13], [0, 1.5, 3.5, 5.5], [5, 0, 10.5, 3.75], [14.5, 30, 23, 39]],
+        atol=1e-5,
+    )
+    legacy = load_coco(small_set.root, small_set.image_set, legacy_boxes=True).records[0].boxes
+    np.testing.assert_array_equal(
+        legacy, [[3, 7, 8, 13], [0, 1, 6, 5], [5, 0, 10, 7], [14, 30, 23, 39]]
+    )
+
+
 def test_real_coco_images(coco_mini):
-    dataset = load_coco(coco_mini, "train2017", with_masks=True)
+    dataset = load_coco(coco_mini, "train2017", with_masks=True, legacy_boxes=True)
     content = json.loads((coco_mini / "annotations/instances_train2017.json").read_text())
     assert dataset.name == "COCO_train2017" and dataset.has_annotations
     assert [r.image_id for r in dataset.records] == [image["id"] for image in content["images"]]
@@ -83,10 +136,10 @@ def test_any_names_ids_and_missing_keys(small_set):
     assert [r.image_id for r in dataset.records] == [70, 3, 11, 2, 5]
     street, second, _, empty, deep = dataset.records
     assert street.image_path.endswith("street north.png")
-    np.testing.assert_array_equal(street.boxes, [[5, 6, 11, 13], [0, 10, 19, 39]])
+    np.testing.assert_array_equal(street.boxes, [[5, 6, 11, 13], [0, 10, 14, 39]])
     np.testing.assert_array_equal(street.classes, [1, 3])
     np.testing.assert_array_equal(street.crowd_boxes, [[0, 0, 8, 8]])
-    np.testing.assert_array_equal(second.boxes, [[1, 2, 11, 21]])
+    np.testing.assert_allclose(second.boxes, [[1.9, 2.2, 11.4, 21.2]], atol=1e-5)
     assert empty.boxes.shape == (0, 4) and empty.boxes.dtype == np.float32
     np.testing.assert_array_equal(deep.boxes, [[3, 3, 6, 6]])
     assert street.polygons is None
@@ -109,6 +162,8 @@ def test_objects_without_area_or_inside_are_dropped(small_set):
     ]
     small_set.write()
     records = load_coco(small_set.root, small_set.image_set).records
+    np.testing.assert_array_equal(records[3].boxes, [[19, 1, 19, 5], [18.5, 1, 18.5, 5]])
+    records = load_coco(small_set.root, small_set.image_set, legacy_boxes=True).records
     np.testing.assert_array_equal(records[3].boxes, [[18, 1, 18, 5]])
 
 

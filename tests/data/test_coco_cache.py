@@ -95,8 +95,9 @@ def test_sets_of_one_name_in_two_places_do_not_replace_each_other(load, small_se
 
 def test_changed_format_rebuilds(load, monkeypatch):
     load()
-    monkeypatch.setattr(coco_module, "CACHE_FORMAT", coco_module.CACHE_FORMAT + 1)
-    assert load()[1].startswith("cache rebuilt because format version changed (1 -> 2)")
+    old, new = coco_module.CACHE_FORMAT, coco_module.CACHE_FORMAT + 1
+    monkeypatch.setattr(coco_module, "CACHE_FORMAT", new)
+    assert load()[1].startswith(f"cache rebuilt because format version changed ({old} -> {new})")
 
 
 def _cut(content):

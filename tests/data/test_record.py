@@ -43,14 +43,15 @@ def records(draw):
     for _ in range(count):
         x = sorted(draw(st.lists(st.integers(0, width - 1), min_size=2, max_size=2)))
         boxes.append([x[0], 3, x[1], 9])
-        polygons.append((np.array([x[0], 3, x[1], 3, x[1], 9], np.float32),))
+        # Where the last pixel ends.
+        polygons.append((np.array([x[0], 3, x[1] + 1, 3, x[1] + 1, 10], np.float32),))
     return make_record(boxes, width=width, polygons=tuple(polygons))
 
 
-@given(records())
-def test_flipping_twice_gives_the_record_back(record):
-    once = flip_record(record)
-    twice = flip_record(once)
+@given(records(), st.booleans())
+def test_flipping_twice_gives_the_record_back(record, legacy):
+    once = flip_record(record, legacy=legacy)
+    twice = flip_record(once, legacy=legacy)
     assert once.flipped and not twice.flipped
     np.testing.assert_array_equal(twice.boxes, record.boxes)
     np.testing.assert_array_equal(twice.crowd_boxes, record.crowd_boxes)
@@ -62,7 +63,11 @@ def test_flipping_twice_gives_the_record_back(record):
 def test_flipped_polygons_stay_in_their_boxes(record):
     flipped = flip_record(record)
     for box, (polygon,) in zip(flipped.boxes, flipped.polygons):
-        assert (polygon[0::2].min(), polygon[0::2].max()) == (box[0], box[2])
+        assert (polygon[0::2].min(), polygon[0::2].max()) == (box[0], box[2] + 1)
+    legacy = flip_record(record, legacy=True)
+    np.testing.assert_array_equal(legacy.boxes, flipped.boxes)
+    for (ours,), (of_2018,) in zip(flipped.polygons, legacy.polygons):
+        np.testing.assert_array_equal(of_2018, ours - np.float32([1, 0] * 3))
 
 
 def test_flip_by_hand():
@@ -70,7 +75,7 @@ def test_flip_by_hand():
     flipped = flip_record(make_record([[10, 5, 30, 20]], polygons=((polygon,),)))
     np.testing.assert_array_equal(flipped.boxes, [[69, 5, 89, 20]])
     np.testing.assert_array_equal(flipped.crowd_boxes, [[96, 2, 98, 4]])
-    np.testing.assert_array_equal(flipped.polygons[0][0], [89, 5, 69, 5, 69, 20])
+    np.testing.assert_array_equal(flipped.polygons[0][0], [90, 5, 70, 5, 70, 20])
     np.testing.assert_array_equal(polygon, [10, 5, 30, 5, 30, 20])
 
 

@@ -73,8 +73,8 @@ def test_other_set_names_are_refused(name, tmp_path):
 
 
 def slow_box(corners, width, height):
-    """Boxes as 2018 read them, a number at a time."""
-    zero_based = [int(max(0.0, corner - 1)) for corner in corners]
+    """Boxes as they are read, a number at a time; in 2018 they were truncated."""
+    zero_based = [max(0.0, corner - 1) for corner in corners]
     return [min(c, (width, height)[i % 2] - 1) for i, c in enumerate(zero_based)]
 
 
@@ -84,12 +84,15 @@ corner = st.floats(0, 120).map(lambda value: round(value, 2))
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=6))
 def test_boxes_follow_the_rule(tmp_path_factory, boxes):
     boxes = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in boxes]
-    from_xml = read_boxes(tmp_path_factory.mktemp("voc"), boxes)
+    exact, truncated = read_boxes(tmp_path_factory.mktemp("voc"), boxes)
     expected = [slow_box(box, 100, 90) for box in boxes if box[0] < 101 and box[1] < 91]
-    np.testing.assert_array_equal(from_xml, np.array(expected, np.float32).reshape(-1, 4))
+    expected = np.array(expected, np.float32).reshape(-1, 4)
+    np.testing.assert_array_equal(exact, expected)
+    np.testing.assert_array_equal(truncated, np.trunc(expected))
 
 
 def read_boxes(root, boxes):
+    """With their fractions, and by the rules of 2018."""
     folder = root / "VOCx"
     for name in ("ImageSets/Main", "JPEGImages", "Annotations"):
         (folder / name).mkdir(parents=True)
@@ -102,13 +105,21 @@ def read_boxes(root, boxes):
     (folder / "Annotations" / "a.xml").write_text(f"<annotation>{size}{objects}</annotation>")
     (folder / "JPEGImages" / "a.jpg").touch()
     (folder / "ImageSets" / "Main" / "s.txt").write_text("a")
-    return load_voc(root, "x_s").records[0].boxes
+    return [load_voc(root, "x_s", legacy_boxes=legacy).records[0].boxes for legacy in (False, True)]
 
 
 def test_zero_coordinates_do_not_wrap(voc_set):
     voc_set.add("000012", (50, 40), [("dog", (0, 0, 0, 7)), ("dog", (0, 1, 50, 40))])
     boxes = load_voc(voc_set.root, "2007_trainval").records[0].boxes
     np.testing.assert_array_equal(boxes, [[0, 0, 0, 6], [0, 0, 49, 39]])
+
+
+def test_fractions_are_kept_but_for_the_rules_of_2018(voc_set):
+    voc_set.add("000012", (50, 40), [("dog", (3.5, 4.25, 9.75, 12)), ("dog", (-4, 2, 50.5, 8.5))])
+    boxes = load_voc(voc_set.root, "2007_trainval").records[0].boxes
+    np.testing.assert_array_equal(boxes, [[2.5, 3.25, 8.75, 11], [0, 1, 49, 7.5]])
+    boxes = load_voc(voc_set.root, "2007_trainval", legacy_boxes=True).records[0].boxes
+    np.testing.assert_array_equal(boxes, [[2, 3, 8, 11], [0, 1, 49, 7]])
 
 
 def test_boxes_beyond_the_image_are_cut_and_counted(voc_set, caplog):

@@ -45,14 +45,15 @@ def smooth(tmp_path_factory):
     )
 
 
-def both_ways(record, rect, factor, side=400):
+def both_ways(record, rect, factor, side=400, *, legacy=False):
     """Content of a chip from the full image and from the reduced one, int."""
     reduction = reduction_of(factor)
     full, small = np.zeros((2, side, side, 3), np.uint8)
-    size = cut_chip(read_image(record.image_path), rect, factor, full, flipped=record.flipped)
+    image = read_image(record.image_path)
+    size = cut_chip(image, rect, factor, full, flipped=record.flipped, legacy=legacy)
     image = read_image(record.image_path, reduction=reduction)
     check_size(image, record, reduction)
-    assert cut_reduced(image, reduction, record, rect, factor, small) == size
+    assert cut_reduced(image, reduction, record, rect, factor, small, legacy=legacy) == size
     assert not small[size[0] :].any() and not small[:, size[1] :].any()
     return [pixels[: size[0], : size[1]].astype(int) for pixels in (full, small)]
 
@@ -65,14 +66,15 @@ def test_an_image_is_never_reduced_below_the_chip(factor, expected):
     assert reduction_of(factor) == expected
 
 
+@pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("flipped", [False, True])
 @pytest.mark.parametrize("factor", [0.5, 0.4, 0.31, 0.25, 0.2, 0.125, 0.1])
 @pytest.mark.parametrize(
     "rect", [(0, 0, WIDTH - 0.25, HEIGHT - 0.25), (133.7, 61.2, 800.9, 700.1), (-9, 5, 2000, 402)]
 )
-def test_smooth_content_is_at_the_same_place(smooth, factor, flipped, rect):
+def test_smooth_content_is_at_the_same_place(smooth, factor, flipped, rect, legacy):
     record = flip_record(smooth) if flipped else smooth
-    full, small = both_ways(record, rect, factor)
+    full, small = both_ways(record, rect, factor, legacy=legacy)
     assert full.std() > 20
     # A shift by one pixel of the chip would change some pixels by 1 / (60 factor) of 100.
     assert np.abs(full - small).mean() < 0.7

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sniper.chips.chip_table import Chip
-from sniper.data.image import chip_image
+from sniper.data.image import chip_image, cut_chip
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.loader import sample as sample_module
 from sniper.loader.compact import compact_specs, empty_arrays
@@ -29,6 +29,7 @@ def settings_of(*, rpn_only=False, targets=None, **values):
 
 
 SETTINGS = settings_of()
+LEGACY = dataclasses.replace(SETTINGS, legacy_boxes=True)
 CONTRACT = SETTINGS.contract
 
 
@@ -169,14 +170,20 @@ def test_keys_are_dropped_as_the_least_recently_used():
 
 @pytest.mark.parametrize("factor", [1.0, 2.0, 0.7])
 def test_chips_of_the_mirror_image_mirror_their_own_pixels_only(image_records, factor):
-    """As if the whole image were mirrored first, to the last bit."""
+    """As if the whole image were mirrored first, by the rules of 2018 to the last bit."""
     record = image_records[6]
     assert record.flipped
     image = cv2.flip(cv2.imread(record.image_path), 1)
-    rect = (8.4, 4.7, 72.9, 68.2)
-    data = sample_of(record, chip_of(rect=rect, factor=factor))["data"]
-    means = SETTINGS.pixel_means
+    rect, means = (8.4, 4.7, 72.9, 68.2), SETTINGS.pixel_means
+    data = sample_of(record, chip_of(rect=rect, factor=factor), LEGACY)["data"]
     np.testing.assert_array_equal(data, chip_image(image, rect, factor, (128, 128), means))
+    data = sample_of(record, chip_of(rect=rect, factor=factor))["data"]
+    pixels = np.zeros((128, 128, 3), np.uint8)
+    height, width = cut_chip(image, rect, factor, pixels)
+    content = pixels[:height, :width, ::-1].transpose(2, 0, 1) - np.array(means)[::-1, None, None]
+    # Noise shows a place to 1/32 px: 8 of 255 grey levels.
+    assert np.abs(data[:, :height, :width] - content).max() < 17
+    assert not data[:, height:].any() and not data[:, :, width:].any()
 
 
 def test_content_that_is_larger_than_the_chip_is_cut_off(image_records):
@@ -184,6 +191,6 @@ def test_content_that_is_larger_than_the_chip_is_cut_off(image_records):
     image = cv2.imread(record.image_path)
     for side in (64.0, 65.0, 100.0):
         rect = (3.0, 2.0, 3.0 + side, 2.0 + side)
-        data = sample_of(record, chip_of(rect=rect))["data"]
+        data = sample_of(record, chip_of(rect=rect), LEGACY)["data"]
         expected = chip_image(image, rect, 2.0, (128, 128), SETTINGS.pixel_means)
         np.testing.assert_array_equal(data, expected)

@@ -91,6 +91,7 @@ class ChipGeneratorParams(ctypes.Structure):
         ("factor", ctypes.c_double),
         *((name, ctypes.c_int64) for name in ("chip_size", "stride")),
         ("seed", ctypes.c_uint64),
+        ("legacy_clip", ctypes.c_bool),
         *((name, ctypes.c_int64) for name in ("width", "height", "lattice_size", "lattice_stride")),
         *((name, ctypes.c_int64) for name in ("num_boxes", "max_chips")),
     ]
@@ -198,10 +199,12 @@ def mask_rcnn_target(cuda, rois, polys, ids, size=28, ignore=-1.0):
     return cuda.run("mask_rcnn_target", params, rois, polys, ids, out, out)
 
 
-def chip_generator(cuda, boxes, factor, width, height, size, stride, seed, max_chips=40):
+def chip_generator(
+    cuda, boxes, factor, width, height, size, stride, seed, legacy_clip=False, max_chips=40
+):
     """chips (max_chips, 4), count (1,)."""
     params = ChipGeneratorParams(
-        width, height, factor, size, stride, seed % 2**64,
+        width, height, factor, size, stride, seed % 2**64, legacy_clip,
         int(width * factor), int(height * factor), size, stride, len(boxes), max_chips,
     )  # fmt: skip
     return cuda.run("chip_generator", params, boxes, cuda.out((max_chips, 4)), cuda.out(1))

@@ -164,6 +164,7 @@ def chip_cover(sizes, rng):
         "chip_size": int(rng.choice([1, 64, 512])),
         "stride": int(rng.choice([7, 32, 59])),
         "seed": int(rng.integers(2**63)),
+        "legacy_clip": bool(rng.integers(2)),
     }
 
     def check(chips):

@@ -25,9 +25,11 @@ GOLDEN_BOXES = np.array(
 )
 
 
-def scaled_boxes(boxes_im, factor, width_im, height_im):
+def scaled_boxes(boxes_im, factor, width_im, height_im, legacy_clip=False):
     scaled = boxes_im * np.float32(factor)
-    return box_math.clip(scaled, int(height_im * factor), int(width_im * factor))
+    margin = 1 if legacy_clip else 0
+    sides = int(height_im * factor) - margin, int(width_im * factor) - margin
+    return box_math.clip(scaled, *sides)
 
 
 def contains(chips, boxes):
@@ -50,9 +52,9 @@ def slow_lattice(width, height, size, stride):
     return np.array(chips, np.float32)
 
 
-def slow_cover(boxes_im, factor, width_im, height_im, size, stride, seed):
+def slow_cover(boxes_im, factor, width_im, height_im, size, stride, seed, legacy_clip=False):
     """Greedy cover by the definition: IOB exactly 1, first maximum in the permuted order."""
-    boxes = scaled_boxes(boxes_im, factor, width_im, height_im)
+    boxes = scaled_boxes(boxes_im, factor, width_im, height_im, legacy_clip)
     chips = slow_lattice(int(width_im * factor), int(height_im * factor), size, stride)
     chips = chips[_native.chip_permutation(len(chips), seed)]
     covers = contains(chips, boxes)
@@ -131,12 +133,26 @@ def test_factor_is_used_in_double_precision():
     stride=st.integers(9, 60),
     count=st.integers(0, 70),
     side=st.sampled_from([10, 60, 400]),
+    legacy=st.booleans(),
 )
-def test_cover_equals_the_slow_greedy(seed, width, height, factor, size, stride, count, side):
+def test_cover_equals_the_slow_greedy(
+    seed, width, height, factor, size, stride, count, side, legacy
+):
     boxes = random_boxes(np.random.default_rng(seed), count, width, height, side)
-    level = (factor, width, height, size, stride, seed)
+    level = (factor, width, height, size, stride, seed, legacy)
     chips = _native.chip_cover(boxes, *level)
     np.testing.assert_array_equal(chips, slow_cover(boxes, *level))
+
+
+def test_boxes_at_the_border_end_one_px_earlier_by_the_rules_of_2018():
+    """The last chips of the lattice end at px 625 of 0 ... 626: they hold the box for 2018 only."""
+    box = np.float32([[600, 300, 626, 320]])
+    level = (1.0, 513 + 2 * 57, 700, 512, 57)
+    ends = [
+        {_native.chip_cover(box, *level, seed, legacy_clip=legacy)[0][2] for seed in range(60)}
+        for legacy in (False, True)
+    ]
+    assert ends == [{626.0}, {625.0, 626.0}]
 
 
 @settings(max_examples=40, deadline=None)

@@ -35,6 +35,7 @@ def check(cuda, boxes, *level, max_chips=40):
         ((1.0, 70, 66, 64, 1, 6), 31, 40),  # a box lies in most candidates
         ((0.01, 640, 480, 512, 57, 7), 9, 90),
         ((1.0, 513, 512, 512, 57, 8), 5, 300),
+        ((1.0, 513 + 2 * 57, 700, 512, 57, 9, True), 90, 300),  # boxes end as in 2018
     ],
     ids=str,
 )

@@ -70,6 +70,24 @@ def test_chips_equal_the_host_function(seed):
     np.testing.assert_array_equal(chips.asnumpy()[len(expected) :], -1)
 
 
+def test_boxes_end_one_px_before_the_border_on_demand():
+    """Where the lattice ends one px before the border, as 2018 held boxes there."""
+    boxes = np.float32([[600, 300, 626, 320]])
+    level = {"width": 513 + 2 * 57, "height": 700, "factor": 1.0, "stride": 57}
+    ends = [
+        {
+            float(
+                chip_generator(mx.nd.array(boxes), seed=seed, legacy_clip=legacy, **level)[0][
+                    0, 2
+                ].asscalar()
+            )
+            for seed in range(30)
+        }
+        for legacy in (False, True)
+    ]
+    assert ends == [{626.0}, {625.0, 626.0}]
+
+
 def test_a_seed_in_two_halves_is_the_same():
     """Symbol files may have it so."""
     boxes = mx.nd.array(boxes_im())

@@ -641,15 +641,33 @@ def test_masks_are_checked_where_they_are_trained(tiny_set):
     assert polygons == [1, 0, 1, 0, 1, 1]
 
 
-def test_boxes_that_training_moves_are_said_to_be_trained(tiny_set):
+def test_boxes_that_the_rules_of_2018_change_are_said_to_be_trained(tiny_set):
     tiny_set.add(7, [5, -20, 10, 20])
+    tiny_set.add(7, [-4, 60, 10, 20])
     tiny_set.add(7, [200, 5, 10, 10])
     tiny_set.add(7, [5, 5, 0, 9], area=4)
-    report = checked(tiny_set)
-    moved, outside = texts(report, "box_outside")
-    assert moved.endswith("in 200x150 px, trained as x 5 to 15, y 0 to 20")
+    tiny_set.add(7, [40.5, 5, 9, 9.25])
+    tiny_set.add(7, [195.5, 5, 12, 9])
+    report = checked(tiny_set, "TRAIN.LEGACY_BOXES", "True")
+    above, left = texts(report, "box_moved")
+    assert above.endswith("in 200x150 px, trained as x 5 to 15, y 0 to 20")
+    assert left.endswith("x -4 to 6, y 60 to 80 in 200x150 px, trained as x 0 to 10, y 60 to 80")
+    (outside,) = texts(report, "box_outside")
     assert outside.endswith("x 200 to 210, y 5 to 15 in 200x150 px")
     assert texts(report, "box_degenerate")[0].endswith("trained as x 5 to 6, y 5 to 14")
+    inside, at_border = texts(report, "box_truncated")
+    assert inside.endswith(
+        "x 40.5 to 49.5, y 5 to 14.25 in 200x150 px, trained as x 40 to 49, y 5 to 14"
+    )
+    assert at_border.endswith("trained as x 195 to 200, y 5 to 14")
+    assert len(texts(report, "box_cut")) == 1
+    assert "TRAIN.LEGACY_BOXES False" in KINDS["box_moved"].fix
+    report = checked(tiny_set)
+    found = counts(report)
+    assert found.pop("untrainable") == 2, "what is left of the two at the border is too small"
+    assert found == {"box_outside": 2, "box_degenerate": 1, "box_cut": 2}
+    boxes = report.sets[0].records[0].boxes
+    assert [0, 60, 5, 79] in boxes.tolist() and [40.5, 5, 48.5, 13.25] in boxes.tolist()
 
 
 def test_folders_report_every_image(tiny_set, tmp_path):

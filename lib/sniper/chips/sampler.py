@@ -43,6 +43,8 @@ class ChipSettings:
         chip_size: side of a chip in px.
         use_neg_chips: add chips around false alarms; needs records with proposals.
         max_neg_chips: most negative chips of a record in an epoch.
+        legacy_boxes: to find the chips that hold a box, boxes end one px before the border of their
+            level, as in 2018; False: at the border.
 
     Raises:
         ConfigError: the levels do not fit together.
@@ -53,6 +55,7 @@ class ChipSettings:
     chip_size: int = 512
     use_neg_chips: bool = False
     max_neg_chips: int = 2
+    legacy_boxes: bool = False
 
     def __post_init__(self) -> None:
         if len(self.scales) != len(self.valid_ranges):
@@ -154,6 +157,7 @@ def make_epoch(
         "max_negatives": settings.max_neg_chips,
         "gt_rows_only": gt_rows_only,
         "min_gt_side": MIN_SIDE_PX,
+        "legacy_clip": settings.legacy_boxes,
     }
     blocks = list(_blocks(table, factors, settings.valid_ranges, options, cancelled))
     chips = join_chips(blocks, table, factors, settings.chip_size)

@@ -78,6 +78,13 @@ CHIP_KEYS = (
     ),
     Key("TRAIN.MAX_POLYGON_LEN", Int(minimum=8), 500, "Numbers per encoded mask polygon."),
     Key("TRAIN.FLIP", Bool(), True, "Add a mirrored copy of every image."),
+    Key(
+        "TRAIN.LEGACY_BOXES",
+        Bool(),
+        False,
+        "2018 rules: boxes lose their fractions of a px, COCO boxes that start outside move "
+        "inwards, a chip's picture is up to one image px beside its boxes. False: exact.",
+    ),
     Key("TRAIN.CPP_CHIPS", Bool(), False, "Chips are always cut by compiled code.", NO_EFFECT),
     Key("TRAIN.CHIPS_DB_PARTS", Int(minimum=1), 20, "2018 memory setting.", NO_EFFECT),
     Key("TRAIN.SHUFFLE", Bool(), True, "The order is always random.", LEGACY),

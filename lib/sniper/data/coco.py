@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from sniper.errors import DataError
 logger = logging.getLogger(__name__)
 
 # Raise it when the meaning or the content of the cached arrays changes.
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 _MISSING_SHOWN = 5
 _SET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -32,6 +33,7 @@ def load_coco(
     image_set: str,
     *,
     with_masks: bool = False,
+    legacy_boxes: bool = False,
     cache_dir: str | Path | None = None,
     on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
@@ -44,6 +46,7 @@ def load_coco(
         dataset_path: folder with `annotations` and `images`.
         image_set: the set's name, e.g. `train2017`.
         with_masks: also read the polygons.
+        legacy_boxes: boxes by the rules of 2018 (`sniper.data.coco_parse.convert_boxes`).
         cache_dir: where parsed annotations are kept, keyed by their content; None for no cache. A
             cache tells no warnings.
         on_problem: gets every problem; when it comes back, the broken entry is left out.
@@ -55,7 +58,7 @@ def load_coco(
     root = Path(dataset_path)
     annotation_path = find_annotations(root, image_set)
     name = f"COCO_{image_set}"
-    table = _table(annotation_path, name, with_masks, cache_dir, on_problem)
+    table = _table(annotation_path, name, with_masks, legacy_boxes, cache_dir, on_problem)
     paths = _find_images(root, image_set, table, annotation_path, on_problem)
     dataset = _dataset(name, image_set, table, paths, annotation_path, with_masks)
     logger.info(
@@ -148,14 +151,17 @@ def _table(
     annotation_path: Path,
     name: str,
     with_masks: bool,
+    legacy_boxes: bool,
     cache_dir: str | Path | None,
     on_problem: OnProblem,
 ) -> CocoTable:
+    parse = partial(parse_coco, annotation_path, with_masks=with_masks, legacy_boxes=legacy_boxes)
     if cache_dir is None:
-        return parse_coco(annotation_path, with_masks=with_masks, on_problem=on_problem)
+        return parse(on_problem=on_problem)
     key = {
         "annotation file": file_sha256(annotation_path),
         "masks switch": str(with_masks),
+        "TRAIN.LEGACY_BOXES": str(legacy_boxes),
         "format version": str(CACHE_FORMAT),
     }
     arrays = cached_arrays(
@@ -163,7 +169,7 @@ def _table(
         key,
         TABLE_FIELDS,
         # What is kept has no errors, whoever wants to hear of them.
-        lambda: vars(parse_coco(annotation_path, with_masks=with_masks)),
+        lambda: vars(parse()),
         # Polygons that nobody asked for do no harm.
         also_good={"masks switch": str(True)},
     )

@@ -77,7 +77,11 @@ TABLE_FIELDS = tuple(field.name for field in fields(CocoTable))
 
 
 def parse_coco(
-    path: str | Path, *, with_masks: bool, on_problem: OnProblem = stop_at_errors
+    path: str | Path,
+    *,
+    with_masks: bool,
+    legacy_boxes: bool = False,
+    on_problem: OnProblem = stop_at_errors,
 ) -> CocoTable:
     """Reads and checks an annotation file.
 
@@ -87,6 +91,7 @@ def parse_coco(
     Args:
         path: the file.
         with_masks: also read the polygons.
+        legacy_boxes: the rules of 2018, see `convert_boxes`.
         on_problem: gets every problem; when it comes back, the broken entry is left out.
 
     Raises:
@@ -100,7 +105,7 @@ def parse_coco(
     if annotations is not None and not categories:
         raise DataError("the annotation file has no categories", where=path)
     images = read_images(content["images"], reader)
-    objects = _objects(annotations or [], categories, images, reader)
+    objects = _objects(annotations or [], categories, images, reader, legacy_boxes)
     ground_truth = objects.keep & ~objects.crowd
     crowd = objects.keep & objects.crowd
     chosen, box_offsets = _by_image(ground_truth, objects.image_index, len(images))
@@ -142,20 +147,36 @@ def _with_packed_polygons(entry: Entry) -> Entry:
 
 
 def convert_boxes(
-    xywh: np.ndarray, widths: np.ndarray, heights: np.ndarray
+    xywh: np.ndarray, widths: np.ndarray, heights: np.ndarray, *, legacy: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """COCO boxes to truncated inclusive corners (2018 behaviour).
+    """COCO boxes to inclusive corners: x, x + width - 1.
 
-    The size is added to the *clipped* corner, so a box that starts outside moves inwards.
+    Boxes are cut at the border of their image and keep their fractions of a px. What is left of a
+    box is one px wide at least.
 
     Args:
         xywh: (N, 4) float64.
         widths: (N,) image width of each box, px.
         heights: (N,) image height, px.
+        legacy: the rules of 2018: corners are truncated to whole px, and the size is added to the
+            *clipped* corner, so that a box that starts outside moves inwards.
 
     Returns:
-        (N, 4) float32 corners with integer values, and (N,) bool: the box touches its image.
+        (N, 4) float32 corners, and (N,) bool: the box is not empty and touches its image.
     """
+    if legacy:
+        return _convert_boxes_2018(xywh, widths, heights)
+    sizes = np.stack([widths, heights], axis=1)
+    far = xywh[:, :2] + xywh[:, 2:]
+    inside = ((far > np.maximum(xywh[:, :2], 0)) & (xywh[:, :2] < sizes)).all(axis=1)
+    start = np.clip(xywh[:, :2], 0, sizes - 1)
+    end = np.maximum(start, np.minimum(far, sizes) - 1)
+    return np.concatenate([start, end], axis=1).astype(np.float32), inside
+
+
+def _convert_boxes_2018(
+    xywh: np.ndarray, widths: np.ndarray, heights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     start = np.maximum(xywh[:, :2], 0)
     limits = np.stack([widths, heights], axis=1) - 1
     end = np.minimum(limits, start + np.maximum(0, xywh[:, 2:] - 1))
@@ -178,6 +199,7 @@ def _objects(
     categories: Mapping[int, tuple[str, int]],
     images: Mapping[int, tuple[int, int, int, str]],
     reader: EntryReader,
+    legacy_boxes: bool,
 ) -> _Objects:
     """All usable annotations as arrays, in the order of the file."""
     numbers = array("d")  # eight bytes a number: a list of tuples would take five times as much
@@ -209,7 +231,7 @@ def _objects(
     table = np.frombuffer(numbers, np.float64).reshape(-1, 10)
     # Doubles hold image indices, sizes and class numbers exactly.
     image_index = table[:, 5].astype(np.int64)
-    boxes, inside = convert_boxes(table[:, :4], table[:, 6], table[:, 7])
+    boxes, inside = convert_boxes(table[:, :4], table[:, 6], table[:, 7], legacy=legacy_boxes)
     keep = inside & (table[:, 4] > 0) & (image_index >= 0)
     objects = _Objects(
         rows=rows,
@@ -221,7 +243,7 @@ def _objects(
     )
     _report_entries(annotations, objects, reader)
     names = [name for _, _, _, name in images.values()]
-    _report_boxes(annotations, objects, table, names, reader)
+    _report_boxes(annotations, objects, table, names, reader, legacy_boxes)
     return objects
 
 
@@ -258,7 +280,12 @@ def _repeated(ids: list) -> list[int]:
 
 
 def _report_boxes(
-    annotations: list, objects: _Objects, table: np.ndarray, names: list[str], reader: EntryReader
+    annotations: list,
+    objects: _Objects,
+    table: np.ndarray,
+    names: list[str],
+    reader: EntryReader,
+    legacy_boxes: bool,
 ) -> None:
     """Warns of boxes that are left out or changed; `table` is that of `_objects`."""
     listed = np.flatnonzero(objects.image_index >= 0)
@@ -278,6 +305,7 @@ def _report_boxes(
         kept=objects.keep[listed],
         read=objects.boxes[listed],
         label=label,
+        legacy=legacy_boxes,
     )
     report_boxes(boxes, reader.where, reader.on_problem)
 

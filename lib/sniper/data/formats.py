@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sniper.data.coco import load_coco
 from sniper.data.dataset import Dataset
@@ -27,6 +28,8 @@ class FormatReader(Protocol):
         on_problem: OnProblem = stop_at_errors,
     ) -> Dataset:
         """Reads one image set; see `load_dataset`.
+
+        A reader that can read boxes by the rules of 2018 takes `legacy_boxes: bool = False` too.
 
         A reader reports what it can do without, and raises a DataError where it cannot go on; one
         that always raises is right too, but `sniper check-data` then shows one problem at a time.
@@ -85,6 +88,7 @@ def load_dataset(
     image_set: str,
     *,
     with_masks: bool = False,
+    legacy_boxes: bool = False,
     cache_dir: str | Path | None = None,
     on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
@@ -95,6 +99,7 @@ def load_dataset(
         dataset_path: root folder of the data set.
         image_set: one set's name (sets joined with `+` are read one by one).
         with_masks: also read the polygons.
+        legacy_boxes: boxes by the rules of 2018 (`TRAIN.LEGACY_BOXES`), for formats that 2018 had.
         cache_dir: where parsed annotations are kept; None for no cache.
         on_problem: gets every problem; what it does not raise is left out of the set. By default
             errors are raised and warnings counted in the log.
@@ -103,13 +108,11 @@ def load_dataset(
         ConfigError: there is no such kind.
         DataError: there is nothing to read; by default also for everything missing or broken.
     """
-    dataset = find_format(kind)(
-        dataset_path,
-        image_set,
-        with_masks=with_masks,
-        cache_dir=cache_dir,
-        on_problem=on_problem,
-    )
+    reader = find_format(kind)
+    options: dict[str, Any] = {"with_masks": with_masks, "cache_dir": cache_dir}
+    if _knows_legacy_boxes(reader):
+        options["legacy_boxes"] = legacy_boxes
+    dataset = reader(dataset_path, image_set, on_problem=on_problem, **options)
     if not isinstance(dataset, Dataset):
         raise ConfigError(
             f"the reader of the format {kind!r} gives no data set",
@@ -117,3 +120,11 @@ def load_dataset(
             expected="a sniper.data.Dataset",
         )
     return dataset
+
+
+def _knows_legacy_boxes(reader: FormatReader) -> bool:
+    """Readers of other packages need not: 2018 did not have their formats."""
+    try:
+        return "legacy_boxes" in inspect.signature(reader).parameters
+    except (TypeError, ValueError):  # a function of compiled code does not say what it takes
+        return False

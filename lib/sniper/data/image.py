@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 
 from sniper.data.record import Record
+from sniper.data.resample import resample
 from sniper.errors import DataError
 
 _FLAGS = {
@@ -20,6 +22,9 @@ _FLAGS = {
 }
 _JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND"
+
+# Chips that begin so close to a whole chip px of the resized image are cut out of it.
+_SAME_PLACE_PX = 0.01
 
 Rect = Sequence[float]
 
@@ -127,19 +132,25 @@ def content_size(image_hw: tuple[int, int], rect: Rect, factor: float) -> tuple[
 
 
 def cut_chip(
-    image: np.ndarray, rect: Rect, factor: float, out: np.ndarray, *, flipped: bool = False
+    image: np.ndarray,
+    rect: Rect,
+    factor: float,
+    out: np.ndarray,
+    *,
+    flipped: bool = False,
+    legacy: bool = False,
 ) -> tuple[int, int]:
-    """Cuts a training chip out of an image (2018 behaviour).
-
-    The window is [int(x1), int(x2)) x [int(y1), int(y2)): it loses the last row and column.
+    """Cuts a training chip out of an image: a point of the image lies where boxes say it does.
 
     Args:
         image: (H, W, 3) uint8 BGR, as it is stored.
-        rect: x1 y1 x2 y2, image px.
+        rect: x1 y1 x2 y2, image px; x2 and y2 are where the chip's last pixel begins.
         factor: chip px per image px.
         out: (h, w, 3) uint8; receives the content at its top left, cut off at its borders. The
             rest of it is left as it is.
         flipped: the chip belongs to the mirror image: its pixels are mirrored, not all of them.
+        legacy: the window of 2018, [int(x1), int(x2)) x [int(y1), int(y2)): it begins up to one px
+            too early, which moves the content, and it loses the last row and column.
 
     Returns:
         Height and width of the content in `out`.
@@ -147,7 +158,37 @@ def cut_chip(
     Raises:
         DataError: the window holds no pixel.
     """
-    rows, columns = chip_window((image.shape[0], image.shape[1]), rect, factor)
+    image_hw = image.shape[0], image.shape[1]
+    if legacy:
+        return _place(image, chip_window(image_hw, rect, factor), factor, out, (0, 0), flipped)
+    height, width = exact_size(image_hw, rect, factor, out.shape[:2])
+    first = int(rect[0]), int(rect[1])
+    # Chip px between the pixel that the chip begins in and the chip itself.
+    surplus = (rect[0] - first[0]) * factor, (rect[1] - first[1]) * factor
+    whole = round(surplus[0]), round(surplus[1])
+    distance = max(abs(exact - near) for exact, near in zip(surplus, whole))
+    if distance < _SAME_PLACE_PX and min(rect[:2]) >= 0:
+        # Faster, and the very pixels that a test at this scale sees.
+        ends = (
+            math.ceil(start + (skipped + side + 1) / factor) + 1
+            for start, skipped, side in zip(first, whole, (width, height))
+        )
+        window = _window(image_hw, (*first, *ends))
+        return _place(image, window, factor, out[:height, :width], whole, flipped)
+    _resample_chip(image, image_hw, rect, factor, out[:height, :width], flipped=flipped)
+    return height, width
+
+
+def _place(
+    image: np.ndarray,
+    window: tuple[slice, slice],
+    factor: float,
+    out: np.ndarray,
+    skipped: tuple[int, int],
+    flipped: bool,
+) -> tuple[int, int]:
+    """Resizes a window of whole px into `out`, without its first `skipped` columns and rows."""
+    rows, columns = window
     if flipped:
         width = image.shape[1]
         columns = slice(width - columns.stop, width - columns.start)
@@ -155,18 +196,19 @@ def cut_chip(
     if flipped:
         crop = cv2.flip(crop, 1)
     if factor != 1:
-        crop = _resize(crop, factor, out)
+        crop = _resize(crop, factor, out) if skipped == (0, 0) else _resize(crop, factor, None)
+    crop = crop[skipped[1] :, skipped[0] :]
     height, width = (min(*sides) for sides in zip(crop.shape, out.shape[:2]))
     if not np.may_share_memory(crop, out):
         np.copyto(out[:height, :width], crop[:height, :width])
     return height, width
 
 
-def _resize(crop: np.ndarray, factor: float, out: np.ndarray) -> np.ndarray:
+def _resize(crop: np.ndarray, factor: float, out: np.ndarray | None) -> np.ndarray:
     """The resized crop: in `out` itself where it fits in."""
     height, width = (round(side * factor) for side in crop.shape[:2])
-    fits = height <= out.shape[0] and width <= out.shape[1]
-    target = out[:height, :width] if fits else None
+    fits = out is not None and height <= out.shape[0] and width <= out.shape[1]
+    target = out[:height, :width] if out is not None and fits else None
     # The factor, not the rounded size, must set the sampling grid.
     return cv2.resize(crop, None, target, factor, factor, cv2.INTER_LINEAR)
 
@@ -178,7 +220,7 @@ def chip_image(
     size_hw: tuple[int, int],
     pixel_means: Sequence[float],
 ) -> np.ndarray:
-    """`cut_chip` as a tensor.
+    """`cut_chip` as a tensor, by the rules of 2018: exact for windows on whole px.
 
     Args:
         image: (H, W, 3) uint8 BGR.
@@ -194,7 +236,7 @@ def chip_image(
         DataError: the window holds no pixel.
     """
     pixels = np.empty((*size_hw, 3), np.uint8)
-    height, width = cut_chip(image, rect, factor, pixels)
+    height, width = cut_chip(image, rect, factor, pixels, legacy=True)
     tensor = np.zeros((3, *size_hw), np.float32)  # (3, h, w)
     tables = _mean_tables(tuple(float(mean) for mean in pixel_means))
     for channel, plane in enumerate(cv2.split(pixels[:height, :width])):
@@ -224,12 +266,16 @@ def chip_window(image_hw: tuple[int, int], rect: Rect, factor: float) -> tuple[s
         DataError: they hold no pixel, or are scaled to none.
     """
     if min(content_size(image_hw, rect, factor)) < 1:
-        raise DataError(
-            "a chip holds no pixel of its image",
-            where=f"chip {tuple(rect)} at scale {factor}",
-            got=f"an image of {image_hw[1]}x{image_hw[0]} px",
-        )
+        raise _no_pixel(image_hw, rect, factor)
     return _window(image_hw, rect)
+
+
+def _no_pixel(image_hw: tuple[int, int], rect: Rect, factor: float) -> DataError:
+    return DataError(
+        "a chip holds no pixel of its image",
+        where=f"chip {tuple(rect)} at scale {factor}",
+        got=f"an image of {image_hw[1]}x{image_hw[0]} px",
+    )
 
 
 def _window(image_hw: tuple[int, int], rect: Rect) -> tuple[slice, slice]:
@@ -266,6 +312,8 @@ def cut_reduced(
     rect: Sequence[float],
     factor: float,
     out: np.ndarray,
+    *,
+    legacy: bool = False,
 ) -> tuple[int, int]:
     """`sniper.data.image.cut_chip` from a reduced image: the same content at the same place.
 
@@ -276,6 +324,7 @@ def cut_reduced(
         rect: x1 y1 x2 y2 of the chip, image px.
         factor: chip px per image px.
         out: (h, w, 3) uint8; receives the content at its top left, cut off at its borders.
+        legacy: the window of 2018, see `cut_chip`.
 
     Returns:
         Height and width of the content in `out`.
@@ -284,25 +333,54 @@ def cut_reduced(
         DataError: the window holds no pixel.
     """
     image_hw = (record.height, record.width)
-    rows, columns = chip_window(image_hw, rect, factor)
-    content_hw = content_size(image_hw, rect, factor)
-    height, width = (min(*sides) for sides in zip(content_hw, out.shape[:2]))
-    # Reduced px of the middle of the chip's pixel 0.
-    left = (columns.start + 0.5 / factor) / reduction - 0.5
-    top = (rows.start + 0.5 / factor) / reduction - 0.5
-    step_y = step_x = 1 / (factor * reduction)
-    if record.flipped:
-        left, step_x = record.width / reduction - 1 - left, -step_x
-    chip_to_image = np.array([[step_x, 0, left], [0, step_y, top]])
+    if legacy:
+        rows, columns = chip_window(image_hw, rect, factor)
+        height, width = content_size(image_hw, rect, factor)
+        height, width = min(height, out.shape[0]), min(width, out.shape[1])
+        rect = (columns.start, rows.start)
+    else:
+        height, width = exact_size(image_hw, rect, factor, out.shape[:2])
     target = out[:height, :width]
-    cut = cv2.warpAffine(
-        image,
-        chip_to_image,
-        (width, height),
-        dst=target,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
+    _resample_chip(
+        image, image_hw, rect, factor, target, flipped=record.flipped, reduction=reduction
     )
-    if cut is not target:
-        np.copyto(target, cut)
     return height, width
+
+
+def exact_size(
+    image_hw: tuple[int, int], rect: Rect, factor: float, out_hw: Sequence[int]
+) -> tuple[int, int]:
+    """Height and width in px of what `cut_chip` places in an array of `out_hw`.
+
+    Raises:
+        DataError: the chip holds no pixel of the image.
+    """
+    x1, y1, x2, y2 = rect
+    sides = (
+        (round((y2 - y1) * factor) + 1, round((image_hw[0] - y1) * factor)),
+        (round((x2 - x1) * factor) + 1, round((image_hw[1] - x1) * factor)),
+    )
+    height, width = (min(*of_side, limit) for of_side, limit in zip(sides, out_hw))
+    if min(height, width) < 1:
+        raise _no_pixel(image_hw, rect, factor)
+    return height, width
+
+
+def _resample_chip(
+    image: np.ndarray,
+    image_hw: tuple[int, int],
+    rect: Rect,
+    factor: float,
+    out: np.ndarray,
+    *,
+    flipped: bool,
+    reduction: int = 1,
+) -> None:
+    """Fills `out` from where a chip begins, out of an image of 1/`reduction` of `image_hw`."""
+    # Px of the image at hand of the middle of the chip's pixel 0.
+    left = (rect[0] + 0.5 / factor) / reduction - 0.5
+    top = (rect[1] + 0.5 / factor) / reduction - 0.5
+    step_x = step_y = 1 / (factor * reduction)
+    if flipped:
+        left, step_x = image_hw[1] / reduction - 1 - left, -step_x
+    resample(image, (left, top), (step_x, step_y), out)

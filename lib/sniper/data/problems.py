@@ -116,8 +116,22 @@ BOX_OUTSIDE = ProblemKind(
     "box_outside",
     WARNING,
     "boxes outside their image",
-    "they are left out; COCO boxes that start left of it or above are moved inwards (as in 2018)",
+    "they are left out",
 )
 BOX_CUT = ProblemKind(
     "box_cut", WARNING, "boxes that reach beyond their image", "they are cut at the border"
+)
+BOX_MOVED = ProblemKind(
+    "box_moved",
+    WARNING,
+    "boxes that start left of their image or above it",
+    "they are moved inwards and keep their size, as in 2018; "
+    "--set TRAIN.LEGACY_BOXES False cuts them at the border",
+)
+BOX_TRUNCATED = ProblemKind(
+    "box_truncated",
+    WARNING,
+    "boxes whose corners are not on whole px",
+    "their corners are truncated to whole px, as in 2018, half a px to the left and upwards in "
+    "the mean; --set TRAIN.LEGACY_BOXES False keeps the fractions",
 )

@@ -103,13 +103,21 @@ def _problem(record: Record) -> str | None:
     return None
 
 
-def flip_record(record: Record) -> Record:
-    """The horizontally mirrored record: x1' = W - x2 - 1, polygon x' = W - x - 1."""
+def flip_record(record: Record, *, legacy: bool = False) -> Record:
+    """The horizontally mirrored record: x1' = W - x2 - 1, polygon x' = W - x.
+
+    Corners of boxes name pixels, of which the first is 0 and the last W - 1; points of polygons lie
+    between 0 and W.
+
+    Args:
+        record: the record.
+        legacy: polygons as in 2018: x' = W - x - 1, one px beside their boxes.
+    """
+    width = record.width - 1 if legacy else record.width
     polygons = record.polygons
     if polygons is not None:
         polygons = tuple(
-            tuple(_flip_polygon(polygon, record.width) for polygon in of_object)
-            for of_object in polygons
+            tuple(_flip_polygon(polygon, width) for polygon in of_object) for of_object in polygons
         )
     crowd_boxes = record.crowd_boxes
     if crowd_boxes is not None:
@@ -125,7 +133,7 @@ def flip_record(record: Record) -> Record:
 
 def _flip_polygon(polygon: np.ndarray, width: int) -> np.ndarray:
     flipped = polygon.copy()
-    flipped[0::2] = width - polygon[0::2] - 1
+    flipped[0::2] = width - polygon[0::2]
     return flipped
 
 
@@ -143,9 +151,14 @@ def image_record(path: str | Path, image_id: int, width: int, height: int) -> Re
     )
 
 
-def append_flipped(records: Sequence[Record]) -> list[Record]:
-    """All records, then their mirrored copies in the same order (2018 behaviour)."""
-    return [*records, *(flip_record(record) for record in records)]
+def append_flipped(records: Sequence[Record], *, legacy: bool = False) -> list[Record]:
+    """All records, then their mirrored copies in the same order (2018 behaviour).
+
+    Args:
+        records: the records.
+        legacy: see `flip_record`.
+    """
+    return [*records, *(flip_record(record, legacy=legacy) for record in records)]
 
 
 def with_proposals(record: Record, boxes: np.ndarray) -> Record:

@@ -84,6 +84,7 @@ def load_voc(
     image_set: str,
     *,
     with_masks: bool = False,
+    legacy_boxes: bool = False,
     cache_dir: str | Path | None = None,
     on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
@@ -98,6 +99,7 @@ def load_voc(
         image_set: `<year>_<set>`, e.g. `2007_trainval`; `07_trainval` is the same. Own sets in this
             layout take any word as their year: `Mine_train` lives in `VOCMine`.
         with_masks: refused, since the layout has no polygons.
+        legacy_boxes: corners are truncated to whole px, as in 2018.
         cache_dir: where parsed annotations are kept, keyed by their content; None for no cache.
         on_problem: gets every problem; when it comes back, an image with a broken annotation has
             no objects, and one without any size is left out.
@@ -120,7 +122,7 @@ def load_voc(
     table = _table(layout, names, annotations, class_names, cache_dir, on_problem)
     paths = _find_images(layout, names, on_problem)
     sizes = _sizes(table, paths, layout.name, on_problem)
-    records = _records(table, names, paths, sizes, layout.name, on_problem)
+    records = _records(table, names, paths, sizes, layout.name, on_problem, legacy_boxes)
     dataset = _dataset(layout, names, class_names, table, records, bool(annotations))
     logger.info(
         "%s: %d images, %d objects, %d difficult ones, %d classes",
@@ -285,15 +287,20 @@ def _records(
     sizes: np.ndarray,
     set_name: str,
     on_problem: OnProblem,
+    legacy_boxes: bool = False,
 ) -> tuple[Record, ...]:
     """The records of all images that have a size."""
     image_of_box = np.repeat(np.arange(len(paths)), np.diff(table.offsets))
     limits = np.tile(sizes, 2)[image_of_box] - 1
-    # Truncated after the clipping at 0, which 2018 left out: its boxes wrapped to 65535.
-    boxes = np.trunc(np.clip(table.boxes, 0, None)).astype(np.float32)
+    # Clipped at 0, which 2018 left out: its boxes wrapped to 65535.
+    boxes = np.clip(table.boxes, 0, None).astype(np.float32)
+    if legacy_boxes:
+        boxes = np.trunc(boxes)
     cut = np.minimum(boxes, limits).astype(np.float32)
-    inside = (cut[:, :2] == boxes[:, :2]).all(axis=1) & (table.boxes[:, 2:] >= -1).all(axis=1)
-    _report_boxes(table, (names, sizes, image_of_box), (cut, inside), set_name, on_problem)
+    starts_inside = (boxes[:, :2] < limits[:, :2] + 1).all(axis=1)
+    inside = starts_inside & (table.boxes[:, 2:] >= -1).all(axis=1)
+    images = (names, sizes, image_of_box)
+    _report_boxes(table, images, (cut, inside), set_name, on_problem, legacy_boxes)
     kept = np.flatnonzero(inside & ~table.difficult)
     counts = np.bincount(image_of_box[kept], minlength=len(paths))
     ends = np.cumsum(counts).tolist()
@@ -322,6 +329,7 @@ def _report_boxes(
     read: tuple[np.ndarray, np.ndarray],
     set_name: str,
     on_problem: OnProblem,
+    legacy_boxes: bool,
 ) -> None:
     """Warns of boxes that are left out or cut.
 
@@ -331,6 +339,7 @@ def _report_boxes(
         read: boxes as read, and which lie inside.
         set_name: of the set.
         on_problem: is told.
+        legacy_boxes: they were read as in 2018.
     """
     names, sizes, image_of_box = images
     sized = np.flatnonzero(sizes[image_of_box, 0] > 0)
@@ -351,5 +360,6 @@ def _report_boxes(
         kept=read[1][sized],
         read=read[0][sized],
         label=label,
+        legacy=legacy_boxes,
     )
     report_boxes(boxes, set_name, on_problem)

@@ -18,6 +18,8 @@ class BatchSettings:
         pixel_means: three means, BGR.
         reduced_decoding: chips at half of the image's size or less are cut from a JPEG that is
             decoded at 1/2, 1/4 or 1/8.
+        legacy_boxes: chips are cut on whole image px, as in 2018: what they show is up to one image
+            px beside their boxes. False: exactly where the boxes are.
 
     Raises:
         ConfigError: an image has three channel means.
@@ -26,6 +28,7 @@ class BatchSettings:
     contract: BatchContract
     pixel_means: Sequence[float]
     reduced_decoding: bool = False
+    legacy_boxes: bool = False
 
     def __post_init__(self) -> None:
         if len(self.pixel_means) != 3:

@@ -72,7 +72,7 @@ def write_sample(
         image = images.read(record.image_path, reduction)
         check_size(image, record, reduction)
     with _stage("cut chip", record):
-        row["content_hw"][...] = _cut(image, record, chip, reduction, row["pixels"])
+        row["content_hw"][...] = _cut(image, record, chip, reduction, settings, row["pixels"])
     with _stage("make labels", record):
         size = settings.contract.chip_size
         gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, size)
@@ -86,11 +86,17 @@ def image_reduction(chip: Chip, settings: BatchSettings) -> int:
 
 
 def _cut(
-    image: np.ndarray, record: Record, chip: Chip, reduction: int, out: np.ndarray
+    image: np.ndarray,
+    record: Record,
+    chip: Chip,
+    reduction: int,
+    settings: BatchSettings,
+    out: np.ndarray,
 ) -> tuple[int, int]:
+    rect, factor, legacy = chip.rect, chip.factor, settings.legacy_boxes
     if image.shape[:2] == (record.height, record.width):  # also: a format without small versions
-        return cut_chip(image, chip.rect, chip.factor, out, flipped=record.flipped)
-    return cut_reduced(image, reduction, record, chip.rect, chip.factor, out)
+        return cut_chip(image, rect, factor, out, flipped=record.flipped, legacy=legacy)
+    return cut_reduced(image, reduction, record, rect, factor, out, legacy=legacy)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 # Chip generation and non-maximum suppression.
 from libc.stdint cimport int32_t, uint64_t
+from libcpp cimport bool as c_bool
 
 
 cdef extern from "chip_generator/chip_generator.h" namespace "sniper" nogil:
@@ -13,6 +14,7 @@ cdef extern from "chip_generator/chip_generator.h" namespace "sniper" nogil:
         double factor
         int64_t chip_size, stride
         uint64_t seed
+        c_bool legacy_clip
     Box chip_at(const ChipLattice&, int64_t index)
     void c_chip_permutation "sniper::chip_permutation"(int64_t, uint64_t, int32_t*)
     ChipLattice make_lattice(int64_t, int64_t, int64_t, int64_t) except +
@@ -129,7 +131,7 @@ def chip_permutation(count, seed):
     return order
 
 
-def chip_cover(boxes_im, factor, width_im, height_im, chip_size, stride, seed):
+def chip_cover(boxes_im, factor, width_im, height_im, chip_size, stride, seed, legacy_clip=False):
     """Chips that together contain every box that fits into a candidate (greedy cover).
 
     Each step takes the candidate that contains the most boxes not contained yet; ties go to the
@@ -143,6 +145,7 @@ def chip_cover(boxes_im, factor, width_im, height_im, chip_size, stride, seed):
         chip_size: side of a chip, scaled px.
         stride: step of the candidates, scaled px.
         seed: integer, taken modulo 2^64.
+        legacy_clip: boxes end one px before the border of the level, as in 2018.
 
     Returns:
         float64 (m, 4) chips in image px, in the order of selection; (0, 4) without boxes.
@@ -162,7 +165,10 @@ def chip_cover(boxes_im, factor, width_im, height_im, chip_size, stride, seed):
     cdef ChipLattice lattice
     cdef vector[int32_t] selected
     try:
-        request = ChipRequest(width_im, height_im, factor, chip_size, stride, seed & SEED_MASK)
+        request = ChipRequest(
+            width_im, height_im, factor, chip_size, stride, seed & SEED_MASK,
+            _flag("legacy_clip", legacy_clip),
+        )
         lattice = level_lattice(request)
         if count > 0:
             with nogil:

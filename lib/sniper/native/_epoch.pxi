@@ -21,6 +21,7 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
         int64_t max_negatives
         c_bool gt_rows_only
         float min_gt_side
+        c_bool legacy_clip
     cdef struct LevelCounts:
         int64_t positive, negative, images, gt_in_range, gt_too_long, gt_wanted, gt_covered
     cdef cppclass ChipRect:
@@ -40,7 +41,7 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
 
 def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid_ranges, *,
                 first, last, chip_size, stride, seed, epoch, use_negatives, max_negatives,
-                gt_rows_only, min_gt_side, budget_s):
+                gt_rows_only, min_gt_side, legacy_clip, budget_s):
     """The chips of the records `first` ... `last` - 1, or of as many of them as the time allows.
 
     Rules of `sniper.chips.sampler`, on OMP_NUM_THREADS threads; results do not depend on their
@@ -65,6 +66,7 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
         max_negatives: of a record.
         gt_rows_only: leave proposals out of `rows`.
         min_gt_side: in chip px; smaller ground truth does not count in `gt_counts`.
+        legacy_clip: to find their chips, boxes end one px before the border of the level.
         budget_s: no further record is begun after this time.
 
     Returns:
@@ -104,6 +106,7 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
     request.max_negatives = _integer("max_negatives", max_negatives, 0, _MAX_COUNT)
     request.gt_rows_only = _flag("gt_rows_only", gt_rows_only)
     request.min_gt_side = _number("min_gt_side", min_gt_side, 0, _MAX_SIDE)
+    request.legacy_clip = _flag("legacy_clip", legacy_clip)
     records.resize(end - begin)
     cdef ChipRecord* record
     cdef int64_t r

@@ -84,6 +84,7 @@ def chip_cover(
     chip_size: int,
     stride: int,
     seed: int,
+    legacy_clip: bool = False,
 ) -> Float64: ...
 def soft_nms(dets: Float32, sigma: float, min_score: float = 0.001) -> Float32: ...
 def hard_nms(dets: Float32, threshold: float, max_output: int = -1) -> Int64: ...
@@ -167,6 +168,7 @@ def epoch_chips(
     max_negatives: int,
     gt_rows_only: bool,
     min_gt_side: float,
+    legacy_clip: bool,
     budget_s: float,
 ) -> dict[str, Any]: ...
 def expand_rpn_batch(

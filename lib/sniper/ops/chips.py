@@ -15,6 +15,7 @@ def chip_generator(
     chip_size: int = 512,
     seed: int = 0,
     max_chips: int = 100,
+    legacy_clip: bool = False,
     name: str = "chip_generator",
 ) -> tuple[Tensor, Tensor]:
     """Chips of one pyramid level that together contain the boxes (SNIPER, section 3.1).
@@ -30,6 +31,7 @@ def chip_generator(
         chip_size: side of a chip, scaled px.
         seed: 64-bit integer; decides between chips that contain equally many boxes.
         max_chips: rows of the result; further chips are dropped.
+        legacy_clip: boxes end one px before the border of the level, as in 2018; False: at it.
         name: names the symbol's outputs `<name>_output` and `<name>_count_output`.
 
     Returns:
@@ -49,6 +51,7 @@ def chip_generator(
         "stride": stride,
         "seed": seed,
         "max_chips": max_chips,
+        "legacy_clip": legacy_clip,
     }
     inputs = blocked(front, boxes)
     outputs = call(op, front, "ChipGenerator", inputs, arguments, name=f"{name}_chips")

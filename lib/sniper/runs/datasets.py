@@ -34,6 +34,7 @@ class DataSource:
         cache_dir: where parsed annotations are kept.
         num_classes: classes with background that every set must have.
         names_dir: folder with the class names of the model, for sets that have none of their own.
+        legacy_boxes: boxes by the rules of 2018.
     """
 
     format: str
@@ -41,6 +42,7 @@ class DataSource:
     cache_dir: Path
     num_classes: int
     names_dir: Path
+    legacy_boxes: bool
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def open_dataset(source: DataSource, image_set: str, *, with_masks: bool = False
         source.path,
         image_set,
         with_masks=with_masks,
+        legacy_boxes=source.legacy_boxes,
         cache_dir=source.cache_dir,
     )
     if len(dataset.class_names) == 1 and not dataset.has_annotations:
@@ -131,7 +134,9 @@ def training_records(data: TrainingData) -> tuple[list[Record], tuple[str, ...]]
         if data.with_negatives:
             proposals = _proposals(data.proposal_dir, dataset)
             set_records = attach_proposals(dataset.records, proposals, set_name=dataset.name)
-        records.extend(append_flipped(set_records) if data.flip else set_records)
+        if data.flip:
+            set_records = append_flipped(set_records, legacy=data.source.legacy_boxes)
+        records.extend(set_records)
     _tell_repeated_images(records)
     keep_empty = data.keep_without_objects
     if keep_empty and not data.with_negatives:

@@ -37,6 +37,7 @@ def data_source(cfg: EasyDict) -> DataSource:
         cache_dir=Path(dataset.root_path) / "cache",
         num_classes=dataset.NUM_CLASSES,
         names_dir=model_folder(cfg),
+        legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
     )
 
 
@@ -278,6 +279,7 @@ def chip_settings(cfg: EasyDict) -> ChipSettings:
         chip_size=cfg.TRAIN.CHIP_SIZE,
         use_neg_chips=bool(cfg.TRAIN.USE_NEG_CHIPS) and not cfg.TRAIN.ONLY_PROPOSAL,
         max_neg_chips=cfg.TRAIN.MAX_NEG_CHIPS,
+        legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
     )
 
 
@@ -290,6 +292,7 @@ def batch_settings(cfg: EasyDict) -> BatchSettings:
         batch_contract(spec, train.CHIP_SIZE, rpn_only=bool(train.ONLY_PROPOSAL)),
         pixel_means=cfg.network.PIXEL_MEANS,
         reduced_decoding=bool(train.REDUCED_DECODING),
+        legacy_boxes=bool(train.LEGACY_BOXES),
     )
 
 

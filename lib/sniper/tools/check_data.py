@@ -190,6 +190,7 @@ def _read(
                 cfg.dataset.dataset_path,
                 name,
                 with_masks=with_masks,
+                legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
                 on_problem=findings.take,
             )
         except DataError as error:

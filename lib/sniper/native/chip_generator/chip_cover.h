@@ -20,7 +20,7 @@ class ChipCover {
   const ChipLattice& lattice() const { return lattice_; }
 
  private:
-  void locate(float factor, const float* boxes_im, int64_t count);
+  void locate(const ChipRequest& request, const float* boxes_im, int64_t count);
   void rank_candidates(uint64_t seed);
   int32_t best_candidate() const;
   void take_covered(const Box& chip);

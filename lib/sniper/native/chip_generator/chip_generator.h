@@ -92,12 +92,15 @@ struct CoveredBox {
   bool right, bottom, corner[kChipCorners];
 };
 
-// Scales a box in image px (four floats) in float32 and clips it to the level. False for a box with
-// a corner that is not finite and for one without an area.
-SNIPER_HOST_DEVICE bool box_on_level(const ChipLattice& lattice, float factor, const float* row,
-                                     Box* box) {
+// Scales a box in image px (four floats) in float32 and clips it to the level: to its last pixel, or
+// for `legacy_clip` to the one before, as in 2018. False for a box with a corner that is not finite
+// and for one without an area.
+SNIPER_HOST_DEVICE bool box_on_level(const ChipLattice& lattice, float factor, bool legacy_clip,
+                                     const float* row, Box* box) {
   const Box scaled = {row[0] * factor, row[1] * factor, row[2] * factor, row[3] * factor};
-  *box = clip_box(scaled, static_cast<float>(lattice.height), static_cast<float>(lattice.width));
+  const int64_t margin = legacy_clip ? 1 : 0;
+  *box = clip_box(scaled, static_cast<float>(lattice.height - margin),
+                  static_cast<float>(lattice.width - margin));
   return is_finite(scaled) && box->x2 - box->x1 > -1.0f && box->y2 - box->y1 > -1.0f;
 }
 
@@ -150,6 +153,7 @@ struct ChipRequest {
   double factor;                // of the pyramid level
   int64_t chip_size, stride;    // scaled px
   uint64_t seed;
+  bool legacy_clip;  // boxes end one px before the border of the level (2018 behaviour)
 };
 
 // Corners of a candidate in image px: x1, y1, x2, y2.

@@ -98,7 +98,7 @@ const std::vector<int32_t>& ChipCover::select(const ChipRequest& request, const 
   selected_.clear();
   lattice_ = level_lattice(request);
   if (lattice_.width == 0 || lattice_.height == 0) return selected_;  // not one pixel: no chip
-  locate(static_cast<float>(request.factor), boxes_im, count);
+  locate(request, boxes_im, count);
   if (open_.empty()) return selected_;
   counts_.assign(static_cast<std::size_t>(lattice_.count()), 0);
   change_counts(open_.data(), static_cast<int64_t>(open_.size()), 1);
@@ -112,13 +112,15 @@ const std::vector<int32_t>& ChipCover::select(const ChipRequest& request, const 
 }
 
 // Boxes scaled in float32 and clipped to the level.
-void ChipCover::locate(float factor, const float* boxes_im, int64_t count) {
-  const ChipLattice lattice = lattice_;  // a copy: nothing that is written here can change it
+void ChipCover::locate(const ChipRequest& request, const float* boxes_im, int64_t count) {
+  const ChipLattice lattice = lattice_;  // copies: nothing that is written here can change them
+  const float factor = static_cast<float>(request.factor);
+  const bool legacy_clip = request.legacy_clip;
   open_.resize(static_cast<std::size_t>(count));
   std::size_t kept = 0;
   for (int64_t n = 0; n < count; ++n) {
     Box box;
-    if (box_on_level(lattice, factor, boxes_im + n * 4, &box)) {
+    if (box_on_level(lattice, factor, legacy_clip, boxes_im + n * 4, &box)) {
       open_[kept++] = find_chips(lattice, box);
     }
   }

@@ -76,7 +76,8 @@ __global__ void count_kernel(Plan plan, const float* boxes_im, float* chips_im) 
   for (int64_t n = global_thread() / kWarpSize; n < params.num_boxes; n += step) {
     const float* row = boxes_im + n * 4;
     Box box = {};
-    const bool real = is_real_box(row) && box_on_level(params.lattice, factor, row, &box);
+    const bool real = is_real_box(row) && box_on_level(params.lattice, factor,
+                                                       params.request.legacy_clip, row, &box);
     if (real) {
       const CoveredBox found = find_chips(params.lattice, box);
       if (lane == 0) plan.located[n] = found;

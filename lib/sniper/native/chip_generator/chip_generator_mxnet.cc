@@ -26,6 +26,7 @@ struct ChipGenerator : sniper::Operator {
     request.factor = attrs.get_double("factor", 1.0, sniper::kChipFactorRange);
     request.chip_size = attrs.get_int("chip_size", chip_size, sniper::kChipSideRange);
     request.stride = attrs.get_int("stride", chip_size, sniper::kChipSideRange);
+    request.legacy_clip = attrs.get_bool("legacy_clip", false);
     // Symbol files may have the upper half of the seed apart.
     request.seed =
         attrs.get_seed("seed") | attrs.get_int("seed_high", std::uint64_t{0}, kUint32Range) << 32;

@@ -34,6 +34,7 @@ struct EpochRequest {
   int64_t max_negatives;  // of a record
   bool gt_rows_only;      // leave proposals out of the chips' rows
   float min_gt_side;      // shorter sides in chip px (+1 convention) drop a box from `num_gt`
+  bool legacy_clip;       // see ChipRequest
 };
 
 // What became of a ground truth box; the numbers are those of sniper.chips.stats.GtFate.

@@ -326,7 +326,8 @@ bool RecordChips::is_in_a_candidate(const RecordLevel& level, std::size_t row) c
   const ChipLattice lattice = level_lattice(request_at(level, 0));
   if (lattice.width == 0 || lattice.height == 0) return false;
   Box box;
-  if (!box_on_level(lattice, static_cast<float>(level.factor), box_at(row), &box)) return false;
+  const float factor = static_cast<float>(level.factor);
+  if (!box_on_level(lattice, factor, request_.legacy_clip, box_at(row), &box)) return false;
   const CoveredBox found = find_chips(lattice, box);
   const bool corner =
       std::find(found.corner, found.corner + kChipCorners, true) != found.corner + kChipCorners;
@@ -335,7 +336,8 @@ bool RecordChips::is_in_a_candidate(const RecordLevel& level, std::size_t row) c
 }
 
 ChipRequest RecordChips::request_at(const RecordLevel& level, uint64_t seed) const {
-  return {record_.width, record_.height, level.factor, request_.chip_size, request_.stride, seed};
+  return {record_.width, record_.height, level.factor, request_.chip_size, request_.stride, seed,
+          request_.legacy_clip};
 }
 
 // Not negative, so that it fits every integer type.

@@ -47,6 +47,8 @@ _ALL = (
     problems.BOX_DEGENERATE,
     problems.BOX_OUTSIDE,
     problems.BOX_CUT,
+    problems.BOX_MOVED,
+    problems.BOX_TRUNCATED,
     ProblemKind(
         "empty_class", WARNING, "classes without objects", "the detector cannot learn them"
     ),

@@ -18,17 +18,18 @@ NETWORK, one or more of (default: mobilenetv2 resnet50 resnet101):
   resnet101     MXNet itself knows the address and a SHA-1, which is checked; no SHA-256 of these
                 files is known here, nor whether the address still answers (MXNET_GLUON_REPO names a
                 mirror). Result: data/pretrained_model/resnet50_gluon-0000.params, ...
-  recipe        a file of the 2018 release, for the recipe --cfg: --file or --url is needed. Its
-                names and shapes are compared with the recipe's network.
-                Result: <network.pretrained>-0000.params of the recipe
+  recipe        the recipe's own backbone out of the 2018 release (pretrained_model.tar.gz with
+                resnet_mx_101_open, resnet_mx_50_imgnet, mobilenetv2). Its address is that of
+                August 2021 and was not tried here; no SHA-256 of it is known. Names and shapes are
+                compared with the recipe's network. Result: <network.pretrained>-0000.params
 
 Options, for one NETWORK:
 EOF
   flags_help
   cat <<'EOF'
 
-The downloads of 2018 (resnet_mx_101_open, resnet_mx_50_imgnet, mobilenetv2) are gone. Who still has
-them:  bash scripts/download_pretrained_models.sh recipe --file PATH --cfg sniper_res101_e2e
+Who has a file of the 2018 release:
+  bash scripts/download_pretrained_models.sh recipe --file PATH --cfg sniper_res101_e2e
 Fetched files stay in data/downloads (SNIPER_DOWNLOADS names another folder).
 EOF
 }
@@ -42,6 +43,9 @@ networks=(${rest[@]+"${rest[@]}"})
 [ ${#networks[@]} -gt 0 ] || networks=(mobilenetv2 resnet50 resnet101)
 if [ ${#networks[@]} -gt 1 ] && [ -n "$file$url$sha256$size" ]; then
   usage_error "--file, --url, --sha256 and --size are for one NETWORK: name it"
+fi
+if [ ${#member[@]} -gt 0 ] && [ "${networks[*]}" != recipe ]; then
+  usage_error "--member is for the NETWORK recipe"
 fi
 
 get_mobilenetv2() {
@@ -77,12 +81,9 @@ print(zoo_address(sys.argv[1]))' "$1") || return
 }
 
 get_recipe() {
-  if [ -z "$file$url" ]; then
-    complain "the 2018 downloads are gone" "fix: give a copy with --file PATH, or take another start: mobilenetv2, resnet50, resnet101 (see --help)"
-    return $EXIT_TRANSFER
-  fi
-  local_or_url "$(name_of_url "$url")" || return
-  sniper_tool place-weights "$got" --backbone ${overwrite[@]+"${overwrite[@]}"} --cfg "$cfg" --set ${own[@]+"${own[@]}"}
+  local_or_release pretrained_model.tar.gz \
+    "take another start: mobilenetv2, resnet50, resnet101 (see --help)" || return
+  sniper_tool place-weights "$got" --backbone ${member[@]+"${member[@]}"} ${overwrite[@]+"${overwrite[@]}"} --cfg "$cfg" --set ${own[@]+"${own[@]}"}
 }
 
 result=0

@@ -10,8 +10,10 @@ usage() {
   cat <<'EOF'
 Usage: bash scripts/download_sniper_autofocus_detectors.sh [options] [--set KEY VALUE ...]
 
-The detectors with AutoFocus that the authors published in 2018 are gone: their addresses no longer
-answer. Without --file or --url this script says so and ends with status 1. What you can do:
+Fetches sniper_models.tar.gz of the 2018 release, which holds several detectors, and puts the one of
+the recipe where it belongs. Its address is that of August 2021: it was not tried here, and no
+SHA-256 of the archive is known. An interrupted transfer goes on with the next call. When nothing
+comes, this script says so and ends with a status other than 0. What else you can do:
   * You or a colleague still have a copy (.params, or the archive that it came in):
       bash scripts/download_sniper_autofocus_detectors.sh --file PATH
     (with masks: --cfg sniper_res101_e2e_mask_autofocus)
@@ -28,5 +30,5 @@ EOF
 }
 
 parse_flags "$@"
-place_copy place-weights "the detectors with AutoFocus" \
+place_copy place-weights sniper_models.tar.gz \
   "train: python main_train.py --cfg $cfg (see --help)"

@@ -10,8 +10,9 @@ usage() {
   cat <<'EOF'
 Usage: bash scripts/download_sniper_neg_props.sh [options] [--set KEY VALUE ...]
 
-The proposals that the authors published in 2018 are gone: their addresses no longer answer. Without
---file or --url this script says so and ends with status 1. What you can do:
+Fetches proposals.tar.gz of the 2018 release. Its address is that of August 2021: it was not tried
+here, and no SHA-256 of the archive is known. An interrupted transfer goes on with the next call.
+When nothing comes, this script says so and ends with a status other than 0. What else you can do:
   * Compute your own, for any data set:  bash scripts/train_neg_props_and_sniper.sh --cfg F
   * You or a colleague still have COCO_train2014_rpn.pkl and COCO_val2014_rpn.pkl, or the archive:
       bash scripts/download_sniper_neg_props.sh --file PATH
@@ -24,5 +25,6 @@ EOF
 }
 
 parse_flags "$@"
-place_copy place-proposals proposals \
+[ ${#member[@]} -eq 0 ] || usage_error "--member is for weights: a set's proposals go by its name"
+place_copy place-proposals proposals.tar.gz \
   "compute them: bash scripts/train_neg_props_and_sniper.sh --cfg $cfg"

@@ -38,6 +38,7 @@ flags_help() {
   --url ADDRESS   fetch it from here; needs --sha256
   --sha256 HEX    what the file must have
   --size BYTES    what the file must have
+  --member PATH   which .params of an archive that holds several: its path, or the end of it
   --overwrite     replace another result that is there already
   --cfg F         recipe, a file or a shipped name (default: $default_cfg)
   --set K V ...   overrides of the recipe, must be last
@@ -45,14 +46,14 @@ flags_help() {
 EOF
 }
 
-# Common flags: sets file, url, sha256, size, cfg and the arrays overwrite (the flag or nothing) and
-# own (--set KEY VALUE ...); everything else goes to the array rest.
+# Common flags: sets file, url, sha256, size, cfg and the arrays overwrite, member (the flag or
+# nothing) and own (--set KEY VALUE ...); everything else goes to the array rest.
 parse_flags() {
-  file='' url='' sha256='' size='' cfg=$default_cfg overwrite=() own=() rest=()
+  file='' url='' sha256='' size='' cfg=$default_cfg overwrite=() member=() own=() rest=()
   while [ $# -gt 0 ]; do
     case $1 in
       -h|--help) usage; exit 0 ;;
-      --file|--url|--sha256|--size|--cfg)
+      --file|--url|--sha256|--size|--cfg|--member)
         [ $# -ge 2 ] && [ -n "$2" ] || usage_error "$1 needs a value"
         case $1 in
           --file) file=$2 ;;
@@ -60,6 +61,7 @@ parse_flags() {
           --sha256) sha256=${2,,} ;;
           --size) size=$2 ;;
           --cfg) cfg=$2 ;;
+          --member) member=(--member "$2") ;;
         esac
         shift 2 ;;
       --overwrite) overwrite=(--overwrite); shift ;;
@@ -118,7 +120,11 @@ fetch() {
     return $EXIT_CONTENT
   fi
   mv -- "$part" "$2" || return $EXIT_TRANSFER
-  echo "fetched and verified: $2"
+  if [ -n "$4" ]; then
+    echo "fetched and verified: $2"
+  else
+    echo "fetched: $2 ($(bytes "$2") bytes; no SHA-256 is known here to compare it with)"
+  fi
 }
 
 # transfer URL PART: goes on where PART ends. Nothing here waits for ever.
@@ -205,14 +211,46 @@ name_of_url() {
   echo "${name:-download}"
 }
 
-# place_copy TOOL WHAT OTHERWISE: what a script does whose addresses of 2018 are dead, after
-# parse_flags. Hands the user's copy to the tool, or says that WHAT are gone and what else to do.
+# The archives of the 2018 release, where the authors' scripts had them last (August 2021). Nobody
+# has tried these addresses from here, and neither sizes nor SHA-256 are known.
+declare -A RELEASE_2018=(
+  [pretrained_model.tar.gz]=https://bit.ly/2WgSJ6b
+  [sniper_models.tar.gz]=https://bit.ly/3j6mAXJ
+  [proposals.tar.gz]=https://bit.ly/3j8SOl7
+)
+
+# fetch_release ARCHIVE OTHERWISE: sets `got` to the archive, or says that it could not be had.
+# SNIPER_RELEASE_MIRROR is the address of a folder that has the archives.
+fetch_release() {
+  local address=${RELEASE_2018[$1]} status=0
+  [ -z "${SNIPER_RELEASE_MIRROR:-}" ] || address=${SNIPER_RELEASE_MIRROR%/}/$1
+  got=$DOWNLOADS/$1
+  echo "trying $address, the address of $1 in August 2021"
+  fetch "$address" "$got" '' '' || status=$?
+  # A dead short address may lead to a page that says so, with the status of success.
+  if [ $status -eq 0 ] && ! gzip --test -- "$got" 2>/dev/null; then
+    complain "what came is no whole .tar.gz archive" "where: $address" "got: $(bytes "$got") bytes"
+    set_aside "$got" || true
+    status=$EXIT_CONTENT
+  fi
+  [ $status -ne 0 ] || return 0
+  complain "$1 of the 2018 release was NOT fetched" "fix: give a copy with --file PATH, or $2"
+  return $status
+}
+
+# local_or_release ARCHIVE OTHERWISE: sets `got`, from --file, from --url or from the release.
+local_or_release() {
+  if [ -n "$file$url" ]; then
+    local_or_url "$(name_of_url "$url")"
+  else
+    fetch_release "$1" "$2"
+  fi
+}
+
+# place_copy TOOL ARCHIVE OTHERWISE: what a script does after parse_flags: the user's copy, or the
+# ARCHIVE of the 2018 release, goes to the tool.
 place_copy() {
   [ ${#rest[@]} -eq 0 ] || usage_error "unexpected argument: ${rest[0]}"
-  if [ -z "$file$url" ]; then
-    complain "the 2018 downloads of $2 are gone" "fix: give a copy with --file PATH, or $3"
-    exit $EXIT_TRANSFER
-  fi
-  local_or_url "$(name_of_url "$url")"
-  sniper_tool "$1" "$got" ${overwrite[@]+"${overwrite[@]}"} --cfg "$cfg" --set ${own[@]+"${own[@]}"}
+  local_or_release "$2" "$3"
+  sniper_tool "$1" "$got" ${member[@]+"${member[@]}"} ${overwrite[@]+"${overwrite[@]}"} --cfg "$cfg" --set ${own[@]+"${own[@]}"}
 }

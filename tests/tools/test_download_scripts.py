@@ -101,7 +101,12 @@ def run(checkout, script, *argv, cwd=None, **options):
     )
     return subprocess.run(
         ["bash", str(checkout / "scripts" / f"{script}.sh"), *map(str, argv)],
-        env={**os.environ, "PATH": path, "MXNET_GLUON_REPO": options.pop("zoo", "")},
+        env={
+            **os.environ,
+            "PATH": path,
+            "MXNET_GLUON_REPO": options.pop("zoo", ""),
+            "SNIPER_RELEASE_MIRROR": options.pop("mirror", "http://127.0.0.1:9"),
+        },
         cwd=cwd or checkout,
         capture_output=True,
         text=True,
@@ -221,10 +226,60 @@ def test_every_script_explains_itself_and_names_its_flags(checkout, script):
     assert all(len(line) <= 100 for line in done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("script", SCRIPTS[1:])
-def test_dead_addresses_are_said_to_be_dead(checkout, script):
-    done = run(checkout, script)
-    assert done.returncode == TRANSFER and "are gone" in done.stderr and "--file" in done.stderr
+RELEASE = {
+    ("download_pretrained_models", "recipe"): "pretrained_model.tar.gz",
+    ("download_sniper_detector",): "sniper_models.tar.gz",
+    ("download_sniper_autofocus_detectors",): "sniper_models.tar.gz",
+    ("download_sniper_neg_props",): "proposals.tar.gz",
+}
+
+
+@pytest.mark.parametrize("script", RELEASE)
+def test_the_release_is_tried_and_a_failure_is_no_success(checkout, server, script):
+    done = run(checkout, *script, mirror=server.url("release"))
+    assert done.returncode == TRANSFER
+    assert f"trying {server.url('release')}/{RELEASE[script]}" in done.stdout
+    assert "NOT fetched" in done.stderr and "--file PATH" in done.stderr
+    assert "placed" not in done.stdout and "gone" not in done.stdout + done.stderr
+    # A page that says where the file was, in the place of the file.
+    server.files[f"release/{RELEASE[script]}"] = b"<html>The file has moved.</html>"
+    done = run(checkout, *script, mirror=server.url("release"))
+    assert done.returncode == CONTENT_WRONG and "NOT fetched" in done.stderr
+    left = [path.name for path in (checkout / "data/downloads").iterdir()]
+    assert left == [f"{RELEASE[script]}.rejected"], "the next call tries again"
+
+
+def test_the_addresses_are_those_of_2021(checkout):
+    text = (checkout / "scripts/fetch.sh").read_text()
+    for address in ("2WgSJ6b", "3j6mAXJ", "3j8SOl7"):
+        assert text.count(f"=https://bit.ly/{address}\n") == 1
+
+
+def test_an_interrupted_release_goes_on_and_is_placed(checkout, weights, server):
+    """Several detectors of one file name: that of the recipe is taken."""
+    packed = weights.path.with_name("sniper_models.tar.gz")
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(REPO / "LICENSE", "output/other/other_recipe/train/SNIPER-0002.params")
+        archive.add(weights.path, f"output/mine/{RECIPE}/train/SNIPER-0002.params")
+    data = packed.read_bytes()
+    server.files["sniper_models.tar.gz"], server.cut = data, len(data) // 2
+    options = {"mirror": server.url("")}
+    done = run(checkout, "download_sniper_detector", *weights.recipe, **options)
+    assert done.returncode == TRANSFER and "goes on from there" in done.stderr
+    assert "NOT fetched" in done.stderr and not weights.target.exists()
+    server.cut = None
+    done = run(checkout, "download_sniper_detector", *weights.recipe, **options)
+    assert done.returncode == 0, done.stderr
+    assert server.ranges[-1] > 0, "it went on with what was there"
+    assert "no SHA-256 is known" in done.stdout
+    assert weights.target.read_bytes() == weights.data
+    # The fix that a refusal prints is a flag of the script too.
+    member = ["--member", "SNIPER-0002.params"]
+    done = run(checkout, "download_sniper_detector", *member, *weights.recipe, **options)
+    assert done.returncode == CONTENT_WRONG and "name one with --member PATH" in done.stderr
+    member = ["--member", "other_recipe/train/SNIPER-0002.params"]
+    done = run(checkout, "download_sniper_detector", *member, *weights.recipe, **options)
+    assert done.returncode == CONTENT_WRONG and "no MXNet parameter" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -289,9 +344,11 @@ def test_an_archive_from_a_mirror_is_unpacked(checkout, weights, server):
     assert (checkout / "data/downloads/release.tar.gz").read_bytes() == data
 
 
-def test_2018_backbones_need_a_local_copy(checkout):
-    done = run(checkout, "download_pretrained_models", "recipe")
-    assert done.returncode == TRANSFER and "2018 downloads are gone" in done.stderr
+def test_flags_for_one_file_want_one_network(checkout):
+    done = run(checkout, "download_pretrained_models", "resnet50", "--member", "x")
+    assert done.returncode == USAGE and "--member is for the NETWORK recipe" in done.stderr
+    done = run(checkout, "download_sniper_neg_props", "--member", "x")
+    assert done.returncode == USAGE and "--member is for weights" in done.stderr
     done = run(checkout, "download_pretrained_models", "resnet50", "mobilenetv2", "--file", "x")
     assert done.returncode == USAGE and "one NETWORK" in done.stderr
 

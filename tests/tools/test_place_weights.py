@@ -108,10 +108,38 @@ def test_archives_are_searched_for_the_file(copy, capsys):
         archive.write(copy.path, "a/one.params")
         archive.write(copy.path, "b/two.params")
     assert copy.place(path) == 3
-    assert "one.params, two.params" in capsys.readouterr().err
+    refusal = capsys.readouterr().err
+    assert "a/one.params, b/two.params" in refusal and "--member" in refusal
     assert copy.place(path, "--member", "two.params") == 0
     assert copy.place(path, "--member", "none.params") == 3
+    assert copy.place(path, "--member", "x/b/two.params") == 3
+    assert copy.place(copy.path, "--member", "one.params", "--check") == 3
+    assert "no archive" in capsys.readouterr().err
     assert copy.place(copy.root / "nothing.zip") == 3
+
+
+def test_a_release_of_several_detectors_of_one_file_name(copy, capsys):
+    """As the authors packed theirs: every detector is called the same, in its own folder."""
+    other = copy.path.read_bytes()[:-1]
+    path = copy.root / "release.tar.gz"
+    members = {
+        f"./output/one/{RECIPE}/train/SNIPER-0002.params": copy.path.read_bytes(),
+        "./output/two/other_recipe/train/SNIPER-0002.params": other,
+        "./output/three/other_recipe/val/SNIPER-0002.params": other,
+    }
+    tar_of(path, *members.items())
+    assert copy.place(path) == 0
+    assert f"taking output/one/{RECIPE}/train/SNIPER-0002.params" in capsys.readouterr().out
+    assert copy.place(path, "--member", "SNIPER-0002.params") == 3
+    refusal = capsys.readouterr().err
+    for name in members:
+        # Every name that is printed can be given, and so can its end.
+        shown = name.removeprefix("./")
+        assert shown in refusal
+        status = 0 if RECIPE in name else 3
+        assert copy.place(path, "--member", shown) == status
+        assert copy.place(path, "--member", "/".join(shown.split("/")[-3:])) == status
+    assert "damaged" in capsys.readouterr().err
 
 
 def test_broken_weights_are_refused(copy, capsys):
@@ -149,7 +177,7 @@ def link(name, target, kind=tarfile.SYMTYPE):
         [link("evil.params", "/etc/passwd")],
         [link("evil.params", "good.params", tarfile.LNKTYPE)],
         [link("evil.params", "", tarfile.FIFOTYPE)],
-        [("a/same.params", b"x"), ("b/same.params", b"y")],
+        [("a/same.params", b"x"), ("a/./same.params", b"y")],
     ],
 )
 def test_unsafe_archives_write_nothing(tmp_path, entries):
@@ -172,10 +200,15 @@ def test_unsafe_zips_write_nothing(tmp_path, name):
     assert not list((tmp_path / "folder").iterdir())
 
 
-def test_wanted_members_come_out_flat(tmp_path):
-    path = tar_of(tmp_path / "a.tgz", ("x/y/w.params", b"weights"), ("x/readme", b"r"))
-    assert unpack(path, tmp_path, [".params"]) == [tmp_path / "w.params"]
-    assert (tmp_path / "w.params").read_bytes() == b"weights"
+def test_wanted_members_come_out_in_their_folders(tmp_path):
+    members = [("./x/y/w.params", b"weights"), ("x/z/w.params", b"others"), ("x/readme", b"r")]
+    path = tar_of(tmp_path / "a.tgz", *members)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    files = unpack(path, folder, [".params"])
+    assert files == [folder / "x/y/w.params", folder / "x/z/w.params"]
+    assert [file.read_bytes() for file in files] == [b"weights", b"others"]
+    assert not (folder / "x/readme").exists()
 
 
 @pytest.mark.parametrize("name", ["a.tgz", "a.zip", "a.tar"])

@@ -91,9 +91,19 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _files(source: Path, folder: Path) -> dict[str, Path]:
-    if is_archive(source):
-        return {path.name: path for path in unpack(source, folder, [NPZ, PICKLE])}
-    return {source.name: source}
+    if not is_archive(source):
+        return {source.name: source}
+    files: dict[str, Path] = {}
+    for path in unpack(source, folder, [NPZ, PICKLE]):
+        if path.name in files:
+            raise DataError(
+                "the archive holds several files for one set",
+                where=source,
+                got=f"{files[path.name].relative_to(folder)} and {path.relative_to(folder)}",
+                fix="unpack it, and give the right one",
+            )
+        files[path.name] = path
+    return files
 
 
 def _read(files: dict[str, Path], dataset: Dataset) -> ProposalSet | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from sniper.errors import DataError
@@ -30,6 +30,9 @@ with the network of a recipe. When all fit, the file is copied unchanged:
 
   without --backbone   to where main_test.py and demo.py look for the recipe's detector
   with --backbone      to where training looks for pretrained weights (network.pretrained)
+
+Of an archive with several .params files the one is taken that has the recipe's name for it, in a
+folder of the recipe's name where there are more of them; --member names another one.
 """
 
 
@@ -51,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", type=Path, metavar="FILE", help="a .params file or an archive")
     parser.add_argument(
-        "--member", metavar="NAME", help="which .params of an archive that holds several"
+        "--member",
+        metavar="PATH",
+        help="which .params of an archive that holds several: its path there, or the end of it",
     )
     parser.add_argument("--backbone", action="store_true", help="the file is a pretrained backbone")
     add_test_epoch_flag(parser)
@@ -71,29 +76,48 @@ def _run(argv: Sequence[str]) -> int:
     if not args.source.is_file():
         raise DataError("the file is not there", where=args.source)
     with tempfile.TemporaryDirectory(prefix="sniper-weights-") as folder:
-        source = _params_file(args.source, args.member, Path(folder))
+        target = _target(cfg, args.save_prefix, backbone=args.backbone)
+        named = (target.name, cfg.name)
+        source = _params_file(args.source, args.member, Path(folder), named)
         count = _check_fit(cfg, source, args.source, backbone=args.backbone)
         print(f"{args.source}: all {count} tensors fit {cfg.symbol} ({args.cfg})")
         if not args.check:
-            target = _target(cfg, args.save_prefix, backbone=args.backbone)
             wrote = place(target, source.read_bytes(), overwrite=args.overwrite)
             print(f"placed: {target}" if wrote else f"{target} is the same file already")
     return 0
 
 
-def _params_file(source: Path, member: str | None, folder: Path) -> Path:
+def _params_file(source: Path, member: str | None, folder: Path, named: tuple[str, str]) -> Path:
+    """The file, or that of an archive; `named`: the recipe's name for it, and of the recipe."""
     if not is_archive(source):
+        if member is not None:
+            raise DataError("the file is no archive: --member has nothing to choose", where=source)
         return source
-    files = unpack(source, folder, [SUFFIX])
-    chosen = [path for path in files if member in (None, path.name)]
+    files = [PurePosixPath(path.relative_to(folder)) for path in unpack(source, folder, [SUFFIX])]
+    if member is None:
+        chosen = _likely(files, *named)
+    else:
+        end = PurePosixPath(member).parts
+        chosen = [path for path in files if path.parts[-len(end) :] == end]
     if len(chosen) != 1:
         raise DataError(
             "which of the archive's files is meant?" if chosen else "the archive lacks the file",
             where=source,
-            got=", ".join(path.name for path in files) or f"no {SUFFIX} file",
-            fix="name one with --member",
+            got=", ".join(map(str, files)) or f"no {SUFFIX} file",
+            fix="name one with --member PATH, as far from its end as makes it the only one",
         )
-    return chosen[0]
+    if len(files) > 1:
+        print(f"{source}: taking {chosen[0]}")
+    return folder / chosen[0]
+
+
+def _likely(files: list[PurePosixPath], name: str, recipe: str) -> list[PurePosixPath]:
+    """Of several files those that are called as the recipe's, in its own folder."""
+    chosen = files
+    for fits in (lambda path: path.name == name, lambda path: recipe in path.parts[:-1]):
+        if len(chosen) > 1:
+            chosen = [path for path in chosen if fits(path)] or chosen
+    return chosen
 
 
 def _check_fit(cfg: EasyDict, path: Path, where: Path, *, backbone: bool) -> int:

@@ -41,7 +41,7 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(path: Path, folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Writes the members with these suffixes into a folder, without their own folders.
+    """Writes the members with these suffixes into a folder, each into its own folders below it.
 
     Args:
         path: a zip or tar archive.
@@ -49,17 +49,17 @@ def unpack(path: Path, folder: Path, suffixes: Sequence[str]) -> list[Path]:
         suffixes: as `.params`.
 
     Returns:
-        The files, in the order of the archive.
+        The files, in the order of the archive. Below `folder` they have the archive's names.
 
     Raises:
-        DataError: the archive is damaged, is unsafe, or holds two such files of the same name.
+        DataError: the archive is damaged, is unsafe, or holds two such files in one place.
         OSError: the disk is full.
     """
     try:
         with _open(path) as archive:
             members = list(_members(archive))
             wanted = [m for m in members if m.regular and m.name.endswith(tuple(suffixes))]
-            _check(members, [PurePosixPath(member.name).name for member in wanted], path)
+            _check(members, [str(PurePosixPath(member.name)) for member in wanted], path)
             return [_write(member, folder) for member in wanted]
     except BROKEN as error:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
@@ -101,16 +101,17 @@ def _check(members: list[_Member], names: list[str], path: Path) -> None:
             problem = f"a member of {member.size} bytes"
     doubles = {name for name in names if names.count(name) > 1}
     if problem is None and doubles:
-        problem = f"several members named {sorted(doubles)[0]!r}"
+        problem = f"several members {sorted(doubles)[0]!r}"
     if problem is not None:
         raise DataError("the archive is not safe to unpack", where=path, got=problem)
 
 
 def _write(member: _Member, folder: Path) -> Path:
-    target = folder / PurePosixPath(member.name).name
+    target = folder / PurePosixPath(member.name)
     source = member.open()
     if source is None:
         raise tarfile.TarError(f"{member.name!r} has no content")
+    target.parent.mkdir(parents=True, exist_ok=True)
     with source, open(target, "wb") as file:
         shutil.copyfileobj(source, file)
     return target

@@ -12,17 +12,22 @@ import pytest
 import yaml
 
 from sniper.chips.measures import measure
+from sniper.chips.pyramid import level_factors
 from sniper.config import load_config
 from sniper.data.record import Record
 from sniper.errors import DataError
+from sniper.runs.levels import levels_of, untrained_windows
 from sniper.runs.resolve import chip_settings
 from sniper.tools.explain.suggest_advice import advise
 from sniper.tools.explain.suggest_anchors import suggest_anchor_scales, suggest_max_gt
 from sniper.tools.explain.suggest_pyramid import (
+    MOST_CANDIDATES,
     InputLimits,
     box_sizes,
+    chip_size_for_candidates,
     default_limits,
     fitting_chip_size,
+    most_candidates,
     suggest_pyramid,
 )
 from sniper.tools.explain.training_set import TrainingSet
@@ -120,6 +125,80 @@ def test_small_objects_in_large_images_are_enlarged_no_further_than_needed():
     pyramid, limits = suggested("small aerial")
     smallest = np.percentile(box_sizes(SETS["small aerial"]).side, 5)
     assert near(smallest * pyramid.factors[0], limits.min_side, 1.05)
+
+
+MIXED = [
+    *records_of(log_uniform(10, 60), (3000, 2000), images=20),
+    *records_of(log_uniform(10, 60), (900, 600), images=20),
+]
+
+
+def test_one_level_is_a_factor_so_that_images_of_all_sizes_are_seen_alike(tmp_path):
+    data = TrainingSet(load_config("sniper_res101_e2e", ["gpus", "cpu"]), MIXED, ("b", "t"))
+    limits = default_limits(512)
+    advice = advise(data, limits)
+    (tmp_path / "mixed.yml").write_text(yml_text(advice, data, "sniper_res101_e2e"))
+    cfg = load_config(tmp_path / "mixed.yml")
+    (factor,) = cfg.TRAIN.SCALES
+    smallest = np.percentile(box_sizes(MIXED).side, 5)
+    assert near(smallest * factor, limits.min_side, 1.05)
+    made = chip_settings(cfg)
+    assert (
+        level_factors(3000, 2000, made.scales) == level_factors(900, 600, made.scales) == (factor,)
+    )
+    # Windows show the same px, and no image in full, which was not trained.
+    assert (cfg.TEST.MODE, cfg.TEST.SLICE_FACTOR) == ("slice", factor)
+    assert not cfg.TEST.SLICE_WITH_IMAGE
+    assert cfg.TEST.SLICE_SIZE * factor <= 1032
+    # What lies at a border of a window is whole in its neighbour.
+    largest = np.percentile(box_sizes(MIXED).long_side, 99)
+    assert cfg.TEST.SLICE_SIZE * cfg.TEST.SLICE_OVERLAP >= largest
+    assert untrained_windows(levels_of(cfg, "slice"), cfg.TRAIN.SCALES, 3000, 2000) is None
+
+
+def test_windows_and_whole_images_where_both_are_trained(tmp_path):
+    data, advice = advice_for("from tiny to huge")
+    (tmp_path / "huge.yml").write_text(yml_text(advice, data, "sniper_res101_e2e"))
+    cfg = load_config(tmp_path / "huge.yml")
+    assert (cfg.TEST.MODE, cfg.TEST.SLICE_FACTOR) == ("slice", cfg.TRAIN.SCALES[0])
+    assert cfg.TEST.SLICE_WITH_IMAGE and cfg.TEST.SINGLE_SCALE == cfg.TEST.SCALES[-1]
+    data, advice = advice_for("coco-like")
+    text = yml_text(advice, data, "sniper_res101_e2e")
+    assert "MODE" not in yaml.safe_load(text)["TEST"] and "SLICE_FACTOR" in text
+
+
+def test_windows_that_were_not_trained_are_told():
+    cfg = load_config("sniper_mobilenetv2_toy", ["TRAIN.SCALES", "[3.0]", *_ONE_RANGE])
+    warning = untrained_windows(levels_of(cfg, "slice"), cfg.TRAIN.SCALES, 640, 480)
+    assert "x1 (TEST.SLICE_FACTOR)" in warning and "--set TEST.SLICE_FACTOR 3 " in warning
+    assert untrained_windows(levels_of(cfg, "pyramid"), cfg.TRAIN.SCALES, 640, 480) is None
+    fitting = load_config("sniper_mobilenetv2_toy", ["TEST.SLICE_FACTOR", "2.2"])
+    assert untrained_windows(levels_of(fitting, "slice"), fitting.TRAIN.SCALES, 640, 480) is None
+
+
+_ONE_RANGE = ("TRAIN.VALID_RANGES", "[[-1, -1]]")
+
+
+def test_chips_grow_where_there_would_be_too_many_to_choose_from(tmp_path):
+    wide = records_of(lambda rng, n: rng.uniform(8, 20, n), (24000, 24000), images=1, per_image=300)
+    sizes = box_sizes(wide)
+    size = chip_size_for_candidates(sizes, 128, 16)
+    assert size > 128 and size % 16 == 0
+    factor = suggest_pyramid(sizes, default_limits(size)).factors[0]
+    assert most_candidates(sizes, factor, size) <= MOST_CANDIDATES
+    assert chip_size_for_candidates(box_sizes(SETS["coco-like"]), 128, 16) == 128
+
+
+def test_larger_chips_come_in_smaller_batches_with_a_rate_to_match(tmp_path):
+    keys = ["TRAIN.SCALES", "[15.0]", "TRAIN.CHIP_SIZE", "64", *_ONE_RANGE]
+    data = TrainingSet(load_config("sniper_mobilenetv2_toy", keys), MIXED, ("b", "t"))
+    advice = advise(data, default_limits(256))
+    # As it is, an image has too many candidate chips: there are no numbers of "now".
+    assert advice.current is None
+    (tmp_path / "larger.yml").write_text(yml_text(advice, data, "sniper_mobilenetv2_toy"))
+    cfg = load_config(tmp_path / "larger.yml")
+    assert (cfg.TRAIN.CHIP_SIZE, cfg.TRAIN.BATCH_IMAGES) == (256, 1)
+    assert cfg.TRAIN.lr == pytest.approx(0.1 / 16, rel=0.01)
 
 
 def test_chips_are_never_larger_than_the_images_need():
@@ -233,15 +312,17 @@ def test_command(tiny_set, capsys):
     numbers = tiny_set.root / "numbers.json"
     flags = ["--out", str(out), "--plot", str(plot), "--json", str(numbers)]
     assert main(["--cfg", str(tiny_set.recipe), *flags]) == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert re.search(r"training: \d.*GB; \d:\d\d.*an epoch.*\n  testing: .*GB; .* s an image", told)
     assert printed == out.read_text()
     assert "_BASE_: ../tiny.yml" in printed
     cfg = load_config(out)
     content = json.loads(numbers.read_text())
     assert list(content) == [
         "tool", "version", "config", "image_set", "boxes", "images", "percentiles_px",
-        "suggestion", "reasons", "now", "suggested",
+        "suggestion", "reasons", "now", "suggested", "estimate",
     ]  # fmt: skip
+    assert content["estimate"]["train_gb"] > 0.6 and content["estimate"]["epoch_s"] > 0
     assert content["boxes"] == 6
     assert content["suggestion"]["TRAIN.SCALES"] == list(cfg.TRAIN.SCALES)
     assert set(content["now"]) == set(content["suggested"]) == {
@@ -249,7 +330,7 @@ def test_command(tiny_set, capsys):
     }  # fmt: skip
     first = plot.read_bytes()
     assert first.startswith(b"\x89PNG")
-    assert main(["--cfg", str(tiny_set.recipe), "--plot", str(plot)]) == 0
+    assert main(["--cfg", str(tiny_set.recipe), "--plot", str(plot), "--no-estimate"]) == 0
     assert plot.read_bytes() == first
     assert capsys.readouterr().out.splitlines()[8:] == [
         line.replace("../tiny.yml", _relative(tiny_set)) for line in printed.splitlines()[8:]
@@ -262,6 +343,7 @@ def _relative(tiny_set):
 
 def test_levels_and_chip_size_can_be_chosen(tiny_set, capsys):
     flags = ["--levels", "2", "--chip-size", "64", "--min-side", "16", "--max-side", "60"]
+    flags.append("--no-estimate")
     assert main(["--cfg", str(tiny_set.recipe), *flags, "--json", "-"]) == 0
     values = json.loads(capsys.readouterr().out)["suggestion"]
     assert len(values["TRAIN.SCALES"]) == 2

@@ -7,6 +7,9 @@ from typing import Union
 
 from sniper.errors import ConfigError
 
+# A last entry of SCALES from here on is a long side in px; what is smaller can be a factor only.
+LEAST_LONG_SIDE_PX = 16
+
 # One entry of SCALES: a factor, or (short side, long side) in px.
 Scale = Union[float, Sequence[float]]
 
@@ -19,7 +22,8 @@ def level_factors(width: int, height: int, scales: Sequence[Scale]) -> tuple[flo
         height: image height in px.
         scales: finest level first. Either pairs (short side, long side) in px: the short side is
             scaled to its target unless the long side would become too long; a target that is not
-            positive is no limit. Or numbers: factors, of which the last is a target long side.
+            positive is no limit. Or numbers: factors, of which the last may be a target long side
+            (`is_long_side`).
 
     Raises:
         ConfigError: the two kinds are mixed, or a level has no target at all.
@@ -39,7 +43,13 @@ def level_factors(width: int, height: int, scales: Sequence[Scale]) -> tuple[flo
         raise ConfigError(
             "pyramid factors must be positive", where="TRAIN.SCALES", got=list(scales)
         )
-    return (*map(float, factors[:-1]), float(factors[-1]) / max(width, height))
+    last = float(factors[-1])
+    return (*map(float, factors[:-1]), last / max(width, height) if is_long_side(last) else last)
+
+
+def is_long_side(last: float) -> bool:
+    """Whether the last number of a pyramid is a long side in px (as in 2018), not a factor."""
+    return last >= LEAST_LONG_SIDE_PX
 
 
 def level_size(width: int, height: int, factor: float) -> tuple[int, int]:

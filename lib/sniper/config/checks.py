@@ -8,6 +8,9 @@ from typing import Any
 
 Values = Mapping[str, Any]
 
+# As `sniper.chips.pyramid`, which this room does not know.
+LEAST_LONG_SIDE_PX = 16
+
 
 def find_problems(values: Values) -> list[str]:
     """Sentences about values that do not fit together; empty when all is well."""
@@ -94,8 +97,8 @@ def _resolution_order(scales: Sequence[tuple[int, int]]) -> Iterator[str]:
 def _factor_order(scales: Sequence[float]) -> Iterator[str]:
     if min(scales) <= 0:
         yield f"TRAIN.SCALES: factors must be positive, got {scales}"
-    # The last entry is a long side in px, not a factor.
-    factors = scales[:-1]
+    # The last entry is a long side in px as a rule, not a factor.
+    factors = scales if scales[-1] < LEAST_LONG_SIDE_PX else scales[:-1]
     if list(factors) != sorted(factors, reverse=True):
         yield f"TRAIN.SCALES: factors {factors} must fall; the finest level comes first"
 

@@ -47,7 +47,8 @@ CHIP_KEYS = (
         "TRAIN.SCALES",
         TrainScales(),
         (3.0, 1.667, 512.0),
-        "Pyramid, finest first: (min side, max side) pairs, or factors and a last long side in px.",
+        "Pyramid, finest first: (min side, max side) pairs in px, or factors; the last number is a "
+        "long side in px that every image gets, or below 16 a factor too.",
     ),
     Key(
         "TRAIN.VALID_RANGES",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from easydict import EasyDict
 
 from sniper.chips.focus import FocusSettings
+from sniper.chips.pyramid import Scale, level_factors
 from sniper.chips.slices import SliceSettings
 from sniper.errors import ConfigError
 from sniper.inference.level import FOCUS, SAME, SLICES, Level
 from sniper.inference.merge_levels import MergeSettings
+
+# Factors that differ by less show objects of about one size: 2018's levels are 1.8 apart and more.
+_SAME_SCALE = 1.3
 
 
 def levels_of(cfg: EasyDict, mode: str, batch_images: int | None = None) -> list[Level]:
@@ -47,6 +51,36 @@ def mode_in_force(cfg: EasyDict, mode: str | None = None) -> str:
             "take another mode",
         )
     return mode
+
+
+def untrained_windows(
+    levels: Sequence[Level], trained_scales: Sequence[Scale], width: int, height: int
+) -> str | None:
+    """What is wrong with windows (mode slice) that show objects larger or smaller than training.
+
+    Args:
+        levels: what a mode looks at.
+        trained_scales: `TRAIN.SCALES`.
+        width: of an image, px.
+        height: of an image, px.
+
+    Returns:
+        A warning; None where a level of training has about the factor of the windows.
+    """
+    windows = [level.scale for level in levels if level.windows == SLICES]
+    factors = level_factors(width, height, trained_scales)
+    for scale in windows:
+        if isinstance(scale, (int, float)) and all(
+            max(scale / factor, factor / scale) > _SAME_SCALE for factor in factors
+        ):
+            trained = ", ".join(f"x{factor:.3g}" for factor in factors)
+            return (
+                f"mode slice shows image px at x{scale:.3g} (TEST.SLICE_FACTOR), training showed "
+                f"them at {trained}: objects of other sizes than were trained are often missed; "
+                f"--set TEST.SLICE_FACTOR {factors[0]:.3g} shows small objects as training did "
+                "(`sniper suggest-scales` writes fitting TEST.SLICE_* keys)"
+            )
+    return None
 
 
 def merge_settings(cfg: EasyDict) -> MergeSettings:

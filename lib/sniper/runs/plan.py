@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from easydict import EasyDict
 
+from sniper.chips.pyramid import Scale
 from sniper.chips.sampler import ChipSettings
 from sniper.config import dump_config
 from sniper.errors import ConfigError
@@ -178,6 +179,7 @@ class TestPlan:
         mode: `single`, `pyramid`, `focus` or `slice`.
         levels: what the mode looks at, in this order.
         pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
+        trained_scales: `TRAIN.SCALES`.
         merge: how the findings become one result.
         pixel_means: three means, BGR.
         jobs: processes that share the work.
@@ -201,6 +203,7 @@ class TestPlan:
     mode: str
     levels: tuple[Level, ...]
     pyramid: tuple[tuple[int, int], ...]
+    trained_scales: tuple[Scale, ...]
     merge: MergeSettings
     pixel_means: tuple[float, ...]
     jobs: int
@@ -314,6 +317,7 @@ def test_plan(
         mode=mode,
         levels=tuple(levels_of(cfg, mode, batch_images)),
         pyramid=tuple(tuple(scale) for scale in test.SCALES),
+        trained_scales=tuple(cfg.TRAIN.SCALES),
         merge=merge_settings(cfg),
         pixel_means=tuple(map(float, cfg.network.PIXEL_MEANS)),
         jobs=test.CONCURRENT_JOBS,

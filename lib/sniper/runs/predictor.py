@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from sniper.loader.source_images import read_ahead
 from sniper.models.fit import Model
 from sniper.process import usable_cores
 from sniper.progress import silent
+from sniper.runs.levels import untrained_windows
 from sniper.runs.load_model import (
     is_archive,
     load_archive_model,
@@ -33,6 +35,8 @@ from sniper.runs.plan import TestPlan, test_plan
 # Images of a block wait decoded: enough of them that batches of one size fill, within a limit.
 BATCHES_IN_BLOCK = 4
 BLOCK_BYTES = 256 << 20
+
+logger = logging.getLogger(__name__)
 
 Pair = tuple[Prediction, np.ndarray]
 
@@ -80,6 +84,8 @@ class Predictor:
         self._threshold = check_threshold(threshold)
         plan, model = _load(cfg, weights, mode=mode, devices=devices, batch_images=batch_images)
         self._detector: Detector = make_detector(plan, model)
+        self._plan = plan
+        self._is_told = False
         largest = max(level.batch_images for level in plan.levels) * len(plan.devices)
         self._block_images = BATCHES_IN_BLOCK * largest
 
@@ -150,6 +156,7 @@ class Predictor:
     def _detect(self, block: list[tuple[SourceImage, np.ndarray]]) -> list[Pair]:
         """Predictions of a block of images, in parts where the network's maps need it."""
         records = [_record(place, *item) for place, item in enumerate(block)]
+        self._tell_untrained_windows(records[0])
         pixels = InMemoryImages(
             {record.image_path: item[1] for record, item in zip(records, block)}
         )
@@ -170,6 +177,17 @@ class Predictor:
                 prediction = best_first(detections, self.class_names, self._threshold, **about)
                 predictions[place] = prediction
         return [(predictions[place], array) for place, (_, array) in enumerate(block)]
+
+    def _tell_untrained_windows(self, record: Record) -> None:
+        """Once: images of a source are about as large as its first."""
+        if self._is_told:
+            return
+        self._is_told = True
+        warning = untrained_windows(
+            self._plan.levels, self._plan.trained_scales, record.width, record.height
+        )
+        if warning is not None:
+            logger.warning("%s", warning)
 
 
 class InMemoryImages:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sniper.chips.anchor_fit import AnchorFit, anchor_fit
 from sniper.chips.measures import TOO_SMALL, Measures, evenly, measure
+from sniper.chips.pyramid import Scale, is_long_side
 from sniper.chips.sampler import ChipSettings
 from sniper.chips.stats import EpochStats, GtFate
 from sniper.data.record import Record
@@ -91,7 +92,7 @@ def start_up_report(
     return StartUpReport(tuple(lines), tuple(warnings))
 
 
-def level_name(scales: Sequence[object], level: int) -> str:
+def level_name(scales: Sequence[Scale], level: int) -> str:
     """How people call a level of the training pyramid: `x3`, `long side 512`, `800x1280`."""
     scale = scales[level]
     if isinstance(scale, Sequence):
@@ -99,7 +100,9 @@ def level_name(scales: Sequence[object], level: int) -> str:
         if low <= 0:
             return f"long side {high:g}"
         return f"short side {low:g}" + (f", long at most {high:g}" if high > 0 else "")
-    return f"long side {scale:g}" if level == len(scales) - 1 else f"x{scale:g}"
+    number = float(scale)
+    is_last = level == len(scales) - 1
+    return f"long side {number:g}" if is_last and is_long_side(number) else f"x{number:g}"
 
 
 def range_text(valid_ranges: Sequence[Sequence[float]], level: int) -> str:

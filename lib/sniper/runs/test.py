@@ -6,6 +6,7 @@ import logging
 import time
 from pathlib import Path
 
+import numpy as np
 from easydict import EasyDict
 
 from sniper.data import Dataset, ProposalSet, save_proposals
@@ -16,6 +17,7 @@ from sniper.models.fit import Model
 from sniper.process import start_logging
 from sniper.runs.datasets import open_dataset, proposal_file
 from sniper.runs.detect_set import StoredRun, detect_in_memory
+from sniper.runs.levels import untrained_windows
 from sniper.runs.load_model import load_model, make_detector, weights_path
 from sniper.runs.plan import TestPlan, test_plan
 
@@ -67,6 +69,7 @@ def _test(
     dataset = open_dataset(plan.source, plan.image_set)
     weights = weights or weights_path(plan.model_dir, plan.epoch, save_prefix)
     logger.info("%s: %d images, weights of %s", dataset.name, len(dataset.records), weights)
+    _tell_untrained_windows(plan, dataset)
     model = load_model(plan.detector, weights, dataset.class_names)
     run = StoredRun(plan, make_detector(plan, model), weights, dataset)
     result, speed = run.run()
@@ -84,6 +87,16 @@ def _test(
     # Only now: a run that is killed before its results are written goes on with its blocks.
     run.clean_up()
     return report
+
+
+def _tell_untrained_windows(plan: TestPlan, dataset: Dataset) -> None:
+    if not dataset.records:
+        return
+    sizes = np.array([(record.width, record.height) for record in dataset.records])
+    width, height = np.median(sizes, axis=0).tolist()
+    warning = untrained_windows(plan.levels, plan.trained_scales, width, height)
+    if warning is not None:
+        logger.warning("%s", warning)
 
 
 def evaluate_model(

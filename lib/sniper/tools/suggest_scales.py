@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from sniper.config import load_config
 from sniper.config.rules import is_full_coco
 from sniper.config.yaml_files import find_recipe, recipe_folders
-from sniper.errors import ConfigError
+from sniper.errors import ConfigError, SniperError
 from sniper.files import atomic_write_text
+from sniper.progress import format_time
 from sniper.tools.arguments import (
     add_cfg_and_set,
     add_data_flags,
@@ -32,6 +35,7 @@ from sniper.tools.explain.suggest_fragment import fragment
 from sniper.tools.explain.suggest_pyramid import (
     InputLimits,
     box_sizes,
+    chip_size_for_candidates,
     default_limits,
     fitting_chip_size,
 )
@@ -59,6 +63,8 @@ examples:
   sniper train --cfg my_scales.yml
 """
 _PERCENTS = (5, 25, 50, 75, 95)
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PX",
         help="largest size at the network's input (default: 450 for 512 px chips)",
     )
+    parser.add_argument(
+        "--no-estimate",
+        action="store_true",
+        help="do not measure memory and time of training and testing, which takes some seconds",
+    )
     add_data_flags(parser)
     add_cfg_and_set(parser)
     return parser
@@ -105,6 +116,7 @@ def _main(argv: Sequence[str]) -> int:
     forced = ["TRAIN.FLIP", "False", "TRAIN.USE_NEG_CHIPS", "False"]
     data = load_training_set(args.cfg, args.overrides, args.image_set, forced)
     limits = _limits(data, args.chip_size, args.min_side, args.max_side)
+    limits = _enough(data, limits, args)
     advice = advise(data, limits, args.levels)
     text = yml_text(advice, data, args.cfg, args.out)
     if args.out is not None:
@@ -112,12 +124,84 @@ def _main(argv: Sequence[str]) -> int:
         print(f"written: {args.out}", file=sys.stderr)
     if str(args.json) != "-":
         print(text, end="")
+    estimate = None if args.no_estimate else _estimate(args, advice, data)
+    if estimate is not None:
+        print("\n".join(estimate_lines(estimate)), file=sys.stderr)
     if args.json is not None:
-        write_json(args.json, to_json(advice, data))
+        write_json(args.json, {**to_json(advice, data), "estimate": estimate})
     if args.plot is not None:
         save_figure(plot_pyramid(_view(advice, data)), args.plot)
         print(f"plot: {args.plot}", file=sys.stderr)
     return 0
+
+
+def _enough(data: TrainingSet, limits: InputLimits, args: argparse.Namespace) -> InputLimits:
+    """Larger chips where those of the config would be too many to choose from."""
+    sizes, stride = box_sizes(data.records), data.cfg.network.RPN_FEAT_STRIDE
+    size = chip_size_for_candidates(sizes, limits.chip_size, stride, args.levels)
+    if size == limits.chip_size:
+        return limits
+    if args.chip_size is not None:
+        raise ConfigError(
+            "the largest image would have too many candidate chips",
+            where="--chip-size",
+            got=args.chip_size,
+            fix=f"--chip-size {size}, or cut the images into tiles",
+        )
+    logger.warning(
+        "TRAIN.CHIP_SIZE %d instead of %d: the largest image would have too many candidate chips",
+        *(size, limits.chip_size),
+    )
+    return _limits(data, size, args.min_side, args.max_side)
+
+
+def _estimate(args: argparse.Namespace, advice: Advice, data: TrainingSet) -> dict[str, Any] | None:
+    """Memory and time of training and testing with the suggestion; None where it cannot be said."""
+    # It needs MXNet, which the suggestion does not.
+    import mxnet as mx
+
+    from sniper.tools.explain.suggest_cost import measure_costs
+
+    values = _values(advice)
+    pairs = [text for key, value in values.items() for text in (key, str(value))]
+    try:
+        cfg = load_config(args.cfg, [*args.overrides, *pairs, "gpus", "cpu"])
+        costs = measure_costs(cfg, advice.suggestion.test.largest_px)
+    except (SniperError, mx.MXNetError, ImportError) as error:
+        logger.warning("memory and time are not estimated: %s", str(error).splitlines()[0])
+        return None
+    train, sizes, test = cfg.TRAIN, advice.sizes, advice.suggestion.test
+    flips = 2 if load_config(args.cfg, args.overrides).TRAIN.FLIP else 1
+    chips = advice.suggested.chips_per_image * len(sizes.image_long) * flips
+    epochs = train.end_epoch
+    if train.MAX_UPDATES and chips:
+        batch = train.BATCH_IMAGES * train.ACCUMULATION_STEPS
+        epochs = min(epochs, train.MAX_UPDATES * batch / chips)
+    median = test.pixels(float(np.median(sizes.image_long)), float(np.median(sizes.image_short)))
+    largest = max(map(test.pixels, sizes.image_long.tolist(), sizes.image_short.tolist()))
+    return {
+        "cores": costs.cores,
+        "train_gb": costs.train_gb,
+        "epochs": epochs,
+        "epoch_s": chips * costs.train_chip_s,
+        "test_gb": costs.test_gb,
+        "test_image_s": median / 1e6 * costs.test_mpx_s,
+        "test_largest_image_s": largest / 1e6 * costs.test_mpx_s,
+        "asks_for_gpus": str(data.cfg.gpus) not in ("", "cpu"),
+    }
+
+
+def estimate_lines(estimate: dict[str, Any]) -> list[str]:
+    """The estimate in words."""
+    epochs, epoch_s = estimate["epochs"], estimate["epoch_s"]
+    asks = " (the config asks for GPUs, which are faster)" if estimate["asks_for_gpus"] else ""
+    return [
+        f"estimated on {estimate['cores']} core(s) of this machine{asks}, with the values above:",
+        f"  training: {estimate['train_gb']:.1f} GB; {format_time(epoch_s)} an epoch, "
+        f"{format_time(epochs * epoch_s)} for {epochs:.3g} epoch(s)",
+        f"  testing:  {estimate['test_gb']:.1f} GB; {estimate['test_image_s']:.1f} s an image of "
+        f"median size, {estimate['test_largest_image_s']:.1f} s for the largest",
+    ]
 
 
 def _limits(
@@ -158,12 +242,10 @@ def yml_text(advice: Advice, data: TrainingSet, cfg_name: str, out: Path | None 
     is_coco = is_full_coco(cfg.dataset.dataset, cfg.dataset.NUM_CLASSES)
     return fragment(
         advice.suggestion,
-        advice.sizes,
         base=_base(cfg_name, out),
         heading=_heading(advice, data, cfg_name),
         override_rule=is_coco,
-        # Focus goes from coarse to fine with thresholds of its own: not ours to change.
-        test_levels=None if cfg.TEST.AUTO_FOCUS else len(cfg.TEST.SCALES),
+        with_test=advice.writes_test,
     )
 
 
@@ -191,21 +273,16 @@ def _heading(advice: Advice, data: TrainingSet, cfg_name: str) -> list[str]:
     ]
     low, high = advice.suggestion.limits.min_side, advice.suggestion.limits.max_side
     rows = (
-        ("boxes trained", f"{old.trained:.1%}", f"{new.trained:.1%}"),
-        (
-            f"of these {low:g} to {high:.0f} px at the input",
-            f"{old.comfortable:.1%}",
-            f"{new.comfortable:.1%}",
-        ),
-        ("of these with an anchor of IoU >= 0.5", f"{old.anchors:.1%}", f"{new.anchors:.1%}"),
-        ("chips per image", f"{old.chips_per_image:.2f}", f"{new.chips_per_image:.2f}"),
-        (
-            "share of the full pyramid's pixels",
-            f"{old.pixels_of_pyramid:.0%}",
-            f"{new.pixels_of_pyramid:.0%}",
-        ),
+        ("boxes trained", "trained", ".1%"),
+        (f"of these {low:g} to {high:.0f} px at the input", "comfortable", ".1%"),
+        ("of these with an anchor of IoU >= 0.5", "anchors", ".1%"),
+        ("chips per image", "chips_per_image", ".2f"),
+        ("share of the full pyramid's pixels", "pixels_of_pyramid", ".0%"),
     )
-    return lines + [f"{name:<46} {before:>8} {after:>10}" for name, before, after in rows]
+    for text, field, how in rows:
+        before = "-" if old is None else format(getattr(old, field), how)
+        lines.append(f"{text:<46} {before:>8} {format(getattr(new, field), how):>10}")
+    return lines
 
 
 def to_json(advice: Advice, data: TrainingSet) -> dict[str, Any]:
@@ -219,17 +296,42 @@ def to_json(advice: Advice, data: TrainingSet) -> dict[str, Any]:
         "boxes": len(sizes.side),
         "images": len(sizes.image_long),
         "percentiles_px": {str(p): sizes.percentile(p) for p in _PERCENTS},
-        "suggestion": {
-            "network.ANCHOR_SCALES": list(suggestion.anchor_scales),
-            "TRAIN.CHIP_SIZE": suggestion.limits.chip_size,
-            "TRAIN.SCALES": list(suggestion.pyramid.scales),
-            "TRAIN.VALID_RANGES": [list(pair) for pair in suggestion.pyramid.valid_ranges],
-            "TRAIN.MAX_GT": suggestion.max_gt,
-        },
+        "suggestion": _values(advice),
         "reasons": list(suggestion.pyramid.reasons),
-        "now": asdict(advice.current),
+        "now": None if advice.current is None else asdict(advice.current),
         "suggested": asdict(advice.suggested),
     }
+
+
+def _values(advice: Advice) -> dict[str, Any]:
+    """The suggested values by key; those of testing are for recipes without AutoFocus."""
+    suggestion = advice.suggestion
+    test = suggestion.test
+    values: dict[str, Any] = {
+        "network.ANCHOR_SCALES": list(suggestion.anchor_scales),
+        "TRAIN.CHIP_SIZE": suggestion.limits.chip_size,
+        "TRAIN.SCALES": list(suggestion.pyramid.scales),
+        "TRAIN.VALID_RANGES": [list(pair) for pair in suggestion.pyramid.valid_ranges],
+        "TRAIN.MAX_GT": suggestion.max_gt,
+    }
+    if suggestion.batch is not None:
+        values["TRAIN.BATCH_IMAGES"], values["TRAIN.lr"] = suggestion.batch
+    if advice.writes_test:
+        values |= {
+            "TEST.SCALES": [list(pair) for pair in test.scales],
+            "TEST.VALID_RANGES": [list(pair) for pair in test.valid_ranges],
+            "TEST.BATCH_IMAGES": list(test.batch_images),
+            "TEST.SLICE_FACTOR": test.slice_factor,
+            "TEST.SLICE_SIZE": test.slice_size,
+            "TEST.SLICE_OVERLAP": test.slice_overlap,
+            "TEST.SLICE_WITH_IMAGE": test.slice_with_image,
+            "TEST.SLICE_BATCH_IMAGES": test.slice_batch_images,
+        }
+        if test.slices:
+            values["TEST.MODE"] = "slice"
+            if test.slice_with_image:
+                values["TEST.SINGLE_SCALE"] = list(test.scales[-1])
+    return values
 
 
 def _view(advice: Advice, data: TrainingSet) -> PyramidView:
@@ -237,12 +339,14 @@ def _view(advice: Advice, data: TrainingSet) -> PyramidView:
     pyramid, pairs = suggestion.pyramid, measures.pairs
     level = measures.epoch.chips.level[pairs.chip[pairs.survives]]
     sides = box_sides(measures.trained_boxes_chip)
-    names = [f"x{factor:g}" for factor in pyramid.factors[:-1]]
+    names = [f"x{factor:.3g}" for factor in pyramid.factors]
+    if pyramid.long_side is not None:
+        names[-1] = f"long side {pyramid.long_side} ({names[-1]})"
     return PyramidView(
         heading=f"{data.cfg.dataset.image_set}: suggested pyramid for {len(advice.sizes.side)} "
         f"boxes in {len(advice.sizes.image_long)} images",
         sides=advice.sizes.side,
-        level_names=[*names, f"long side {pyramid.long_side} (x{pyramid.factors[-1]:.2g})"],
+        level_names=names,
         ranges=pyramid.valid_ranges,
         shares=measures.levels.in_range.mean(axis=0).tolist(),
         input_sides=[sides[level == index] for index in range(len(pyramid.factors))],

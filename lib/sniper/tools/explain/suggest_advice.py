@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from easydict import EasyDict
 
 from sniper.chips.anchor_fit import AnchorFit, anchor_fit
 from sniper.chips.measures import Measures, evenly, measure
 from sniper.data.record import Record
+from sniper.errors import OpsError
 from sniper.runs.resolve import chip_settings
 from sniper.targets.anchors import base_anchors
 from sniper.tools.explain.suggest_anchors import suggest_anchor_scales, suggest_max_gt
 from sniper.tools.explain.suggest_fragment import Suggestion
 from sniper.tools.explain.suggest_pyramid import BoxSizes, InputLimits, box_sizes, suggest_pyramid
+from sniper.tools.explain.suggest_test import suggest_test
 from sniper.tools.explain.training_set import TrainingSet
+
+logger = logging.getLogger(__name__)
 
 MAX_LEVELS = 4
 _SAMPLE_IMAGES = 2000
@@ -48,15 +54,18 @@ class Advice:
         sizes: sizes of boxes and images.
         suggestion: the values.
         suggested: their quality.
-        current: quality of the configuration as it is.
+        current: quality of the configuration as it is; None where it makes no chips.
         measures: chips of the suggestion, for the plot.
+        writes_test: whether the TEST section is suggested as well: AutoFocus goes from coarse to
+            fine with thresholds of its own.
     """
 
     sizes: BoxSizes
     suggestion: Suggestion
     suggested: Quality
-    current: Quality
+    current: Quality | None
     measures: Measures
+    writes_test: bool
 
 
 def advise(data: TrainingSet, limits: InputLimits, levels: int | None = None) -> Advice:
@@ -86,15 +95,37 @@ def advise(data: TrainingSet, limits: InputLimits, levels: int | None = None) ->
         stride=stride,
         max_gt=suggest_max_gt(measures.epoch.stats.most_gt),
         fullest_chip=measures.epoch.stats.most_gt,
+        test=suggest_test(pyramid, limits, sizes),
+        batch=_batch(cfg.TRAIN, limits.chip_size),
     )
-    current = measure(records, chip_settings(cfg), seed=cfg.seed, epoch=0)
     return Advice(
         sizes=sizes,
         suggestion=suggestion,
         suggested=_quality(data, measures, scales, limits.chip_size, limits),
-        current=_quality(data, current, cfg.network.ANCHOR_SCALES, cfg.TRAIN.CHIP_SIZE, limits),
+        current=_current(data, records, limits),
         measures=measures,
+        writes_test=not cfg.TEST.AUTO_FOCUS,
     )
+
+
+def _batch(train: EasyDict, chip_size: int) -> tuple[int, float] | None:
+    """Chips of a batch and learning rate that keep the memory of a batch where chips grow."""
+    if chip_size <= train.CHIP_SIZE:
+        return None
+    images = max(1, int(train.BATCH_IMAGES * (train.CHIP_SIZE / chip_size) ** 2))
+    # Every loss is a mean over the chips of a device: fewer of them, smaller steps.
+    return images, train.lr * images / train.BATCH_IMAGES
+
+
+def _current(data: TrainingSet, records: Sequence[Record], limits: InputLimits) -> Quality | None:
+    """How the configuration is as it is; None where no chips can be made with it."""
+    cfg = data.cfg
+    try:
+        measures = measure(records, chip_settings(cfg), seed=cfg.seed, epoch=0)
+    except OpsError as error:
+        logger.warning("the configuration as it is makes no chips: %s", error)
+        return None
+    return _quality(data, measures, cfg.network.ANCHOR_SCALES, cfg.TRAIN.CHIP_SIZE, limits)
 
 
 def _sample(records: Sequence[Record]) -> list[Record]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from sniper.tools.explain.suggest_anchors import STEP
-from sniper.tools.explain.suggest_pyramid import BoxSizes, InputLimits, Pyramid
+from sniper.tools.explain.suggest_pyramid import InputLimits, Pyramid
+from sniper.tools.explain.suggest_test import TestSuggestion
 
 _WIDTH = 100
-# Feature maps of larger images take gigabytes.
-_LARGE_PX = 3000
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,9 @@ class Suggestion:
         stride: px per feature cell.
         max_gt: `TRAIN.MAX_GT`.
         fullest_chip: boxes in the fullest chip that was seen.
+        test: the TEST section.
+        batch: `TRAIN.BATCH_IMAGES` and `TRAIN.lr` where chips are larger than the config's; None
+            keeps the config's.
     """
 
     pyramid: Pyramid
@@ -34,32 +35,32 @@ class Suggestion:
     stride: int
     max_gt: int
     fullest_chip: int
+    test: TestSuggestion
+    batch: tuple[int, float] | None = None
 
 
 def fragment(
     suggestion: Suggestion,
-    sizes: BoxSizes,
     *,
     base: str,
     heading: list[str],
     override_rule: bool,
-    test_levels: int | None,
+    with_test: bool,
 ) -> str:
     """The yml text.
 
     Args:
         suggestion: the values.
-        sizes: what they were derived from.
         base: what `_BASE_` names.
         heading: lines of the first comment.
         override_rule: the 2018 rule for COCO would replace the scales, and is switched off.
-        test_levels: levels that the base has at test time; None leaves the TEST section out.
+        with_test: write the TEST section as well.
     """
     lines = [f"# {line}".rstrip() for line in heading]
     lines += ["", f"_BASE_: {base}", *_network(suggestion)]
     lines += _train(suggestion, override_rule)
-    if test_levels is not None:
-        lines += _test(suggestion, sizes, test_levels)
+    if with_test:
+        lines += _test(suggestion.test, suggestion.pyramid)
     return "\n".join(lines) + "\n"
 
 
@@ -89,13 +90,19 @@ def _train(suggestion: Suggestion, override_rule: bool) -> list[str]:
         ),
         f"  CHIP_SIZE: {limits.chip_size}",
         *_comment(
-            "Finest level first: factors, and last the long side in px that every image gets."
+            "Finest level first: factors"
+            + (
+                ", the same for images of all sizes."
+                if pyramid.long_side is None
+                else ", and last the long side in px that every image gets."
+            )
         ),
         "  SCALES:",
     ]
-    values = [*(f"{factor:g}" for factor in pyramid.factors[:-1]), f"{pyramid.long_side}.0"]
+    values = [f"{scale:g}" if scale % 1 else f"{scale:.1f}" for scale in pyramid.scales]
     for level, (value, reason) in enumerate(zip(values, pyramid.reasons)):
-        median = "" if level < len(values) - 1 else f"x{pyramid.factors[-1]:.2g} in the median; "
+        is_long_side = level == len(values) - 1 and pyramid.long_side is not None
+        median = f"x{pyramid.factors[-1]:.2g} in the median; " if is_long_side else ""
         lines += _item(f"    - {value}", f"level {level}: {median}{reason}")
     if override_rule:
         lines += _item("  COCO_SCALE_OVERRIDE: false", "the scales above count, not those of 2018")
@@ -113,6 +120,12 @@ def _train(suggestion: Suggestion, override_rule: bool) -> list[str]:
         f"  MAX_GT: {suggestion.max_gt}",
         f"boxes that a chip has room for; the fullest chip seen has {suggestion.fullest_chip}",
     )
+    if suggestion.batch is not None:
+        images, rate = suggestion.batch
+        lines += _item(
+            f"  BATCH_IMAGES: {images}", "chips of a device: larger chips, fewer of them"
+        )
+        lines += _item(f"  lr: {rate:.3g}", "in proportion to the chips of an update")
     return lines
 
 
@@ -127,42 +140,46 @@ def _range(low: float, high: float, factor: float) -> str:
     return "boxes of all sizes"
 
 
-def _test(suggestion: Suggestion, sizes: BoxSizes, levels: int) -> list[str]:
-    """The same pyramid at test time: pairs of short side and longest long side."""
-    pyramid = suggestion.pyramid
-    short, long = float(np.median(sizes.image_short)), float(np.median(sizes.image_long))
-    pairs = [_pair(factor * short, 1.15 * factor * long) for factor in pyramid.factors[:-1]]
-    last = pyramid.factors[-1]
-    low, high = _pair(1.2 * last * short, 0)[0], pyramid.long_side
-    pairs.append((min(low, high), high))
-    # Wider than in training, as in 2018: two levels may see an object at the border of a range.
-    ranges = [
-        (round(0.75 * low) if low > 0 else -1, round(1.15 * high) if high > 0 else -1)
-        for low, high in pyramid.valid_ranges
-    ]
+def _test(test: TestSuggestion, pyramid: Pyramid) -> list[str]:
     lines = [
         "",
         "TEST:",
         *_comment("The same levels at test time: short side, longest long side in px."),
-        f"  SCALES: [{', '.join(f'[{a}, {b}]' for a, b in pairs)}]",
+        f"  SCALES: [{_pairs(test.scales)}]",
         *_comment("A little wider than in training: detections of other sizes are dropped."),
-        f"  VALID_RANGES: [{', '.join(f'[{a}, {b}]' for a, b in ranges)}]",
+        f"  VALID_RANGES: [{_pairs(test.valid_ranges)}]",
     ]
-    if max(pairs[0]) > _LARGE_PX:
-        lines += _comment(
-            "These levels are large and need much memory at test time: cut large images into "
-            "tiles, or train AutoFocus."
-        )
-    if levels != len(pairs):
-        ones = ", ".join("1" for _ in pairs)
-        lines += _item(f"  BATCH_IMAGES: [{ones}]", "one entry for each level")
+    batches = ", ".join(map(str, test.batch_images))
+    lines += _item(f"  BATCH_IMAGES: [{batches}]", "images at once on a GPU, by their size")
+    if test.slices:
+        lines += _item("  MODE: slice", "whole images at these sizes would take much memory")
+        if test.slice_with_image:
+            lines += _item(
+                f"  SINGLE_SCALE: {list(test.scales[-1])}", "of the whole image beside the windows"
+            )
+    else:
+        lines += _comment("For --mode slice (huge images): windows as large as the network saw.")
+    lines += _item(
+        f"  SLICE_FACTOR: {test.slice_factor:.3g}",
+        f"as level 0 of training: x{pyramid.factors[0]:.3g}",
+    )
+    network_px = test.slice_size * test.slice_factor
+    lines += _item(
+        f"  SLICE_SIZE: {test.slice_size}", f"image px of a window: {network_px:.0f} network px"
+    )
+    lines += _item(
+        f"  SLICE_OVERLAP: {test.slice_overlap:g}", "so that objects at a border are whole in one"
+    )
+    seen = "trained as well" if test.slice_with_image else "not trained: no level has whole images"
+    lines += _item(
+        f"  SLICE_WITH_IMAGE: {str(test.slice_with_image).lower()}", f"whole images were {seen}"
+    )
+    lines.append(f"  SLICE_BATCH_IMAGES: {test.slice_batch_images}")
     return lines
 
 
-def _pair(short: float, long: float) -> tuple[int, int]:
-    """Sides in multiples of 16 px."""
-    a, b = (max(16, round(side / 16) * 16) for side in (short, long))
-    return a, max(a, b)
+def _pairs(pairs: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"[{a}, {b}]" for a, b in pairs)
 
 
 def _item(text: str, comment: str) -> list[str]:

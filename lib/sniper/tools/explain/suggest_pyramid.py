@@ -34,6 +34,9 @@ HIGH_SHARE, HIGHEST_SHARE = 240 / 450, 0.85
 # Ranges overlap, so that boxes near a border are trained at both levels (2018: 0.4 and 0.8).
 OVERLAP = 0.55
 _LONG_SIDE_STEP_PX = 32
+# What chip generation takes for an image and level, and a chip size beyond which none grows.
+MOST_CANDIDATES = 1 << 24
+LARGEST_CHIP = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +82,22 @@ class Pyramid:
     Attributes:
         factors: image px -> input px of each level, finest first; the last one for an image of
             median size.
-        long_side: target long side of the last level, px.
+        long_side: target long side of the last level, px: whole images in a chip. None: the last
+            level has a factor, so that objects of one size stay of one size in images of any size.
         valid_ranges: (low, high) of sqrt(area), image px; -1 is open.
         reasons: why each level is there.
     """
 
     factors: tuple[float, ...]
-    long_side: int
+    long_side: int | None
     valid_ranges: tuple[tuple[float, float], ...]
     reasons: tuple[str, ...]
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """`TRAIN.SCALES`: factors, then the long side of the coarsest level."""
-        return (*self.factors[:-1], float(self.long_side))
+        """`TRAIN.SCALES`: factors, then the long side of the coarsest level or its factor."""
+        last = self.factors[-1] if self.long_side is None else float(self.long_side)
+        return (*self.factors[:-1], last)
 
     def chip_settings(self, chip_size: int) -> ChipSettings:
         """How chips would be made (without negatives)."""
@@ -163,14 +168,40 @@ def suggest_pyramid(sizes: BoxSizes, limits: InputLimits, levels: int | None = N
         takes_whole = factors[-1] <= whole * 1.05
     else:
         factors = np.geomspace(finest, coarsest, number).tolist()
-    target = limits.chip_size if takes_whole else _to_step(factors[-1] * long_px)
-    factors = [*(_friendly(factor) for factor in factors[:-1]), target / long_px]
+    last = whole if takes_whole else _friendly(factors[-1])
+    factors = [*(_friendly(factor) for factor in factors[:-1]), last]
     return Pyramid(
         factors=tuple(factors),
-        long_side=target,
+        long_side=limits.chip_size if takes_whole else None,
         valid_ranges=_valid_ranges(factors, limits),
         reasons=_reasons(factors, sizes, limits, takes_whole),
     )
+
+
+def most_candidates(sizes: BoxSizes, factor: float, chip_size: int) -> int:
+    """Candidate chips of the largest image at a level, with the densest lattice (2018)."""
+    stride = max(1, round(56 * chip_size / 512))
+    long, short = sizes.image_long * factor, sizes.image_short * factor
+    return int(((long // stride + 2) * (short // stride + 2)).max())
+
+
+def chip_size_for_candidates(
+    sizes: BoxSizes, chip_size: int, step: int, levels: int | None = None
+) -> int:
+    """The chip size, or more where an image would have more candidate chips than can be made.
+
+    Args:
+        sizes: objects and images.
+        chip_size: side of a chip, px.
+        step: chip sizes are multiples of it.
+        levels: number of levels; None chooses.
+    """
+    while chip_size < LARGEST_CHIP:
+        finest = suggest_pyramid(sizes, default_limits(chip_size), levels).factors[0]
+        if most_candidates(sizes, finest, chip_size) <= MOST_CANDIDATES:
+            break
+        chip_size = -(-int(chip_size * 1.25) // step) * step
+    return chip_size
 
 
 def _number_of_levels(finest: float, coarsest: float) -> int:
@@ -236,7 +267,3 @@ def _reasons(
 def _friendly(value: float) -> float:
     """Two significant digits."""
     return float(f"{value:.2g}")
-
-
-def _to_step(value: float) -> int:
-    return max(1, round(value / _LONG_SIDE_STEP_PX)) * _LONG_SIDE_STEP_PX

@@ -15,7 +15,7 @@ PACKAGE = LIB / "sniper"
 
 # Bottom first: a room imports only rooms of lower rows, and its own.
 FLOORS = [
-    ["errors", "boxes", "files", "locks", "process", "progress", "children"],
+    ["errors", "boxes", "files", "safe_yaml", "locks", "process", "progress", "children"],
     ["native"],
     ["config"],
     ["data"],

@@ -191,7 +191,7 @@ def test_json_and_thresholds(predictor, run, folder, found):
     assert first["category"] == run.names[first["category_id"]]
     assert first["category_id"] == few.classes[0]
     assert abs(first["score"] - few.scores[0]) < 1e-6
-    assert len(few.filter(2.0)) == 0 and few.filter(2.0).as_dict()["detections"] == []
+    assert len(few.filter(1.0)) == 0 and few.filter(1.0).as_dict()["detections"] == []
 
 
 def test_a_prediction_prints_as_one_line(found):
@@ -200,7 +200,7 @@ def test_a_prediction_prints_as_one_line(found):
     assert text.startswith(f"<Prediction '0.png' 90x70, {len(found[0])} objects: ")
     best = found[0].class_names[found[0].classes[0]]
     assert f"{best} {found[0].scores[0]:.2f}, " in text and text.endswith(", ...>")
-    assert repr(found[0].filter(2)) == "<Prediction '0.png' 90x70, 0 objects>"
+    assert repr(found[0].filter(1)) == "<Prediction '0.png' 90x70, 0 objects>"
 
 
 def test_frames_of_videos_know_their_place(predictor, tmp_path):

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from sniper.safe_yaml import load_yaml
+
 _BOOL_TEXT = {"true": True, "false": False}
 
 
@@ -195,7 +197,7 @@ def _parse_sequence(text: str) -> Any:
         return value
     if text.strip().startswith("["):
         try:
-            return yaml.safe_load(text)
+            return load_yaml(text)
         except yaml.YAMLError:
             return text
     return [part.strip() for part in text.split(",")] if "," in text else text

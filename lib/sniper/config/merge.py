@@ -22,6 +22,7 @@ FROM_DEFAULT = 0
 FROM_SET = sys.maxsize
 
 _MAX_SHOWN = 80
+_MOST_PROBLEMS = 50
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*)=(.*)", re.DOTALL)
 
 
@@ -111,7 +112,9 @@ def _merge_section(merged: Merged, section: Mapping[str, Any], prefix: str, laye
             elif value is not None:  # a section whose keys are all commented out is empty
                 merged.problems.append(f"{path} ({layer.file}): is a section, got {_short(value)}")
         elif path not in SCHEMA:
-            merged.problems.append(f"{path} ({layer.file}): unknown key{_hint(path)}")
+            # Hints cost time; a file with so many wrong keys is no config file.
+            hint = _hint(path) if len(merged.problems) < _MOST_PROBLEMS else ""
+            merged.problems.append(f"{path} ({layer.file}): unknown key{hint}")
         else:
             _store(merged, path, value, layer.number, str(layer.file))
             if layer.extends:
@@ -184,5 +187,8 @@ def raise_problems(problems: Sequence[str], where: object) -> None:
     if not problems:
         return
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-    listing = "".join(f"\n  {number}. {text}" for number, text in enumerate(problems, 1))
+    shown = problems[:_MOST_PROBLEMS]
+    listing = "".join(f"\n  {number}. {text}" for number, text in enumerate(shown, 1))
+    if len(problems) > len(shown):
+        listing += f"\n  and {len(problems) - len(shown)} more"
     raise ConfigError(f"the configuration has {count}:{listing}", where=where)

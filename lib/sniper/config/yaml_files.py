@@ -10,13 +10,14 @@ from typing import Any
 import yaml
 
 from sniper.errors import ConfigError
+from sniper.safe_yaml import PlainLoader, read_yaml_file
 
 logger = logging.getLogger(__name__)
 
 TUPLE_TAG = "tag:yaml.org,2002:python/tuple"
 
 
-class RecipeLoader(yaml.SafeLoader):
+class RecipeLoader(PlainLoader):
     """The safe loader plus the tuple tag of the 2018 files; repeated keys must agree."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -62,9 +63,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
             or is not one mapping.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            # RecipeLoader is a SafeLoader: it builds plain data and tuples, nothing else.
-            document = yaml.load(file, Loader=RecipeLoader)  # noqa: S506
+        document = read_yaml_file(path, RecipeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("the config file cannot be read", where=path, got=error) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -85,6 +84,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT_FOLDER = Path("configs") / "faster"
 _SUFFIXES = (".yml", ".yaml")
+_WEIGHTS = (".params", ".states", ".zip")
 
 
 def recipe_folders(package: Path = _PACKAGE) -> list[Path]:
@@ -117,6 +117,7 @@ def find_recipe(name: str | Path, package: Path = _PACKAGE) -> Path:
     if given.parent in (Path(), _CHECKOUT_FOLDER):
         for folder in recipe_folders(package):
             options += [folder / option.name for option in _with_suffixes(given)]
+    _refuse_weights(given)
     for option in options:
         if option.is_file():
             return option
@@ -137,6 +138,17 @@ def _did_you_mean(given: Path, known: list[str]) -> str | None:
     candidates = {**{name.lower(): name for name in known}, **stems}
     close = difflib.get_close_matches(given.stem.lower(), candidates, n=2, cutoff=0.7)
     return f"did you mean {' or '.join(candidates[name] for name in close)}?" if close else None
+
+
+def _refuse_weights(given: Path) -> None:
+    """Weights and archives have flags of their own."""
+    if given.suffix.lower() in _WEIGHTS:
+        raise ConfigError(
+            "this is a file of weights, and a config file or the name of a recipe belongs here",
+            got=given,
+            fix=f"--cfg RECIPE --weights {given}; an archive (.zip) of `sniper export` brings its "
+            f"recipe along: sniper detect --model MODEL.zip, Predictor('MODEL.zip')",
+        )
 
 
 def _with_suffixes(path: Path) -> list[Path]:

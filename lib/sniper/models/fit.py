@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mxnet as mx
+import numpy as np
 
 from sniper.errors import DataError
 from sniper.models.assembly import DetectorSpec
@@ -36,7 +37,7 @@ def fit_params(
         backbone_only: without the layers that training starts afresh: RPN, heads and offsets.
 
     Raises:
-        DataError: tensors are missing or have other shapes; names them.
+        DataError: tensors are missing, have other shapes or values that are not finite; names them.
     """
     arg_shapes, _, aux_shapes = symbol.infer_shape(**input_shapes)
     wanted_arg = dict(zip(symbol.list_arguments(), arg_shapes))
@@ -51,7 +52,8 @@ def fit_params(
             where=where,
             got="; ".join(problems[:SHOWN]) + more,
             expected=f"{len(wanted_arg) + len(wanted_aux)} tensors by name and shape",
-            fix="use the recipe that the weights were trained with",
+            fix="use the recipe that the weights were trained with; for values that are not finite "
+            "another checkpoint",
         )
     return {name: arg[name] for name in wanted_arg}, {name: aux[name] for name in wanted_aux}
 
@@ -59,10 +61,16 @@ def fit_params(
 def _problems(
     wanted: Mapping[str, tuple[int, ...]], have: Mapping[str, mx.nd.NDArray]
 ) -> list[str]:
-    return [
+    unfit = [
         f"{name} {have[name].shape if name in have else 'is missing'}, expected {shape}"
         for name, shape in wanted.items()
         if name not in have or have[name].shape != shape
+    ]
+    # A network with one such value finds nothing, and says nothing.
+    return unfit or [
+        f"{name} has values that are not finite"
+        for name in wanted
+        if not np.isfinite(have[name].asnumpy()).all()
     ]
 
 

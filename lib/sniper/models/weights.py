@@ -6,6 +6,7 @@ Files are dictionaries of `mx.nd.save` with `arg:` and `aux:` names (`<prefix>-%
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from sniper.errors import DataError
 from sniper.files import atomic_write
 from sniper.models.initialisers import LoadReport, initialise, is_parameter
 from sniper.models.networks import output_scales
+from sniper.models.params_layout import layout_problem
 
 __all__ = [
     "LoadReport",
@@ -28,6 +30,7 @@ __all__ = [
     "initialise",
     "join_params",
     "load_arrays",
+    "load_optimizer_arrays",
     "read_params",
     "save_arrays",
     "split_params",
@@ -41,6 +44,7 @@ Params = dict[str, mx.nd.NDArray]
 TEST_SUFFIX = "_test"
 # First word of every file that `mx.nd.save` writes.
 LIST_MAGIC = 0x112
+_MAGIC = struct.pack("<Q", LIST_MAGIC)
 
 
 def read_params(path: str | Path) -> tuple[Params, Params]:
@@ -59,10 +63,28 @@ def load_arrays(path: str | Path) -> Params:
     Raises:
         DataError: the file is missing, is no MXNet parameter file, is truncated or has no names.
     """
-    path = Path(path)
+    arrays = _load_file(Path(path))
+    if not arrays:
+        raise DataError("the parameter file holds no named tensors", where=path)
+    return arrays
+
+
+def load_optimizer_arrays(path: str | Path) -> Params:
+    """The same for the arrays of an optimizer, which may have none.
+
+    Raises:
+        DataError: the file is missing, is no MXNet parameter file, or is truncated.
+    """
+    return _load_file(Path(path))
+
+
+def _load_file(path: Path) -> Params:
     try:
         with open(path, "rb") as file:
-            magic = file.read(8)
+            magic = file.read(len(_MAGIC))
+            _check_magic(magic, path)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                _check_layout(content, path)
     except OSError as error:
         raise DataError(
             "the weights cannot be read",
@@ -70,7 +92,7 @@ def load_arrays(path: str | Path) -> Params:
             got=error.strerror,
             fix="check network.pretrained or the checkpoint's folder and epoch",
         ) from error
-    return _load(magic, lambda: mx.nd.load(str(path)), path)
+    return _load(lambda: mx.nd.load(str(path)), path)
 
 
 def arrays_from_bytes(data: bytes, where: str | Path) -> Params:
@@ -79,24 +101,48 @@ def arrays_from_bytes(data: bytes, where: str | Path) -> Params:
     Raises:
         DataError: this is no MXNet parameter file, is truncated or has no names.
     """
-    return _load(data[:8], lambda: mx.nd.load_frombuffer(data), where)
-
-
-def _load(magic: bytes, load: Callable[[], object], where: str | Path) -> Params:
-    if magic != struct.pack("<Q", LIST_MAGIC):
-        raise DataError("this is no MXNet parameter file", where=where, fix="fetch it again")
-    try:
-        arrays = load()
-    except mx.MXNetError as error:
-        raise DataError(
-            "the weights are truncated or damaged",
-            where=where,
-            got=str(error).strip().splitlines()[-1],
-            fix="fetch the file again, or use the checkpoint before",
-        ) from error
-    if not isinstance(arrays, dict) or not arrays:
+    _check_magic(data[: len(_MAGIC)], where)
+    _check_layout(data, where)
+    arrays = _load(lambda: mx.nd.load_frombuffer(data), where)
+    if not arrays:
         raise DataError("the parameter file holds no named tensors", where=where)
     return arrays
+
+
+def _check_magic(begin: bytes, where: str | Path) -> None:
+    if begin != _MAGIC:
+        raise DataError(
+            "this is no MXNet parameter file",
+            where=where,
+            got=f"a file that begins with {begin!r}",
+            expected="a .params file of `mx.nd.save`, such as training leaves",
+            fix="fetch it again, or name another file",
+        )
+
+
+def _check_layout(content: bytes | mmap.mmap, where: str | Path) -> None:
+    with memoryview(content) as view:
+        problem = layout_problem(view)
+    if problem is not None:
+        raise _damaged(where, problem)
+
+
+def _damaged(where: str | Path, got: str) -> DataError:
+    return DataError(
+        "the weights are truncated or damaged",
+        where=where,
+        got=got,
+        fix="fetch the file again, or use the checkpoint before",
+    )
+
+
+def _load(load: Callable[[], object], where: str | Path) -> Params:
+    """Named tensors; none for a list without names."""
+    try:
+        arrays = load()
+    except (mx.MXNetError, ValueError) as error:
+        raise _damaged(where, str(error).strip().splitlines()[-1]) from error
+    return arrays if isinstance(arrays, dict) else {}
 
 
 def split_params(arrays: Mapping[str, mx.nd.NDArray], where: str | Path) -> tuple[Params, Params]:

@@ -101,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
+    if args.model is not None:
+        _check_archive_flags(args)
     from sniper.data.sources import open_source
     from sniper.inference.detect_files import detect_files
     from sniper.inference.drawings import Drawings
@@ -149,7 +151,6 @@ def _load(args: argparse.Namespace) -> tuple[Predictor, str]:
 
     options = {"mode": args.mode, "devices": args.gpus, "batch_images": args.batch}
     if args.model is not None:
-        _refuse_with_archive(args)
         return Predictor(args.model, **options), str(args.model)
     cfg, weights = load_config(args.cfg, args.overrides), args.weights
     if weights is None:
@@ -158,7 +159,14 @@ def _load(args: argparse.Namespace) -> tuple[Predictor, str]:
     return Predictor(cfg, weights, **options), str(weights)
 
 
-def _refuse_with_archive(args: argparse.Namespace) -> None:
+def _check_archive_flags(args: argparse.Namespace) -> None:
+    if args.model.suffix.lower() != ".zip":
+        raise ConfigError(
+            "--model wants an archive (.zip) of `sniper export` or `sniper quantize`",
+            got=args.model,
+            fix=f"weights need the recipe that they were trained with: --cfg RECIPE --weights "
+            f"{args.model}",
+        )
     also = {
         "--cfg": args.cfg != DEFAULT_CFG,
         "--weights": args.weights is not None,

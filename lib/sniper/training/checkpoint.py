@@ -28,10 +28,11 @@ from pathlib import Path
 
 import mxnet as mx
 
-from sniper.errors import TrainingError
+from sniper.errors import DataError, TrainingError
 from sniper.files import atomic_write_text
 from sniper.models.weights import (
     Params,
+    load_optimizer_arrays,
     read_params,
     with_test_params,
     write_arrays,
@@ -90,15 +91,14 @@ class Checkpoint:
         """
         path = self.path(".states")
         try:
-            arrays = mx.nd.load(str(path))
-        except mx.MXNetError as error:
+            return load_optimizer_arrays(path)
+        except DataError as error:
             raise TrainingError(
                 "the optimizer state cannot be read",
                 where=path,
-                got=str(error).splitlines()[0],
+                got=error,
                 fix="delete this checkpoint's .json file to resume from the one before",
             ) from error
-        return arrays if isinstance(arrays, dict) else {}
 
 
 class CheckpointFolder:

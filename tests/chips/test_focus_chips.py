@@ -92,9 +92,17 @@ def test_padding_of_the_batch_does_not_change_the_chips():
         assert np.array_equal(focus_chips(padded, settings_, size, 1.25), alone)
 
 
-def test_a_side_that_rounding_made_longer_has_no_more_cells():
+def test_a_side_that_rounding_made_longer_has_a_cell_more_but_no_focus_in_it():
+    """As in 2018: where a chip is moved to depends on the number of cells."""
     width = 333 * (800 / 333) * (1 + 1e-15)
     assert width > 800
+    focus_map = np.zeros((50, 60), np.float32)
+    focus_map[10, [42, 48]] = 1
+    settings_ = FocusSettings(1, 0.5, 5)
+    # Among 50 cells the 5 around cell 48 begin at 45, and touch those around cell 42.
+    assert_rows(focus_chips(focus_map, settings_, (800, 800), 1.0), [[640, 128, 800, 208]])
+    found = focus_chips(focus_map, settings_, (width, 800), 1.0)
+    np.testing.assert_allclose(sorted(found.tolist()), [[640, 128, 720, 208], [720, 128, 800, 208]])
     assert_rows(chips_of([(0, 50)], 4, (width, 800), shape=(50, 60)), [])
     assert_rows(chips_of([(0, 49)], 4, (width, 800), shape=(50, 60)), [[736, 0, 800, 64]])
 

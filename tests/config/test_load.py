@@ -134,6 +134,22 @@ def test_setting_a_legacy_key_warns(empty, caplog):
     assert "TEST.RPN_NMS_THRESH has no effect" in caplog.text
 
 
+def test_keys_of_2018_that_nothing_reads_are_told_to_who_changes_them(empty, caplog, tmp_path):
+    """Advice of 2018 was to lower NUM_THREAD; its own files repeat the default."""
+    load_config(empty, ["TRAIN.NUM_THREAD", "4", "TRAIN.FG_THRESH", "0.5"])
+    assert "--set TRAIN.NUM_THREAD has no effect" in caplog.text and "NUM_PROCESS" in caplog.text
+    assert "--set TRAIN.FG_THRESH has no effect" in caplog.text
+    caplog.clear()
+    recipe = tmp_path / "own.yml"
+    recipe.write_text("TRAIN: {NUM_THREAD: 2, FG_THRESH: 0.5, BG_THRESH_HI: 0.4}")
+    load_config(recipe)
+    assert "own.yml: TRAIN.NUM_THREAD has no effect" in caplog.text
+    assert "BG_THRESH_HI has no effect" in caplog.text and "FG_THRESH" not in caplog.text
+    caplog.clear()
+    load_config("sniper_res101_e2e_autofocus")
+    assert "no effect" not in caplog.text
+
+
 def test_missing_file_lists_recipes():
     text = message(load_config, "no_such_recipe")
     assert "no_such_recipe" in text and "sniper_res101_e2e_mask_autofocus" in text

@@ -330,12 +330,16 @@ def test_fit_of_sets_without_ground_truth_or_proposals():
     assert measure_fit([], []).problem() is None
 
 
-def test_the_legacy_file_is_found(tmp_path):
+def test_the_legacy_file_is_found(tmp_path, caplog):
+    """2018 read what it had left after NMS, and made it only where it was missing."""
+    caplog.set_level("INFO")
     assert find_legacy_file(tmp_path, "COCO_x") is None
-    (tmp_path / "COCO_x_rpn_after_nms.pkl").touch()
-    assert find_legacy_file(tmp_path, "COCO_x").name == "COCO_x_rpn_after_nms.pkl"
     (tmp_path / "COCO_x_rpn.pkl").touch()
     assert find_legacy_file(tmp_path, "COCO_x").name == "COCO_x_rpn.pkl"
+    assert not caplog.text
+    (tmp_path / "COCO_x_rpn_after_nms.pkl").touch()
+    assert find_legacy_file(tmp_path, "COCO_x").name == "COCO_x_rpn_after_nms.pkl"
+    assert "of" in caplog.text and "COCO_x_rpn.pkl the former counts" in caplog.text
 
 
 def test_a_large_list_is_read_quickly(tmp_path):

@@ -13,7 +13,8 @@ from sniper.errors import ConfigError
 
 # A chip side this close to the image's own side is no border inside the image (2018 behaviour).
 _SAME_SIDE_PX = 0.5
-# 333 px * (800 / 333) is a little more than 800 px, and yet 50 cells of 16 px.
+# 333 px * (800 / 333) is a little more than 800 px. 2018 counted 51 cells of 16 px then, and so
+# does the grid that chips are moved into; content is in 50 of them.
 _ROUNDING_CELLS = 1e-6
 
 Cells = tuple[int, int, int, int]  # x y width height
@@ -92,9 +93,10 @@ def focus_chips(
     Returns:
         (K, 4) float64 x1 y1 x2 y2, image px; (0, 4) without focus.
     """
-    grid = _Grid(*(math.ceil(side / stride - _ROUNDING_CELLS) for side in chip_size_px))
+    grid = _Grid(*(math.ceil(side / stride) for side in chip_size_px))
     if mask_padding:
-        focus_map = focus_map[: grid.height, : grid.width]
+        columns, rows = (math.ceil(side / stride - _ROUNDING_CELLS) for side in chip_size_px)
+        focus_map = focus_map[:rows, :columns]
     mask: np.ndarray = (focus_map >= settings.threshold).astype(np.uint8)
     if not mask.any():
         return np.zeros((0, 4))

@@ -312,8 +312,8 @@ class Key:
         kind: the declared type.
         default: the value when no file sets it; None only for optional keys.
         doc: one line for the user.
-        status: `live` (used), `no effect` (set the speed of 2018; accepted, not needed here) or
-            `legacy` (2018 files have it and nothing read it; checked for type, then ignored).
+        status: `live` (used), `no effect` (2018 read it, nothing here does: who changes it is told)
+            or `legacy` (2018 files have it and nothing read it; checked for type, then ignored).
         optional: None is allowed and means "derived from other keys".
     """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sniper.config.kinds import LEGACY
+from sniper.config.kinds import LIVE, NO_EFFECT
 from sniper.config.schema import SCHEMA, SECTIONS, defaults, nearest
 from sniper.config.yaml_files import find_recipe, read_yaml
 from sniper.errors import ConfigError
@@ -117,8 +117,16 @@ def _merge_section(merged: Merged, section: Mapping[str, Any], prefix: str, laye
             merged.problems.append(f"{path} ({layer.file}): unknown key{hint}")
         else:
             _store(merged, path, value, layer.number, str(layer.file))
+            _tell_no_effect(merged, path, layer.file)
             if layer.extends:
                 merged.explicit.add(path)
+
+
+def _tell_no_effect(merged: Merged, path: str, file: object) -> None:
+    """Somebody who changes such a value expects something of it; 2018 files repeat the default."""
+    key = SCHEMA[path]
+    if key.status == NO_EFFECT and merged.values.get(path) != key.default:
+        logger.warning("%s: %s has no effect: %s", file, path, key.doc)
 
 
 def merge_overrides(merged: Merged, overrides: Sequence[str]) -> None:
@@ -132,7 +140,7 @@ def merge_overrides(merged: Merged, overrides: Sequence[str]) -> None:
             reason = "is a section; name one of its keys" if path in SECTIONS else "unknown key"
             merged.problems.append(f"--set {path}: {reason}{_hint(path)}")
             continue
-        if SCHEMA[path].status == LEGACY:
+        if SCHEMA[path].status != LIVE:
             logger.warning("--set %s has no effect: %s", path, SCHEMA[path].doc)
         _store(merged, path, text, FROM_SET, "--set")
         merged.explicit.add(path)

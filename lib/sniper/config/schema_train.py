@@ -86,7 +86,7 @@ CHIP_KEYS = (
         "2018 rules: boxes lose their fractions of a px, COCO boxes that start outside move "
         "inwards, a chip's picture is up to one image px beside its boxes. False: exact.",
     ),
-    Key("TRAIN.CPP_CHIPS", Bool(), False, "Chips are always cut by compiled code.", NO_EFFECT),
+    Key("TRAIN.CPP_CHIPS", Bool(), False, "Chips are always cut by compiled code.", LEGACY),
     Key("TRAIN.CHIPS_DB_PARTS", Int(minimum=1), 20, "2018 memory setting.", NO_EFFECT),
     Key("TRAIN.SHUFFLE", Bool(), True, "The order is always random.", LEGACY),
     Key(
@@ -168,9 +168,17 @@ OPTIMISER_KEYS = (
 )
 
 TARGET_KEYS = (
-    Key("TRAIN.FG_THRESH", RATIO, 0.5, "Image filter: IoU of a foreground row."),
-    Key("TRAIN.BG_THRESH_HI", RATIO, 0.5, "Image filter: IoU below which a row is background."),
-    Key("TRAIN.BG_THRESH_LO", RATIO, 0.0, "Image filter: lowest IoU of a background row."),
+    *(
+        Key(
+            f"TRAIN.{name}",
+            RATIO,
+            default,
+            "Image filter of 2018, which kept the images with objects whatever the value; so does "
+            "training.",
+            NO_EFFECT,
+        )
+        for name, default in (("FG_THRESH", 0.5), ("BG_THRESH_HI", 0.5), ("BG_THRESH_LO", 0.0))
+    ),
     Key("TRAIN.RPN_BATCH_SIZE", Int(minimum=1), 256, "Anchors sampled per chip."),
     Key("TRAIN.RPN_FG_FRACTION", RATIO, 0.5, "Largest share of positive anchors."),
     Key("TRAIN.RPN_POSITIVE_OVERLAP", RATIO, 0.7, "IoU from which an anchor is positive."),
@@ -230,7 +238,13 @@ LOADER_KEYS = (
         "grey levels differ from those of 2018, which sampled single pixels, by 5 (1/2), 7 to 10 "
         "(1/4) or 12 (1/8) in the mean over photographs.",
     ),
-    Key("TRAIN.NUM_THREAD", Int(minimum=1), 8, "Image-reading threads.", NO_EFFECT),
+    Key(
+        "TRAIN.NUM_THREAD",
+        Int(minimum=1),
+        8,
+        "Image-reading threads of 2018; the loader's processes read the images: see NUM_PROCESS.",
+        NO_EFFECT,
+    ),
 )
 
 RUN_KEYS = (

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 PYTHON2, FILE = "python2", "file"
 ORDERS = (PYTHON2, FILE)
 
-# `X_rpn_after_nms.pkl` held the same boxes after NMS.
-_SUFFIXES = ("_rpn.pkl", "_rpn_after_nms.pkl")
+# The second held the same boxes before NMS; where both were there, 2018 took the first.
+_SUFFIXES = ("_rpn_after_nms.pkl", "_rpn.pkl")
 
 # Boxes came from scaled images, so that rounding may push them out a little.
 _SLACK_PX, _SLACK_SHARE = 2.0, 0.01
@@ -66,10 +66,18 @@ class Fit:
         return None
 
 
+def legacy_names(set_name: str) -> tuple[str, ...]:
+    """What 2018 called the proposals of a set, in the order in which they count."""
+    return tuple(f"{set_name}{suffix}" for suffix in _SUFFIXES)
+
+
 def find_legacy_file(folder: str | Path, set_name: str) -> Path | None:
-    """The 2018 proposal file of a set in a folder, or None."""
-    candidates = [Path(folder) / f"{set_name}{suffix}" for suffix in _SUFFIXES]
-    return next((path for path in candidates if path.is_file()), None)
+    """The 2018 proposal file of a set in a folder, or None; that after NMS where both are there."""
+    candidates = [Path(folder) / name for name in legacy_names(set_name)]
+    found = [path for path in candidates if path.is_file()]
+    if len(found) > 1:
+        logger.info("of %s and %s the former counts, as in 2018", found[0], found[1].name)
+    return found[0] if found else None
 
 
 def load_legacy_proposals(
@@ -81,7 +89,7 @@ def load_legacy_proposals(
     dropped. Files without scores (4 columns) get the score 1. NMS follows in `attach_proposals`.
 
     Args:
-        path: `<NAME>_rpn.pkl` or `<NAME>_rpn_after_nms.pkl`.
+        path: `<NAME>_rpn_after_nms.pkl` or `<NAME>_rpn.pkl`.
         dataset: the whole set that the proposals were made for, as read from disk.
         order: `python2` or `file`; None takes what 2018 did: `python2` for COCO, `file` for VOC.
 

@@ -108,15 +108,16 @@ def _files(source: Path, folder: Path) -> dict[str, Path]:
 
 def _read(files: dict[str, Path], dataset: Dataset) -> ProposalSet | None:
     """The proposals of a set, checked; None where no file has its name."""
-    from sniper.data.legacy_proposals import load_legacy_proposals
+    from sniper.data.legacy_proposals import legacy_names, load_legacy_proposals
     from sniper.data.proposals import load_proposals
 
-    for name, path in files.items():
-        if name == f"{dataset.name}_rpn{NPZ}":
-            return _checked(load_proposals(path), dataset, path)
-        if name.startswith(f"{dataset.name}_rpn") and name.endswith(PICKLE):
-            return load_legacy_proposals(path, dataset)
-    return None
+    new = files.get(f"{dataset.name}_rpn{NPZ}")
+    if new is not None:
+        return _checked(load_proposals(new), dataset, new)
+    start = f"{dataset.name}_rpn"
+    others = [name for name in files if name.startswith(start) and name.endswith(PICKLE)]
+    legacy = [name for name in (*legacy_names(dataset.name), *others) if name in files]
+    return load_legacy_proposals(files[legacy[0]], dataset) if legacy else None
 
 
 def _checked(proposals: ProposalSet, dataset: Dataset, path: Path) -> ProposalSet:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -297,3 +298,9 @@ def test_the_demo_image_needs_a_place(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "file").write_text("x")
     assert tool.main(["--demo", str(tmp_path / "file" / "demo.jpg")]) == DataError.exit_code
     assert "demo image" in capsys.readouterr().err
+
+
+def test_stamps_of_sets_without_size_bound_classes_stay_as_they_were():
+    assert "size_bound" not in SMALL.as_dict()["scene"]
+    bound = dataclasses.replace(SMALL, scene=dataclasses.replace(SMALL.scene, size_bound=True))
+    assert bound.as_dict()["scene"]["size_bound"] is True

@@ -182,3 +182,18 @@ def test_scenes_are_repeatable_and_leave_threads_alone() -> None:
     np.testing.assert_array_equal(a.image, b.image)
     assert a.objects == b.objects and a.image.dtype == np.uint8
     assert cv2.getNumThreads() == threads
+
+
+def test_size_bound_classes_take_their_part_of_the_sizes():
+    settings = SceneSettings(classes=3, min_size_px=12, max_size_px=324, size_bound=True)
+    assert [settings.sizes_of(k) for k in range(3)] == [
+        pytest.approx((12, 36)), pytest.approx((36, 108)), pytest.approx((108, 324)),
+    ]  # fmt: skip
+    sides = {0: [], 1: [], 2: []}
+    for seed in range(4):
+        scene = render_scene(np.random.default_rng(seed), settings, size=(400, 400))
+        for item in scene.objects:
+            sides[item.class_index].append(np.sqrt(item.box[2] * item.box[3]))
+    # Things that stand in front or the image's border may hide a part of an object.
+    assert all(0.5 * 12 * 3**k < side < 1.1 * 36 * 3**k for k in sides for side in sides[k])
+    assert all(sides.values())

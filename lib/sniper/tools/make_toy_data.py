@@ -91,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
         help="long side of the largest images (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--size-bound", action="store_true",
+        help="the class decides the size, from small to large: what training on chips finds hard",
+    )  # fmt: skip
+    parser.add_argument(
         "--workers", type=as_positive, metavar="N", help="processes (default: all cores)"
     )
     parser.add_argument(
@@ -104,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _make(args: argparse.Namespace) -> None:
     (least, most), (smallest, largest) = args.objects, args.sizes
-    scene = SceneSettings(args.classes, least, most, smallest, largest, args.long_side)
+    scene = SceneSettings(
+        args.classes, least, most, smallest, largest, args.long_side, args.size_bound
+    )
     settings = ToySettings(args.train, args.val, args.test, args.test_dev, args.seed, scene)
     start = time.monotonic()
     made = make_toy_data(args.out, settings, workers=args.workers, force=args.force)

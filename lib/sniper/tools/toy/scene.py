@@ -43,6 +43,8 @@ class SceneSettings:
         min_size_px: smallest square root of a full object's box area.
         max_size_px: largest one; images with a shorter side below it have smaller ones only.
         long_side_px: long side of the largest images.
+        size_bound: the class decides the size: class k of n takes the k-th of n equal parts of the
+            sizes on a logarithmic scale, the first class the smallest.
     """
 
     classes: int = len(CLASSES)
@@ -51,6 +53,15 @@ class SceneSettings:
     min_size_px: float = 12.0
     max_size_px: float = 400.0
     long_side_px: int = 640
+    size_bound: bool = False
+
+    def sizes_of(self, class_index: int) -> tuple[float, float]:
+        """Smallest and largest size of a class's full objects, px."""
+        if not self.size_bound:
+            return self.min_size_px, self.max_size_px
+        step = (self.max_size_px / self.min_size_px) ** (1 / self.classes)
+        low = self.min_size_px * step**class_index
+        return low, low * step
 
 
 @dataclass(frozen=True)
@@ -73,10 +84,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A thing to be placed: class (None for a distractor), size and whether it may be cut off."""
+    """A thing to be placed: class (None for a distractor), size, and the least it may shrink to."""
 
     class_index: int | None
     size_px: float
+    least_px: float = 12.0
 
 
 def render_scene(
@@ -117,8 +129,7 @@ def _plan(
 ) -> list[_Plan]:
     """Draws classes and log-uniform sizes, large things mostly first."""
     count = int(rng.integers(settings.min_objects, settings.max_objects + 1))
-    low = settings.min_size_px
-    high = max(low, min(settings.max_size_px, 0.85 * min(width, height)))
+    room_px = 0.85 * min(width, height)
     order = rng.permutation(settings.classes)
     room = _MOST_OF_IMAGE * width * height
     plans: list[_Plan] = []
@@ -126,14 +137,17 @@ def _plan(
         # A quarter of the objects repeats the class before, as things of a kind stand together.
         repeat = k > 0 and rng.random() < 0.25
         class_index = plans[-1].class_index if repeat else int(order[k % settings.classes])
+        low, high = settings.sizes_of(class_index)
+        low = min(low, max(room_px, settings.min_size_px))
+        high = max(low, min(high, room_px))
         size = _log_uniform(rng, low, high)
         if size**2 > room:
             size = _log_uniform(rng, low, max(low, min(high, math.sqrt(max(room, 0.0)))))
         room -= size**2
-        plans.append(_Plan(class_index, size))
+        plans.append(_Plan(class_index, size, low if settings.size_bound else 12.0))
     # Small discs and quads could be taken for objects, so distractors are 16 px at least.
-    distractor_low = max(low, 16.0)
-    distractor_high = max(distractor_low, 0.25 * high)
+    distractor_low = max(settings.min_size_px, 16.0)
+    distractor_high = max(distractor_low, 0.25 * min(settings.max_size_px, room_px))
     for _ in range(int(rng.integers(1, 5))):
         plans.append(_Plan(None, _log_uniform(rng, distractor_low, distractor_high)))
     keys = [plan.size_px * math.exp(rng.normal(0, 0.5)) for plan in plans]
@@ -172,7 +186,7 @@ def _add(rng: np.random.Generator, canvas: Canvas, plan: _Plan) -> int | None:
             x, y = _place(rng, alpha.shape, width, height)
             if canvas.fits(alpha, x, y, least):
                 return _paint(rng, canvas, alpha, x, y, size, least, _hue(rng, plan))
-        size = max(size * 0.6, 12.0)
+        size = max(size * 0.6, plan.least_px)
     return None
 
 

@@ -84,7 +84,11 @@ class ToySettings:
 
     def as_dict(self) -> dict:
         """Plain values for the stamp file."""
-        return {"generator": GENERATOR_VERSION, **asdict(self)}
+        content = {"generator": GENERATOR_VERSION, **asdict(self)}
+        # The stamps of sets that were made before this setting do not have it.
+        if not self.scene.size_bound:
+            del content["scene"]["size_bound"]
+        return content
 
 
 def _check(good: bool, name: str, got: object, expected: str) -> None:

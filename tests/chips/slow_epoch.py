@@ -13,14 +13,13 @@ import numpy as np
 from sniper import boxes as box_ops
 from sniper.chips.chip_table import NEGATIVE, POSITIVE, Chip
 from sniper.chips.pyramid import level_factors, level_size
-from sniper.chips.sampler import draw_stride
+from sniper.chips.sampler import MIN_FALSE_ALARMS_2018, draw_stride
 from sniper.chips.stats import GtFate
 from sniper.chips.streams import stream_seeds
 from sniper.native._native import chip_permutation
 from sniper.targets.gt import gt_in_chip
 
-ORDER, POSITIVE_COVER, NEGATIVE_COVER, NEGATIVE_PICK = 1, 2, 3, 4
-MIN_FALSE_ALARMS, MIN_FALSE_ALARMS_FINEST = 10, 25
+ORDER, POSITIVE_COVER, NEGATIVE_COVER, NEGATIVE_PICK, BACKGROUND = 1, 2, 3, 4, 5
 
 
 @dataclass
@@ -198,14 +197,81 @@ def record_chips(record, settings, seed, epoch, stride):
         rest = eligible & (assigned < 0)
         rects = cover(rest, NEGATIVE_COVER)
         assigned = assign(record.boxes, rest, rects, level, NEGATIVE)
-        fewest = MIN_FALSE_ALARMS_FINEST if level.index == 0 else MIN_FALSE_ALARMS
-        keep = np.bincount(assigned[assigned >= 0], minlength=len(rects)) > fewest
+        too_few = most_without_alarm(record, settings, level)
+        keep = np.bincount(assigned[assigned >= 0], minlength=len(rects)) > too_few
         negatives += chips_of(record, rects, keep, assigned, level, NEGATIVE)
     picked = negatives
     if len(negatives) > settings.max_neg_chips:
         draws = stream_seeds(*keys, NEGATIVE_PICK, np.arange(len(negatives)))
         picked = [negatives[i] for i in np.argsort(draws)[: settings.max_neg_chips]]
-    return positives + picked, len(negatives), covered
+    background = background_chips(
+        record, settings, stride, positives, stream_seeds(*keys, BACKGROUND, 0)
+    )
+    return positives + picked + background, len(negatives), covered
+
+
+def most_without_alarm(record, settings, level):
+    """A negative chip is kept with more boxes than this."""
+    if settings.min_false_alarms is not None:
+        return settings.min_false_alarms[min(level.index, 1)]
+    proposals = len(record.boxes) - record.num_gt
+    return MIN_FALSE_ALARMS_2018[min(level.index, 1)] * proposals / 900
+
+
+class SplitMix:
+    """The generator of the compiled code (Steele et al., 2014)."""
+
+    def __init__(self, state):
+        self.state = int(state)
+
+    def number(self):
+        mask = 2**64 - 1
+        self.state = (self.state + 0x9E3779B97F4A7C15) & mask
+        z = self.state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        return z ^ (z >> 31)
+
+    def below(self, count):
+        return (self.number() >> 32) * count >> 32
+
+
+def background_chips(record, settings, stride, positives, seed):
+    """Chips at random places of which other chips of their level show half at most."""
+    random = SplitMix(seed)
+    chance = (random.number() >> 11) / 2**53
+    levels = levels_of(record, settings, stride)
+    count = int(settings.background_chips * max(len(positives), len(levels)) + chance)
+    chips = []
+    for _ in range(count):
+        chip = next(
+            (
+                chip
+                for chip in (random_chip(record, levels, random) for _ in range(16))
+                if is_new(chip, [*positives, *chips])
+            ),
+            None,
+        )
+        if chip is None:
+            break
+        chips.append(chip)
+    return chips
+
+
+def random_chip(record, levels, random):
+    level = levels[random.below(len(levels))]
+    width, height = level_size(record.width, record.height, level.factor)
+    candidates = lattice(width, height, level.chip_size, level.stride)
+    rect = candidates[random.below(len(candidates))].astype(np.float64) / level.factor
+    nothing = np.full(len(record.boxes), -1)
+    return chips_of(record, rect[None], [True], nothing, level, NEGATIVE)[0]
+
+
+def is_new(chip, others):
+    rects = np.array([other.rect for other in others if other.level == chip.level]).reshape(-1, 4)
+    sides = overlap_sides(np.array([chip.rect]), rects).clip(0)
+    x1, y1, x2, y2 = chip.rect
+    return sides.prod(axis=1).sum() <= 0.5 * ((x2 - x1) * (y2 - y1))
 
 
 def fates_of(record, settings, stride, covered):
@@ -257,7 +323,7 @@ def make_epoch(records, settings, *, seed, epoch, batch_size):
     """The results of `sniper.chips.sampler.make_epoch`."""
     stride = draw_stride(settings.chip_size, seed, epoch)
     chips, fates, candidates = [], [], 0
-    counts = np.zeros((len(settings.scales), 7), int)
+    counts = np.zeros((len(settings.scales), 8), int)
     for record in records:
         made, negatives, covered = record_chips(record, settings, seed, epoch, stride)
         chips.append(made)
@@ -284,6 +350,7 @@ def count_level(record, chips, level):
         too_long.sum(),
         measures.wanted(level, record.is_gt).sum(),
         sum(int(record.is_gt[chip.rows].sum()) for chip in positive),
+        sum(len(chip.rows) == 0 for chip in negative),
     ]
 
 

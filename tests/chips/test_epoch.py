@@ -6,12 +6,14 @@ import pytest
 from sniper.chips import sampler
 from sniper.chips.chip_table import NEGATIVE, POSITIVE
 from sniper.chips.pyramid import level_factors
-from sniper.chips.sampler import ChipSettings, make_epoch
+from sniper.chips.sampler import MIN_FALSE_ALARMS_2018, ChipSettings, make_epoch
 from sniper.errors import ConfigError
 
 RANGES = [(-1, 80), (32, 150), (120, -1)]
 COCO = ChipSettings(scales=(3.0, 1.667, 512.0), valid_ranges=RANGES)
-COCO_NEGATIVES = dataclasses.replace(COCO, use_neg_chips=True)
+COCO_NEGATIVES = dataclasses.replace(
+    COCO, use_neg_chips=True, min_false_alarms=MIN_FALSE_ALARMS_2018
+)
 GOLDEN_GT = [
     [120, 80, 150, 100],
     [140, 90, 200, 170],
@@ -68,7 +70,9 @@ def test_limits_of_false_alarms_per_level(ref):
         record = ref.record([], [[10, 10, 30, 30]] * count)
         chips = epoch_of([record], COCO_NEGATIVES).chips[0]
         assert [chip.level for chip in chips] == expected
-    single = ChipSettings([512.0], [(-1, -1)], use_neg_chips=True)
+    single = ChipSettings(
+        [512.0], [(-1, -1)], use_neg_chips=True, min_false_alarms=MIN_FALSE_ALARMS_2018
+    )
     for count, expected in [(25, 0), (26, 1)]:
         record = ref.record([], [[10, 10, 30, 30]] * count)
         assert len(epoch_of([record], single).chips[0]) == expected

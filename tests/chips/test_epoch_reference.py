@@ -35,6 +35,9 @@ SETTINGS = {
     "resolutions": RESOLUTIONS,
     "one level": ONE_LEVEL,
     "gap": GAP,
+    "coco of 2018": dataclasses.replace(COCO, min_false_alarms=(25, 10)),
+    "background": dataclasses.replace(COCO, min_false_alarms=(1, 0), background_chips=0.8),
+    "only background": dataclasses.replace(GAP, background_chips=7),
 }
 
 

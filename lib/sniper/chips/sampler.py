@@ -31,6 +31,11 @@ _PROGRESS_EVERY_S = 10.0
 _BLOCK_RECORDS = 8192
 _BLOCK_S = 0.5
 
+# What makes a negative chip in 2018: more false alarms than these, at the finest level and at the
+# others, out of this many proposals of an image.
+MIN_FALSE_ALARMS_2018 = (25, 10)
+_PROPOSALS_2018 = 900
+
 
 @dataclass(frozen=True)
 class ChipSettings:
@@ -45,6 +50,11 @@ class ChipSettings:
         max_neg_chips: most negative chips of a record in an epoch.
         legacy_boxes: to find the chips that hold a box, boxes end one px before the border of their
             level, as in 2018; False: at the border.
+        min_false_alarms: a negative chip holds more proposals than these, at the finest level and
+            at the others; None: 25 and 10 for 900 proposals of an image (2018), in proportion to
+            their number.
+        background_chips: negative chips at random places that other chips leave out, per positive
+            chip of a record; they need no proposals.
 
     Raises:
         ConfigError: the levels do not fit together.
@@ -56,6 +66,8 @@ class ChipSettings:
     use_neg_chips: bool = False
     max_neg_chips: int = 2
     legacy_boxes: bool = False
+    min_false_alarms: Sequence[float] | None = None
+    background_chips: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.scales) != len(self.valid_ranges):
@@ -155,6 +167,9 @@ def make_epoch(
         "epoch": epoch,
         "use_negatives": settings.use_neg_chips,
         "max_negatives": settings.max_neg_chips,
+        "min_alarms": settings.min_false_alarms or MIN_FALSE_ALARMS_2018,
+        "alarms_per_proposals": 0 if settings.min_false_alarms else _PROPOSALS_2018,
+        "background": settings.background_chips,
         "gt_rows_only": gt_rows_only,
         "min_gt_side": MIN_SIDE_PX,
         "legacy_clip": settings.legacy_boxes,
@@ -217,7 +232,7 @@ def _statistics(
     stride: int,
 ) -> EpochStats:
     # The columns are the fields of `LevelStats`.
-    counts = sum((block["level_counts"] for block in blocks), np.zeros((num_levels, 7), np.int64))
+    counts = sum((block["level_counts"] for block in blocks), np.zeros((num_levels, 8), np.int64))
     by_fate = np.bincount(fates, minlength=len(GtFate)).tolist()
     return EpochStats(
         levels=tuple(LevelStats(*row) for row in counts.tolist()),

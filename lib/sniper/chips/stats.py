@@ -55,6 +55,7 @@ class LevelStats:
         gt_wanted: ground truth boxes that positive chips were made for.
         gt_covered: ground truth boxes assigned to a positive chip, also smaller ones than the
             range asks for.
+        background: of the negative chips, those at random places.
     """
 
     positive: int = 0
@@ -64,6 +65,7 @@ class LevelStats:
     gt_too_long: int = 0
     gt_wanted: int = 0
     gt_covered: int = 0
+    background: int = 0
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,26 @@ CHIP_KEYS = (
     Key("TRAIN.USE_NEG_CHIPS", Bool(), True, "Add negative chips; needs proposal files."),
     Key("TRAIN.MAX_NEG_CHIPS", Int(minimum=0), 2, "Negative chips per image and epoch at most."),
     Key(
+        "TRAIN.MIN_FALSE_ALARMS",
+        Row((Float(minimum=0), Float(minimum=0))),
+        None,
+        "A negative chip holds more false alarms than these: at the finest level, at the others. "
+        "None: 25 and 10 (2018) for 900 proposals of an image, in proportion to their number.",
+        optional=True,
+    ),
+    Key(
+        "TRAIN.BACKGROUND_CHIPS",
+        Float(minimum=0, maximum=100),
+        0.0,
+        "Chips at random places of an image, per chip with objects: 0.5 adds one to every two. "
+        "They show what lies around and objects of other levels, and need no proposals.",
+    ),
+    Key(
         "TRAIN.NEG_CHIPS_WITHOUT_OBJECTS",
         Bool(),
         False,
-        "Images without objects stay in training and give negative chips (2018 dropped them).",
+        "Images without objects stay in training and give negative and background chips (2018 "
+        "dropped them).",
     ),
     Key(
         "TRAIN.MAX_GT",

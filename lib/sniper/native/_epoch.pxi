@@ -19,11 +19,12 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
         uint64_t seed, epoch
         c_bool use_negatives
         int64_t max_negatives
+        double alarms_finest, alarms_others, alarms_per_proposals, background
         c_bool gt_rows_only
         float min_gt_side
         c_bool legacy_clip
     cdef struct LevelCounts:
-        int64_t positive, negative, images, gt_in_range, gt_too_long, gt_wanted, gt_covered
+        int64_t positive, negative, images, gt_in_range, gt_too_long, gt_wanted, gt_covered, background
     cdef cppclass ChipRect:
         pass
     cdef cppclass ChipList:
@@ -41,7 +42,8 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
 
 def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid_ranges, *,
                 first, last, chip_size, stride, seed, epoch, use_negatives, max_negatives,
-                gt_rows_only, min_gt_side, legacy_clip, budget_s):
+                min_alarms, alarms_per_proposals, background, gt_rows_only, min_gt_side,
+                legacy_clip, budget_s):
     """The chips of the records `first` ... `last` - 1, or of as many of them as the time allows.
 
     Rules of `sniper.chips.sampler`, on OMP_NUM_THREADS threads; results do not depend on their
@@ -64,6 +66,10 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
         epoch: integer, taken modulo 2^64.
         use_negatives: add negative chips.
         max_negatives: of a record.
+        min_alarms: two numbers that a negative chip's boxes must exceed: finest level, others.
+        alarms_per_proposals: they hold for so many proposals of a record and grow with their
+            number; 0: whatever their number.
+        background: chips at random places per positive chip of a record.
         gt_rows_only: leave proposals out of `rows`.
         min_gt_side: in chip px; smaller ground truth does not count in `gt_counts`.
         legacy_clip: to find their chips, boxes end one px before the border of the level.
@@ -74,8 +80,8 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
         chips, record by record: rects float64 (c, 4) image px; levels uint8 (c,); negative bool
         (c,); row_counts int32 (c,); rows int32 (sum of row_counts,); box_counts int32 (c,) with
         proposals; gt_counts int32 (c,). Of their ground truth: fates uint8. And level_counts int64
-        (L, 7): positive and negative chips, records with positive chips, ground truth in range, of
-        these too long, wanted, covered; and negative_candidates.
+        (L, 8): positive and negative chips, records with positive chips, ground truth in range, of
+        these too long, wanted, covered, negative chips at random places; and negative_candidates.
 
     Raises:
         OpsError: wrong dtypes, shapes or numbers.
@@ -104,6 +110,11 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
     request.epoch = epoch & SEED_MASK
     request.use_negatives = _flag("use_negatives", use_negatives)
     request.max_negatives = _integer("max_negatives", max_negatives, 0, _MAX_COUNT)
+    request.alarms_finest, request.alarms_others = (
+        _number("min_alarms", number, 0, _MAX_COUNT) for number in min_alarms
+    )
+    request.alarms_per_proposals = _number("alarms_per_proposals", alarms_per_proposals, 0, _MAX_COUNT)
+    request.background = _number("background", background, 0, 1000)
     request.gt_rows_only = _flag("gt_rows_only", gt_rows_only)
     request.min_gt_side = _number("min_gt_side", min_gt_side, 0, _MAX_SIDE)
     request.legacy_clip = _flag("legacy_clip", legacy_clip)
@@ -169,6 +180,6 @@ cdef _chips_as_arrays(const EpochChips& made, int64_t levels):
         "box_counts": _copy(chips.box_counts.data(), chips.box_counts.size(), np.int32, 0),
         "gt_counts": _copy(chips.gt_counts.data(), chips.gt_counts.size(), np.int32, 0),
         "fates": _copy(chips.fates.data(), chips.fates.size(), np.uint8, 0),
-        "level_counts": _copy(made.levels.data(), levels, np.int64, 7),
+        "level_counts": _copy(made.levels.data(), levels, np.int64, 8),
         "negative_candidates": made.negative_candidates,
     }

@@ -280,6 +280,8 @@ def chip_settings(cfg: EasyDict) -> ChipSettings:
         use_neg_chips=bool(cfg.TRAIN.USE_NEG_CHIPS) and not cfg.TRAIN.ONLY_PROPOSAL,
         max_neg_chips=cfg.TRAIN.MAX_NEG_CHIPS,
         legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
+        min_false_alarms=cfg.TRAIN.MIN_FALSE_ALARMS,
+        background_chips=cfg.TRAIN.BACKGROUND_CHIPS,
     )
 
 

@@ -32,6 +32,10 @@ struct EpochRequest {
   uint64_t seed, epoch;
   bool use_negatives;
   int64_t max_negatives;  // of a record
+  // A negative chip holds more false alarms than these, at the finest level and at the others; per
+  // `alarms_per_proposals` proposals of the record, or as they are when that is 0.
+  double alarms_finest, alarms_others, alarms_per_proposals;
+  double background;  // background chips per positive chip of the record
   bool gt_rows_only;      // leave proposals out of the chips' rows
   float min_gt_side;      // shorter sides in chip px (+1 convention) drop a box from `num_gt`
   bool legacy_clip;       // see ChipRequest
@@ -46,12 +50,13 @@ struct LevelCounts {
   int64_t gt_in_range;                 // ground truth whose size is in the valid range
   int64_t gt_too_long;                 // of these, longer than what surely fits into a chip
   int64_t gt_wanted, gt_covered;       // positive chips were made for; assigned to one
+  int64_t background;                  // of the negative chips, those at random places
 };
 
 using ChipRect = std::array<double, 4>;  // x1, y1, x2, y2, image px
 
 // Chips of records in order, the chips of a record in order: positive ones level by level, then
-// negative ones.
+// negative ones, then background chips, which are negative ones without boxes.
 struct ChipList {
   std::vector<ChipRect> rects;
   std::vector<uint8_t> levels, negative;

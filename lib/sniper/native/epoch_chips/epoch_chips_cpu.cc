@@ -143,6 +143,7 @@ class EpochLoop {
       sum.gt_too_long += counts.gt_too_long;
       sum.gt_wanted += counts.gt_wanted;
       sum.gt_covered += counts.gt_covered;
+      sum.background += counts.background;
     }
   }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "chip_generator/chip_cover.h"
+#include "epoch_chips/background_chips.h"
 #include "epoch_chips/epoch_chips.h"
 
 namespace sniper {
@@ -54,11 +55,13 @@ class RecordChips {
   bool is_wanted(const RecordLevel& level, std::size_t row) const;
   void add_positives(const RecordLevel& level, ChipList* out);
   void find_negatives(const RecordLevel& level);
+  double most_without_alarm(const RecordLevel& level) const;
   void cover(const RecordLevel& level, const std::vector<int32_t>& rows, uint64_t kind);
   void assign(const RecordLevel& level, const std::vector<int32_t>& rows, bool positive);
   void group_rows(const std::vector<int32_t>& rows);
   RowSpan rows_of_chip(std::size_t chip) const;
   void add_picked_negatives(ChipList* out);
+  void add_background(std::size_t positives, ChipList* out);
   void add_chip(const ChipRect& rect, const RecordLevel& level, bool negative, int32_t box_count,
                 const RowSpan& rows, ChipList* out);
   int32_t count_gt(const ChipRect& rect, double factor) const;
@@ -85,6 +88,7 @@ class RecordChips {
   std::vector<Negative> negatives_;      // of all levels
   std::vector<int32_t> negative_rows_;
   std::vector<std::pair<uint64_t, std::size_t>> picked_;  // random number, negative
+  BackgroundChips background_;
 
   // Of the level at hand.
   std::vector<int32_t> eligible_, wanted_, uncovered_;

@@ -10,12 +10,8 @@
 namespace sniper {
 namespace {
 
-// A negative chip is kept with more boxes than this (2018 behaviour).
-constexpr int32_t kMinFalseAlarms = 10;
-constexpr int32_t kMinFalseAlarmsFinest = 25;
-
 // Kinds of random streams; sniper.chips.streams has the other ones.
-constexpr uint64_t kPositiveCover = 2, kNegativeCover = 3, kNegativePick = 4;
+constexpr uint64_t kPositiveCover = 2, kNegativeCover = 3, kNegativePick = 4, kBackground = 5;
 
 // The stream of sniper.chips.streams.stream_seeds with one more key.
 uint64_t mix_key(uint64_t stream, uint64_t key) {
@@ -93,15 +89,19 @@ int32_t RecordChips::make(const ChipRecord& record, ChipList* out) {
   measure();
   negatives_.clear();
   negative_rows_.clear();
+  background_.clear();
   const std::size_t before = out->rects.size();
   for (int index = 0; index < request_.num_levels; ++index) {
     const RecordLevel level = level_at(index);
     find_rows(level);
     add_positives(level, out);
+    if (request_.background > 0) background_.add_level(request_at(level, 0), rects_);
     if (request_.use_negatives) find_negatives(level);
   }
+  const std::size_t positives = out->rects.size() - before;
   negative_candidates_ += static_cast<int64_t>(negatives_.size());
   add_picked_negatives(out);
+  add_background(positives, out);
   add_fates(out);
   return static_cast<int32_t>(out->rects.size() - before);
 }
@@ -192,14 +192,22 @@ void RecordChips::add_positives(const RecordLevel& level, ChipList* out) {
 void RecordChips::find_negatives(const RecordLevel& level) {
   cover(level, uncovered_, kNegativeCover);
   assign(level, uncovered_, false);
-  const int32_t fewest = level.index == 0 ? kMinFalseAlarmsFinest : kMinFalseAlarms;
+  const double too_few = most_without_alarm(level);
   for (std::size_t k = 0; k < rects_.size(); ++k) {
-    if (box_counts_[k] <= fewest) continue;
+    if (box_counts_[k] <= too_few) continue;
     const RowSpan rows = rows_of_chip(k);
     const std::size_t first = negative_rows_.size();
     negative_rows_.insert(negative_rows_.end(), rows.begin, rows.end);
     negatives_.push_back({rects_[k], level.index, box_counts_[k], first, negative_rows_.size()});
   }
+}
+
+// A negative chip is kept with more boxes than this.
+double RecordChips::most_without_alarm(const RecordLevel& level) const {
+  const double boxes = level.index == 0 ? request_.alarms_finest : request_.alarms_others;
+  if (request_.alarms_per_proposals <= 0) return boxes;
+  return boxes * static_cast<double>(record_.num_boxes - record_.num_gt) /
+         request_.alarms_per_proposals;
 }
 
 // Chips that contain the boxes of some rows, into rects_.
@@ -271,6 +279,24 @@ void RecordChips::add_picked_negatives(ChipList* out) {
     add_chip(chip.rect, level_at(chip.level), true, chip.box_count,
              {rows + chip.first_row, rows + chip.end_row}, out);
     ++levels_[static_cast<std::size_t>(chip.level)].negative;
+  }
+}
+
+// The expected number is a share of the positive chips; an image with fewer of them than levels,
+// perhaps without objects, counts as if it had one at each.
+void RecordChips::add_background(std::size_t positives, ChipList* out) {
+  if (!(request_.background > 0)) return;
+  uint64_t random = seed(kBackground, 0);
+  const double chance = static_cast<double>(splitmix64(&random) >> 11) * 0x1p-53;
+  const std::size_t levels = static_cast<std::size_t>(request_.num_levels);
+  const double wanted = request_.background * static_cast<double>(std::max(positives, levels));
+  const int64_t count = static_cast<int64_t>(wanted + chance);
+  int level = 0;
+  ChipRect rect;
+  for (int64_t k = 0; k < count && background_.draw(&random, &level, &rect); ++k) {
+    add_chip(rect, level_at(level), true, 0, {nullptr, nullptr}, out);
+    ++levels_[static_cast<std::size_t>(level)].negative;
+    ++levels_[static_cast<std::size_t>(level)].background;
   }
 }
 

@@ -1,0 +1,41 @@
+// Where background chips lie: at candidates drawn by chance, of which other chips show little.
+#ifndef SNIPER_NATIVE_BACKGROUND_CHIPS_H_
+#define SNIPER_NATIVE_BACKGROUND_CHIPS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "chip_generator/chip_generator.h"
+#include "epoch_chips/epoch_chips.h"
+
+namespace sniper {
+
+// Draws chips in one image after the other and keeps its memory in between: one per thread.
+class BackgroundChips {
+ public:
+  // Begins an image.
+  void clear() { levels_.clear(); }
+
+  // The next level of the image's pyramid; its chips are `rects`.
+  void add_level(const ChipRequest& request, const std::vector<ChipRect>& rects);
+
+  // One more chip, which counts as shown for those to come. False when none of a few candidates is
+  // mostly new: the image is full.
+  bool draw(uint64_t* random, int* level, ChipRect* rect);
+
+ private:
+  struct Level {
+    ChipRequest request;
+    ChipLattice lattice;
+    std::vector<ChipRect> shown;
+  };
+
+  int draw_level(uint64_t* random) const;
+
+  std::vector<Level> levels_;
+};
+
+}  // namespace sniper
+
+#endif  // SNIPER_NATIVE_BACKGROUND_CHIPS_H_

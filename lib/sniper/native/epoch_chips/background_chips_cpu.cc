@@ -1,0 +1,46 @@
+#include "epoch_chips/background_chips.h"
+
+#include <algorithm>
+
+namespace sniper {
+namespace {
+
+constexpr int kTries = 16;
+// Of a new chip's area, that other chips of its level show at most.
+constexpr double kMostShown = 0.5;
+
+double area_of(const ChipRect& rect) { return (rect[2] - rect[0]) * (rect[3] - rect[1]); }
+
+double common_area(const ChipRect& a, const ChipRect& b) {
+  const double width = std::min(a[2], b[2]) - std::max(a[0], b[0]);
+  const double height = std::min(a[3], b[3]) - std::max(a[1], b[1]);
+  return std::max(width, 0.0) * std::max(height, 0.0);
+}
+
+}  // namespace
+
+void BackgroundChips::add_level(const ChipRequest& request, const std::vector<ChipRect>& rects) {
+  levels_.push_back({request, level_lattice(request), rects});
+}
+
+bool BackgroundChips::draw(uint64_t* random, int* level, ChipRect* rect) {
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    const int index = draw_level(random);
+    Level& drawn = levels_[static_cast<std::size_t>(index)];
+    const uint64_t candidate = draw_below(static_cast<uint64_t>(drawn.lattice.count()), random);
+    chip_to_image(drawn.request, drawn.lattice, static_cast<int64_t>(candidate), rect->data());
+    double shown = 0;
+    for (const ChipRect& other : drawn.shown) shown += common_area(*rect, other);
+    if (!(shown <= kMostShown * area_of(*rect))) continue;
+    drawn.shown.push_back(*rect);
+    *level = index;
+    return true;
+  }
+  return false;
+}
+
+int BackgroundChips::draw_level(uint64_t* random) const {
+  return static_cast<int>(draw_below(levels_.size(), random));
+}
+
+}  // namespace sniper

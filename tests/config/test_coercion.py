@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sniper.config.kinds import (
     Array,
     Bool,
+    BoolOr,
     Float,
     Int,
     Key,
@@ -175,3 +176,14 @@ def test_defaults_are_in_their_own_type():
         assert np.array_equal(np.array(again, object), np.array(values[path], object)), path
         assert key.doc.endswith(".") and "\n" not in key.doc, path
         assert key.status in ("live", "no effect", "legacy")
+
+
+def test_a_switch_with_a_word_more():
+    kind = BoolOr(words=("mine",))
+    assert [kind.coerce_text(text) for text in ("mine", "MINE", "true", "False")] == [
+        "mine", "mine", True, False,
+    ]  # fmt: skip
+    assert kind.describe() == "true, false or mine"
+    for wrong in ("yours", 1, None):
+        with pytest.raises(ValueError, match="^$"):
+            kind.coerce(wrong)

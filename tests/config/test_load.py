@@ -94,7 +94,7 @@ def test_all_problems_at_once_with_nearest_names(write):
     for expected in (
         "lr (", "did you mean TRAIN.lr?",
         "TRAIN.lrr (", "TRAIN.lr (", "got 'x'",
-        "TRAIN.USE_NEG_CHIPS (", "expected true or false, got 1",
+        "TRAIN.USE_NEG_CHIPS (", "expected true, false or mine, got 1",
         "TRAIN.PROPOSAL_OP.nms (", "did you mean TRAIN.PROPOSAL_OP.nms_thresh?",
         "TEST (", "is a section, got 4",
         "networks (", "did you mean network?",

@@ -1,5 +1,6 @@
 """The negative-mining pipeline: three stages, each of which goes on where it stopped."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from sniper.data import load_proposals
+from sniper.runs import mining
 from sniper.tools.mine_negatives import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,12 +62,11 @@ def test_three_stages_and_a_second_call(tiny, tmp_path, symbol, capfd):
 
 def test_a_failing_stage_stops_the_run_and_the_next_call_goes_on(tiny, tmp_path, monkeypatch):
     from sniper.errors import DataError
-    from sniper.runs import test as engine_test
 
     def fail(*args, **kwargs):
         raise DataError("the disk of the proposals is gone")
 
-    monkeypatch.setattr(engine_test, "test", fail)
+    monkeypatch.setattr(mining, "test", fail)
     assert main(command(tiny, tmp_path, "mobilenetv2_e2e")) == 3
     assert not (tmp_path / "out_neg").exists()
     weights = tmp_path / "rpn" / "tiny" / "train" / "SNIPER-0001.params"
@@ -90,6 +91,30 @@ def test_a_recipe_with_negative_chips_keeps_its_folder(tiny, tmp_path):
     more = ("TRAIN.USE_NEG_CHIPS", "True")
     assert main(command(tiny, tmp_path, "mobilenetv2_e2e", *more)) == 0
     assert (tmp_path / "out" / "tiny" / "train" / "SNIPER-0001.params").exists()
+
+
+def test_training_mines_in_one_go_and_resumes(tiny, capfd):
+    mine = ("TRAIN.USE_NEG_CHIPS", "mine", "TRAIN.MINING_EPOCHS", "1", *SMALL)
+    folder = tiny.train("mined", overrides=mine)
+    proposals = folder / "mining" / "COCO_train_rpn.npz"
+    assert len(load_proposals(proposals).boxes) > 6
+    said = capfd.readouterr().err
+    assert said.index("mining 2 of 2") < said.index("mining is done")
+    counts = re.findall(r"positive chips .*, (\d+) negative;", said)
+    assert sum(map(int, counts)) > 0
+    files = (proposals, folder / "SNIPER-0001.params", *folder.glob("mining/network/*/*/*.params"))
+    assert len(files) == 3
+    written = [path.stat().st_mtime_ns for path in files]
+    assert tiny.run_train("mined", "--resume", overrides=mine) == 0
+    said = capfd.readouterr().err
+    assert said.count("are done already") == 2 and "proposals of train are there" in said
+    assert [path.stat().st_mtime_ns for path in files] == written
+
+
+def test_several_workers_do_not_mine(tiny, capfd):
+    mine = ("TRAIN.USE_NEG_CHIPS", "mine", "default.kvstore", "dist_sync", *SMALL)
+    assert tiny.run_train("mined_by_many", overrides=mine) == 2
+    assert "sniper mine-negatives" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -191,7 +191,7 @@ def test_focus_pixels_are_refused_not_skipped(tiny, capsys):
 def test_missing_proposals_are_explained(tiny, capsys):
     overrides = ("TRAIN.USE_NEG_CHIPS", "True", "proposal_path", str(tiny.root / "nowhere"))
     assert tiny.run_train("proposals", overrides=overrides) == 3
-    assert "train_neg_props_and_sniper.sh" in capsys.readouterr().err
+    assert "TRAIN.USE_NEG_CHIPS mine" in capsys.readouterr().err
 
 
 def test_truncated_image_names_the_file(tiny, tmp_path, capsys):

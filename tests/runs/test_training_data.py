@@ -229,7 +229,7 @@ def test_2018_proposals_are_used_where_there_are_no_others(project, caplog):
 def test_missing_proposals_say_how_to_get_them(project):
     with pytest.raises(DataError, match="there is no proposal file") as error:
         training_records(project.cfg("TRAIN.USE_NEG_CHIPS", "True"))
-    assert "train_neg_props_and_sniper.sh" in str(error.value)
+    assert "--set TRAIN.USE_NEG_CHIPS mine" in str(error.value)
 
 
 def test_proposals_of_another_set_fail_in_one_sentence(project):

@@ -110,6 +110,23 @@ class Bool(Kind):
         return value
 
 
+@dataclass(frozen=True)
+class BoolOr(Bool):
+    """True, False, or one of some words."""
+
+    words: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """The type in words."""
+        return ", ".join(("true", "false", *self.words[:-1])) + f" or {self.words[-1]}"
+
+    def coerce(self, value: Any) -> bool | str:
+        """Accepts booleans and the words, in any case."""
+        if isinstance(value, str) and value.strip().lower() in self.words:
+            return value.strip().lower()
+        return super().coerce(value)
+
+
 def _number(value: Any) -> int | float:
     value = parse_literal(value) if isinstance(value, str) else value
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -8,6 +8,7 @@ from sniper.config.kinds import (
     RATIO,
     Array,
     Bool,
+    BoolOr,
     Float,
     Int,
     Key,
@@ -63,7 +64,19 @@ CHIP_KEYS = (
         "2018 rule: COCO with 81 classes trains at (3.0, 1.667, 512.0) unless --set or a file "
         "with _BASE_ gives TRAIN.SCALES; false: TRAIN.SCALES always counts.",
     ),
-    Key("TRAIN.USE_NEG_CHIPS", Bool(), True, "Add negative chips; needs proposal files."),
+    Key(
+        "TRAIN.USE_NEG_CHIPS",
+        BoolOr(words=("mine",)),
+        True,
+        "Add negative chips around false alarms. True needs proposal files in proposal_path; mine "
+        "makes them first, with a proposal network that is trained for it.",
+    ),
+    Key(
+        "TRAIN.MINING_EPOCHS",
+        Int(minimum=1),
+        2,
+        "USE_NEG_CHIPS mine: epochs of the proposal network.",
+    ),
     Key("TRAIN.MAX_NEG_CHIPS", Int(minimum=0), 2, "Negative chips per image and epoch at most."),
     Key(
         "TRAIN.MIN_FALSE_ALARMS",

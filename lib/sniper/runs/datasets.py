@@ -57,6 +57,7 @@ class TrainingData:
         keep_without_objects: images without objects may give negative chips.
         flip: add a mirrored copy of every image.
         proposal_dir: folder of the proposal files.
+        background_chips: chips are cut at random places, too.
     """
 
     source: DataSource
@@ -66,6 +67,7 @@ class TrainingData:
     keep_without_objects: bool
     flip: bool
     proposal_dir: Path
+    background_chips: bool = False
 
 
 def open_dataset(source: DataSource, image_set: str, *, with_masks: bool = False) -> Dataset:
@@ -138,10 +140,10 @@ def training_records(data: TrainingData) -> tuple[list[Record], tuple[str, ...]]
             set_records = append_flipped(set_records, legacy=data.source.legacy_boxes)
         records.extend(set_records)
     _tell_repeated_images(records)
-    keep_empty = data.keep_without_objects
-    if keep_empty and not data.with_negatives:
+    keep_empty, can_use = data.keep_without_objects, data.with_negatives or data.background_chips
+    if keep_empty and not can_use:
         logger.info("TRAIN.NEG_CHIPS_WITHOUT_OBJECTS has no effect without negative chips")
-    kept = filter_trainable(records, keep_without_objects=keep_empty and data.with_negatives)
+    kept = filter_trainable(records, keep_without_objects=keep_empty and can_use)
     with_objects = sum(record.num_gt > 0 for record in kept)
     logger.info("%d training images with flips, %d with objects", len(records), with_objects)
     if first is None or not with_objects:
@@ -205,8 +207,8 @@ def _proposals(folder: Path, dataset: Dataset) -> ProposalSet:
         raise DataError(
             "negative chips need proposals, and there is no proposal file",
             where=path,
-            fix="make it with scripts/train_neg_props_and_sniper.sh, "
-            "or train without negative chips: --set TRAIN.USE_NEG_CHIPS False",
+            fix="main_train.py makes it with --set TRAIN.USE_NEG_CHIPS mine, and so does sniper "
+            "mine-negatives; or train without negative chips: --set TRAIN.USE_NEG_CHIPS False",
         )
     logger.info(
         "no %s: reading the 2018 file %s (`sniper convert-proposals` makes this quicker)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,16 +49,69 @@ def training_data(cfg: EasyDict) -> TrainingData:
         ConfigError: the names of the sets are wrong.
     """
     train = cfg.TRAIN
-    with_negatives = bool(train.USE_NEG_CHIPS) and not train.ONLY_PROPOSAL
     return TrainingData(
         source=data_source(cfg),
         sets=tuple(training_sets(cfg)),
         with_masks=bool(train.WITH_MASK) and not train.ONLY_PROPOSAL,
-        with_negatives=with_negatives,
+        with_negatives=with_negatives(cfg),
         keep_without_objects=bool(train.NEG_CHIPS_WITHOUT_OBJECTS),
         flip=bool(train.FLIP),
-        proposal_dir=Path(cfg.proposal_path),
+        proposal_dir=proposal_dir(cfg),
+        background_chips=train.BACKGROUND_CHIPS > 0,
     )
+
+
+def with_negatives(cfg: EasyDict) -> bool:
+    """Whether negative chips are cut around proposals."""
+    return bool(cfg.TRAIN.USE_NEG_CHIPS) and not cfg.TRAIN.ONLY_PROPOSAL
+
+
+def mines(cfg: EasyDict) -> bool:
+    """Whether the run makes its proposals itself (`sniper.runs.mining`)."""
+    return cfg.TRAIN.USE_NEG_CHIPS == "mine" and not cfg.TRAIN.ONLY_PROPOSAL
+
+
+def mining_folder(cfg: EasyDict) -> Path:
+    """Where a run that mines leaves its proposals and the network that made them."""
+    return model_folder(cfg) / "mining"
+
+
+@dataclass(frozen=True)
+class MiningPlan:
+    """Where the stages leave their results.
+
+    Attributes:
+        network_dir: output folder of the proposal network.
+        proposal_dir: folder of the proposal files.
+        epochs: of the proposal network.
+    """
+
+    network_dir: Path
+    proposal_dir: Path
+    epochs: int
+
+
+def mining_plan(cfg: EasyDict) -> MiningPlan:
+    """Mining for `TRAIN.USE_NEG_CHIPS mine`: everything stays in the folder of the detector.
+
+    Raises:
+        ConfigError: several workers are to train: one has to extract while the others wait.
+    """
+    if "dist" in cfg.default.kvstore:
+        raise ConfigError(
+            "TRAIN.USE_NEG_CHIPS mine works with one process",
+            where="default.kvstore",
+            got=cfg.default.kvstore,
+            fix="run `sniper mine-negatives` with one process first, then train all workers with "
+            "its proposals: --set TRAIN.USE_NEG_CHIPS True proposal_path FOLDER",
+        )
+    folder = mining_folder(cfg)
+    return MiningPlan(folder / "network", folder, cfg.TRAIN.MINING_EPOCHS)
+
+
+def proposal_dir(cfg: EasyDict) -> Path:
+    """Where training finds proposals."""
+    return mining_folder(cfg) if mines(cfg) else Path(cfg.proposal_path)
 
 
 def training_sets(cfg: EasyDict) -> list[str]:
@@ -277,7 +331,7 @@ def chip_settings(cfg: EasyDict) -> ChipSettings:
         scales=tuple(cfg.TRAIN.SCALES),
         valid_ranges=tuple(tuple(pair) for pair in cfg.TRAIN.VALID_RANGES),
         chip_size=cfg.TRAIN.CHIP_SIZE,
-        use_neg_chips=bool(cfg.TRAIN.USE_NEG_CHIPS) and not cfg.TRAIN.ONLY_PROPOSAL,
+        use_neg_chips=with_negatives(cfg),
         max_neg_chips=cfg.TRAIN.MAX_NEG_CHIPS,
         legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
         min_false_alarms=cfg.TRAIN.MIN_FALSE_ALARMS,

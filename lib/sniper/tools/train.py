@@ -47,7 +47,9 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.momentum is not None:
         overrides += ["network.BN_MOMENTUM", str(args.momentum)]
     cfg = load_config(args.cfg, overrides)
-    from sniper.runs.train import train
+    from sniper.runs.mining import mine_and_train
 
-    train(cfg, display=max(args.display, 1), save_prefix=args.save_prefix, resume=args.resume)
+    mine_and_train(
+        cfg, display=max(args.display, 1), save_prefix=args.save_prefix, resume=args.resume
+    )
     return 0

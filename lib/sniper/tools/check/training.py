@@ -16,7 +16,7 @@ from sniper.data.problems import ERROR
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError
 from sniper.runs.datasets import open_dataset, proposal_file
-from sniper.runs.resolve import chip_settings, data_source
+from sniper.runs.resolve import chip_settings, data_source, mines, with_negatives
 from sniper.runs.start_up_report import level_name
 from sniper.tools.check.findings import Findings
 
@@ -113,7 +113,6 @@ def check_loader(findings: Findings, image_sets: Sequence[str], cfg: EasyDict) -
 
     It stops at the first problem of a set, so it is asked only where nothing else was found.
     """
-    with_negatives = bool(cfg.TRAIN.USE_NEG_CHIPS) and not cfg.TRAIN.ONLY_PROPOSAL
     with_masks = bool(cfg.TRAIN.WITH_MASK) and not cfg.TRAIN.ONLY_PROPOSAL
     for image_set in image_sets:
         try:
@@ -123,16 +122,21 @@ def check_loader(findings: Findings, image_sets: Sequence[str], cfg: EasyDict) -
             continue
         legacy = find_legacy_file(cfg.proposal_path, dataset.name)
         path = proposal_file(cfg.proposal_path, dataset.name)
-        if with_negatives and not path.exists() and legacy is not None:
+        if needs_proposals(cfg) and not path.exists() and legacy is not None:
             try:
                 load_legacy_proposals(legacy, dataset)
             except DataError as error:
                 findings.add_error("proposals", dataset.name, error)
 
 
+def needs_proposals(cfg: EasyDict) -> bool:
+    """Whether proposal files must be there; a run that mines makes them itself."""
+    return with_negatives(cfg) and not mines(cfg)
+
+
 def check_proposals(findings: Findings, sets: Sequence[Dataset], cfg: EasyDict) -> None:
     """Compares the proposal files with the sets, when training needs proposals."""
-    if not cfg.TRAIN.USE_NEG_CHIPS or cfg.TRAIN.ONLY_PROPOSAL:
+    if not needs_proposals(cfg):
         return
     for dataset in sets:
         path = proposal_file(cfg.proposal_path, dataset.name)

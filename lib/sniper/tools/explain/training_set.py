@@ -12,7 +12,9 @@ from easydict import EasyDict
 from sniper.config import load_config
 from sniper.data.record import Record
 from sniper.runs.datasets import training_records
-from sniper.runs.resolve import training_data
+from sniper.runs.resolve import mines, mining_folder, training_data
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,5 +56,8 @@ def load_training_set(
     """
     extra = ["dataset.image_set", image_set] if image_set else []
     cfg = load_config(cfg_name, [*overrides, *extra, *forced])
+    if mines(cfg) and not any(mining_folder(cfg).glob("*_rpn.npz")):
+        logger.info("nothing is mined yet: main_train.py will add negative chips to these")
+        cfg.TRAIN.USE_NEG_CHIPS = False
     records, class_names = training_records(training_data(cfg))
     return TrainingSet(cfg, records, class_names)

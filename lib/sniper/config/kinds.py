@@ -111,7 +111,7 @@ class Bool(Kind):
 
 
 @dataclass(frozen=True)
-class BoolOr(Bool):
+class BoolOr(Kind):
     """True, False, or one of some words."""
 
     words: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ class BoolOr(Bool):
         """Accepts booleans and the words, in any case."""
         if isinstance(value, str) and value.strip().lower() in self.words:
             return value.strip().lower()
-        return super().coerce(value)
+        return Bool().coerce(value)
 
 
 def _number(value: Any) -> int | float:

@@ -133,10 +133,12 @@ def _plan(
     order = rng.permutation(settings.classes)
     room = _MOST_OF_IMAGE * width * height
     plans: list[_Plan] = []
+    classes: list[int] = []
     for k in range(count):
         # A quarter of the objects repeats the class before, as things of a kind stand together.
         repeat = k > 0 and rng.random() < 0.25
-        class_index = plans[-1].class_index if repeat else int(order[k % settings.classes])
+        class_index = classes[-1] if repeat else int(order[k % settings.classes])
+        classes.append(class_index)
         low, high = settings.sizes_of(class_index)
         low = min(low, max(room_px, settings.min_size_px))
         high = max(low, min(high, room_px))

@@ -28,6 +28,11 @@ class StreamPredictor(Protocol):
         """Names of the classes; index 0 is the background."""
         ...
 
+    @property
+    def category_ids(self) -> tuple[int, ...] | None:
+        """Id of each class in the annotation files; None: not known."""
+        ...
+
     def stream_with_pixels(self, source: Source) -> Iterator[tuple[Prediction, np.ndarray]]:
         """Predictions with the images (H, W, 3) uint8 BGR that they were made of."""
         ...
@@ -76,6 +81,8 @@ def detect_files(
             cannot be written.
     """
     head = {**(about or {}), "threshold": threshold, "classes": list(predictor.class_names)}
+    if predictor.category_ids is not None:
+        head["category_ids"] = list(predictor.category_ids)
     progress = Progress("images", source.expected)
     images, objects, complete = 0, 0, False
     predictor.take_stats()

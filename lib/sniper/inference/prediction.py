@@ -32,6 +32,8 @@ class Prediction:
             [height, width], "counts": mask})`); None if the network has no masks.
         path: the image or video file; None for arrays.
         frame: place in the video; None for images.
+        category_ids: id of each class in the annotation files that the model was trained with, 0
+            for the background; None: not known.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Prediction:
     masks: list[bytes] | None = None
     path: str | None = None
     frame: Frame | None = None
+    category_ids: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         """n."""
@@ -77,9 +80,10 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON.
 
-        Each object has the keys of a COCO result (`category_id` is the index of the class; `bbox`
-        is x, y, x2 - x1 + 1, y2 - y1 + 1 as in COCO result files of 2018; `segmentation` where
-        there are masks) and the name of its `category`.
+        Each object has the keys of a COCO result (`category_id` is that of the annotation files, or
+        `class_index` where the model does not know it; `bbox` is x, y, x2 - x1 + 1, y2 - y1 + 1 as
+        in COCO result files of 2018; `segmentation` where there are masks), the name of its
+        `category`, and `class_index` into the model's list of classes.
         """
         entry: dict[str, Any] = {"name": self.name, "width": self.width, "height": self.height}
         if self.path is not None:
@@ -107,8 +111,9 @@ class Prediction:
         x1, y1, x2, y2 = (float(value) for value in self.boxes[row])
         index = int(self.classes[row])
         entry = {
-            "category_id": index,
+            "category_id": index if self.category_ids is None else self.category_ids[index],
             "category": self.class_names[index],
+            "class_index": index,
             "bbox": [round(value, 2) for value in (x1, y1, x2 - x1 + 1, y2 - y1 + 1)],
             "score": round(float(self.scores[row]), 6),
         }
@@ -126,7 +131,7 @@ def best_first(
         detections: the detections of an image.
         class_names: index 0 is the background.
         threshold: objects below this score are left out.
-        about: name, width, height, path and frame of the image.
+        about: name, width, height, path and frame of the image, category ids of the classes.
     """
     order = np.argsort(-detections.rows[:, 4], kind="stable")
     order = order[detections.rows[order, 4] >= threshold]

@@ -33,6 +33,8 @@ def report_detections(
     dataset: Dataset,
     table: DetectionTable,
     speed: Mapping[str, object] | None = None,
+    *,
+    left_out: Mapping[str, int] | None = None,
 ) -> Report | None:
     """Writes result files and report into a folder and logs the table.
 
@@ -41,6 +43,7 @@ def report_detections(
         dataset: the set that was detected on.
         table: the detections of its images.
         speed: how long it took, for the report.
+        left_out: detections of classes that the set does not have, by their names, for the report.
 
     Returns:
         The evaluation; None for sets without annotations.
@@ -55,7 +58,7 @@ def report_detections(
     report = protocol.evaluate(dataset, table)
     if report is not None:
         _plot_curves(folder, dataset, protocol, report)
-    _tell(folder / f"detections_{dataset.image_set}_report.json", dataset, report, speed)
+    _tell(folder / f"detections_{dataset.image_set}_report.json", dataset, report, speed, left_out)
     return report
 
 
@@ -92,10 +95,15 @@ def _tell(
     dataset: Dataset,
     report: Report | None,
     speed: Mapping[str, object] | None,
+    left_out: Mapping[str, int] | None = None,
 ) -> None:
     if report is not None:
         logger.info("%s", report.table())
-    more = None if speed is None else {"speed": dict(speed)}
+    more: dict[str, object] = {}
+    if left_out:
+        more["left_out_of_other_classes"] = dict(left_out)
+    if speed is not None:
+        more["speed"] = dict(speed)
     write_report(path, dataset, report, more=more)
     logger.info("report in %s", path)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
+from sniper.data.classes import Classes
 from sniper.errors import DataError
 from sniper.models.assembly import DetectorSpec
 from sniper.models.initialisers import is_head
@@ -83,6 +84,8 @@ class Model:
         arg: parameters by name, `_test` tensors already in place.
         aux: batch-norm statistics by name.
         class_names: index 0 is the background.
+        category_ids: id of each class in the annotation files, 0 for the background; None: not
+            known.
         symbol: a whole detector that is ready to be bound, with the outputs of `build_detector`,
             for example in INT8; None means that `spec` describes the graph.
     """
@@ -92,6 +95,12 @@ class Model:
     aux: Params
     class_names: tuple[str, ...]
     symbol: mx.sym.Symbol | None = None
+    category_ids: tuple[int, ...] | None = None
+
+    @property
+    def classes(self) -> Classes:
+        """Names and category ids."""
+        return Classes(self.class_names, self.category_ids)
 
 
 def params_of(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sniper.data import Dataset, Record
+from sniper.data import Record
+from sniper.data.classes import MatchedSet, match_set
 from sniper.data.detections import DetectionTable, join_blocks
 from sniper.evaluation import protocol_of
 from sniper.models.fit import Model
@@ -57,9 +58,13 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
         plan: how to detect, and on which set.
         models: by name.
         count: images; fewer if the set has fewer.
+
+    Raises:
+        DataError: the set has classes that a model does not have.
     """
     dataset = open_dataset(plan.source, plan.image_set)
     dataset = replace(dataset, records=tuple(spread(dataset.records, count)))
+    matched = {name: match_set(dataset, model.classes) for name, model in models.items()}
     detectors = {name: make_detector(plan, model) for name, model in models.items()}
     records = dataset.records
     blocks = next(iter(detectors.values())).blocks(records, most_images=16)
@@ -75,7 +80,7 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
             tables[name].append(detector.detect(records_of_block, on_step=silent))
     stats = {name: detector.take_stats() for name, detector in detectors.items()}
     numbers = {
-        name: _numbers(dataset, join_blocks(parts, blocks)) for name, parts in tables.items()
+        name: _numbers(matched[name], join_blocks(parts, blocks)) for name, parts in tables.items()
     }
     return Comparison(
         len(records),
@@ -85,10 +90,11 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
     )
 
 
-def _numbers(dataset: Dataset, table: DetectionTable) -> dict[str, float]:
+def _numbers(matched: MatchedSet, table: DetectionTable) -> dict[str, float]:
     """The main numbers of an evaluation; empty without annotations."""
-    protocol = protocol_of(dataset)
-    report = protocol.evaluate(dataset, table)
+    protocol = protocol_of(matched.dataset)
+    table, _ = matched.detections(table)
+    report = protocol.evaluate(matched.dataset, table)
     return {} if report is None else {name: getattr(report, name) for name in protocol.headline}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sniper.data import (
@@ -17,9 +18,17 @@ from sniper.data import (
     load_dataset,
     load_proposals,
 )
-from sniper.data.class_names import numbered_class_names, read_class_names
+from sniper.data.classes import (
+    Classes,
+    check_count,
+    join_classes,
+    lacking_classes,
+    match_names,
+    match_training,
+    renumbered_records,
+)
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
-from sniper.errors import ConfigError, DataError
+from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +41,7 @@ class DataSource:
         format: name of the data format.
         path: root folder of the sets.
         cache_dir: where parsed annotations are kept.
-        num_classes: classes with background that every set must have.
-        names_dir: folder with the class names of the model, for sets that have none of their own.
+        num_classes: classes of the network, with background.
         legacy_boxes: boxes by the rules of 2018.
     """
 
@@ -41,7 +49,6 @@ class DataSource:
     path: Path
     cache_dir: Path
     num_classes: int
-    names_dir: Path
     legacy_boxes: bool
 
 
@@ -71,9 +78,7 @@ class TrainingData:
 
 
 def open_dataset(source: DataSource, image_set: str, *, with_masks: bool = False) -> Dataset:
-    """One data set; checks the number of classes.
-
-    A set without classes of its own (a folder of images) gets those of the model.
+    """One data set, with its own classes: see `sniper.data.classes` for those of a model.
 
     Args:
         source: where the sets are (`sniper.runs.resolve.data_source`).
@@ -81,10 +86,9 @@ def open_dataset(source: DataSource, image_set: str, *, with_masks: bool = False
         with_masks: also read the polygons.
 
     Raises:
-        ConfigError: `dataset.NUM_CLASSES` is not the number of categories + 1.
         DataError: annotations or images are missing or broken.
     """
-    dataset = load_dataset(
+    return load_dataset(
         source.format,
         source.path,
         image_set,
@@ -92,22 +96,6 @@ def open_dataset(source: DataSource, image_set: str, *, with_masks: bool = False
         legacy_boxes=source.legacy_boxes,
         cache_dir=source.cache_dir,
     )
-    if len(dataset.class_names) == 1 and not dataset.has_annotations:
-        dataset = _with_classes_of_model(dataset, source)
-    if len(dataset.class_names) != source.num_classes:
-        raise ConfigError(
-            "dataset.NUM_CLASSES does not fit the data set",
-            where=dataset.annotation_path,
-            got=f"NUM_CLASSES {source.num_classes}",
-            expected=f"{len(dataset.class_names)} ({len(dataset.class_names) - 1} categories + 1)",
-            fix=f"--set dataset.NUM_CLASSES {len(dataset.class_names)}",
-        )
-    return dataset
-
-
-def _with_classes_of_model(dataset: Dataset, source: DataSource) -> Dataset:
-    names = read_class_names(source.names_dir) or numbered_class_names(source.num_classes)
-    return replace(dataset, class_names=names, category_ids=tuple(range(len(names))))
 
 
 def proposal_file(folder: str | Path, dataset_name: str) -> Path:
@@ -116,26 +104,34 @@ def proposal_file(folder: str | Path, dataset_name: str) -> Path:
 
 
 def training_records(data: TrainingData) -> tuple[list[Record], tuple[str, ...]]:
-    """Records of all training sets, with proposals and flips, and the class names.
+    """Records of all training sets and the class names; see `read_training_sets`."""
+    records, classes = read_training_sets(data)
+    return records, classes.names
+
+
+def read_training_sets(
+    data: TrainingData, run: Classes | None = None
+) -> tuple[list[Record], Classes]:
+    """Records of all training sets, with proposals and flips, and their classes, joined by name.
 
     Args:
         data: what to train on (`sniper.runs.resolve.training_data`).
+        run: the classes of the run that is resumed; the records get their order.
 
     Raises:
         ConfigError: the configuration does not fit the data.
-        DataError: annotations, images or proposals are missing or broken, the sets have different
-            classes, or there is nothing to train on.
+        DataError: annotations, images or proposals are missing or broken, the classes are not those
+            of the run, or there is nothing to train on.
     """
+    sets = [open_dataset(data.source, name, with_masks=data.with_masks) for name in data.sets]
+    classes = _classes_of(sets, data.source.num_classes, run)
     records: list[Record] = []
-    first: Dataset | None = None
-    for image_set in data.sets:
-        dataset = open_dataset(data.source, image_set, with_masks=data.with_masks)
-        first = first or dataset
-        _check_same_classes(first, dataset)
-        set_records = list(dataset.records)
+    for dataset in sets:
+        places = match_names(dataset.class_names, classes.names).places
+        set_records = list(renumbered_records(dataset.records, places))
         if data.with_negatives:
             proposals = _proposals(data.proposal_dir, dataset)
-            set_records = attach_proposals(dataset.records, proposals, set_name=dataset.name)
+            set_records = attach_proposals(set_records, proposals, set_name=dataset.name)
         if data.flip:
             set_records = append_flipped(set_records, legacy=data.source.legacy_boxes)
         records.extend(set_records)
@@ -146,39 +142,28 @@ def training_records(data: TrainingData) -> tuple[list[Record], tuple[str, ...]]
     kept = filter_trainable(records, keep_without_objects=keep_empty and can_use)
     with_objects = sum(record.num_gt > 0 for record in kept)
     logger.info("%d training images with flips, %d with objects", len(records), with_objects)
-    if first is None or not with_objects:
+    if not with_objects:
         raise DataError(
             "no training image has a ground-truth object",
             where=f"{data.source.path}, sets {'+'.join(data.sets)}",
             fix="check the annotation files; crowd regions and difficult objects alone do not "
             "count as objects",
         )
-    return kept, first.class_names
+    return kept, classes
 
 
-def _check_same_classes(first: Dataset, dataset: Dataset) -> None:
-    classes, first_classes = dataset.class_names[1:], first.class_names[1:]
-    if classes == first_classes:
-        return
-    if set(classes) == set(first_classes):
-        difference = "the same classes in another order"
-    else:
-        only = [
-            f"{other.name} alone has {', '.join(sorted(names)[:5])}"
-            for other, names in (
-                (dataset, set(classes) - set(first_classes)),
-                (first, set(first_classes) - set(classes)),
-            )
-            if names
-        ]
-        difference = "; ".join(only)
-    raise DataError(
-        f"the joined training sets {first.name} and {dataset.name} have different classes",
-        where=dataset.annotation_path,
-        got=difference,
-        expected=f"the {len(first_classes)} classes of {first.annotation_path} in their order",
-        fix="join only sets with the same categories in the same order",
-    )
+def _classes_of(sets: Sequence[Dataset], num_classes: int, run: Classes | None) -> Classes:
+    """The classes of joined sets, in the order of a run that is resumed."""
+    joined = join_classes(sets)
+    check_count(joined.names, num_classes, joined.where)
+    for name, lacking in lacking_classes(sets, joined).items():
+        logger.warning(
+            "%s has no class %s, unlike other sets: such objects in its images count as background",
+            *(name, ", ".join(lacking)),
+        )
+    if run is None:
+        return joined
+    return match_training(joined, run)
 
 
 def _tell_repeated_images(records: list[Record]) -> None:

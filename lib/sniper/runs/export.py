@@ -8,8 +8,8 @@ import mxnet as mx
 import yaml
 
 import sniper
-from sniper.data.class_names import numbered_class_names, read_class_names
-from sniper.errors import ConfigError, DataError
+from sniper.data.classes import Classes
+from sniper.errors import ConfigError
 from sniper.models.archive import ModelArchive, WeightedGraph, read_archive, write_archive
 from sniper.models.assembly import (
     DetectorSpec,
@@ -19,7 +19,8 @@ from sniper.models.assembly import (
 )
 from sniper.models.fit import fit_params
 from sniper.models.weights import Params, for_test, read_params
-from sniper.runs.load_model import archive_weights, is_archive
+from sniper.runs.category_ids import with_category_ids
+from sniper.runs.load_model import archive_weights, is_archive, weights_classes
 from sniper.runs.plan import TestPlan
 
 # Any size does: parameters do not depend on it.
@@ -54,19 +55,20 @@ def exported(plan: TestPlan, weights: Path) -> ModelArchive:
         DataError: the weights are missing, damaged or do not fit the network.
     """
     spec = plan.detector.in_fp32()
-    arg, aux, class_names = _weights(spec.num_classes, weights)
+    arg, aux, classes = _weights(spec.num_classes, weights)
+    classes = with_category_ids(classes, plan.source, plan.recipe_sets)
     networks = [
         _fp32(symbol, *fit_params(symbol, shapes, arg, aux, weights))
         for symbol, shapes in inference_networks(spec)
     ]
     mask_head = networks[1] if spec.with_masks else None
-    return ModelArchive(networks[0], mask_head, _meta(plan, class_names, networks[0]))
+    return ModelArchive(networks[0], mask_head, _meta(plan, classes, networks[0]))
 
 
-def _weights(num_classes: int, weights: Path) -> tuple[Params, Params, tuple[str, ...]]:
+def _weights(num_classes: int, weights: Path) -> tuple[Params, Params, Classes]:
     if not is_archive(weights):
         arg, aux = read_params(weights)
-        return for_test(arg), aux, _class_names(num_classes, weights)
+        return for_test(arg), aux, weights_classes(weights, num_classes)
     archive = read_archive(weights)
     if archive.is_int8:
         raise ConfigError(
@@ -74,7 +76,7 @@ def _weights(num_classes: int, weights: Path) -> tuple[Params, Params, tuple[str
             where=weights,
             fix="start from the fp32 weights: a .params file, or an archive of `sniper export`",
         )
-    return archive_weights(archive, weights)
+    return archive_weights(archive, weights, num_classes)
 
 
 def inference_networks(
@@ -105,24 +107,14 @@ def _mask_shapes(spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _class_names(num_classes: int, weights: Path) -> tuple[str, ...]:
-    names = read_class_names(weights.parent) or numbered_class_names(num_classes)
-    if len(names) != num_classes:
-        raise DataError(
-            "the class names beside the weights are not those of the network",
-            where=weights.parent,
-            got=f"{len(names)} names with the background",
-            expected=f"dataset.NUM_CLASSES {num_classes}",
-        )
-    return names
-
-
-def _meta(plan: TestPlan, class_names: tuple[str, ...], detector: WeightedGraph) -> dict:
+def _meta(plan: TestPlan, classes: Classes, detector: WeightedGraph) -> dict:
+    ids = {} if classes.ids is None else {"category_ids": list(classes.ids)}
     return {
         "sniper_version": sniper.__version__,
         "mxnet_version": mx.__version__,
         "network": plan.detector.symbol,
-        "classes": list(class_names),
+        "classes": list(classes.names),
+        **ids,
         # What a reader without our loader must know.
         "input": "data (N, 3, H, W) float32: RGB minus pixel_means_bgr, zero padded; im_info (N, 3)"
         " height, width, scale; im_ids (N,) and chip_ids (N,) pass through",

@@ -13,6 +13,7 @@ from easydict import EasyDict
 
 from sniper.chips.slices import slice_windows
 from sniper.data import Record
+from sniper.data.classes import Classes, match_set
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
 from sniper.loader.windows import TestLoader
@@ -78,8 +79,11 @@ def quantize_model(
     plan = test_plan(cfg)
     _check(plan.devices, settings)
     archive = exported(plan, weights)
-    fp32 = inference_model(plan.detector, *archive_weights(archive, weights))
-    records = calibration_records(training_data(cfg), settings.calib_images)
+    fp32 = inference_model(
+        plan.detector, *archive_weights(archive, weights, plan.detector.num_classes)
+    )
+    data = training_data(cfg)
+    records = calibration_records(data, settings.calib_images, fp32.classes)
     logger.info("%s calibration on %d training images", settings.calibration, len(records))
     detector = quantize_network(
         archive.detector,
@@ -127,13 +131,18 @@ def _check(devices: Sequence[mx.Context], settings: QuantizeSettings) -> None:
     logger.warning("this processor has %s; --eval compares on it", WITHOUT_INSTRUCTIONS)
 
 
-def calibration_records(data: TrainingData, count: int) -> list[Record]:
+def calibration_records(data: TrainingData, count: int, classes: Classes) -> list[Record]:
     """`count` images of the training sets, evenly spread over them.
 
+    Args:
+        data: where they are.
+        count: how many.
+        classes: of the model, which has to know those of the sets.
+
     Raises:
-        DataError: the sets have fewer images, or are missing.
+        DataError: the sets have fewer images or other classes, or are missing.
     """
-    sets = [open_dataset(data.source, name) for name in data.sets]
+    sets = [match_set(open_dataset(data.source, name), classes).dataset for name in data.sets]
     records = [record for dataset in sets for record in dataset.records]
     if len(records) < count:
         raise DataError(

@@ -13,7 +13,8 @@ import mxnet as mx
 from easydict import EasyDict
 
 from sniper.config import config_of, load_config
-from sniper.data.class_names import numbered_class_names, read_class_names
+from sniper.data.class_names import check_class_names, read_classes
+from sniper.data.classes import Classes, numbered_class_names
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
 from sniper.inference.mxnet_executor import MxnetExecutor
@@ -69,21 +70,23 @@ def load_model(
 
     Raises:
         ConfigError: an INT8 network is another one than `spec`.
-        DataError: the file is missing, damaged, or no such file.
+        DataError: the file is missing, damaged, or no such file, or the class names are not those
+            of the network.
     """
     path = Path(path)
     if is_archive(path):
         return archive_model(read_archive(path), spec, path, class_names)
     arg, aux = read_params(path)
-    names = class_names or read_class_names(path.parent) or numbered_class_names(spec.num_classes)
-    return inference_model(spec, arg, aux, names)
+    return inference_model(
+        spec, arg, aux, _named(spec, path, class_names) or weights_classes(path, spec.num_classes)
+    )
 
 
 def inference_model(
     spec: DetectorSpec,
     arg: Mapping[str, mx.nd.NDArray],
     aux: Mapping[str, mx.nd.NDArray],
-    class_names: Sequence[str],
+    classes: Classes,
 ) -> Model:
     """Weights in memory as a model for inference.
 
@@ -92,9 +95,27 @@ def inference_model(
         arg: parameters by name, `_test` pairs included, as checkpoints hold them (in training:
             `with_test_params`).
         aux: batch-norm statistics by name.
-        class_names: index 0 is the background.
+        classes: names and category ids.
     """
-    return Model(spec, for_test(arg), dict(aux), tuple(class_names))
+    return Model(spec, for_test(arg), dict(aux), classes.names, category_ids=classes.ids)
+
+
+def weights_classes(path: Path, num_classes: int) -> Classes:
+    """The classes beside a `.params` file; numbers where nobody named them.
+
+    Raises:
+        DataError: they are not those of the network.
+    """
+    classes = read_classes(path.parent, num_classes)
+    return classes or Classes(numbered_class_names(num_classes), where=str(path))
+
+
+def _named(spec: DetectorSpec, path: Path, class_names: tuple[str, ...] | None) -> Classes | None:
+    """Names that the caller chose."""
+    if class_names is None:
+        return None
+    check_class_names(class_names, spec.num_classes, path)
+    return Classes(tuple(class_names), where=str(path))
 
 
 def is_archive(path: str | Path) -> bool:
@@ -115,16 +136,18 @@ def archive_config(archive: ModelArchive, path: Path) -> EasyDict:
     return config_of(values, where=f"{META} of {path}")
 
 
-def archive_weights(archive: ModelArchive, path: Path) -> tuple[Params, Params, tuple[str, ...]]:
-    """Parameters and statistics of all networks of an archive, and its class names.
+def archive_weights(
+    archive: ModelArchive, path: Path, num_classes: int
+) -> tuple[Params, Params, Classes]:
+    """Parameters and statistics of all networks of an archive, and its classes.
 
     Raises:
-        DataError: it has no class names.
+        DataError: it has no class names, or not those of the network.
     """
     networks = [archive.detector, *([archive.mask_head] if archive.mask_head else [])]
     arg = {name: value for network in networks for name, value in network.arg.items()}
     aux = {name: value for network in networks for name, value in network.aux.items()}
-    return arg, aux, _class_names(archive.meta, path)
+    return arg, aux, _archive_classes(archive.meta, path, num_classes)
 
 
 def load_archive_model(
@@ -167,18 +190,18 @@ def archive_model(
 
     Raises:
         ConfigError: an INT8 network is another one than `spec`.
-        DataError: it has no class names.
+        DataError: it has no class names, or not those of the network.
     """
-    arg, aux, names_in_archive = archive_weights(archive, path)
-    names = class_names or names_in_archive
+    arg, aux, classes = archive_weights(archive, path, spec.num_classes)
+    classes = _named(spec, path, class_names) or classes
     if not archive.is_int8:
         # The graph is built as for any weights: for proposals alone, or with fp16 on a GPU.
-        return Model(spec, arg, aux, names)
+        return Model(spec, arg, aux, classes.names, category_ids=classes.ids)
     if not has_int8_instructions():
         logger.warning("%s: this processor has %s", path, WITHOUT_INSTRUCTIONS)
     saved = detector_spec(archive_config(archive, path), train=False, batch_images=1, fp16=False)
     _check_same_network(spec, saved, path)
-    return Model(saved, arg, aux, names, archive.detector.symbol)
+    return Model(saved, arg, aux, classes.names, archive.detector.symbol, classes.ids)
 
 
 def _check_same_network(asked: DetectorSpec, saved: DetectorSpec, path: Path) -> None:
@@ -197,13 +220,18 @@ def _check_same_network(asked: DetectorSpec, saved: DetectorSpec, path: Path) ->
         )
 
 
-def _class_names(meta: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    names = meta.get("classes")
+def _archive_classes(meta: Mapping[str, Any], path: Path, num_classes: int) -> Classes:
+    where = f"{META} of {path}"
+    names, ids = meta.get("classes"), meta.get("category_ids")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError("the class names must be a list of strings", where=where, got=names)
+    check_class_names(names, num_classes, where)
+    # Archives of older versions have no ids.
+    if ids is not None and (not isinstance(ids, list) or len(ids) != len(names)):
         raise DataError(
-            "the class names must be a list of strings", where=f"{META} of {path}", got=names
+            "the category ids must be a list with one of each class", where=where, got=ids
         )
-    return tuple(names)
+    return Classes(tuple(names), None if ids is None else tuple(ids), where)
 
 
 MODELS_FOLDER = Path("output")

@@ -174,6 +174,7 @@ class TestPlan:
         devices: where the network runs.
         source: where the data sets are.
         image_set: the set to test on.
+        recipe_sets: the sets that the recipe trains and tests on.
         detector: the network.
         rpn_only: proposals are extracted instead of detections.
         mode: `single`, `pyramid`, `focus` or `slice`.
@@ -198,6 +199,7 @@ class TestPlan:
     devices: tuple[mx.Context, ...]
     source: DataSource
     image_set: str
+    recipe_sets: tuple[str, ...]
     detector: DetectorSpec
     rpn_only: bool
     mode: str
@@ -311,6 +313,7 @@ def test_plan(
         devices=tuple(device_list),
         source=data_source(cfg),
         image_set=image_set or cfg.dataset.test_image_set,
+        recipe_sets=(*cfg.dataset.image_set.split("+"), cfg.dataset.test_image_set),
         # The number of images is in the losses only: a test graph takes any.
         detector=detector_spec(cfg, train=False, batch_images=1, fp16=fp16),
         rpn_only=rpn_only,

@@ -22,6 +22,7 @@ from sniper.loader.source_images import read_ahead
 from sniper.models.fit import Model
 from sniper.process import usable_cores
 from sniper.progress import silent
+from sniper.runs.category_ids import with_category_ids
 from sniper.runs.levels import untrained_windows
 from sniper.runs.load_model import (
     is_archive,
@@ -86,6 +87,7 @@ class Predictor:
         self._detector: Detector = make_detector(plan, model)
         self._plan = plan
         self._is_told = False
+        self._category_ids = with_category_ids(model.classes, plan.source, plan.recipe_sets).ids
         largest = max(level.batch_images for level in plan.levels) * len(plan.devices)
         self._block_images = BATCHES_IN_BLOCK * largest
 
@@ -93,6 +95,11 @@ class Predictor:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; index 0 is the background."""
         return self._detector.executor.traits.class_names
+
+    @property
+    def category_ids(self) -> tuple[int, ...] | None:
+        """Id of each class in the annotation files of the training; None: the model is too old."""
+        return self._category_ids
 
     @property
     def has_masks(self) -> bool:
@@ -173,6 +180,7 @@ class Predictor:
                     "height": array.shape[0],
                     "path": None if image.path is None else str(image.path),
                     "frame": image.frame,
+                    "category_ids": self._category_ids,
                 }
                 prediction = best_first(detections, self.class_names, self._threshold, **about)
                 predictions[place] = prediction

@@ -37,7 +37,6 @@ def data_source(cfg: EasyDict) -> DataSource:
         path=Path(dataset.dataset_path),
         cache_dir=Path(dataset.root_path) / "cache",
         num_classes=dataset.NUM_CLASSES,
-        names_dir=model_folder(cfg),
         legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
     )
 

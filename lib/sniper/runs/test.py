@@ -10,11 +10,13 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.data import Dataset, ProposalSet, save_proposals
+from sniper.data.classes import Classes, match_set
 from sniper.evaluation import Report
 from sniper.inference.results import draw_set, report_detections, report_proposals
 from sniper.locks import folder_lock
 from sniper.models.fit import Model
 from sniper.process import start_logging
+from sniper.runs.category_ids import with_category_ids
 from sniper.runs.datasets import open_dataset, proposal_file
 from sniper.runs.detect_set import StoredRun, detect_in_memory
 from sniper.runs.levels import untrained_windows
@@ -70,7 +72,9 @@ def _test(
     weights = weights or weights_path(plan.model_dir, plan.epoch, save_prefix)
     logger.info("%s: %d images, weights of %s", dataset.name, len(dataset.records), weights)
     _tell_untrained_windows(plan, dataset)
-    model = load_model(plan.detector, weights, dataset.class_names)
+    model = load_model(plan.detector, weights)
+    matched = match_set(dataset, _classes_for(dataset, model, plan))
+    dataset = matched.dataset
     run = StoredRun(plan, make_detector(plan, model), weights, dataset)
     result, speed = run.run()
     logger.info(speed.table())
@@ -81,9 +85,12 @@ def _test(
         logger.info("%d proposals in %s", len(result.boxes), path)
         report = report_proposals(path, dataset, result, speed.as_dict())
     else:
+        table, left_out = matched.detections(result)
         if visualise:
-            draw_set(plan.drawings_dir, dataset, result)
-        report = report_detections(plan.results_dir, dataset, result, speed.as_dict())
+            draw_set(plan.drawings_dir, dataset, table)
+        report = report_detections(
+            plan.results_dir, dataset, table, speed.as_dict(), left_out=left_out
+        )
     # Only now: a run that is killed before its results are written goes on with its blocks.
     run.clean_up()
     return report
@@ -117,9 +124,19 @@ def evaluate_model(
         The evaluation; None for sets without annotations.
 
     Raises:
-        DataError: the weights do not fit the network, or images or annotations are broken.
+        DataError: the weights do not fit the network, the set has classes that the model does not
+            have, or images or annotations are broken.
         TrainingError: a file could not be written.
     """
+    matched = match_set(dataset, model.classes)
     table, speed = detect_in_memory(make_detector(plan, model), dataset, plan.mode)
     logger.info(speed.table())
-    return report_detections(folder, dataset, table, speed.as_dict())
+    table, left_out = matched.detections(table)
+    return report_detections(folder, matched.dataset, table, speed.as_dict(), left_out=left_out)
+
+
+def _classes_for(dataset: Dataset, model: Model, plan: TestPlan) -> Classes:
+    """The model's classes, with ids where the set has none of its own."""
+    if dataset.has_annotations or len(dataset.class_names) > 1:
+        return model.classes
+    return with_category_ids(model.classes, plan.source, plan.recipe_sets)

@@ -13,15 +13,16 @@ from easydict import EasyDict
 
 from sniper.config import write_config
 from sniper.data import Record
-from sniper.data.class_names import write_class_names
-from sniper.errors import ConfigError
+from sniper.data.class_names import read_class_names, read_classes, write_classes
+from sniper.data.classes import Classes, difference
+from sniper.errors import ConfigError, DataError
 from sniper.loader.train import TrainLoader
 from sniper.locks import folder_lock
 from sniper.models.assembly import batch_metrics, build_detector, train_input_shapes
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.backbone_file import check_backbone
-from sniper.runs.datasets import training_records
+from sniper.runs.datasets import read_training_sets
 from sniper.runs.plan import TrainPlan, train_plan
 from sniper.runs.resolve import uses_gpu
 from sniper.runs.start_up_report import log_start_up
@@ -65,11 +66,13 @@ def train(
         if checkpoint is None and plan.weights.pretrained is not None:
             # Before the data, which may take minutes to read.
             check_backbone(plan.weights.pretrained)
-        records, class_names = training_records(plan.data)
+        records, classes = read_training_sets(plan.data, _classes_of_run(plan, checkpoint))
+        if newest is not None:
+            _refuse_other_classes(plan.folder, classes)
         if workers.is_writer:
-            # Whoever finds the weights without their recipe reads these two (`find_weights`).
+            # Whoever finds the weights without their recipe reads these (`find_weights`).
             write_config(plan.config, plan.folder / "config.yml")
-            write_class_names(plan.folder, class_names)
+            write_classes(plan.folder, classes)
         if checkpoint is not None and _is_done(plan.loop, checkpoint.state):
             logger.info("all epochs or updates are done already: weights in %s", plan.folder)
             return plan.folder
@@ -80,12 +83,20 @@ def train(
             state = _start_loader(plan, loader, checkpoint, number)
             workers.check_same(
                 "the data or the checkpoint",
-                (len(records), state.samples, state.epoch, state.batch, state.updates, state.seed),
+                (
+                    len(records),
+                    *classes.names[1:],
+                    state.samples,
+                    state.epoch,
+                    state.batch,
+                    state.updates,
+                    state.seed,
+                ),
                 fix="all workers need the same code, data, configuration and model folder",
             )
             if workers.is_writer:
                 log_start_up(plan, records, loader.epoch_stats.chips, workers.count)
-            _run(plan, loader, workers, checkpoints, checkpoint, state, display)
+            _run(plan, loader, workers, checkpoints, checkpoint, state, display, classes)
     logger.info("done: weights in %s", plan.folder)
     return plan.folder
 
@@ -123,6 +134,28 @@ def _tell_checkpoints(
             "one; --resume would go on from it",
             newest.path(".params"),
         )
+
+
+def _classes_of_run(plan: TrainPlan, checkpoint: Checkpoint | None) -> Classes | None:
+    """The classes that the run to resume was started with; None where there is none."""
+    if checkpoint is None:
+        return None
+    return read_classes(plan.folder, plan.detector.num_classes)
+
+
+def _refuse_other_classes(folder: Path, classes: Classes) -> None:
+    """Weights of an earlier run would get the class names of this one."""
+    names = read_class_names(folder)
+    if names in (None, classes.names) or not Classes(names).are_named:
+        return
+    raise DataError(
+        "weights in the model folder were trained with other classes",
+        where=folder,
+        got=difference(classes.names, "the data", names, "the earlier run")
+        or "the same classes in another order",
+        expected=", ".join(names[1:]),
+        fix="train in another folder, --set output_path DIR, or move the earlier run away",
+    )
 
 
 def _is_done(settings: LoopSettings, state: RunState) -> bool:
@@ -186,13 +219,14 @@ def _run(
     checkpoint: Checkpoint | None,
     state: RunState,
     display: int,
+    classes: Classes,
 ) -> None:
     """Puts the parts of a run together and runs it."""
     folder = plan.folder
     validation = log = None
     if workers.is_writer:
         if plan.validation is not None:
-            validation = Validation(plan.validation, folder / "validation")
+            validation = Validation(plan.validation, folder / "validation", classes)
         log = RunLog(folder, plan.name, tensorboard=plan.tensorboard)
     symbol, stepper = training_stepper(plan, workers.kvstore, checkpoint, state)
     measure = batch_metrics(plan.detector, rpn_only=plan.rpn_only)

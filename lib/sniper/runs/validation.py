@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import mxnet as mx
 
 from sniper.data import Dataset
+from sniper.data.classes import Classes, match_set
 from sniper.errors import ConfigError, DataError, SniperError, TrainingError
 from sniper.evaluation import protocol_of, reason_not_evaluated
 from sniper.models.weights import Params, with_test_params
@@ -29,21 +30,25 @@ logger = logging.getLogger(__name__)
 class Validation:
     """The validation set of a run, read once."""
 
-    def __init__(self, plan: ValidationPlan, folder: Path) -> None:
+    def __init__(self, plan: ValidationPlan, folder: Path, classes: Classes) -> None:
         """Reads the annotations, so that what is wrong with them shows before training.
 
         Args:
             plan: the set and how to detect on it.
             folder: results go to `<folder>/epoch-0001` and so on.
+            classes: of the run.
 
         Raises:
             ConfigError: the set has no annotations.
-            DataError: its files are missing or broken.
+            DataError: its files are missing or broken, or it has classes that the run does not
+                train.
         """
         self._plan = plan.test
+        self._classes = classes
         self._folder = folder
         self._dataset = open_dataset(plan.test.source, plan.test.image_set)
         _check_annotated(self._dataset)
+        match_set(self._dataset, classes)
         logger.info(
             "validation every %d epoch(s) on %s, %d images",
             *(plan.every, self._dataset.name, len(self._dataset.records)),
@@ -60,9 +65,7 @@ class Validation:
             SniperError: with a line that says what happens to the run.
         """
         started_s = time.monotonic()
-        model = inference_model(
-            self._plan.detector, with_test_params(arg), aux, self._dataset.class_names
-        )
+        model = inference_model(self._plan.detector, with_test_params(arg), aux, self._classes)
         folder = self._folder / f"epoch-{epoch:04d}"
         try:
             report = evaluate_model(self._plan, model, self._dataset, folder=folder)

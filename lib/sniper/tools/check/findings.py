@@ -50,6 +50,12 @@ _ALL = (
     problems.BOX_MOVED,
     problems.BOX_TRUNCATED,
     ProblemKind(
+        "partial_classes",
+        WARNING,
+        "joined sets without classes that others have",
+        "annotate these objects there too: in its images they count as background",
+    ),
+    ProblemKind(
         "empty_class", WARNING, "classes without objects", "the detector cannot learn them"
     ),
     ProblemKind(

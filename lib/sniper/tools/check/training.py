@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from easydict import EasyDict
 
 from sniper.chips.measures import TRAINED, measure
 from sniper.data import Dataset, load_proposals
+from sniper.data.classes import join_classes, lacking_classes, match_set
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
 from sniper.data.problems import ERROR
 from sniper.data.record import Record
@@ -21,45 +23,46 @@ from sniper.runs.start_up_report import level_name
 from sniper.tools.check.findings import Findings
 
 
-def check_classes(findings: Findings, sets: Sequence[Dataset], num_classes: int) -> None:
-    """Compares the classes of the sets with each other and with `dataset.NUM_CLASSES`."""
-    for dataset in sets:
-        names = dataset.class_names[1:]
-        if not dataset.has_annotations and not names:
-            continue
-        if len(names) + 1 != num_classes:
-            text = (
-                f"dataset.NUM_CLASSES is {num_classes}, the set has {len(names)} categories + 1 = "
-                f"{len(names) + 1}"
-            )
-            findings.add("classes", dataset.name, text)
-        if dataset.class_names != sets[0].class_names:
-            findings.add("classes", dataset.name, _difference(dataset, sets[0]))
-
-
-def _difference(dataset: Dataset, first: Dataset) -> str:
-    names = dataset.class_names
-    if set(names) == set(first.class_names):
-        return f"the same classes as {first.name} in another order"
-    only = sorted(set(names) - set(first.class_names))[:5]
-    lacks = sorted(set(first.class_names) - set(names))[:5]
-    parts = [f"has {', '.join(only)}"] if only else []
-    parts += [f"lacks {', '.join(lacks)}"] if lacks else []
-    return f"other classes than {first.name}: {'; '.join(parts)}"
+def check_classes(
+    findings: Findings, training: Sequence[Dataset], tested: Sequence[Dataset], num_classes: int
+) -> None:
+    """Matches the classes of the sets by name, as training and testing do."""
+    named = [dataset for dataset in training if len(dataset.class_names) > 1]
+    if not named:
+        return
+    together = "+".join(dataset.name for dataset in named)
+    try:
+        joined = join_classes(named)
+    except DataError as error:
+        findings.add_error("classes", together, error)
+        return
+    for name, lacking in lacking_classes(named, joined).items():
+        findings.add("partial_classes", name, f"it lacks {', '.join(lacking)}")
+    if len(joined.names) != num_classes:
+        text = (
+            f"dataset.NUM_CLASSES is {num_classes}, there are {len(joined.names) - 1} categories + "
+            f"1 = {len(joined.names)}: {', '.join(joined.names[1:])}"
+        )
+        findings.add("classes", together, text)
+        return
+    for dataset in tested:
+        try:
+            match_set(dataset, joined)
+        except (ConfigError, DataError) as error:
+            findings.add_error("classes", dataset.name, error)
 
 
 def check_empty_classes(findings: Findings, sets: Sequence[Dataset]) -> None:
-    """Looks for classes without objects in all sets together (they have the same classes)."""
+    """Looks for classes without objects in all sets together."""
     annotated = [dataset for dataset in sets if dataset.has_annotations]
-    if not annotated:
-        return
-    names = annotated[0].class_names
-    counts = np.zeros(len(names), np.int64)
+    objects: Counter[str] = Counter()
     for dataset in annotated:
-        for record in dataset.records:
-            counts += np.bincount(record.gt_classes, minlength=len(counts))[: len(counts)]
-    for index, name in enumerate(names):
-        if index and not counts[index]:
+        classes = [record.gt_classes for record in dataset.records]
+        counts = np.bincount(np.concatenate([np.zeros(0, np.int32), *classes]))
+        objects.update(dict(zip(dataset.class_names, counts.tolist())))
+    names = dict.fromkeys(name for dataset in annotated for name in dataset.class_names[1:])
+    for name in names:
+        if not objects[name]:
             findings.add("empty_class", "+".join(own.name for own in annotated), name)
 
 

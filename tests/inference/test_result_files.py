@@ -55,6 +55,7 @@ def test_coco_results_and_report_hold_the_masks(tmp_path):
     (row,) = json.loads((tmp_path / "out" / "detections_x_results.json").read_text())
     assert row["segmentation"]["size"] == [80, 100]
     written = json.loads((tmp_path / "out" / "detections_x_report.json").read_text())
+    assert written.pop("categories") == [{"id": 5, "name": "cat"}]
     assert written == json.loads(json.dumps(report.as_dict()))
 
 

@@ -11,12 +11,14 @@ import pytest
 
 from sniper.config import load_config
 from sniper.data import ProposalSet, save_proposals
-from sniper.data.class_names import write_class_names
+from sniper.data.classes import Classes
 from sniper.errors import ConfigError, DataError
 from sniper.runs import datasets
 from sniper.runs.datasets import proposal_file
 from sniper.runs.resolve import data_source, model_folder, training_data, training_sets
+from sniper.runs.train import train
 from sniper.tools.convert_proposals import main as convert
+from sniper.training.run_state import RunState
 
 CATEGORIES = [{"id": 3, "name": "ant"}, {"id": 9, "name": "bee"}]
 
@@ -112,21 +114,26 @@ def test_bad_joins_are_refused(project, text, problem):
         training_sets(project.cfg("dataset.image_set", text))
 
 
-@pytest.mark.parametrize(
-    ("categories", "difference"),
-    [
-        (CATEGORIES[::-1], "the same classes in another order"),
-        (
-            [{"id": 1, "name": "ant"}, {"id": 2, "name": "cow"}],
-            "COCO_b alone has cow; COCO_a alone has bee",
-        ),
-    ],
-)
-def test_joined_sets_need_the_same_classes(project, categories, difference):
-    project.add("b", 11, [[(categories[0]["id"], 1, 1, 9, 9)]], categories)
-    with pytest.raises(DataError, match="COCO_a and COCO_b have different classes") as error:
-        training_records(project.cfg("dataset.image_set", "a+b"))
-    assert difference in str(error.value)
+def test_joined_sets_are_joined_by_name(project, caplog):
+    project.add("b", 11, [[(9, 1, 1, 9, 9), (3, 2, 2, 9, 9)]], CATEGORIES[::-1])
+    records, names = training_records(project.cfg("dataset.image_set", "a+b"))
+    assert names[1:] == ("ant", "bee") and records[-1].classes.tolist() == [2, 1]
+    assert "unlike other sets" not in caplog.text
+
+
+def test_joined_sets_may_lack_classes(project, caplog):
+    few, more = [{"id": 4, "name": "bee"}], [{"id": 1, "name": "cow"}, {"id": 2, "name": "ant"}]
+    project.add("b", 11, [[(4, 1, 1, 9, 9)]], few)
+    project.add("c", 21, [[(1, 1, 1, 9, 9), (2, 2, 2, 9, 9)]], more)
+    cfg = project.cfg("dataset.image_set", "a+b+c", "dataset.NUM_CLASSES", "4")
+    records, names = training_records(cfg)
+    assert names[1:] == ("ant", "bee", "cow")
+    assert [record.classes.tolist() for record in records] == [[1, 2], [2], [2], [3, 1]]
+    assert "COCO_b has no class ant, cow, unlike other sets" in caplog.text
+    # The number to set is that of all sets together.
+    with pytest.raises(ConfigError, match="NUM_CLASSES does not fit") as error:
+        training_records(project.cfg("dataset.image_set", "a+b+c"))
+    assert "--set dataset.NUM_CLASSES 4" in str(error.value) and "ant, bee, cow" in str(error.value)
 
 
 def test_ids_may_differ_between_joined_sets(project):
@@ -182,18 +189,8 @@ def test_nothing_to_train_on(project):
 
 def test_wrong_number_of_classes(project):
     with pytest.raises(ConfigError, match="NUM_CLASSES does not fit") as error:
-        open_dataset(project.cfg("dataset.NUM_CLASSES", "7"), "a")
+        training_records(project.cfg("dataset.NUM_CLASSES", "7"))
     assert "--set dataset.NUM_CLASSES 3" in str(error.value)
-
-
-def test_folders_take_the_classes_of_the_model(project):
-    cfg = project.cfg("dataset.dataset", "folder")
-    assert open_dataset(cfg, "a").class_names == ("__background__", "class 1", "class 2")
-    model_folder(cfg).mkdir(parents=True)
-    write_class_names(model_folder(cfg), ("__background__", "ant", "bee"))
-    dataset = open_dataset(cfg, "a")
-    assert dataset.class_names[1:] == ("ant", "bee") and dataset.category_ids == (0, 1, 2)
-    assert len(dataset.records) == 3
 
 
 def write_legacy(project, name="COCO_a_rpn.pkl", rows=None):
@@ -266,3 +263,30 @@ def test_convert_proposals_refuses(project, capsys):
     assert convert([str(other), *cfg]) == 3
     assert "os.system" in capsys.readouterr().err
     assert not (project.root / "proposals" / "COCO_a_rpn.npz").exists()
+
+
+def test_a_resumed_run_maps_the_classes(project):
+    run = Classes(("__background__", "bee", "ant"), (0, 1, 2), "classes.json")
+    records, classes = datasets.read_training_sets(training_data(project.cfg()), run)
+    assert [record.classes.tolist() for record in records] == [[2, 1], [1]]
+    # The ids are those of the annotations of today.
+    assert (classes.names, classes.ids) == (run.names, (0, 9, 3))
+    other = Classes(("__background__", "bee", "cow"), (0, 1, 2), "classes.json")
+    with pytest.raises(DataError, match="not those of the run") as error:
+        datasets.read_training_sets(training_data(project.cfg()), other)
+    assert "the data alone has ant; the run alone has cow" in str(error.value)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_runs_in_one_folder_have_the_same_classes(project, resume):
+    cfg = project.cfg("gpus", "cpu", "network.pretrained", "")
+    folder = model_folder(cfg)
+    folder.mkdir(parents=True)
+    state = RunState(1, 0, 10, 1, 0).to_json()
+    for ending, text in ((".json", state), (".params", ""), (".states", "")):
+        (folder / f"SNIPER-0001{ending}").write_text(text)
+    names = '["__background__", "bee", "cow"]'
+    (folder / "classes.json").write_text(names)
+    with pytest.raises(DataError, match="the data alone has ant; the (earlier )?run alone has cow"):
+        train(cfg, resume=resume)
+    assert (folder / "classes.json").read_text() == names

@@ -276,10 +276,10 @@ def test_png_and_other_formats(tiny_set):
 def test_class_count(tiny_set):
     report = checked(tiny_set, "dataset.NUM_CLASSES", "3")
     assert counts(report) == {"classes": 1}
-    assert "NUM_CLASSES is 3, the set has 3 categories + 1 = 4" in texts(report, "classes")[0]
+    assert "NUM_CLASSES is 3, there are 3 categories + 1 = 4" in texts(report, "classes")[0]
 
 
-def test_joined_sets_must_have_the_same_classes_and_other_images(tiny_set):
+def test_joined_sets_are_matched_by_name(tiny_set):
     tiny_set.write()
     shutil.copytree(tiny_set.image(7).parent, tiny_set.image(7, "winter").parent)
     good = dict(tiny_set.content)
@@ -287,13 +287,32 @@ def test_joined_sets_must_have_the_same_classes_and_other_images(tiny_set):
     assert counts(check(tiny_set.config(), "herbst+winter")) == {}
     tiny_set.content = good | {"categories": good["categories"][::-1]}
     tiny_set.write("winter")
-    report = check(tiny_set.config(), "herbst+winter")
-    assert counts(report) == {"classes": 1}
-    assert "in another order" in texts(report, "classes")[0]
+    assert counts(check(tiny_set.config(), "herbst+winter")) == {}
     tiny_set.content = good | {"categories": [*good["categories"][:2], {"id": 90, "name": "wasp"}]}
     tiny_set.write("winter")
+    report = check(tiny_set.config("dataset.NUM_CLASSES", "5"), "herbst+winter")
+    assert counts(report)["partial_classes"] == 2 and "classes" not in counts(report)
+    assert "COCO_winter: it lacks bee" in texts(report, "partial_classes")
     report = check(tiny_set.config(), "herbst+winter")
-    assert "has wasp; lacks bee" in texts(report, "classes")[0]
+    assert "4 categories + 1 = 5: kite, ant, bee, wasp" in texts(report, "classes")[0]
+    tiny_set.content = good | {"categories": [{"id": 9, "name": "BEE"}]}
+    tiny_set.write("winter")
+    report = check(tiny_set.config(), "herbst+winter")
+    assert "one class in two ways" in texts(report, "classes")[0]
+
+
+def test_test_sets_may_have_some_of_the_classes(tiny_set):
+    tiny_set.write()
+    shutil.copytree(tiny_set.image(7).parent, tiny_set.image(7, "winter").parent)
+    good = dict(tiny_set.content)
+    keys = ("dataset.test_image_set", "winter")
+    for names, number in ((["bee", "kite"], 0), (["bee", "wasp"], 1)):
+        categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+        tiny_set.content = good | {"categories": categories, "annotations": []}
+        tiny_set.write("winter")
+        report = check(tiny_set.config(*keys), with_test=True)
+        assert counts(report).get("classes", 0) == number
+    assert "alone has wasp" in texts(report, "classes")[0]
 
 
 def test_shared_images(tiny_set):

@@ -144,6 +144,29 @@ def test_our_own_files_give_the_report_of_the_test_run(coco_case, tmp_path):
     assert again.report.as_dict() == protocol.evaluate(dataset, table).as_dict()
 
 
+def test_annotations_that_were_numbered_anew_are_matched_by_name(coco_case, caplog):
+    coco_case.results = coco_case.results.with_name("detections_x_results.json")
+    beside = coco_case.results.with_name("detections_x_report.json")
+    assert coco_case.run() == 0
+    before = json.loads(coco_case.report.read_text())
+    beside.write_text(json.dumps({"categories": CATEGORIES}))
+    coco_case.run()
+    assert "matched by the names" not in caplog.text
+    new_ids = {9: 4, 4: 70, 70: 9}
+    turned = [{**c, "id": new_ids[c["id"]]} for c in CATEGORIES]
+    objects = [
+        {**o, "category_id": new_ids[o["category_id"]]} for o in coco_case.content["annotations"]
+    ]
+    coco_case.content |= {"categories": turned, "annotations": objects}
+    assert coco_case.run() == 0 and "matched by the names" in caplog.text
+    after = json.loads(coco_case.report.read_text())
+    assert after["per_class"] == before["per_class"] and before["per_class"]["kite"] > 0
+    # Without the report nothing tells that the numbers changed their meaning.
+    beside.unlink()
+    coco_case.run()
+    assert json.loads(coco_case.report.read_text())["per_class"] != before["per_class"]
+
+
 def test_unknown_images_and_categories_are_counted(coco_case, capsys):
     known = list(coco_case.found)
     coco_case.found += [known[0] | {"image_id": 5000}] * 3 + [known[0] | {"category_id": 1}] * 2

@@ -59,6 +59,11 @@ class Dataset:
                 got=f"{len(self.class_names)} names, {len(self.category_ids)} ids",
             )
 
+    def categories(self) -> list[dict[str, object]]:
+        """Ids and names of the classes as COCO files list them, without the background."""
+        pairs = zip(self.category_ids[1:], self.class_names[1:])
+        return [{"id": identity, "name": name} for identity, name in pairs]
+
     @property
     def num_objects(self) -> int:
         """Ground truth boxes of all records."""

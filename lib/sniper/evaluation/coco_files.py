@@ -208,7 +208,7 @@ def read_result_rows(
     """
     results = _read_list(path, with_masks)
     images = {record.image_id: index for index, record in enumerate(dataset.records)}
-    classes = {identity: i for i, identity in enumerate(dataset.category_ids) if i}
+    classes = _class_of_id(Path(path), dataset)
     numbers = array("d")
     kept: list[int] = []
     unknown: Counter[str] = Counter()
@@ -253,6 +253,38 @@ def read_result_rows(
         segmentations={i: results[i]["segmentation"] for i in kept} if masked else None,
         left_out=left_out,
     )
+
+
+def _class_of_id(path: Path, dataset: Dataset) -> dict[int, int]:
+    """The class index of each category id in a result file.
+
+    The report beside it says what the ids meant when it was written; annotations may have been
+    numbered anew since then.
+    """
+    classes = {identity: index for index, identity in enumerate(dataset.category_ids) if index}
+    written = _categories_of_report(path)
+    places = {name: index for index, name in enumerate(dataset.class_names) if index}
+    renamed = [name for i, name in written.items() if classes.get(i) != places.get(name)]
+    if not renamed:
+        return classes
+    logger.warning(
+        "%s: category ids do not mean what they mean in %s: %s; matched by the names in the report "
+        "beside the results",
+        *(path, dataset.annotation_path, ", ".join(renamed[:_UNKNOWN_SHOWN])),
+    )
+    return {i: places[name] for i, name in written.items() if name in places}
+
+
+def _categories_of_report(path: Path) -> dict[int, str]:
+    """Id -> name in the report that `main_test.py` writes beside a result file; else nothing."""
+    report = path.with_name(path.name.replace("_results.json", "_report.json"))
+    if report == path:
+        return {}
+    try:
+        entries = json.loads(report.read_text(encoding="utf-8"))["categories"]
+        return {entry["id"]: entry["name"] for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _sorted_rows(table: np.ndarray, positions: np.ndarray) -> ResultRows:
@@ -361,9 +393,6 @@ def write_image_list(path: str | Path, dataset: Dataset) -> None:
             }
             for record in dataset.records
         ],
-        "categories": [
-            {"id": identity, "name": name}
-            for identity, name in zip(dataset.category_ids[1:], dataset.class_names[1:])
-        ],
+        "categories": dataset.categories(),
     }
     atomic_write_text(path, json.dumps(content, indent=1) + "\n")

@@ -99,7 +99,7 @@ def _tell(
 ) -> None:
     if report is not None:
         logger.info("%s", report.table())
-    more: dict[str, object] = {}
+    more: dict[str, object] = {"categories": dataset.categories()}
     if left_out:
         more["left_out_of_other_classes"] = dict(left_out)
     if speed is not None:

@@ -24,7 +24,8 @@ Evaluates result files of any detector against annotations: no model, no images,
   voc   --truth    the folder VOCdevkit or VOC<year>, or a list VOC<year>/ImageSets/Main/<set>.txt
         --results  the folder with comp4_det_<set>_<class>.txt, or the one with VOC<year>/Main
 
-Prints the table. Numbers of the files are taken as they are. The exit code is 3 for missing or
+Prints the table. Numbers of the files are taken as they are; what a category_id means, the report
+says that main_test.py writes beside its results, else the truth. The exit code is 3 for missing or
 broken files and for detections of images or classes that the truth does not have.
 """
 _EPILOG = """\

@@ -122,6 +122,11 @@ def test_joined_classes_keep_the_first_order_and_the_first_ids(caplog):
     assert lacking_classes(sets[:1], join_classes(sets[:1])) == {}
 
 
+def test_an_id_of_0_is_free_for_a_class():
+    sets = [make_set("ant", ids=(0,), name="a"), make_set("bee", ids=(0,), name="b")]
+    assert join_classes(sets).ids == (0, 0, 1)
+
+
 def test_one_class_written_in_two_ways_is_refused():
     sets = [make_set("traffic light", name="a"), make_set("Traffic_Light", name="b")]
     with pytest.raises(DataError, match="one class in two ways") as error:

@@ -215,8 +215,8 @@ def join_classes(sets: Sequence[Dataset]) -> Classes:
                     got=f"{name!r}; other sets have {alike[_plain(name)]!r}",
                     fix="name it alike in the annotations of all sets",
                 )
-            is_free = category_id not in ids.values()
-            ids[name] = category_id if is_free else max(ids.values()) + 1
+            used = list(ids.values())[1:]  # the background's 0 is no id of a file
+            ids[name] = max(used) + 1 if category_id in used else category_id
     where = ", ".join(dataset.annotation_path for dataset in sets)
     return Classes(tuple(ids), tuple(ids.values()), where)
 

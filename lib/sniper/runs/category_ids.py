@@ -25,7 +25,10 @@ def with_category_ids(classes: Classes, source: DataSource, sets: Sequence[str])
     for name in dict.fromkeys(sets):
         try:
             dataset = load_dataset(
-                source.format, source.path, name, cache_dir=source.cache_dir, on_problem=_ignore
+                *(source.format, source.path, name),
+                legacy_boxes=source.legacy_boxes,
+                cache_dir=source.cache_dir,
+                on_problem=_ignore,
             )
         except SniperError:
             continue

@@ -245,7 +245,7 @@ def test_table_and_json_show_both(tmp_path, evaluate):
     [
         ([[20, 20, 60, 20, 60]], "odd number"),
         ([[20, 20, 60, float("nan"), 60, 60]], "not finite"),
-        ({"size": [10, 10], "counts": [100]}, "its size is"),
+        ({"size": [10, 10], "counts": [100]}, "its mask is 10x10"),
         ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, "cover 10 px"),
         ({"size": [HEIGHT, WIDTH]}, "counts"),
         ("polygons", "broken"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sniper.chips.pyramid import test_factor as factor_at_test
 from sniper.data import Record
 from sniper.data.detections import ImageDetections, table_of
-from sniper.evaluation.rle import decode_mask
+from sniper.data.rle import decode_mask
 from sniper.inference.decode import ChipDetections
 from sniper.inference.detector import image_blocks
 from sniper.inference.instance_masks import BlockMaps, table_with_masks

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from sniper.evaluation.rle import decode_mask, encode_mask, segmentation
+from sniper.data.rle import decode_mask, encode_mask, segmentation
 from sniper.inference.instance_masks import MaskPaster, cells_of_pixels, interpolate, pixels_of_side
 from sniper.native import _native
 

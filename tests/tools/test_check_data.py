@@ -165,8 +165,70 @@ def orphan(tiny_set):
 def box_without_extent(tiny_set):
     tiny_set.add(7, [5, 5, 0, 10])
     tiny_set.add(7, [5, 5, 10, -1])
-    tiny_set.add(7, [5, 5, 10, 10], area=0)
-    return "box_degenerate", 3, "x 5 to 5, y 5 to 15 in 200x150 px"
+    return "box_degenerate", 2, "x 5 to 5, y 5 to 15 in 200x150 px"
+
+
+def area_zero(tiny_set):
+    tiny_set.content["annotations"][0]["area"] = 0
+    return "area_from_box", 1, "annotation 100 of bild 7.jpg"
+
+
+def crowds(tiny_set):
+    tiny_set.add(7, [5, 5, 30, 30], iscrowd=1)
+    tiny_set.add(7, [5, 5, 40, 40], iscrowd="1")
+    return "crowd", 2, "annotation 106 of bild 7.jpg (2 of 8 annotations: 25%)"
+
+
+def ignore_flags(tiny_set):
+    tiny_set.add(7, [5, 5, 30, 30], ignore=True)
+    return "ignored", 1, "annotation 106 of bild 7.jpg (1 of 7 annotations: 14%)"
+
+
+def same_object_again(tiny_set):
+    for entry in tiny_set.content["annotations"][:3]:
+        tiny_set.content["annotations"].append(entry | {"id": entry["id"] + 50})
+    # The same box of another class is another object.
+    entry = tiny_set.content["annotations"][0]
+    other = next(c["id"] for c in tiny_set.content["categories"] if c["id"] != entry["category_id"])
+    tiny_set.content["annotations"].append(entry | {"id": 170, "category_id": other})
+    return "repeated_object", 3, "annotation 150 of "
+
+
+def fractions_of_the_image(tiny_set):
+    sizes = {image["id"]: (image["width"], image["height"]) for image in tiny_set.content["images"]}
+    for entry in tiny_set.content["annotations"]:
+        width, height = sizes[entry["image_id"]]
+        x, y, w, h = entry["bbox"]
+        entry["bbox"] = [x / width, y / height, w / width, h / height]
+    return "fractions", 6, "annotation 100 of bild 7.jpg: [0."
+
+
+def corners_for_sides(tiny_set):
+    for entry in tiny_set.content["annotations"]:
+        x, y, w, h = entry["bbox"]
+        entry["bbox"] = [x, y, x + w, y + h]
+        entry["area"] = w * h
+    return "corners", 6, "annotation 100 of bild 7.jpg: ["
+
+
+def box_is_null(tiny_set):
+    tiny_set.add(7, [1, 2, 3, 4])["bbox"] = None
+    return "broken_entry", 1, "annotation 106: its bbox is null"
+
+
+def box_is_an_object(tiny_set):
+    tiny_set.add(7, [1, 2, 3, 4])["bbox"] = {"x": 1, "y": 2, "width": 3, "height": 4}
+    return "broken_entry", 1, "its bbox is an object, not [x, y, width, height]"
+
+
+def box_of_words(tiny_set):
+    tiny_set.add(7, [1, 2, "wide", 4])
+    return "broken_entry", 1, 'its width is "wide", not a number'
+
+
+def odd_flag(tiny_set):
+    tiny_set.add(7, [1, 2, 30, 40], iscrowd="perhaps")
+    return "broken_entry", 1, "its iscrowd is 'perhaps', not 0 or 1"
 
 
 def box_outside(tiny_set):
@@ -204,7 +266,9 @@ SPOILERS = [
     box_not_finite, unknown_category, duplicate_image_id, duplicate_category_id,
     duplicate_category_name, duplicate_file, no_objects_at_all, no_image_at_all,
     duplicate_annotation_id, orphan, box_without_extent, box_outside, box_beyond_the_border,
-    class_without_objects, box_longer_than_a_chip, tiny_box,
+    class_without_objects, box_longer_than_a_chip, tiny_box, area_zero, crowds, ignore_flags,
+    same_object_again, fractions_of_the_image, corners_for_sides, box_is_null, box_is_an_object,
+    box_of_words, odd_flag,
 ]  # fmt: skip
 
 
@@ -588,7 +652,7 @@ def voc_cut_off_annotation(voc_set):
 
 def voc_box_ends_before_it_starts(voc_set):
     voc_set.write("000003", 320, 240, ("dog", 0, 40, 21, 11, 45))
-    return "broken_entry"
+    return "box_degenerate"
 
 
 def voc_no_size_anywhere(voc_set):
@@ -655,7 +719,7 @@ def test_masks_are_checked_where_they_are_trained(tiny_set):
     assert counts(checked(tiny_set)) == {}
     report = checked(tiny_set, *masks)
     assert counts(report) == {"broken_entry": 2}
-    assert "annotation 101: a polygon is no flat list" in texts(report, "broken_entry")[0]
+    assert "annotation 101: a polygon has an odd number" in texts(report, "broken_entry")[0]
     polygons = [len(own) for r in report.sets[0].records for own in r.polygons]
     assert polygons == [1, 0, 1, 0, 1, 1]
 

@@ -19,9 +19,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sniper.data.coco import read_coco_truth
+from sniper.data.rle import decompressed_runs
 from sniper.data.voc import read_voc_truth
 from sniper.evaluation import evaluate_voc, protocol_named
-from sniper.evaluation.rle import decompressed_runs
 from sniper.evaluation.voc_files import VocRows
 from sniper.tools.evaluate import main
 

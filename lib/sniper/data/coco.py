@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from sniper.data.account import NO_MASK, Intake, intake_of_array
 from sniper.data.cache import cache_file, cached_arrays, file_sha256
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_coco
 from sniper.data.dataset import BACKGROUND, Dataset
@@ -21,7 +23,7 @@ from sniper.errors import DataError
 logger = logging.getLogger(__name__)
 
 # Raise it when the meaning or the content of the cached arrays changes.
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 
 _MISSING_SHOWN = 5
 _SET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -100,7 +102,16 @@ def _dataset(
         annotation_path=str(annotation_path),
         has_annotations=bool(table.has_annotations),
         num_ignored=len(table.crowd_boxes),
+        intake=_intake(table, with_masks),
     )
+
+
+def _intake(table: CocoTable, with_masks: bool) -> Intake:
+    intake = intake_of_array(table.intake)
+    if with_masks:
+        return intake
+    # A cache with masks serves as well, but nobody asked for them.
+    return replace(intake, remarks={**intake.remarks, NO_MASK.name: 0})
 
 
 def find_annotations(root: Path, image_set: str) -> Path:

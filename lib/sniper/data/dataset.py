@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sniper.data.account import Intake
 from sniper.data.record import Record
 from sniper.errors import DataError
 
@@ -32,6 +33,8 @@ class Dataset:
             `annotation_path`; other formats give `FROM_RECORDS`.
         protocol: who evaluates detections, a name of `sniper.evaluation.protocol`.
         num_ignored: objects that need not be found: crowd regions, difficult ones.
+        intake: how many annotations there were, and why some are no objects of the records; None
+            where the reader does not say.
         legacy_file_order: the proposal files of 2018 have the set's order (Pascal VOC), not that of
             a Python 2 dict (COCO).
 
@@ -49,6 +52,7 @@ class Dataset:
     truth: object = None
     protocol: str = "coco"
     num_ignored: int = 0
+    intake: Intake | None = None
     legacy_file_order: bool = False
 
     def __post_init__(self) -> None:

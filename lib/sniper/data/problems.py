@@ -109,8 +109,54 @@ DUPLICATE_ANNOTATION = ProblemKind(
 ORPHAN = ProblemKind(
     "orphan", WARNING, "annotations of images that are not listed", "they are left out"
 )
+CROWD = ProblemKind(
+    "crowd",
+    WARNING,
+    "annotations marked iscrowd",
+    "they are left out, as regions that hold many objects; if they are single objects (some tools "
+    "mark every run-length mask), set iscrowd to 0",
+)
+IGNORED = ProblemKind(
+    "ignored", WARNING, "annotations flagged `ignore`", "they are left out, as crowd regions are"
+)
+REPEATED_OBJECT = ProblemKind(
+    "repeated_object",
+    WARNING,
+    "objects that are listed twice: same image, class and box",
+    "all are trained; remove the copies, which fill TRAIN.MAX_GT and cost AP in the test",
+)
+FRACTIONS = ProblemKind(
+    "fractions",
+    ERROR,
+    "boxes whose coordinates lie between 0 and 1: fractions of the image?",
+    "boxes are in px: multiply x and width by the image's width, y and height by its height",
+)
+CORNERS = ProblemKind(
+    "corners",
+    ERROR,
+    "boxes that look like [x1, y1, x2, y2]",
+    "COCO boxes are [x, y, width, height]: write x2 - x1 and y2 - y1 in place of x2 and y2",
+)
 BOX_DEGENERATE = ProblemKind(
     "box_degenerate", WARNING, "boxes without extent", "they are left out; remove or correct"
+)
+BOX_NO_AREA = ProblemKind(
+    "box_no_area",
+    WARNING,
+    "boxes with area 0",
+    "they are left out, as in 2018; --set TRAIN.LEGACY_BOXES False trains them",
+)
+AREA_FROM_BOX = ProblemKind(
+    "area_from_box",
+    WARNING,
+    "annotations with area 0, but a box that has one",
+    "they are trained, their area is that of the box; tests count them as small objects",
+)
+NO_MASK = ProblemKind(
+    "no_mask",
+    WARNING,
+    "objects without a mask",
+    "they train the box, not the mask: give them polygons or run lengths",
 )
 BOX_OUTSIDE = ProblemKind(
     "box_outside",

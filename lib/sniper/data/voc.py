@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sniper.data.box_problems import AnnotatedBoxes, report_boxes
+from sniper.data import account
+from sniper.data.account import Intake
+from sniper.data.box_problems import (
+    AnnotatedBoxes,
+    report_boxes,
+    report_fractions,
+    report_repeated,
+)
 from sniper.data.cache import cache_file, cached_arrays
 from sniper.data.dataset import Dataset
 from sniper.data.image_header import image_size
@@ -122,8 +129,8 @@ def load_voc(
     table = _table(layout, names, annotations, class_names, cache_dir, on_problem)
     paths = _find_images(layout, names, on_problem)
     sizes = _sizes(table, paths, layout.name, on_problem)
-    records = _records(table, names, paths, sizes, layout.name, on_problem, legacy_boxes)
-    dataset = _dataset(layout, names, class_names, table, records, bool(annotations))
+    records, intake = _records(table, names, paths, sizes, layout, on_problem, legacy_boxes)
+    dataset = _dataset(layout, names, class_names, table, records, intake, bool(annotations))
     logger.info(
         "%s: %d images, %d objects, %d difficult ones, %d classes",
         *(layout.name, len(names), len(table.boxes), dataset.num_ignored, len(class_names) - 1),
@@ -150,8 +157,8 @@ def read_voc_truth(list_path: str | Path) -> Dataset:
     owners = np.repeat(np.arange(len(names)), np.diff(table.offsets))
     np.maximum.at(ends, owners, np.ceil(table.boxes[:, 2:]).astype(np.int64) + 1)
     sizes = np.maximum(np.stack([table.widths, table.heights], axis=1), np.maximum(ends, 1))
-    records = _records(table, names, names, sizes, layout.name, stop_at_errors)
-    return _dataset(layout, names, class_names, table, records, bool(annotations))
+    records, intake = _records(table, names, names, sizes, layout, stop_at_errors)
+    return _dataset(layout, names, class_names, table, records, intake, bool(annotations))
 
 
 def _find_annotations(
@@ -201,17 +208,19 @@ def _dataset(
     class_names: tuple[str, ...],
     table: VocTable,
     records: tuple[Record, ...],
+    intake: Intake,
     has_annotations: bool,
 ) -> Dataset:
     image_ids = voc_image_ids(names)
+    found = ~table.inverted  # no detection overlaps the others
     truth = VocTruth(
         year=layout.year,
         subset=layout.subset,
         image_names=dict(zip(image_ids.tolist(), names)),
-        image_ids=np.repeat(image_ids, np.diff(table.offsets)),
-        boxes=table.boxes,
-        classes=table.classes,
-        difficult=table.difficult,
+        image_ids=np.repeat(image_ids, np.diff(table.offsets))[found],
+        boxes=table.boxes[found],
+        classes=table.classes[found],
+        difficult=table.difficult[found],
     )
     return Dataset(
         name=layout.name,
@@ -224,6 +233,7 @@ def _dataset(
         truth=truth,
         protocol="voc",
         num_ignored=int(np.count_nonzero(table.difficult)),
+        intake=intake,
         legacy_file_order=True,
     )
 
@@ -285,11 +295,11 @@ def _records(
     names: tuple[str, ...],
     paths: Sequence[str],
     sizes: np.ndarray,
-    set_name: str,
+    layout: VocLayout,
     on_problem: OnProblem,
     legacy_boxes: bool = False,
-) -> tuple[Record, ...]:
-    """The records of all images that have a size."""
+) -> tuple[tuple[Record, ...], Intake]:
+    """The records of all images that have a size, and the account of all annotations."""
     image_of_box = np.repeat(np.arange(len(paths)), np.diff(table.offsets))
     limits = np.tile(sizes, 2)[image_of_box] - 1
     # Clipped at 0, which 2018 left out: its boxes wrapped to 65535.
@@ -298,14 +308,15 @@ def _records(
         boxes = np.trunc(boxes)
     cut = np.minimum(boxes, limits).astype(np.float32)
     starts_inside = (boxes[:, :2] < limits[:, :2] + 1).all(axis=1)
-    inside = starts_inside & (table.boxes[:, 2:] >= -1).all(axis=1)
+    inside = starts_inside & (table.boxes[:, 2:] >= -1).all(axis=1) & ~table.inverted
+    sized = sizes[image_of_box, 0] > 0
     images = (names, sizes, image_of_box)
-    _report_boxes(table, images, (cut, inside), set_name, on_problem, legacy_boxes)
-    kept = np.flatnonzero(inside & ~table.difficult)
+    intake = _report_boxes(table, images, (cut, inside), layout, on_problem, legacy_boxes)
+    kept = np.flatnonzero(inside & ~table.difficult & sized)
     counts = np.bincount(image_of_box[kept], minlength=len(paths))
     ends = np.cumsum(counts).tolist()
     boxes, classes, is_gt = cut[kept], table.classes[kept], np.ones(len(kept), np.bool_)
-    return tuple(
+    records = tuple(
         Record(
             image_path=path,
             image_id=image_id,
@@ -321,45 +332,61 @@ def _records(
         )
         if width
     )
+    return records, intake
 
 
 def _report_boxes(
     table: VocTable,
     images: tuple[tuple[str, ...], np.ndarray, np.ndarray],
     read: tuple[np.ndarray, np.ndarray],
-    set_name: str,
+    layout: VocLayout,
     on_problem: OnProblem,
     legacy_boxes: bool,
-) -> None:
-    """Warns of boxes that are left out or cut.
+) -> Intake:
+    """Warns of boxes that are left out or cut; the account of all.
 
     Args:
         table: all boxes.
         images: their names, (n, 2) sizes, and the image of each box.
         read: boxes as read, and which lie inside.
-        set_name: of the set.
+        layout: of the set.
         on_problem: is told.
         legacy_boxes: they were read as in 2018.
     """
     names, sizes, image_of_box = images
-    sized = np.flatnonzero(sizes[image_of_box, 0] > 0)
+    is_sized = sizes[image_of_box, 0] > 0
+    chosen = np.flatnonzero(is_sized & ~table.difficult)
 
     def label(number: int) -> str:
-        row = int(sized[number])
+        row = int(chosen[number])
         image = int(image_of_box[row])
         return f"{names[image]}, object {row - int(table.offsets[image]) + 1}"
 
+    x1, y1, x2, y2 = table.boxes[chosen].astype(np.float64).T
     # Inclusive corners: a box of one px has equal ones.
-    x1, y1, x2, y2 = (table.boxes[sized].astype(np.float64) + np.array([0, 0, 1, 1])).T
-    widths, heights = sizes[image_of_box[sized]].T
+    x2, y2 = np.where(x2 < x1, x2, x2 + 1), np.where(y2 < y1, y2, y2 + 1)
+    widths, heights = sizes[image_of_box[chosen]].T
     boxes = AnnotatedBoxes(
         corners=(x1, y1, x2, y2),
         areas=(x2 - x1) * (y2 - y1),
         widths=widths,
         heights=heights,
-        kept=read[1][sized],
-        read=read[0][sized],
+        kept=read[1][chosen],
+        read=read[0][chosen],
         label=label,
         legacy=legacy_boxes,
+        counts_from=1,
     )
-    report_boxes(boxes, set_name, on_problem)
+    counts = report_boxes(boxes, layout.name, on_problem)
+    report_fractions(boxes, layout.name, layout.root / "Annotations", on_problem)
+    owners = np.column_stack([image_of_box[chosen], table.classes[chosen]])
+    repeated = report_repeated(boxes, owners, layout.name, on_problem)
+    return Intake(
+        read=len(table.boxes),
+        left_out={
+            account.BROKEN.name: int(np.count_nonzero(~is_sized)),
+            account.DIFFICULT.name: int(np.count_nonzero(is_sized & table.difficult)),
+            **counts.left_out,
+        },
+        remarks={account.REPEATED.name: repeated, **counts.remarks},
+    )

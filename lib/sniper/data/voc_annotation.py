@@ -31,7 +31,10 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VocObject(NamedTuple):
-    """An object: corners in 0-based image px as written (not clipped), class index, flag."""
+    """An object: corners in 0-based image px as written (not clipped), class index, flag.
+
+    A box that ends before it starts is counted with those without extent by the reader of the set.
+    """
 
     x1: float
     y1: float
@@ -140,8 +143,6 @@ def _object(
             fix="correct the name, or list the classes of your set in classes.txt",
         )
     corners = [_corner(element, tag, label, path) for tag in _CORNERS]
-    if corners[2] < corners[0] or corners[3] < corners[1]:
-        raise _broken(path, f"the <bndbox> of {label} ends before it starts: {corners}")
     x1, y1, x2, y2 = (corner - 1 for corner in corners)
     return VocObject(x1, y1, x2, y2, class_index[name], _flag(element, label, path))
 
@@ -196,6 +197,11 @@ class VocTable:
     boxes: np.ndarray
     classes: np.ndarray
     difficult: np.ndarray
+
+    @property
+    def inverted(self) -> np.ndarray:
+        """(N,) bool: the box ends before it starts."""
+        return (self.boxes[:, 2:] < self.boxes[:, :2]).any(axis=1)
 
 
 TABLE_FIELDS = tuple(field.name for field in fields(VocTable))

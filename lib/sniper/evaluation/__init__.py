@@ -1,5 +1,6 @@
 """Detections in, numbers out."""
 
+from sniper.data.rle import decode_mask, encode_mask
 from sniper.evaluation.coco import evaluate_coco
 from sniper.evaluation.coco_files import (
     read_coco_results,
@@ -23,7 +24,6 @@ from sniper.evaluation.report import (
     reason_not_evaluated,
     write_report,
 )
-from sniper.evaluation.rle import decode_mask, encode_mask
 from sniper.evaluation.voc import VocReport, average_precision, evaluate_voc
 from sniper.evaluation.voc_files import VocRows, read_voc_results, voc_rows, write_voc_results
 

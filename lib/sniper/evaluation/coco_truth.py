@@ -10,13 +10,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sniper.data.coco_entries import read_annotation_json
+from sniper.data.coco_masks import MIN_POLYGON_NUMBERS, flat_polygons
 from sniper.data.dataset import FROM_RECORDS, Dataset
 from sniper.data.record import Record
+from sniper.data.rle import checked_run_lengths
 from sniper.errors import DataError
-from sniper.evaluation.rle import decompressed_runs
-
-# pycocotools takes four numbers for a box.
-MIN_POLYGON_NUMBERS = 6
 
 
 def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]]:
@@ -108,27 +106,14 @@ def run_lengths(segmentation: list | dict, size: list[int]) -> dict[str, Any]:
     """
     if isinstance(segmentation, list):
         return _of_polygons(segmentation, size)
-    if list(segmentation["size"]) != size:
-        raise ValueError(f"its size is {segmentation['size']}, that of its image {size}")
-    counts = segmentation["counts"]
-    compressed = isinstance(counts, (str, bytes))
-    runs = decompressed_runs(counts) if compressed else np.asarray(counts)
-    if runs.ndim != 1 or runs.dtype.kind not in "iu" or (runs < 0).any():
-        raise ValueError("its runs are no whole numbers from 0 on")
-    if runs.sum() != size[0] * size[1]:
-        raise ValueError(f"its runs cover {runs.sum()} px of {size[0] * size[1]}")
-    if compressed:
-        return {"size": size, "counts": counts}
-    return coco_mask.frPyObjects({"size": size, "counts": list(counts)}, *size)
+    return checked_run_lengths(segmentation, size)
 
 
-def _of_polygons(polygons: list, size: list[int]) -> dict[str, Any]:
-    for polygon in polygons:
-        if len(polygon) % 2:
-            raise ValueError("a polygon has an odd number of coordinates")
-        if not math.isfinite(sum(polygon)):
-            raise ValueError("a polygon is not finite")
-    kept = [list(map(float, p)) for p in polygons if len(p) >= MIN_POLYGON_NUMBERS]
+def _of_polygons(segmentation: list, size: list[int]) -> dict[str, Any]:
+    polygons = [list(map(float, polygon)) for polygon in flat_polygons(segmentation)]
+    if not all(math.isfinite(sum(polygon)) for polygon in polygons):
+        raise ValueError("a polygon is not finite")
+    kept = [polygon for polygon in polygons if len(polygon) >= MIN_POLYGON_NUMBERS]
     if not kept:
         # One run of zeros: pycocotools cannot merge nothing.
         return coco_mask.frPyObjects({"size": size, "counts": [size[0] * size[1]]}, *size)

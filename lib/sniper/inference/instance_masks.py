@@ -17,7 +17,7 @@ import numpy as np
 
 from sniper.data import Record
 from sniper.data.detections import DetectionTable
-from sniper.evaluation.rle import encode_mask
+from sniper.data.rle import encode_mask
 from sniper.inference.decode import ChipDetections
 from sniper.inference.executor import MaskJob
 

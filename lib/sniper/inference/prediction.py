@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from sniper.data.detections import ImageDetections, check_threshold
+from sniper.data.rle import segmentation
 from sniper.data.video import Frame
-from sniper.evaluation.rle import segmentation
 from sniper.vis.draw import draw_detections
 
 # Objects in the one line of a `repr`.

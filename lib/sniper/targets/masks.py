@@ -23,8 +23,8 @@ def mask_rows(
     A row is `class - 1, k, length of each of k polygons, their coordinates x y x y ..., -1 ...`.
     Points are moved into the chip, but neither rounded nor clipped. Polygons are kept in order
     until the first that does not fit: the numbers that count are 2, one for each polygon of the
-    object, and the coordinates kept so far (2018 behaviour). An object without polygons, such as
-    one with an RLE mask, has k = 0.
+    object, and the coordinates kept so far (2018 behaviour). An object without polygons has
+    k = 0: its mask is not trained.
 
     Args:
         record: the image.

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from sniper.data.detections import ImageDetections, check_threshold
+from sniper.data.rle import decode_mask
 from sniper.errors import ConfigError, DataError
-from sniper.evaluation.rle import decode_mask
 
 BACKGROUND_NAME = "__background__"
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".pdf")

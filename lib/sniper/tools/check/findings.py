@@ -21,6 +21,8 @@ _ALL = (
     problems.BROKEN_ENTRY,
     problems.DUPLICATE_ID,
     problems.DUPLICATE_NAME,
+    problems.FRACTIONS,
+    problems.CORNERS,
     ProblemKind(
         "classes", ERROR, "classes that do not fit", "correct dataset.NUM_CLASSES or the sets"
     ),
@@ -44,7 +46,13 @@ _ALL = (
         "shared_image", WARNING, "images that are in more than one set", "keep one of them"
     ),
     problems.ORPHAN,
+    problems.CROWD,
+    problems.IGNORED,
+    problems.REPEATED_OBJECT,
     problems.BOX_DEGENERATE,
+    problems.BOX_NO_AREA,
+    problems.AREA_FROM_BOX,
+    problems.NO_MASK,
     problems.BOX_OUTSIDE,
     problems.BOX_CUT,
     problems.BOX_MOVED,

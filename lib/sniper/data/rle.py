@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,41 @@ def decode_mask(counts: bytes, height: int, width: int) -> np.ndarray:
 def segmentation(counts: bytes, height: int, width: int) -> dict[str, Any]:
     """The `segmentation` of a COCO result: `{"size": [height, width], "counts": str}`."""
     return {"size": [height, width], "counts": counts.decode("ascii")}
+
+
+def decode_run_lengths(checked: dict[str, Any]) -> np.ndarray:
+    """(H, W) uint8 of zeros and ones, of what `checked_run_lengths` gives."""
+    return coco_mask.decode(checked)
+
+
+def checked_run_lengths(segmentation: Mapping[str, Any], size: list[int]) -> dict[str, Any]:
+    """Compressed run lengths of a `segmentation` that holds run lengths, compressed or not.
+
+    Args:
+        segmentation: as annotations and results have it.
+        size: height and width of the image, px.
+
+    Raises:
+        TypeError, ValueError, KeyError: it is broken or of another size.
+    """
+    if list(segmentation["size"]) != size:
+        raise ValueError(
+            f"its mask is {_sides(segmentation['size'])} (height x width), its image {_sides(size)}"
+        )
+    counts = segmentation["counts"]
+    compressed = isinstance(counts, (str, bytes))
+    runs = decompressed_runs(counts) if compressed else np.asarray(counts)
+    if runs.ndim != 1 or runs.dtype.kind not in "iu" or (runs < 0).any():
+        raise ValueError("its runs are no whole numbers from 0 on")
+    if runs.sum() != size[0] * size[1]:
+        raise ValueError(f"its runs cover {runs.sum()} px of {size[0] * size[1]}")
+    if compressed:
+        return {"size": size, "counts": counts}
+    return coco_mask.frPyObjects({"size": size, "counts": list(counts)}, *size)
+
+
+def _sides(size: Iterable[object]) -> str:
+    return "x".join(map(str, size))
 
 
 def decompressed_runs(counts: str | bytes) -> np.ndarray:

@@ -1,0 +1,149 @@
+"""The `segmentation` of COCO annotations as polygons, which is what mask targets are made of."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sniper.data.coco_entries import Entry, EntryReader, entry_label
+from sniper.data.outlines import outlines
+from sniper.data.problems import NO_MASK, Problem
+from sniper.data.rle import checked_run_lengths, decode_run_lengths
+
+# A polygon needs three corners; shorter ones are dropped (2018 behaviour).
+MIN_POLYGON_NUMBERS = 6
+
+
+def without_masks(entry: Entry) -> Entry:
+    """Drops what takes most of the memory of a large file while it is read."""
+    if "segmentation" in entry:
+        del entry["segmentation"]
+    return entry
+
+
+def with_packed_polygons(entry: Entry) -> Entry:
+    """Packs the polygons of an annotation: 4 bytes a number instead of 32; odd ones stay."""
+    polygons = entry.get("segmentation")
+    if isinstance(polygons, list):
+        try:
+            entry["segmentation"] = [array("f", polygon) for polygon in polygons]
+        except (TypeError, ValueError, OverflowError):
+            entry["segmentation"] = polygons  # `polygons_of` will say what is wrong, and where
+    return entry
+
+
+def read_polygons(
+    annotations: list, rows: np.ndarray, sizes: np.ndarray, reader: EntryReader
+) -> tuple[dict[str, np.ndarray], int]:
+    """The polygons of objects, and how many objects have none.
+
+    Args:
+        annotations: the file's list.
+        rows: (N,) places of the objects in it.
+        sizes: (N, 2) int64 height and width of the image of each.
+        reader: hears of broken masks, whose objects then have none, and of missing ones.
+
+    Returns:
+        `polygon_offsets`, `point_offsets` and `coordinates` of a `CocoTable`.
+    """
+    coordinates = array("f")
+    lengths, counts = array("q", [0]), array("q", [0])
+    size_of_row = dict(zip(rows.tolist(), sizes.tolist()))
+    place = iter(size_of_row.values())
+
+    def read(entry: Mapping[str, Any]) -> None:
+        counts.append(0)  # what a broken entry leaves behind
+        height, width = next(place)
+        kept = polygons_of(entry.get("segmentation"), height, width)
+        for polygon in kept:
+            coordinates.extend(polygon)
+            lengths.append(len(polygon))
+        counts[-1] = len(kept)
+
+    broken = reader.each("annotation", annotations, read, list(size_of_row))
+    bare = rows[(np.frombuffer(counts, np.int64)[1:] == 0) & ~np.isin(rows, broken)].tolist()
+    if bare:
+        texts = (entry_label("annotation", annotations[row], row) for row in bare)
+        reader.on_problem(Problem(NO_MASK, reader.where, len(bare), texts))
+    arrays: dict[str, np.ndarray] = {
+        "polygon_offsets": np.cumsum(np.frombuffer(counts, np.int64)),
+        "point_offsets": np.cumsum(np.frombuffer(lengths, np.int64)),
+        # An array with a view of its buffer cannot grow; a copy lets go of the spare room too.
+        "coordinates": np.frombuffer(coordinates, np.float32).copy(),
+    }
+    return arrays, len(bare)
+
+
+def polygons_of(segmentation: object, height: int, width: int) -> list[array]:
+    """The polygons of a `segmentation`, each x y x y ... in image px.
+
+    Args:
+        segmentation: lists of x, y, x, y, ...; lists of [x, y] points; run lengths, compressed or
+            not, whose outlines are taken; or nothing.
+        height: of the image, px.
+        width: px.
+
+    Raises:
+        TypeError, ValueError, KeyError: it is broken.
+    """
+    if isinstance(segmentation, dict):
+        checked = checked_run_lengths(segmentation, [height, width])
+        return [array("f", ring.reshape(-1)) for ring in outlines(decode_run_lengths(checked))]
+    if not isinstance(segmentation, list):
+        return []
+    return [
+        _packed(polygon)
+        for polygon in flat_polygons(segmentation)
+        if len(polygon) >= MIN_POLYGON_NUMBERS
+    ]
+
+
+def flat_polygons(polygons: list) -> list[list | array]:
+    """Each polygon as x y x y ...; they may be lists of [x, y] points, or one without its list.
+
+    Raises:
+        ValueError: something else is among them.
+    """
+    if polygons and all(isinstance(number, (int, float)) for number in polygons):
+        polygons = [polygons]
+    elif len(polygons) * 2 >= MIN_POLYGON_NUMBERS and all(map(_is_point, polygons)):
+        polygons = [[number for point in polygons for number in point]]
+    return [_flat(polygon) for polygon in polygons]
+
+
+def _is_point(point: object) -> bool:
+    return (
+        isinstance(point, (list, array))
+        and len(point) == 2
+        and all(isinstance(number, (int, float)) for number in point)
+    )
+
+
+def _is_list(number: object) -> bool:
+    return isinstance(number, (list, array))
+
+
+def _flat(polygon: object) -> list | array:
+    """A polygon without its points' own lists.
+
+    Raises:
+        ValueError: it is no polygon.
+    """
+    if isinstance(polygon, list) and polygon and all(map(_is_point, polygon)):
+        polygon = [number for point in polygon for number in point]
+    is_nested = isinstance(polygon, list) and any(map(_is_list, polygon))
+    if not isinstance(polygon, (list, array)) or is_nested:
+        raise ValueError("a polygon is no list of x, y pairs")
+    if len(polygon) % 2:
+        raise ValueError("a polygon has an odd number of coordinates, not x, y pairs")
+    return polygon
+
+
+def _packed(polygon: list | array) -> array:
+    if not math.isfinite(sum(polygon)):
+        raise ValueError("a polygon is not finite, or no list of x, y pairs")
+    return polygon if isinstance(polygon, array) else array("f", polygon)

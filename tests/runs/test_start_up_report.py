@@ -53,15 +53,16 @@ def line(report, start):
 
 
 def test_a_good_run_has_no_warnings():
-    report, stats = report_of()
+    report, stats = report_of("TRAIN.BACKGROUND_CHIPS", "1")
     assert report.warnings == ()
-    assert len(report.lines) == 9
+    assert len(report.lines) == 10
     assert "[3, 1.667, 512] by the 2018 rule for COCO" in line(report, "pyramid")
     assert f"{stats.levels[0].gt_in_range} GT in range" in line(report, "level 0 (x3)")
     assert "sqrt(area) 32 to 150 px" in line(report, "level 1 (x1.667)")
     assert "from 120 px" in line(report, "level 2 (long side 512)")
     assert f"chips: {stats.chips} an epoch" in line(report, "chips")
     assert f"{stats.gt_covered} of {stats.gt} boxes covered" in line(report, "GT")
+    assert "objects of other levels; level 1 " in line(report, "never shown in this epoch: level 0")
     assert "anchors of 32 to 384 px" in line(report, "anchors")
 
 
@@ -125,7 +126,12 @@ def test_explicit_scales_are_not_called_the_rule():
         (("TRAIN.MAX_GT", "2"), "hold more than TRAIN.MAX_GT 2 boxes"),
         (("network.ANCHOR_SCALES", "[24]"), "change network.ANCHOR_SCALES"),
         (("TRAIN.SCALES", "[0.5, 0.3, 128.0]"), "below 10 px in every chip"),
-        (("TRAIN.USE_NEG_CHIPS", "True"), "gave no negative chip"),
+        ((), "no negative chips at levels 0, 1: expect false alarms there; --set TRAIN.USE_NEG"),
+        (("TRAIN.USE_NEG_CHIPS", "True"), "gave no negative chip at levels 0, 1"),
+        (
+            ("TRAIN.USE_NEG_CHIPS", "True", "TRAIN.MIN_FALSE_ALARMS", "[25, 10]"),
+            "lower TRAIN.MIN_FALSE_ALARMS (now 25 and 10;",
+        ),
     ],
 )
 def test_warnings_say_what_to_change(overrides, part):
@@ -167,7 +173,7 @@ def test_everything_goes_to_the_log(caplog):
     with caplog.at_level(logging.INFO):
         log_start_up(plan, records, stats)
     assert "pyramid: TRAIN.SCALES" in caplog.text
-    assert [r.levelname for r in caplog.records].count("WARNING") == 1
+    assert [r.levelname for r in caplog.records].count("WARNING") == 2
 
 
 def test_names_of_levels_and_ranges():

@@ -73,6 +73,17 @@ def run(overrides, *arguments):
     return main(["--cfg", "sniper_mobilenetv2_toy", *map(str, arguments), *overrides])
 
 
+def test_a_costly_background_has_its_remedy(tmp_path, overrides, capsys):
+    write_results(tmp_path, RESULTS)
+    assert run(overrides) == 0
+    assert "Against background" not in capsys.readouterr().out
+    alarms = [result(12, 4, 0.95, (5, 5, 20, 20)), result(13, 4, 0.95, (80, 60, 20, 20))]
+    write_results(tmp_path, [*RESULTS, *alarms])
+    assert run(overrides) == 0
+    said = capsys.readouterr().out
+    assert "Against background: " in said and "--set TRAIN.USE_NEG_CHIPS mine" in said
+
+
 def test_everything_is_written(tmp_path, overrides, capsys):
     write_results(tmp_path, RESULTS)
     out = tmp_path / "analysis"

@@ -15,7 +15,7 @@ from sniper.tools.explain.training_set import TrainingSet, load_training_set
 
 LEVEL_KEYS = {
     "level", "scale", "valid_range", "boxes_in_range", "boxes_trained", "images", "positive",
-    "negative",
+    "negative", "background", "area_unseen", "others", "others_unseen",
 }  # fmt: skip
 
 
@@ -41,6 +41,21 @@ def test_numbers(tiny_set):
     # Levels of 200x150, 150x200 and 320x240 px at x1.5 and at a long side of 128 px.
     pyramid = 300 * 225 + 225 * 300 + 480 * 360 + 128 * 96 + 96 * 128 + 128 * 96
     assert numbers.pixels.pyramid == pytest.approx(pyramid / 3e6)
+
+
+def test_levels_that_see_too_little_are_told(tiny_set):
+    numbers = numbers_of(tiny_set, "TRAIN.FLIP", "False")
+    fine, coarse = numbers.levels
+    assert (fine.others, coarse.others) == (2, 4)
+    assert 0.4 < fine.area_unseen < 1 and fine.others_unseen <= 2
+    lines = "\n".join(table(numbers))
+    assert (
+        f"level 0: {fine.area_unseen:.0%} of the area, {fine.others_unseen} of 2 objects" in lines
+    )
+    assert "no negative chips at level 0" in lines and "TRAIN.USE_NEG_CHIPS mine" in lines
+    numbers = numbers_of(tiny_set, "TRAIN.BACKGROUND_CHIPS", "20")
+    assert numbers.levels[0].background == numbers.levels[0].negative > 6
+    assert "no negative chips at level 0" not in "\n".join(table(numbers))
 
 
 def test_mirrored_copies_double_everything(tiny_set):

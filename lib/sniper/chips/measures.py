@@ -12,6 +12,7 @@ from sniper.chips.box_levels import BoxLevels, box_levels
 from sniper.chips.pyramid import level_size
 from sniper.chips.sampler import ChipSettings, Epoch, make_epoch
 from sniper.chips.stats import GtFate
+from sniper.chips.unseen import Unseen, unseen
 from sniper.data.record import Record
 from sniper.targets.gt import MIN_SIDE_PX
 
@@ -39,6 +40,7 @@ class Measures:
         pairs: which chip trains which box.
         fates: what becomes of the ground truth.
         pixels: chips against whole images.
+        unseen: what no chip shows, level by level.
     """
 
     levels: BoxLevels
@@ -46,6 +48,7 @@ class Measures:
     pairs: Assignments
     fates: tuple[Fate, ...]
     pixels: Pixels
+    unseen: tuple[Unseen, ...]
 
     def fate(self, name: str) -> Fate:
         """The fate of this name."""
@@ -71,7 +74,8 @@ def measure(
     levels = box_levels(records, settings)
     pairs = assignments(chips_of_epoch, levels, settings.chip_size)
     pixels = count_pixels(records, levels, chips_of_epoch.chips.num_chips, settings.chip_size)
-    return Measures(levels, chips_of_epoch, pairs, fates(chips_of_epoch, pairs), pixels)
+    hidden = unseen(records, levels, chips_of_epoch.chips, settings.chip_size)
+    return Measures(levels, chips_of_epoch, pairs, fates(chips_of_epoch, pairs), pixels, hidden)
 
 
 @dataclass(frozen=True, eq=False)

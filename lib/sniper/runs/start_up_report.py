@@ -30,6 +30,13 @@ _MAX_LEVEL_LINES = 5
 # Chips are looked at closely in this many images.
 _SAMPLE_IMAGES = 300
 
+# Share of a level's area that no chip shows, above which its lack of negative chips is told.
+_MUCH_UNSEEN = 0.4
+NEGATIVES_REMEDY = (
+    "expect false alarms there; --set TRAIN.USE_NEG_CHIPS mine adds negative chips around them, "
+    "TRAIN.BACKGROUND_CHIPS 1 chips at random places"
+)
+
 # Shares of the ground truth above which a warning is worth its line.
 _MANY_UNCOVERED = 0.02
 _MANY_TOO_SMALL = 0.05
@@ -84,6 +91,7 @@ def start_up_report(
         *_level_lines(plan.chips, stats),
         _chip_line(stats, sample),
         _coverage_line(stats),
+        _unseen_line(sample),
         _anchor_line(plan.detector, sample),
         batch_line(plan, stats.samples, num_workers),
         rate_line(plan, num_workers),
@@ -182,6 +190,20 @@ def _coverage_line(stats: EpochStats) -> str:
     return f"{head}; the others: {', '.join(missing)}" if missing else head
 
 
+def _unseen_line(sample: _Sample) -> str:
+    parts = [
+        f"level {index} {level.area:.0%} of its area, {level.others_unseen} of {level.others} "
+        "objects of other levels"
+        for index, level in enumerate(sample.measures.unseen[:_MAX_LEVEL_LINES])
+    ]
+    return f"never shown in this epoch: {'; '.join(parts)}"
+
+
+def lacks_negatives(negative_chips: int, area_unseen: float) -> bool:
+    """Whether a level meets most of what it sees at test for the first time there."""
+    return negative_chips == 0 and area_unseen > _MUCH_UNSEEN
+
+
 def _anchor_line(spec: DetectorSpec, sample: _Sample) -> str:
     fit = sample.anchors
     stride, scales = spec.feature_stride, spec.anchor_scales
@@ -217,8 +239,31 @@ def _warnings(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterator[s
             f"only {sample.anchors.share:.0%} of the trained GT has an anchor with IoU >= "
             f"{sample.anchors.threshold:g}: change network.ANCHOR_SCALES (sniper suggest-scales)"
         )
-    if plan.chips.use_neg_chips and not any(level.negative for level in stats.levels):
-        yield "TRAIN.USE_NEG_CHIPS is on, but the proposals gave no negative chip"
+    yield from _bare_levels(plan, stats, sample)
+
+
+def _bare_levels(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterator[str]:
+    """Levels without negative chips."""
+    unseen = sample.measures.unseen
+    bare = [
+        index
+        for index, level in enumerate(stats.levels)
+        if lacks_negatives(level.negative, unseen[index].area)
+    ]
+    if not bare:
+        return
+    levels = f"level{'s' if len(bare) > 1 else ''} {', '.join(map(str, bare))}"
+    if not plan.chips.use_neg_chips:
+        yield f"no negative chips at {levels}: {NEGATIVES_REMEDY}"
+        return
+    rule, remedies = plan.chips.min_false_alarms, ["set TRAIN.BACKGROUND_CHIPS 1"]
+    if rule is not None:
+        now = f"now {rule[0]:g} and {rule[1]:g}; null goes with the number of proposals"
+        remedies.insert(0, f"lower TRAIN.MIN_FALSE_ALARMS ({now})")
+    yield (
+        f"TRAIN.USE_NEG_CHIPS is on, but the proposals gave no negative chip at {levels}: expect "
+        f"false alarms there, or {' or '.join(remedies)}"
+    )
 
 
 def batch_line(plan: TrainPlan, samples: int, num_workers: int) -> str:

@@ -9,7 +9,12 @@ import numpy as np
 
 from sniper.chips.measures import TRAINED, Measures, Pixels
 from sniper.runs.resolve import chip_settings, scales_by_rule
-from sniper.runs.start_up_report import level_name, range_text
+from sniper.runs.start_up_report import (
+    NEGATIVES_REMEDY,
+    lacks_negatives,
+    level_name,
+    range_text,
+)
 from sniper.tools.explain.training_set import TrainingSet
 
 
@@ -25,7 +30,11 @@ class LevelRow:
         boxes_trained: ground truth that a chip of this level is trained on.
         images: images with positive chips.
         positive: positive chips.
-        negative: negative chips.
+        negative: negative chips, those at random places included.
+        background: of these, those at random places.
+        area_unseen: share of the level's area that no chip shows, 0 to 1.
+        others: objects of other levels.
+        others_unseen: of these, objects that no chip of this level shows.
     """
 
     level: int
@@ -36,6 +45,10 @@ class LevelRow:
     images: int
     positive: int
     negative: int
+    background: int
+    area_unseen: float
+    others: int
+    others_unseen: int
 
 
 @dataclass(frozen=True)
@@ -154,6 +167,10 @@ def _level_rows(data: TrainingSet, measures: Measures) -> tuple[LevelRow, ...]:
             images=stats[level].images,
             positive=stats[level].positive,
             negative=stats[level].negative,
+            background=stats[level].background,
+            area_unseen=measures.unseen[level].area,
+            others=measures.unseen[level].others,
+            others_unseen=measures.unseen[level].others_unseen,
         )
         for level in range(len(settings.scales))
     )
@@ -182,7 +199,7 @@ def table(numbers: ChipStatistics) -> list[str]:
                 f"{(row.positive + row.negative) / images:.2f}",
             )
         )
-    lines += ["", *_fate_lines(numbers), "", *_chip_lines(numbers)]
+    lines += ["", *_unseen_lines(numbers), "", *_fate_lines(numbers), "", *_chip_lines(numbers)]
     return lines
 
 
@@ -190,6 +207,22 @@ _HEAD = (
     "level", "valid px", "in range", "trained", "images", "chips +", "chips -", "per image",
 )  # fmt: skip
 _ROW = "{:<24} {:<12} {:>10} {:>10} {:>8} {:>8} {:>8} {:>10}"
+
+
+def _unseen_lines(numbers: ChipStatistics) -> list[str]:
+    """What test meets for the first time."""
+    lines = ["never shown to training in this epoch:"]
+    lines += [
+        f"  level {row.level}: {row.area_unseen:.0%} of the area, {row.others_unseen} of "
+        f"{row.others} objects of other levels"
+        for row in numbers.levels
+    ]
+    bare = [
+        str(row.level) for row in numbers.levels if lacks_negatives(row.negative, row.area_unseen)
+    ]
+    if bare:
+        lines.append(f"  -> no negative chips at level {', '.join(bare)}: {NEGATIVES_REMEDY}")
+    return lines
 
 
 def _fate_lines(numbers: ChipStatistics) -> list[str]:

@@ -152,6 +152,15 @@ def study(dataset: Dataset, table: DetectionTable, score: float, worst: int) -> 
     )
 
 
+# What to do about a cause that costs much.
+REMEDIES = {
+    "background": "sniper chip-stats says what training never saw. Train with negative chips: "
+    "--set TRAIN.USE_NEG_CHIPS mine cuts them around false alarms, TRAIN.BACKGROUND_CHIPS 1 at "
+    "random places. Until then take the score of the best F1 as threshold.",
+}
+# Points of AP50 from which a remedy is worth its line.
+_MUCH = 0.01
+
 _CONFUSIONS = 10
 _WORST = 10
 
@@ -186,6 +195,11 @@ def _causes(study: Study) -> list[str]:
         f"All wrong detections gone: {100 * effects.gain_false_positives:+.1f} points; all objects "
         f"found: {100 * effects.gain_false_negatives:+.1f} points."
     )
+    lines += [
+        f"Against {name}: {REMEDIES[name]}"
+        for name, cause in effects.causes.items()
+        if name in REMEDIES and cause.gain >= _MUCH
+    ]
     if effects.causes["missed"].confident:
         lines.append("`sure` of missed: objects that no detection with such a score finds.")
     return lines

@@ -65,9 +65,14 @@ def test_every_recipe_describes_a_network_and_its_batches(recipe):
     assert len(settings.chip_settings(cfg).scales) == len(spec.targets.valid_ranges)
 
 
-def test_negative_chips_are_off_for_the_proposal_network():
-    cfg = load_config("sniper_res101_e2e", ["TRAIN.ONLY_PROPOSAL", "True"])
-    assert not settings.chip_settings(cfg).use_neg_chips
+@pytest.mark.parametrize(
+    ("use", "cut"), [("True", True), ("False", False), ("mine", False)], ids=str
+)
+def test_a_proposal_network_gets_negative_chips_as_in_2018_but_mines_none(use, cut):
+    overrides = ["TRAIN.ONLY_PROPOSAL", "True", "TRAIN.USE_NEG_CHIPS", use]
+    cfg = load_config("sniper_res101_e2e", overrides)
+    assert settings.chip_settings(cfg).use_neg_chips == cut
+    assert settings.training_data(cfg).with_negatives == cut
     assert settings.batch_settings(cfg).contract.data_names == ("data",)
 
 

@@ -61,13 +61,21 @@ def training_data(cfg: EasyDict) -> TrainingData:
 
 
 def with_negatives(cfg: EasyDict) -> bool:
-    """Whether negative chips are cut around proposals."""
-    return bool(cfg.TRAIN.USE_NEG_CHIPS) and not cfg.TRAIN.ONLY_PROPOSAL
+    """Whether negative chips are cut around proposals.
+
+    A proposal network is trained with them too where it is told to, as in 2018; but none mines for
+    itself, since what it mines with is a proposal network.
+    """
+    return bool(cfg.TRAIN.USE_NEG_CHIPS) and (not cfg.TRAIN.ONLY_PROPOSAL or not _says_mine(cfg))
 
 
 def mines(cfg: EasyDict) -> bool:
     """Whether the run makes its proposals itself (`sniper.runs.mining`)."""
-    return cfg.TRAIN.USE_NEG_CHIPS == "mine" and not cfg.TRAIN.ONLY_PROPOSAL
+    return _says_mine(cfg) and not cfg.TRAIN.ONLY_PROPOSAL
+
+
+def _says_mine(cfg: EasyDict) -> bool:
+    return cfg.TRAIN.USE_NEG_CHIPS == "mine"
 
 
 def mining_folder(cfg: EasyDict) -> Path:

@@ -110,6 +110,12 @@ RESULT_KEYS = (
         "./debug/visualization",
         "Folder of --vis drawings; 2018's value stands for <output_path>/visualization.",
     ),
+    Key(
+        "TEST.SKIP_BAD_IMAGES",
+        Bool(),
+        False,
+        "Sets without annotations: leave unreadable images out, list them, exit with code 3.",
+    ),
     Key("TEST.VISUALIZE_INTERMEDIATE_SCALES", Bool(), False, "Nothing: --vis draws the results."),
 )
 

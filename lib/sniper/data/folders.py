@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sniper.data.dataset import BACKGROUND, Dataset
+from sniper.data.folder_walk import walk_files
 from sniper.data.image_header import image_size
 from sniper.data.listings import read_class_list, read_lines, stable_ids
 from sniper.data.problems import (
@@ -162,7 +163,8 @@ def _find_source(root: Path, image_set: str) -> Path:
 
 def _images_of(source: Path, on_problem: OnProblem) -> Iterator[Path]:
     if source.is_dir():
-        yield from sorted(_walk(source), key=lambda path: natural_key(path.relative_to(source)))
+        images = map(Path, walk_files(str(source), _is_image, recursive=True))
+        yield from sorted(images, key=lambda path: natural_key(path.relative_to(source)))
     elif source.suffix.lower() == LIST_ENDING:
         yield from _listed(source, on_problem)
     elif source.is_file():
@@ -174,20 +176,8 @@ def _images_of(source: Path, on_problem: OnProblem) -> Iterator[Path]:
         raise DataError("there is no such file or folder", where=source)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Image files below a folder; hidden ones are left out, links are followed once."""
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if _is_image(Path(name)))
-
-
-def _is_image(path: Path) -> bool:
+def _is_image(path: str | Path) -> bool:
+    path = Path(path)
     return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
 
 

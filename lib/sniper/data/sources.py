@@ -13,6 +13,7 @@ from typing import Union
 
 import numpy as np
 
+from sniper.data.folder_walk import is_drawing, walk_files
 from sniper.data.image import read_image
 from sniper.data.video import Frame, is_video, read_frames, video_info
 from sniper.errors import ConfigError, DataError
@@ -218,11 +219,7 @@ def _find(name: str, recursive: bool) -> _Find:
 
 
 def _in_folder(folder: str, recursive: bool) -> list[str]:
-    images: list[str] = []
-    for parent, folders, files in os.walk(folder, onerror=_raise_unreadable):
-        # `os.walk` goes on with what is left in its own list.
-        folders[:] = sorted(folders) if recursive else []
-        images += [os.path.join(parent, file) for file in sorted(files) if _is_image(file)]
+    images = list(walk_files(folder, _is_image, recursive=recursive))
     if not images:
         raise DataError(
             "a folder has no images",
@@ -233,21 +230,19 @@ def _in_folder(folder: str, recursive: bool) -> list[str]:
     return images
 
 
-def _raise_unreadable(error: OSError) -> None:
-    raise DataError("a folder cannot be read", where=error.filename, got=error) from error
-
-
 def _matches(pattern: str) -> _Find:
-    paths = sorted(
-        path
-        for path in glob.glob(pattern, recursive=True)
-        if os.path.isfile(path) and (_is_image(path) or is_video(path))
-    )
-    if not paths:
-        raise DataError("no image or video has such a name", where=pattern)
     base = pattern
     while glob.has_magic(base):
         base = os.path.dirname(base)
+    paths = sorted(
+        path
+        for path in glob.glob(pattern, recursive=True)
+        if os.path.isfile(path)
+        and (_is_image(path) or is_video(path))
+        and not is_drawing(path, below=base)
+    )
+    if not paths:
+        raise DataError("no image or video has such a name", where=pattern)
     return _Find(base, paths)
 
 

@@ -14,7 +14,7 @@ from sniper.chips.pyramid import test_factor
 from sniper.chips.slices import slice_windows
 from sniper.data import ProposalSet, Record
 from sniper.data.detections import DetectionTable
-from sniper.errors import ConfigError
+from sniper.errors import ConfigError, DataError
 from sniper.inference.decode import ChipDetections, decode_batch
 from sniper.inference.executor import Executor
 from sniper.inference.instance_masks import BlockMaps, table_with_masks
@@ -93,6 +93,25 @@ class Detector:
             most_images=most_images,
         )
 
+    def check_image(self, record: Record) -> None:
+        """Raises DataError for an image of which some level has nothing to look at.
+
+        One of 1 x 10000 px is less than half a pixel high where its long side is 1000 px.
+        """
+        for number, level in enumerate(self.levels, 1):
+            factor = level.factor(record)
+            sides = [record.width, record.height]
+            if level.slices is not None:
+                sides = [min(side, level.slices.size_px) for side in sides]
+            if min(round(side * factor) for side in sides) < 1:
+                raise DataError(
+                    "an image is too thin to be looked at",
+                    where=record.image_path,
+                    got=f"{record.width}x{record.height} px, at level {number} scaled by "
+                    f"{factor:.4g}",
+                    fix="leave it out, or choose larger scales (TEST.SCALES)",
+                )
+
     def detect(
         self,
         records: Sequence[Record],
@@ -114,9 +133,12 @@ class Detector:
             The detections of `records`, with masks if the network has them.
 
         Raises:
-            DataError: an image cannot be read or has another size, or weights do not fit.
+            DataError: an image cannot be read, has another size or is too thin, or weights do not
+                fit.
             TrainingError: reading an image took longer than the timeout.
         """
+        for record in records:
+            self.check_image(record)
         started_s = time.perf_counter()
         run = Run(records, images or ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
         maps = BlockMaps() if self.has_masks else None
@@ -163,6 +185,8 @@ class Detector:
             per_level: proposals kept of one level.
             on_step: called after every image of a level; None logs now and then.
         """
+        for record in records:
+            self.check_image(record)
         started_s = time.perf_counter()
         run = Run(records, ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
         boxes = [[np.zeros((0, 4), np.float32) for _ in self.levels] for _ in records]
@@ -223,7 +247,8 @@ class Detector:
             if maps is not None and len(detections.rows):
                 maps.keep(index, raw, window[:2])
             if level.focus is not None:
-                focus[image][chip] = self._focus_windows(level.focus, raw, window, record)
+                found = self._focus_windows(level.focus, raw, window, record)
+                focus[image][chip] = self._not_too_thin(found, index + 1, record)
         # Batches come in an order of their own.
         in_order = [
             [chips[number] for number in range(len(of_image))]
@@ -259,6 +284,13 @@ class Detector:
             stride=self.executor.traits.feature_stride,
         )
         return [tuple(c) for c in on_whole_pixels(chips, (record.width, record.height)).tolist()]
+
+    def _not_too_thin(self, windows: list[Window], index: int, record: Record) -> list[Window]:
+        """Without those of which a level would see less than half a pixel."""
+        if index >= len(self.levels):
+            return windows
+        factor = self.levels[index].factor(record)
+        return [w for w in windows if round(min(w[2] - w[0], w[3] - w[1]) * factor) >= 1]
 
     def run_level(self, index: int, run: Run, windows: Windows) -> Iterator[ChipDetections]:
         """Raw detections of every window of one level, in the order of the batches."""

@@ -28,6 +28,7 @@ from sniper.data.classes import (
     renumbered_records,
 )
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
+from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -77,13 +78,20 @@ class TrainingData:
     background_chips: bool = False
 
 
-def open_dataset(source: DataSource, image_set: str, *, with_masks: bool = False) -> Dataset:
+def open_dataset(
+    source: DataSource,
+    image_set: str,
+    *,
+    with_masks: bool = False,
+    on_problem: OnProblem = stop_at_errors,
+) -> Dataset:
     """One data set, with its own classes: see `sniper.data.classes` for those of a model.
 
     Args:
         source: where the sets are (`sniper.runs.resolve.data_source`).
         image_set: the set's name.
         with_masks: also read the polygons.
+        on_problem: see `load_dataset`.
 
     Raises:
         DataError: annotations or images are missing or broken.
@@ -95,6 +103,7 @@ def open_dataset(source: DataSource, image_set: str, *, with_masks: bool = False
         with_masks=with_masks,
         legacy_boxes=source.legacy_boxes,
         cache_dir=source.cache_dir,
+        on_problem=on_problem,
     )
 
 

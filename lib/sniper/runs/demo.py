@@ -8,11 +8,14 @@ from pathlib import Path
 
 from easydict import EasyDict
 
+from sniper.data.folder_walk import DETECTIONS_FILE
 from sniper.data.sources import open_source
 from sniper.data.video import is_video
+from sniper.errors import ConfigError, DataError
 from sniper.inference.detect_files import detect_files
 from sniper.inference.drawings import Drawings
 from sniper.inference.prediction import Prediction
+from sniper.locks import folder_lock
 from sniper.process import start_logging
 from sniper.runs.load_model import find_weights, is_archive
 from sniper.runs.predictor import Predictor
@@ -24,7 +27,6 @@ from sniper.vis.video_writer import VIDEO_ENDING
 logger = logging.getLogger(__name__)
 
 DRAWING_THRESHOLD = 0.5
-JSON_NAME = "detections.json"  # in a folder of drawings
 
 
 def demo(
@@ -53,10 +55,14 @@ def demo(
         Path of the drawing or of the folder. The JSON lies beside the drawing, or in the folder.
 
     Raises:
-        DataError: the picture or the weights are missing or broken.
+        DataError: the picture or the weights are missing or broken; when everything is written also
+            where pictures of a folder were left out, because they cannot be read.
+        ConfigError: drawings would lie among the pictures of the folder.
+        TrainingError: another run draws there.
     """
     start_logging()
-    source = open_source(image_path)
+    is_folder = image_path.is_dir()
+    source = open_source(image_path, on_error="skip" if is_folder else "raise")
     if weights is None:
         cfg, weights = find_weights(cfg, save_prefix, fall_back)
     logger.info("weights: %s", weights)
@@ -64,12 +70,18 @@ def demo(
         predictor = Predictor(weights)
     else:
         predictor = Predictor(cfg, weights, devices=str(cfg.gpus).split(",")[0])
-    is_folder = image_path.is_dir()
     path = output_path or demo_folder(cfg) / _default_name(image_path)
-    json_path = path / JSON_NAME if is_folder else path.with_suffix(".json")
+    json_path = path / DETECTIONS_FILE if is_folder else path.with_suffix(".json")
     target = None if is_folder else path
+    if is_folder and path.exists() and path.samefile(image_path):
+        raise ConfigError(
+            "the drawings would lie among their originals, and be taken for pictures next time",
+            where=path,
+            fix="choose another --out",
+        )
     drawings = Drawings(path, threshold=DRAWING_THRESHOLD, target=target)
-    with StopRequest().listen(), drawings:
+    lock = folder_lock(json_path.parent, name=json_path.stem, fix="or choose another --out")
+    with lock, StopRequest().listen(), drawings:
         summary = detect_files(
             predictor,
             source,
@@ -81,6 +93,13 @@ def demo(
         )
     logger.info("%d objects with score >= %g", summary.objects, DRAWING_THRESHOLD)
     logger.info("picture with detections: %s, numbers: %s", path, json_path)
+    if summary.skipped:
+        raise DataError(
+            f"{len(summary.skipped)} pictures were left out, since they cannot be read; the others "
+            "are done",
+            where=f"skipped in {json_path}",
+            got="; ".join(f"{one.name}: {one.reason.splitlines()[0]}" for one in summary.skipped),
+        )
     return path
 
 

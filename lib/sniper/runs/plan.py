@@ -189,6 +189,7 @@ class TestPlan:
         proposal_dir: where extracted proposals go.
         results_dir: where results go.
         drawings_dir: where drawings go.
+        skip_bad_images: leave images of sets without annotations out that cannot be read.
         notes: what was asked for and is not in force, a sentence each.
     """
 
@@ -214,6 +215,7 @@ class TestPlan:
     proposal_dir: Path
     results_dir: Path
     drawings_dir: Path
+    skip_bad_images: bool
     notes: tuple[str, ...]
 
 
@@ -329,6 +331,7 @@ def test_plan(
         proposal_dir=Path(test.PROPOSAL_SAVE_PATH),
         results_dir=Path(cfg.output_path) / "results",
         drawings_dir=drawings_folder(cfg),
+        skip_bad_images=test.SKIP_BAD_IMAGES,
         notes=_fp16_note(cfg, fp16),
     )
 

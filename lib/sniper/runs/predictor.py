@@ -14,7 +14,7 @@ from sniper.config import TEST_MODES, load_config
 from sniper.data import Record, image_record
 from sniper.data.detections import check_threshold
 from sniper.data.sources import Source, SourceImage, SourceLike, open_source
-from sniper.errors import ConfigError
+from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
 from sniper.inference.prediction import Prediction, best_first
 from sniper.inference.run_stats import RunStats
@@ -153,12 +153,23 @@ class Predictor:
             max_bytes=BLOCK_BYTES,
         )
         with closing(images):
-            for block in _blocks(images, self._block_images):
+            fit = (item for item in images if self._is_fit(source, *item))
+            for block in _blocks(fit, self._block_images):
                 yield from self._detect(block)
 
     def take_stats(self) -> RunStats:
         """Time of each stage and pixels, of all calls since the last time."""
         return self._detector.take_stats()
+
+    def _is_fit(self, source: Source, image: SourceImage, pixels: np.ndarray) -> bool:
+        """Whether there is something to look at; else it counts as an unreadable image."""
+        height, width = pixels.shape[:2]
+        try:
+            self._detector.check_image(image_record(image.name, 0, width, height))
+        except DataError as error:
+            source.refuse(image.name, error)
+            return False
+        return True
 
     def _detect(self, block: list[tuple[SourceImage, np.ndarray]]) -> list[Pair]:
         """Predictions of a block of images, in parts where the network's maps need it."""

@@ -16,8 +16,9 @@ from sniper.inference.results import draw_set, report_detections, report_proposa
 from sniper.locks import folder_lock
 from sniper.models.fit import Model
 from sniper.process import start_logging
+from sniper.runs.bad_images import BadImages
 from sniper.runs.category_ids import with_category_ids
-from sniper.runs.datasets import open_dataset, proposal_file
+from sniper.runs.datasets import proposal_file
 from sniper.runs.detect_set import StoredRun, detect_in_memory
 from sniper.runs.levels import untrained_windows
 from sniper.runs.load_model import load_model, make_detector, weights_path
@@ -49,7 +50,8 @@ def test(
         annotations.
 
     Raises:
-        ConfigError, DataError: the configuration, the weights or the data are wrong.
+        ConfigError, DataError: the configuration, the weights or the data are wrong; with
+            `TEST.SKIP_BAD_IMAGES` at the very end also where images were left out.
         TrainingError: another run tests on the set, a file could not be written, or a process died.
     """
     plan = test_plan(cfg, rpn_only=bool(cfg.TEST.EXTRACT_PROPOSALS))
@@ -68,14 +70,17 @@ def _test(
         logger.info("%s", note)
     if visualise and cfg.TEST.VISUALIZE_INTERMEDIATE_SCALES:
         logger.info("TEST.VISUALIZE_INTERMEDIATE_SCALES is not in force: the results are drawn")
-    dataset = open_dataset(plan.source, plan.image_set)
+    bad_images = BadImages(plan.skip_bad_images)
+    dataset = bad_images.open_dataset(plan.source, plan.image_set)
     weights = weights or weights_path(plan.model_dir, plan.epoch, save_prefix)
     logger.info("%s: %d images, weights of %s", dataset.name, len(dataset.records), weights)
     _tell_untrained_windows(plan, dataset)
     model = load_model(plan.detector, weights)
+    detector = make_detector(plan, model)
+    dataset = bad_images.leave_out(dataset, detector)
     matched = match_set(dataset, _classes_for(dataset, model, plan))
     dataset = matched.dataset
-    run = StoredRun(plan, make_detector(plan, model), weights, dataset)
+    run = StoredRun(plan, detector, weights, dataset)
     result, speed = run.run()
     logger.info(speed.table())
     report: Report | None
@@ -93,6 +98,7 @@ def _test(
         )
     # Only now: a run that is killed before its results are written goes on with its blocks.
     run.clean_up()
+    bad_images.tell(plan.results_dir / f"detections_{plan.image_set}_skipped.json")
     return report
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sniper.config import TEST_MODES
+from sniper.data.folder_walk import DETECTIONS_FILE, DRAWINGS_FOLDER
 from sniper.errors import ConfigError
 from sniper.tools.arguments import (
     DEFAULT_CFG,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-JSON_NAME, DRAWINGS_FOLDER = "detections.json", "drawings"
 EXIT_SKIPPED = 3
 
 _DESCRIPTION = """\
@@ -127,13 +127,13 @@ def _run(argv: Sequence[str] | None) -> int:
             summary = detect_files(
                 predictor,
                 source,
-                args.out / JSON_NAME,
+                args.out / DETECTIONS_FILE,
                 threshold=args.threshold,
                 drawings=None if args.format == "none" else drawings,
                 about={"model": model},
             )
     logger.info(
-        "%d objects in %d images: %s", summary.objects, summary.images, args.out / JSON_NAME
+        "%d objects in %d images: %s", summary.objects, summary.images, args.out / DETECTIONS_FILE
     )
     logger.info("%s", summary.stats.table())
     for one in summary.skipped:

@@ -267,7 +267,8 @@ def test_convert_proposals_refuses(project, capsys):
 
 def test_a_resumed_run_maps_the_classes(project):
     run = Classes(("__background__", "bee", "ant"), (0, 1, 2), "classes.json")
-    records, classes = datasets.read_training_sets(training_data(project.cfg()), run)
+    sets = datasets.read_training_sets(training_data(project.cfg()), run)
+    records, classes = sets.records, sets.classes
     assert [record.classes.tolist() for record in records] == [[2, 1], [1]]
     # The ids are those of the annotations of today.
     assert (classes.names, classes.ids) == (run.names, (0, 9, 3))

@@ -12,8 +12,9 @@ import pytest
 from sniper.data import ProposalSet, load_dataset, save_proposals
 from sniper.data.problems import ERROR, WARNING
 from sniper.errors import DataError
-from sniper.runs.datasets import training_records
-from sniper.runs.resolve import training_data
+from sniper.loader.train import TrainLoader
+from sniper.runs.datasets import read_training_sets, training_account, training_records
+from sniper.runs.resolve import batch_settings, chip_settings, training_data
 from sniper.tools.check.findings import KINDS, Findings
 from sniper.tools.check_data import check, main, text_lines
 
@@ -319,7 +320,9 @@ def test_decoding_sees_what_headers_cannot(tiny_set):
     start = content.find(b"IDAT") + 8
     content[start:-40] = bytes(len(content) - 40 - start)  # header and end stay in order
     path.write_bytes(content)
-    assert counts(checked(tiny_set)) == {}
+    # Nobody looked closer, but training would stop at it in its first batch.
+    report = checked(tiny_set)
+    assert counts(report) == {"loader": 1} and path.name in texts(report, "loader")[0]
     report = checked(tiny_set, decode=True, workers=2)
     assert counts(report) == {"unreadable_file": 1}
     assert report.decoded
@@ -476,10 +479,53 @@ def test_the_loader_has_the_last_word(tiny_set, monkeypatch):
     def refuse(*args, **kwargs):
         raise DataError("the moon is in the wrong phase", got="new moon")
 
-    monkeypatch.setattr(training, "open_dataset", refuse)
+    monkeypatch.setattr(training, "read_training_sets", refuse)
     report = checked(tiny_set)
     assert counts(report) == {"loader": 1}
     assert "the moon is in the wrong phase; got: new moon" in texts(report, "loader")[0]
+
+
+def test_the_account_is_that_of_training(tiny_set, capsys):
+    tiny_set.add(7, [5, 5, 30, 30], ignore=1)
+    tiny_set.add(9, [105, 105, 5, 5])
+    tiny_set.add(9, [5, 5, 90, 10])
+    tiny_set.add(9, [5, 5, 0, 10])
+    tiny_set.add(7, [190, 5, 30, 25])
+    tiny_set.write()
+    assert main(["--cfg", str(tiny_set.recipe)]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        "  11 read", "   7 trained", "   1 left out: flagged `ignore`",
+        "   1 left out: without extent", "   1 left out: below 10 px in every chip",
+        "   1 left out: longer than a chip",
+        "   1 of the objects are cut at the border of their image",
+    ):  # fmt: skip
+        assert f"{line}\n" in shown, line
+    cfg = tiny_set.config()
+    sets = read_training_sets(training_data(cfg))
+    chips = chip_settings(cfg)
+    with TrainLoader(
+        sets.records, chips, batch_settings(cfg), batch_size=2, num_workers=0, seed=cfg.seed
+    ) as loader:
+        loader.start_epoch(0)
+        account = training_account(sets, loader.epoch, chips, cfg.TRAIN.MAX_POLYGON_LEN)
+    assert account.to_json() == check(cfg).account.to_json()
+    assert next(account.lines()).startswith("annotations: 11 read, 7 trained (63.6%); 4 left out")
+
+
+def test_no_chip_at_all_is_an_error(tiny_set):
+    report = checked(tiny_set, "TRAIN.VALID_RANGES", "[[-1, 2], [500, -1]]")
+    assert set(counts(report)) == {"loader", "untrainable"}
+    (text,) = texts(report, "loader")
+    assert "no chip can be made" in text and "TRAIN.VALID_RANGES" in text
+    assert (report.account.read, report.account.trained) == (6, 0)
+
+
+def test_too_many_candidates_are_an_error_with_a_cure(tiny_set):
+    for image in tiny_set.content["images"]:
+        image |= {"width": 200_000, "height": 200_000}
+    report = checked(tiny_set, "TRAIN.SCALES", "[100.0, 128.0]")
+    assert any("TRAIN.CHIP_SIZE" in text for text in texts(report, "loader"))
 
 
 def test_lines_are_limited_and_counted(tiny_set):
@@ -510,7 +556,8 @@ def test_json(tiny_set, capsys):
     assert main(["--cfg", str(tiny_set.recipe), "--json", str(path)]) == 3
     content = json.loads(path.read_text())
     assert list(content) == [
-        "tool", "version", "config", "decoded", "errors", "warnings", "sets", "problems",
+        "tool", "version", "config", "decoded", "errors", "warnings", "sets", "account",
+        "problems",
     ]  # fmt: skip
     assert (content["tool"], content["errors"], content["warnings"]) == ("check-data", 1, 1)
     assert content["sets"] == [
@@ -524,6 +571,9 @@ def test_json(tiny_set, capsys):
             "classes": 3,
         }
     ]
+    assert content["account"] == {
+        "read": 7, "objects": 6, "trained": 6, "left_out": {"no_extent": 1}, "remarks": {},
+    }  # fmt: skip
     assert [problem["kind"] for problem in content["problems"]] == [
         "missing_file",
         "box_degenerate",

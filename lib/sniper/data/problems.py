@@ -69,10 +69,11 @@ def stop_at_errors(problem: Problem) -> None:
     logger.warning("%s: %d %s (%s)", problem.where, problem.count, kind.title, kind.fix)
 
 
-def first_lines(error: SniperError) -> str:
-    """The message of an error in one line: what, what was found and what was expected."""
+def first_lines(error: SniperError, *, with_fix: bool = False) -> str:
+    """The message of an error in one line: what, what was found and expected, and what to do."""
     lines = [line.strip() for line in str(error).splitlines()]
-    details = [line for line in lines[1:] if line.startswith(("got:", "expected:"))]
+    shown = ("where:", "got:", "expected:", "fix:") if with_fix else ("got:", "expected:")
+    details = [line for line in lines[1:] if line.startswith(shown)]
     return "; ".join([lines[0], *details])
 
 

@@ -165,6 +165,11 @@ class TrainLoader:
         return len(self._running().samples) // self.batch_size
 
     @property
+    def epoch(self) -> Epoch:
+        """The running epoch: all its chips."""
+        return self._running()
+
+    @property
     def epoch_stats(self) -> LoaderStats:
         """Counts of the running epoch."""
         return LoaderStats(self._running().stats, sum(self._surplus), len(self._surplus))

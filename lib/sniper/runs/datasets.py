@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sniper.chips.account import Account, account_of
+from sniper.chips.sampler import ChipSettings, Epoch
 from sniper.data import (
     Dataset,
     ProposalSet,
@@ -18,6 +20,7 @@ from sniper.data import (
     load_dataset,
     load_proposals,
 )
+from sniper.data.account import LEFT_OUT, Intake, join_intakes
 from sniper.data.classes import (
     Classes,
     check_count,
@@ -30,6 +33,7 @@ from sniper.data.classes import (
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
 from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.errors import DataError
+from sniper.targets.masks import count_cut_masks
 
 logger = logging.getLogger(__name__)
 
@@ -112,15 +116,33 @@ def proposal_file(folder: str | Path, dataset_name: str) -> Path:
     return Path(folder) / f"{dataset_name}_rpn.npz"
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingSets:
+    """What the training sets hold.
+
+    Attributes:
+        records: with proposals and mirrored copies.
+        classes: joined by name.
+        intake: the annotations of all sets, and which of them are no objects.
+    """
+
+    records: list[Record]
+    classes: Classes
+    intake: Intake
+
+
 def training_records(data: TrainingData) -> tuple[list[Record], tuple[str, ...]]:
     """Records of all training sets and the class names; see `read_training_sets`."""
-    records, classes = read_training_sets(data)
-    return records, classes.names
+    sets = read_training_sets(data)
+    return sets.records, sets.classes.names
 
 
-def read_training_sets(
-    data: TrainingData, run: Classes | None = None
-) -> tuple[list[Record], Classes]:
+def intake_of(sets: Sequence[Dataset]) -> Intake:
+    """The annotations of several sets; of one that does not say, those that are objects."""
+    return join_intakes(dataset.intake or Intake(dataset.num_objects) for dataset in sets)
+
+
+def read_training_sets(data: TrainingData, run: Classes | None = None) -> TrainingSets:
     """Records of all training sets, with proposals and flips, and their classes, joined by name.
 
     Args:
@@ -133,6 +155,7 @@ def read_training_sets(
             of the run, or there is nothing to train on.
     """
     sets = [open_dataset(data.source, name, with_masks=data.with_masks) for name in data.sets]
+    intake = intake_of(sets)
     classes = _classes_of(sets, data.source.num_classes, run)
     records: list[Record] = []
     for dataset in sets:
@@ -155,10 +178,36 @@ def read_training_sets(
         raise DataError(
             "no training image has a ground-truth object",
             where=f"{data.source.path}, sets {'+'.join(data.sets)}",
+            got=_left_out(intake),
             fix="check the annotation files; crowd regions and difficult objects alone do not "
             "count as objects",
         )
-    return kept, classes
+    return TrainingSets(kept, classes, intake)
+
+
+def training_account(
+    sets: TrainingSets, epoch: Epoch, chips: ChipSettings, mask_row_length: int
+) -> Account:
+    """The account of all annotations, for the start of a run and for `sniper check-data`.
+
+    Args:
+        sets: what is trained.
+        epoch: chips of its records.
+        chips: how they were made.
+        mask_row_length: `TRAIN.MAX_POLYGON_LEN`.
+    """
+    originals = (record for record in sets.records if not record.flipped)
+    cut_masks = count_cut_masks(originals, mask_row_length)
+    return account_of(sets.intake, sets.records, epoch, chips, cut_masks=cut_masks)
+
+
+def _left_out(intake: Intake) -> str:
+    reasons = [
+        f"{intake.left_out[entry.name]} {entry.text}"
+        for entry in LEFT_OUT
+        if entry.name in intake.left_out
+    ]
+    return f"{intake.read} annotations{': ' if reasons else ''}{', '.join(reasons)}"
 
 
 def _classes_of(sets: Sequence[Dataset], num_classes: int, run: Classes | None) -> Classes:

@@ -22,7 +22,7 @@ from sniper.models.assembly import batch_metrics, build_detector, train_input_sh
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.backbone_file import check_backbone
-from sniper.runs.datasets import read_training_sets
+from sniper.runs.datasets import read_training_sets, training_account
 from sniper.runs.plan import TrainPlan, train_plan
 from sniper.runs.resolve import uses_gpu
 from sniper.runs.start_up_report import log_start_up
@@ -66,7 +66,8 @@ def train(
         if checkpoint is None and plan.weights.pretrained is not None:
             # Before the data, which may take minutes to read.
             check_backbone(plan.weights.pretrained)
-        records, classes = read_training_sets(plan.data, _classes_of_run(plan, checkpoint))
+        sets = read_training_sets(plan.data, _classes_of_run(plan, checkpoint))
+        records, classes = sets.records, sets.classes
         if newest is not None:
             _refuse_other_classes(plan.folder, classes)
         if workers.is_writer:
@@ -95,7 +96,12 @@ def train(
                 fix="all workers need the same code, data, configuration and model folder",
             )
             if workers.is_writer:
+                account = training_account(
+                    sets, loader.epoch, plan.chips, plan.detector.mask_row_length
+                )
                 log_start_up(plan, records, loader.epoch_stats.chips, workers.count)
+                for line in account.lines():
+                    logger.info("%s", line)
             _run(plan, loader, workers, checkpoints, checkpoint, state, display, classes)
     logger.info("done: weights in %s", plan.folder)
     return plan.folder

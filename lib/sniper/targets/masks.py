@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -64,6 +64,20 @@ def mask_rows(
             encoded = ((points - origin) * chip.factor).reshape(-1)
             row[start : start + len(encoded)] = encoded
     return rows
+
+
+def count_cut_masks(records: Iterable[Record], row_length: int) -> int:
+    """Objects whose polygons do not all fit into a row of `mask_rows`.
+
+    Args:
+        records: with polygons; mirrored copies count too.
+        row_length: numbers of a row.
+    """
+    return sum(
+        HEADER + len(polygons) + sum(map(len, polygons)) > row_length
+        for record in records
+        for polygons in record.polygons or ()
+    )
 
 
 def _that_fit(polygons: Sequence[np.ndarray], row_length: int) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from easydict import EasyDict
 
+from sniper.chips.account import Account
 from sniper.config import load_config
 from sniper.data import Dataset, load_dataset
 from sniper.data.problems import ERROR, WARNING
@@ -29,9 +30,10 @@ from sniper.tools.check.training import (
     check_chips,
     check_classes,
     check_empty_classes,
-    check_loader,
+    check_legacy_proposals,
     check_proposals,
     check_shared_images,
+    first_epoch,
     is_clean,
 )
 from sniper.tools.cli import run_main
@@ -67,12 +69,14 @@ class DataReport:
         sets: the sets that could be read.
         findings: the problems.
         decoded: all images were decoded.
+        account: what became of the annotations of the training sets, as far as they can be read.
     """
 
     config: str
     sets: tuple[Dataset, ...]
     findings: Findings
     decoded: bool
+    account: Account | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain types."""
@@ -84,6 +88,7 @@ class DataReport:
             "errors": self.findings.count(ERROR),
             "warnings": self.findings.count(WARNING),
             "sets": [_set_numbers(dataset) for dataset in self.sets],
+            "account": None if self.account is None else self.account.to_json(),
             "problems": self.findings.to_json(),
         }
 
@@ -170,12 +175,16 @@ def check(
     check_classes(findings, training, extra, cfg.dataset.NUM_CLASSES)
     check_empty_classes(findings, training)
     check_shared_images(findings, sets)
-    if not findings.counts.keys() & {"fractions", "corners"}:  # no chip suits such boxes
-        check_chips(findings, training, cfg)
     check_proposals(findings, training, cfg)
     if is_clean(findings):
-        check_loader(findings, names, cfg)
-    return DataReport(cfg.name, tuple(sets), findings, decode)
+        check_legacy_proposals(findings, training, cfg)
+    first = None
+    if not findings.counts.keys() & {"fractions", "corners"}:  # no chip suits such boxes
+        first = first_epoch(findings, training, names, cfg)
+    if first is not None:
+        check_chips(findings, first, training, cfg)
+    account = None if first is None else first.account
+    return DataReport(cfg.name, tuple(sets), findings, decode, account)
 
 
 def _read(
@@ -233,6 +242,9 @@ def text_lines(report: DataReport, limit: int) -> Iterator[str]:
             f"{numbers['objects']} objects of {numbers['classes']} classes, "
             f"{numbers['ignored_objects']} crowd regions or difficult objects"
         )
+    if report.account is not None:
+        yield ""
+        yield from _account_lines(report.account)
     for severity in (ERROR, WARNING):
         kinds = list(report.findings.kinds(severity))
         if kinds:
@@ -246,6 +258,17 @@ def text_lines(report: DataReport, limit: int) -> Iterator[str]:
                 yield f"      ... and {count - limit} more"
     yield ""
     yield _verdict(report)
+
+
+def _account_lines(account: Account) -> Iterator[str]:
+    width = len(str(account.read))
+    yield "ANNOTATIONS of the training sets"
+    yield f"  {account.read} read"
+    yield f"  {account.trained:{width}} trained"
+    for entry, count in account.left_out.items():
+        yield f"  {count:{width}} left out: {entry.text}"
+    for entry, count in account.remarks.items():
+        yield f"  {count:{width}} of the objects {entry.text}"
 
 
 def _verdict(report: DataReport) -> str:

@@ -110,7 +110,8 @@ class Findings:
 
     def add_error(self, kind: str, where: str | Path, error: SniperError) -> None:
         """Takes note of what a part of the library raised."""
-        self.add(kind, where, first_lines(error))
+        # Other kinds say what to do in their title; the loader has many reasons.
+        self.add(kind, where, first_lines(error, with_fix=kind == "loader"))
 
     def take(self, problem: Problem) -> None:
         """The `on_problem` of readers: takes note, and lets them go on."""

@@ -5,20 +5,34 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from easydict import EasyDict
 
-from sniper.chips.measures import TRAINED, measure
-from sniper.data import Dataset, load_proposals
+from sniper.chips.account import Account, account_of
+from sniper.chips.measures import TRAINED
+from sniper.chips.sampler import Epoch, make_epoch
+from sniper.data import Dataset, append_flipped, load_proposals
 from sniper.data.classes import join_classes, lacking_classes, match_set
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
 from sniper.data.problems import ERROR
 from sniper.data.record import Record
-from sniper.errors import ConfigError, DataError
-from sniper.runs.datasets import open_dataset, proposal_file
-from sniper.runs.resolve import chip_settings, data_source, mines, with_negatives
+from sniper.errors import ConfigError, DataError, OpsError, SniperError
+from sniper.loader.train import TrainLoader
+from sniper.runs.datasets import (
+    intake_of,
+    proposal_file,
+    read_training_sets,
+    training_account,
+)
+from sniper.runs.resolve import (
+    batch_settings,
+    chip_settings,
+    mines,
+    training_data,
+    with_negatives,
+)
 from sniper.runs.start_up_report import level_name
 from sniper.tools.check.findings import Findings
 
@@ -76,31 +90,94 @@ def check_shared_images(findings: Findings, sets: Sequence[Dataset]) -> None:
                 findings.add("shared_image", dataset.name, f"{path} is in {first} too")
 
 
-def check_chips(findings: Findings, sets: Sequence[Dataset], cfg: EasyDict) -> None:
-    """Looks for boxes that no chip trains, and for chips with more boxes than fit."""
+@dataclass(frozen=True, eq=False)
+class FirstEpoch:
+    """The chips of the first epoch, and what they make of the annotations."""
+
+    records: Sequence[Record]
+    epoch: Epoch
+    account: Account
+
+
+def first_epoch(
+    findings: Findings, sets: Sequence[Dataset], image_sets: Sequence[str], cfg: EasyDict
+) -> FirstEpoch | None:
+    """Starts as training does, up to the first batch; what training would refuse is found.
+
+    Where errors are known already, the usable parts of the sets have to do. None without any.
+    """
+    if is_clean(findings):
+        started = _start(findings, image_sets, cfg)
+        if started is not None:
+            return started
+    records = [record for dataset in sets for record in _usable(dataset, cfg)]
+    if not records:
+        return None
     settings = replace(chip_settings(cfg), use_neg_chips=False)
-    for dataset in sets:
-        records = [record for record in dataset.records if record.num_gt]
-        if not records:
+    try:
+        epoch = make_epoch(records, settings, seed=cfg.seed, epoch=0, batch_size=1)
+    except OpsError as error:
+        if "loader" not in findings.counts:
+            findings.add_error("loader", "+".join(image_sets), error)
+        return None
+    account = account_of(intake_of(sets), records, epoch, settings)
+    return FirstEpoch(records, epoch, account)
+
+
+def _start(findings: Findings, image_sets: Sequence[str], cfg: EasyDict) -> FirstEpoch | None:
+    negatives = needs_proposals(cfg)
+    data = replace(training_data(cfg), sets=tuple(image_sets), with_negatives=negatives)
+    settings = replace(chip_settings(cfg), use_neg_chips=negatives)
+    try:
+        sets = read_training_sets(data)
+        with TrainLoader(
+            sets.records,
+            settings,
+            batch_settings(cfg),
+            batch_size=cfg.TRAIN.BATCH_IMAGES,
+            num_workers=0,
+            seed=cfg.seed,
+        ) as loader:
+            loader.start_epoch(0)
+            next(loader)
+            epoch = loader.epoch
+    except SniperError as error:
+        findings.add_error("loader", "+".join(image_sets), error)
+        return None
+    account = training_account(sets, epoch, settings, cfg.TRAIN.MAX_POLYGON_LEN)
+    return FirstEpoch(sets.records, epoch, account)
+
+
+def _usable(dataset: Dataset, cfg: EasyDict) -> list[Record]:
+    records = [record for record in dataset.records if record.num_gt]
+    return append_flipped(records) if cfg.TRAIN.FLIP else records
+
+
+def check_chips(
+    findings: Findings, first: FirstEpoch, sets: Sequence[Dataset], cfg: EasyDict
+) -> None:
+    """Looks for boxes that no chip trains, and for chips with more boxes than fit."""
+    set_of = {record.image_path: dataset.name for dataset in sets for record in dataset.records}
+    levels = first.account.levels
+    originals = [record for record in first.records if not record.flipped]
+    for fate in first.account.fates:
+        if fate.name == TRAINED:
             continue
-        measures = measure(records, settings, seed=cfg.seed, epoch=0)
-        levels = measures.levels
-        for fate in measures.fates:
-            if fate.name == TRAINED:
-                continue
-            for box in fate.boxes.tolist():
-                record = records[levels.record[box]]
-                text = f"{_box_text(record, levels.boxes[box])}: {fate.text}"
-                findings.add("untrainable", dataset.name, text)
-        chips = measures.epoch.chips
-        for row in np.flatnonzero(chips.num_gt > cfg.TRAIN.MAX_GT).tolist():
-            record = records[chips.record_of_chip[row]]
-            level = level_name(settings.scales, int(chips.level[row]))
-            text = (
-                f"image {record.image_id}, {record.image_path}: {chips.num_gt[row]} boxes in a "
-                f"chip at {level}"
-            )
-            findings.add("crowded_chip", dataset.name, text)
+        for box in fate.boxes.tolist():
+            record = originals[levels.record[box]]
+            text = f"{_box_text(record, levels.boxes[box])}: {fate.text}"
+            findings.add("untrainable", set_of[record.image_path], text)
+    chips = first.epoch.chips
+    for row in np.flatnonzero(chips.num_gt > cfg.TRAIN.MAX_GT).tolist():
+        record = first.records[chips.record_of_chip[row]]
+        if record.flipped:
+            continue
+        level = level_name(cfg.TRAIN.SCALES, int(chips.level[row]))
+        text = (
+            f"image {record.image_id}, {record.image_path}: {chips.num_gt[row]} boxes in a "
+            f"chip at {level}"
+        )
+        findings.add("crowded_chip", set_of[record.image_path], text)
 
 
 def _box_text(record: Record, box: np.ndarray) -> str:
@@ -111,21 +188,13 @@ def _box_text(record: Record, box: np.ndarray) -> str:
     )
 
 
-def check_loader(findings: Findings, image_sets: Sequence[str], cfg: EasyDict) -> None:
-    """Reads the sets and their proposals as training would: a net for all that was not thought of.
-
-    It stops at the first problem of a set, so it is asked only where nothing else was found.
-    """
-    with_masks = bool(cfg.TRAIN.WITH_MASK) and not cfg.TRAIN.ONLY_PROPOSAL
-    for image_set in image_sets:
-        try:
-            dataset = open_dataset(data_source(cfg), image_set, with_masks=with_masks)
-        except (ConfigError, DataError) as error:
-            findings.add_error("loader", image_set, error)
-            continue
+def check_legacy_proposals(findings: Findings, sets: Sequence[Dataset], cfg: EasyDict) -> None:
+    """Reads the proposal files of 2018, whose order is that of all images of a set."""
+    if not needs_proposals(cfg):
+        return
+    for dataset in sets:
         legacy = find_legacy_file(cfg.proposal_path, dataset.name)
-        path = proposal_file(cfg.proposal_path, dataset.name)
-        if needs_proposals(cfg) and not path.exists() and legacy is not None:
+        if legacy is not None and not proposal_file(cfg.proposal_path, dataset.name).exists():
             try:
                 load_legacy_proposals(legacy, dataset)
             except DataError as error:

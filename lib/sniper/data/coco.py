@@ -62,7 +62,7 @@ def load_coco(
     name = f"COCO_{image_set}"
     table = _table(annotation_path, name, with_masks, legacy_boxes, cache_dir, on_problem)
     paths = _find_images(root, image_set, table, annotation_path, on_problem)
-    dataset = _dataset(name, image_set, table, paths, annotation_path, with_masks)
+    dataset = dataset_of_table(name, image_set, table, paths, annotation_path, with_masks)
     logger.info(
         "%s: %d images, %d objects, %d crowd regions, %d classes",
         *(name, len(paths), len(table.boxes), len(table.crowd_boxes), len(table.class_names)),
@@ -82,10 +82,10 @@ def read_coco_truth(annotation_path: str | Path) -> Dataset:
     table = parse_coco(path, with_masks=False)
     image_set = re.sub(r"^(instances|image_info)_", "", path.stem)
     names = table.file_names.tolist()
-    return _dataset(f"COCO_{image_set}", image_set, table, names, path, False)
+    return dataset_of_table(f"COCO_{image_set}", image_set, table, names, path, False)
 
 
-def _dataset(
+def dataset_of_table(
     name: str,
     image_set: str,
     table: CocoTable,
@@ -93,6 +93,16 @@ def _dataset(
     annotation_path: Path,
     with_masks: bool,
 ) -> Dataset:
+    """The set of a table.
+
+    Args:
+        name: of the set, for files.
+        image_set: its name in recipes.
+        table: its annotations.
+        paths: of the images, in the order of the table.
+        annotation_path: the file.
+        with_masks: the table has polygons.
+    """
     return Dataset(
         name=name,
         image_set=image_set,

@@ -92,6 +92,29 @@ def parse_coco(
             broken entry, which the message names.
     """
     content = read_annotation_json(path, with_packed_polygons if with_masks else without_masks)
+    return parse_content(
+        content, path, with_masks=with_masks, legacy_boxes=legacy_boxes, on_problem=on_problem
+    )
+
+
+def parse_content(
+    content: Mapping[str, Any],
+    path: str | Path,
+    *,
+    with_masks: bool,
+    legacy_boxes: bool = False,
+    on_problem: OnProblem = stop_at_errors,
+) -> CocoTable:
+    """Checks what an annotation file holds, or what another format says in its words.
+
+    Args:
+        content: images, categories and, for sets with objects, annotations.
+        path: of the file, for messages.
+        with_masks, legacy_boxes, on_problem: see `parse_coco`.
+
+    Raises:
+        DataError: see `parse_coco`.
+    """
     annotations = content.get("annotations")
     reader = EntryReader(path, on_problem)
     categories = read_categories(content["categories"], reader)

@@ -12,6 +12,7 @@ from sniper.data.folders import load_folder
 from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.data.registry import Registry
 from sniper.data.voc import load_voc
+from sniper.data.yolo import load_yolo
 from sniper.errors import ConfigError
 
 
@@ -43,7 +44,13 @@ def new_registry() -> Registry[FormatReader]:
         "kind of data set",
         "dataset.dataset",
         "sniper.datasets",
-        {"coco": load_coco, "pascalvoc": load_voc, "voc": load_voc, "folder": load_folder},
+        {
+            "coco": load_coco,
+            "pascalvoc": load_voc,
+            "voc": load_voc,
+            "yolo": load_yolo,
+            "folder": load_folder,
+        },
         is_part=callable,
         kind="a function that reads a set: see sniper.data.FormatReader",
     )

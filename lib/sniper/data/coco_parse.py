@@ -218,9 +218,9 @@ def _objects(
         index, image_width, image_height, _ = images.get(entry["image_id"], unknown)
         area = math.nan if area is None else extent
         crowd, ignored = entry.get("iscrowd"), entry.get("ignore")
-        flags = 0 if not crowd else 1 if _is_set(crowd, "iscrowd") else 0
+        flags = 0 if not crowd else 1 if is_set(crowd, "iscrowd") else 0
         if ignored and not flags:
-            flags = 2 if _is_set(ignored, "ignore") else 0
+            flags = 2 if is_set(ignored, "ignore") else 0
         numbers.extend(
             (x, y, width, height, area, index, image_width, image_height, category[1], flags)
         )
@@ -268,7 +268,7 @@ def _box_problem(entry: Mapping[str, Any]) -> str:
     return "its bbox is broken"
 
 
-def _is_set(flag: object, name: str) -> bool:
+def is_set(flag: object, name: str) -> bool:
     """Whether a flag is on: tools write numbers, truth values and texts of both."""
     text = str(flag).strip().lower()
     if text in ("true", "false"):

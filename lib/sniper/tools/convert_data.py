@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sniper.data import Dataset, format_names, load_dataset
 from sniper.data.classes import join_classes
+from sniper.data.problems import NO_MASK, Problem, stop_at_errors
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.tools.arguments import add_out_flag, command_parser
 from sniper.tools.cli import run_main
@@ -21,6 +22,7 @@ from sniper.tools.convert.writers import TARGETS, Target
 from sniper.tools.explain.training_set import log_to_stderr
 
 LINK, COPY = "link", "copy"
+_BOXES_ONLY = frozenset({"voc", "pascalvoc", "folder"})
 
 _DESCRIPTION = """\
 Writes sets of one format in another: images, boxes, outlines, class names, and which objects need
@@ -80,7 +82,11 @@ def _main(argv: Sequence[str]) -> int:
     log_to_stderr()
     _check_out(args.out, args.data)
     names = list(dict.fromkeys(args.sets.split("+")))
-    datasets = [load_dataset(args.source, args.data, n, with_masks=not args.boxes) for n in names]
+    with_masks = not args.boxes and args.source.lower() not in _BOXES_ONLY
+    datasets = [
+        load_dataset(args.source, args.data, name, with_masks=with_masks, on_problem=_hear)
+        for name in names
+    ]
     conversion = _conversion(datasets)
     target = TARGETS[args.to]
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +98,12 @@ def _main(argv: Sequence[str]) -> int:
         _move(made, args.out)
     _tell(args.out, args.to, target, conversion)
     return 0
+
+
+def _hear(problem: Problem) -> None:
+    # Objects without an outline are converted as they are.
+    if problem.kind is not NO_MASK:
+        stop_at_errors(problem)
 
 
 def _check_out(out: Path, data: Path) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 
 from sniper.data import Dataset, Record, VocTruth
 from sniper.data.classes import Classes, match_names
+from sniper.data.coco_parse import is_set
 from sniper.evaluation import objects_of
+from sniper.evaluation.coco_truth import annotations_of
 
 # Puts an image file to a place in the new set.
 PutImage = Callable[[str, Path], None]
@@ -114,6 +116,8 @@ def _ignored(dataset: Dataset, places: np.ndarray) -> dict[int, list[Thing]]:
     found: dict[int, list[Thing]] = {}
     if not dataset.num_ignored:
         return found
+    if dataset.protocol == "coco" and dataset.truth is None:
+        return _ignored_of_coco(dataset, places)
     objects = objects_of(dataset)
     for row in np.flatnonzero(objects.ignored).tolist():
         thing = Thing(
@@ -123,6 +127,21 @@ def _ignored(dataset: Dataset, places: np.ndarray) -> dict[int, list[Thing]]:
             crowd=bool(objects.crowd[row]),
         )
         found.setdefault(int(objects.images[row]), []).append(thing)
+    return found
+
+
+def _ignored_of_coco(dataset: Dataset, places: np.ndarray) -> dict[int, list[Thing]]:
+    """Crowd regions, and what is flagged `ignore`, which evaluation does not know."""
+    images = {record.image_id: index for index, record in enumerate(dataset.records)}
+    classes = {i: int(place) for i, place in zip(dataset.category_ids[1:], places[1:])}
+    found: dict[int, list[Thing]] = {}
+    for entry in annotations_of(dataset, with_masks=False):
+        crowd, ignored = (is_set(entry.get(key) or 0, key) for key in ("iscrowd", "ignore"))
+        if crowd or ignored:
+            x, y, width, height = map(float, entry["bbox"])
+            box = (x, y, width, height)
+            thing = Thing(classes[entry["category_id"]], box, ignored=True, crowd=crowd)
+            found.setdefault(images[entry["image_id"]], []).append(thing)
     return found
 
 

@@ -66,6 +66,18 @@ def missing_image(tiny_set):
     return "missing_file", 2, "image 8: no "
 
 
+def link_that_leads_nowhere(tiny_set):
+    tiny_set.image(8).unlink()
+    tiny_set.image(8).symlink_to(tiny_set.root / "moved away.jpg")
+    return "missing_file", 1, "image 8: no "
+
+
+def folder_for_a_file(tiny_set):
+    tiny_set.image(8).unlink()
+    tiny_set.image(8).mkdir()
+    return "missing_file", 1, "image 8: no "
+
+
 def empty_file(tiny_set):
     tiny_set.image(8).write_bytes(b"")
     return "unreadable_file", 1, "image 8, "
@@ -140,7 +152,7 @@ def duplicate_category_name(tiny_set):
 
 def duplicate_file(tiny_set):
     tiny_set.content["images"].append(tiny_set.content["images"][0] | {"id": 70})
-    return "duplicate_name", 1, "image 70: the file bild 7.jpg is that of image 7"
+    return "repeated_image", 1, "image 70: the file bild 7.jpg is that of image 7"
 
 
 def no_objects_at_all(tiny_set):
@@ -262,6 +274,7 @@ def tiny_box(tiny_set):
 
 
 SPOILERS = [
+    link_that_leads_nowhere, folder_for_a_file,
     missing_image, empty_file, cut_off_jpeg, no_image, other_size, exchanged_sides,
     image_without_width, image_is_a_number, category_without_name, box_with_three_numbers,
     box_not_finite, unknown_category, duplicate_image_id, duplicate_category_id,
@@ -524,8 +537,10 @@ def test_no_chip_at_all_is_an_error(tiny_set):
 def test_too_many_candidates_are_an_error_with_a_cure(tiny_set):
     for image in tiny_set.content["images"]:
         image |= {"width": 200_000, "height": 200_000}
-    report = checked(tiny_set, "TRAIN.SCALES", "[100.0, 128.0]")
-    assert any("TRAIN.CHIP_SIZE" in text for text in texts(report, "loader"))
+    report = checked(tiny_set)
+    (text,) = texts(report, "loader")
+    assert "take a larger TRAIN.CHIP_SIZE or smaller TRAIN.SCALES" in text
+    assert report.account is None
 
 
 def test_lines_are_limited_and_counted(tiny_set):

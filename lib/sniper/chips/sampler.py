@@ -19,7 +19,7 @@ from sniper.chips.pyramid import Scale, level_factors
 from sniper.chips.stats import EpochStats, GtFate, LevelStats
 from sniper.chips.streams import ORDER, STRIDE, stream_seeds
 from sniper.data.record import Record
-from sniper.errors import ConfigError, TrainingError
+from sniper.errors import ConfigError, OpsError, TrainingError
 from sniper.native._native import epoch_chips
 from sniper.targets.gt import MIN_SIDE_PX
 
@@ -204,23 +204,39 @@ def _blocks(
     while first < len(table):
         if cancelled is not None and cancelled():
             raise TrainingError(f"chip generation was cancelled after {first} records")
-        block = epoch_chips(
-            table.boxes,
-            table.num_gt,
-            table.width,
-            table.height,
-            table.image_id,
-            table.flipped,
-            factors,
-            ranges,
-            first=first,
-            last=min(first + _BLOCK_RECORDS, len(table)),
-            budget_s=_BLOCK_S,
-            **options,
-        )
+        try:
+            block = epoch_chips(
+                table.boxes,
+                table.num_gt,
+                table.width,
+                table.height,
+                table.image_id,
+                table.flipped,
+                factors,
+                ranges,
+                first=first,
+                last=min(first + _BLOCK_RECORDS, len(table)),
+                budget_s=_BLOCK_S,
+                **options,
+            )
+        except OpsError as error:
+            raise _with_cure(error) from error
         first += len(block["chip_counts"])
         progress.tell(first, len(block["levels"]))
         yield block
+
+
+def _with_cure(error: OpsError) -> OpsError:
+    """What to change when an image gives more candidate chips than can be counted."""
+    if "number of candidate chips" not in str(error):
+        return error
+    return OpsError(
+        "an image is too large for the chips of one of its levels",
+        where="TRAIN.SCALES, TRAIN.CHIP_SIZE",
+        got=str(error).replace(": use a larger stride", ""),
+        fix="take a larger TRAIN.CHIP_SIZE or smaller TRAIN.SCALES (sniper suggest-scales "
+        "proposes both), or cut the image into tiles",
+    )
 
 
 def _statistics(

@@ -17,6 +17,7 @@ from sniper.data.problems import (
     BROKEN_ENTRY,
     DUPLICATE_ID,
     DUPLICATE_NAME,
+    REPEATED_IMAGE,
     OnProblem,
     Problem,
     ProblemKind,
@@ -182,6 +183,7 @@ def read_images(entries: list, reader: EntryReader) -> dict[int, tuple[int, int,
     """Image id -> (index, width, height, file name), in the order of the file."""
     images: dict[int, tuple[int, int, int, str]] = {}
     owners: dict[str, int] = {}
+    twice: list[str] = []
 
     def read(entry: Mapping[str, Any]) -> None:
         identity = _integer(entry, "id")
@@ -195,10 +197,11 @@ def read_images(entries: list, reader: EntryReader) -> dict[int, tuple[int, int,
             raise EntryError("the id is used before", DUPLICATE_ID, name or "no file_name")
         images[identity] = (len(images), width, height, name)
         if name and owners.setdefault(name, identity) != identity:
-            owner = owners[name]
-            raise EntryError(f"the file {name} is that of image {owner}", DUPLICATE_NAME)
+            twice.append(f"image {identity}: the file {name} is that of image {owners[name]}")
 
     reader.each("image", entries, read)
+    if twice:
+        reader.on_problem(Problem(REPEATED_IMAGE, reader.where, len(twice), twice))
     if not images:
         raise DataError(
             "the annotation file has no images",

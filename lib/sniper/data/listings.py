@@ -103,7 +103,7 @@ class FileIndex:
         self._names: dict[str, frozenset[str]] = {}
 
     def has(self, path: str) -> bool:
-        """Whether there is an entry of that name; a folder that cannot be listed has none."""
+        """Whether there is a file of that name; a folder that cannot be listed has none."""
         folder, name = os.path.split(path)
         if folder not in self._names:
             self._names[folder] = _listing(folder)
@@ -111,7 +111,9 @@ class FileIndex:
 
 
 def _listing(folder: str) -> frozenset[str]:
+    """Names of the files of a folder: neither folders, nor links that lead nowhere."""
     try:
-        return frozenset(os.listdir(folder or "."))
+        with os.scandir(folder or ".") as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file())
     except OSError:
         return frozenset()

@@ -95,6 +95,12 @@ DUPLICATE_NAME = ProblemKind(
     "names that are used twice",
     "join the entries: objects of the one are background in the other",
 )
+REPEATED_IMAGE = ProblemKind(
+    "repeated_image",
+    WARNING,
+    "image files that are listed twice in the set",
+    "join their entries: the objects of the one are background in the other",
+)
 MISSING_FILE = ProblemKind(
     "missing_file", ERROR, "missing images", "put the files there, or remove their entries"
 )

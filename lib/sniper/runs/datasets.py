@@ -167,7 +167,7 @@ def read_training_sets(data: TrainingData, run: Classes | None = None) -> Traini
         if data.flip:
             set_records = append_flipped(set_records, legacy=data.source.legacy_boxes)
         records.extend(set_records)
-    _tell_repeated_images(records)
+    _tell_shared_images(sets)
     keep_empty, can_use = data.keep_without_objects, data.with_negatives or data.background_chips
     if keep_empty and not can_use:
         logger.info("TRAIN.NEG_CHIPS_WITHOUT_OBJECTS has no effect without negative chips")
@@ -224,20 +224,22 @@ def _classes_of(sets: Sequence[Dataset], num_classes: int, run: Classes | None) 
     return match_training(joined, run)
 
 
-def _tell_repeated_images(records: list[Record]) -> None:
+def _tell_shared_images(sets: Sequence[Dataset]) -> None:
     # Links may lead to one image in two ways; they are followed once per folder.
     folders: dict[str, str] = {}
-    images = set()
-    count = 0
-    for record in records:
-        if not record.flipped:
+    images: set[tuple[str, str]] = set()
+    shared = 0
+    for dataset in sets:
+        of_set = set()
+        for record in dataset.records:
             folder, name = os.path.split(record.image_path)
             if folder not in folders:
                 folders[folder] = os.path.realpath(folder)
-            images.add((folders[folder], name))
-            count += 1
-    if len(images) < count:
-        logger.warning("%d images belong to more than one of the sets", count - len(images))
+            of_set.add((folders[folder], name))
+        shared += len(images & of_set)
+        images |= of_set
+    if shared:
+        logger.warning("%d images belong to more than one of the sets", shared)
 
 
 def _proposals(folder: Path, dataset: Dataset) -> ProposalSet:

@@ -46,6 +46,7 @@ _ALL = (
     ProblemKind(
         "shared_image", WARNING, "images that are in more than one set", "keep one of them"
     ),
+    problems.REPEATED_IMAGE,
     problems.ORPHAN,
     problems.CROWD,
     problems.IGNORED,

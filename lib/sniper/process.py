@@ -44,15 +44,16 @@ def usable_cores() -> int:
 
 
 def start_logging(log_path: Path | None = None, level: int = logging.INFO) -> None:
-    """Messages from `level` on go to stderr and, with `log_path`, to a file as well."""
+    """Messages from `level` on go to stderr; with `log_path` all go to a file, details as well."""
     root = logging.getLogger("sniper")
-    root.setLevel(level)
+    root.setLevel(level if log_path is None else min(level, logging.DEBUG))
     root.propagate = False
     # Called once per run: handlers of an earlier run in this process are replaced.
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setLevel(level)
     if log_path is not None:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(_LogFile(log_path, encoding="utf-8"))

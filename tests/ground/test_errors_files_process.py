@@ -97,6 +97,15 @@ def test_log_file_gets_what_the_console_gets(tmp_path):
     assert path.read_text().endswith("hello\n")
 
 
+def test_details_stand_in_the_log_file_and_with_verbose_on_the_console(tmp_path, capsys):
+    for level, shown in ((logging.INFO, False), (logging.DEBUG, True)):
+        start_logging(tmp_path / "x.log", level)
+        logging.getLogger("sniper.runs").debug("all figures")
+        start_logging()
+        assert (tmp_path / "x.log").read_text().count("all figures") == 1 + shown
+        assert ("all figures" in capsys.readouterr().err) == shown
+
+
 def test_quiet_workers_log_warnings_only(capsys):
     start_logging(level=logging.WARNING)
     logging.getLogger("sniper.training").info("hello")

@@ -48,14 +48,14 @@ def report_of(*overrides, records=None, devices=2, workers=1, recipe="sniper_res
 
 
 def line(report, start):
-    (found,) = [text for text in report.lines if text.startswith(start)]
+    (found,) = [text for text in report.details if text.startswith(start)]
     return found
 
 
 def test_a_good_run_has_no_warnings():
     report, stats = report_of("TRAIN.BACKGROUND_CHIPS", "1")
     assert report.warnings == ()
-    assert len(report.lines) == 10
+    assert len(report.details) == 10
     assert "[3, 1.667, 512] by the 2018 rule for COCO" in line(report, "pyramid")
     assert f"{stats.levels[0].gt_in_range} GT in range" in line(report, "level 0 (x3)")
     assert "sqrt(area) 32 to 150 px" in line(report, "level 1 (x1.667)")
@@ -115,7 +115,7 @@ def test_the_box_loss_is_an_exception_where_its_divisor_is_a_constant():
 def test_explicit_scales_are_not_called_the_rule():
     report, _ = report_of("TRAIN.SCALES", "[(1400, 2000), (800, 1280), (-1, 512)]")
     assert line(report, "pyramid").endswith("[(1400, 2000), (800, 1280), (-1, 512)] as configured")
-    assert "level 0 (short side 1400, long at most 2000)" in "\n".join(report.lines)
+    assert "level 0 (short side 1400, long at most 2000)" in "\n".join(report.details)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_never_more_than_fifteen_lines():
         *("network.ANCHOR_SCALES", "[40]", "TRAIN.USE_NEG_CHIPS", "True"),
     )
     assert len(report.lines) + len(report.warnings) == MAX_LINES
-    assert any(text.startswith("levels 4 to 7: ") for text in report.lines)
+    assert any(text.startswith("levels 4 to 7: ") for text in report.details)
 
 
 def test_uncovered_boxes_are_counted_by_reason():
@@ -163,16 +163,18 @@ def test_uncovered_boxes_are_counted_by_reason():
 def test_one_image_without_trained_boxes():
     tiny = [records_of(1, per_image=1, low=1, high=2)[0]]
     report, _ = report_of(records=tiny)
-    assert any("0 boxes looked at" in text for text in report.lines)
+    assert any("0 boxes looked at" in text for text in report.details)
 
 
 def test_everything_goes_to_the_log(caplog):
     plan = train_plan(load_config("sniper_res101_e2e", [*GOOD, "TRAIN.MAX_GT", "2", "gpus", "cpu"]))
     records = records_of()
     stats = make_epoch(records, plan.chips, seed=0, epoch=0, batch_size=4).stats
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG, logger="sniper"):
         log_start_up(plan, records, stats)
     assert "pyramid: TRAIN.SCALES" in caplog.text
+    shown = [record for record in caplog.records if record.levelno >= logging.INFO]
+    assert not any("pyramid: TRAIN.SCALES" in record.message for record in shown)
     assert [r.levelname for r in caplog.records].count("WARNING") == 2
 
 
@@ -187,3 +189,15 @@ def test_names_of_levels_and_ranges():
     assert range_text(((-1, -1),), 0) == "all"
     assert not scales_by_rule(load_config("sniper_mobilenetv2_toy"))
     assert scales_by_rule(load_config("sniper_res101_e2e"))
+
+
+def test_the_short_report_has_no_word_of_the_trade():
+    report, stats = report_of("TRAIN.USE_NEG_CHIPS", "False")
+    text = "\n".join(report.lines)
+    assert f"40 with {stats.gt} objects of 80 class(es)" in text
+    assert "chips, the 512x512 px windows that are trained" in text
+    assert f"images at x3: objects below 80 px in size, {stats.levels[0].positive} chips" in text
+    assert f"trained: {stats.gt_covered} of {stats.gt} objects" in text
+    assert f"updates: {stats.samples // 8} an epoch, of 8 chips each" in text
+    for word in ("GT", "anchor", "lattice", "IoU", "sqrt", "covered", "wd "):
+        assert word not in text

@@ -23,7 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 def mine_and_train(
-    cfg: EasyDict, *, display: int = 100, save_prefix: str = "SNIPER", resume: bool = False
+    cfg: EasyDict,
+    *,
+    display: int = 100,
+    save_prefix: str = "SNIPER",
+    resume: bool = False,
+    verbose: bool = False,
 ) -> Path:
     """`sniper.runs.train.train`, after mining where `TRAIN.USE_NEG_CHIPS` is `mine`.
 
@@ -32,6 +37,7 @@ def mine_and_train(
         display: batches between progress lines.
         save_prefix: stem of the checkpoint files.
         resume: go on where an earlier run stopped, in mining, too.
+        verbose: print the details of the start, too.
 
     Raises:
         ConfigError, DataError, TrainingError: see `mine`.
@@ -40,7 +46,7 @@ def mine_and_train(
         plan = mining_plan(cfg)
         mine(cfg, plan, display=display, save_prefix=save_prefix, resume=resume)
         logger.info("mining is done: the detector is trained with negative chips")
-    return train(cfg, display=display, save_prefix=save_prefix, resume=resume)
+    return train(cfg, display=display, save_prefix=save_prefix, resume=resume, verbose=verbose)
 
 
 def mine(cfg: EasyDict, plan: MiningPlan, *, display: int, save_prefix: str, resume: bool) -> None:

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_LINES = 15
 # Levels beyond these share a line.
 _MAX_LEVEL_LINES = 5
+_MAX_SIZE_LINES = 4
 # Chips are looked at closely in this many images.
 _SAMPLE_IMAGES = 300
 
@@ -46,9 +47,16 @@ _MANY_CROWDED = 0.001
 
 @dataclass(frozen=True)
 class StartUpReport:
-    """Lines for the log, and sentences that say what to change; at most 15 together."""
+    """What a run trains on.
+
+    Attributes:
+        lines: what everybody should see, in everyday words.
+        details: the same with all figures, for --verbose and the log file.
+        warnings: sentences that say what to change; at most 15 with the lines.
+    """
 
     lines: tuple[str, ...]
+    details: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -65,6 +73,8 @@ def log_start_up(
 ) -> None:
     """Logs the start-up report of a run (see `start_up_report`)."""
     report = start_up_report(plan, records, stats, num_workers)
+    for line in report.details:
+        logger.debug("%s", line)
     for line in report.lines:
         logger.info("%s", line)
     for warning in report.warnings:
@@ -86,7 +96,8 @@ def start_up_report(
         The report; pixels, anchors and crowded chips come from a sample of the images.
     """
     sample = _look_at_some(plan, records)
-    lines = [
+    lines = list(_short_lines(plan, records, stats, sample, num_workers))
+    details = [
         _pyramid_line(plan),
         *_level_lines(plan.chips, stats),
         _chip_line(stats, sample),
@@ -97,7 +108,57 @@ def start_up_report(
         rate_line(plan, num_workers),
     ]
     warnings = list(_warnings(plan, stats, sample))[: MAX_LINES - len(lines)]
-    return StartUpReport(tuple(lines), tuple(warnings))
+    return StartUpReport(tuple(lines), tuple(details), tuple(warnings))
+
+
+def _short_lines(
+    plan: TrainPlan,
+    records: Sequence[Record],
+    stats: EpochStats,
+    sample: _Sample,
+    num_workers: int,
+) -> Iterator[str]:
+    mirrored = sum(record.flipped for record in records)
+    copies = f" ({mirrored} of them mirrored copies)" if mirrored else ""
+    classes = plan.detector.num_classes - 1
+    yield f"images: {len(records)}{copies} with {stats.gt} objects of {classes} class(es)"
+    side = plan.chips.chip_size
+    share = sample.measures.pixels.share_of_pyramid
+    yield (
+        f"chips, the {side}x{side} px windows that are trained: {stats.chips} an epoch, "
+        f"{stats.chips / max(stats.records, 1):.2g} an image; {share:.0%} of the pixels of all "
+        "image sizes"
+    )
+    yield from _size_lines(plan, stats)
+    gt = max(stats.gt, 1)
+    missing = [f"{count} {fate.text}" for fate, count in stats.gt_uncovered.items() if count]
+    left_out = f"; left out: {', '.join(missing)}" if missing else ""
+    share = stats.gt_covered / gt
+    yield f"trained: {stats.gt_covered} of {stats.gt} objects ({share:.1%}){left_out}"
+    step, batch = plan.step, _replicas(plan, num_workers) * plan.batch_images
+    warmup = f", rising from {step.warmup_lr:g} in {step.warmup_step}" if step.warmup_step else ""
+    yield (
+        f"updates: {stats.samples // batch} an epoch, of {batch} chips each; {plan.loop.end_epoch} "
+        f"epoch(s); learning rate {step.lr:g}{warmup}"
+    )
+    yield f"all details: --verbose, or the log in {plan.folder}"
+
+
+def _size_lines(plan: TrainPlan, stats: EpochStats) -> Iterator[str]:
+    """Which objects are trained at which size of the image."""
+    shown = stats.levels if len(stats.levels) <= _MAX_SIZE_LINES else stats.levels[:_MAX_SIZE_LINES]
+    for index, level in enumerate(shown):
+        sizes = range_text(plan.chips.valid_ranges, index)
+        negative = f" and {level.negative} around false alarms" if level.negative else ""
+        what = "of all sizes" if sizes == "all" else f"{sizes} px in size"
+        yield (
+            f"  images at {level_name(plan.chips.scales, index)}: objects {what}, "
+            f"{level.positive} chips{negative}"
+        )
+    if len(shown) < len(stats.levels):
+        yield f"  and {len(stats.levels) - len(shown)} more"
+    if len(stats.levels) > 1:
+        yield "  (size: side of a square as large as an object's box, in px of the image)"
 
 
 def level_name(scales: Sequence[Scale], level: int) -> str:

@@ -41,7 +41,12 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    cfg: EasyDict, *, display: int = 100, save_prefix: str = "SNIPER", resume: bool = False
+    cfg: EasyDict,
+    *,
+    display: int = 100,
+    save_prefix: str = "SNIPER",
+    resume: bool = False,
+    verbose: bool = False,
 ) -> Path:
     """Trains the network of a configuration and returns the model folder.
 
@@ -50,6 +55,7 @@ def train(
         display: batches between progress lines.
         save_prefix: stem of the checkpoint files.
         resume: go on from the newest checkpoint of this run.
+        verbose: print the details of the start, too; the log file has them anyway.
 
     Raises:
         ConfigError, DataError: the configuration or the data are wrong.
@@ -58,7 +64,7 @@ def train(
     """
     plan = train_plan(cfg)
     with Workers(plan.kvstore) as workers, _model_folder(plan, workers):
-        _start_log(plan, workers)
+        _start_log(plan, workers, verbose=verbose)
         checkpoints = CheckpointFolder(plan.folder, save_prefix, keep=plan.keep_checkpoints)
         newest = checkpoints.newest()
         checkpoint = newest if resume else None
@@ -119,9 +125,12 @@ def _model_folder(plan: TrainPlan, workers: Workers) -> Iterator[None]:
         yield
 
 
-def _start_log(plan: TrainPlan, workers: Workers) -> None:
+def _start_log(plan: TrainPlan, workers: Workers, *, verbose: bool) -> None:
     if workers.is_writer:
-        start_logging(plan.folder / f"{plan.name}_{time.strftime('%Y-%m-%d-%H-%M')}.log")
+        start_logging(
+            plan.folder / f"{plan.name}_{time.strftime('%Y-%m-%d-%H-%M')}.log",
+            logging.DEBUG if verbose else logging.INFO,
+        )
     else:
         # All workers would write the same lines into the same folder.
         start_logging(level=logging.WARNING)
@@ -295,10 +304,10 @@ def training_stepper(
     shapes = train_input_shapes(spec, plan.chips.chip_size, rpn_only=plan.rpn_only)
     arg, aux = _initial_weights(plan, symbol, shapes, checkpoint)
     fixed = fixed_names(symbol, plan.weights.fixed)
-    logger.info("%d parameters, %d of them fixed", len(arg), len(fixed))
+    logger.debug("%d parameters, %d of them fixed", len(arg), len(fixed))
     chips_per_update = state.batch_size * plan.step.accumulation
     settings = plan.step_settings(state.samples, chips_per_update, fixed)
-    logger.info(
+    logger.debug(
         "lr %g for %d chips an update, drops after updates %s",
         *(settings.lr, chips_per_update, list(settings.steps)),
     )

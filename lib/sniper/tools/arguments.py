@@ -124,6 +124,15 @@ def add_display_flag(flags: Flags) -> None:
     )
 
 
+def add_verbose_flag(flags: Flags) -> None:
+    """Adds --verbose."""
+    flags.add_argument(
+        "--verbose",
+        action="store_true",
+        help="print all details of the start, which stand in the log file anyway",
+    )
+
+
 def add_data_flags(flags: Flags) -> None:
     """Adds --image_set and --json, for tools that look at training sets."""
     add_image_set_flag(flags)

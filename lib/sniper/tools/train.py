@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sniper.tools.arguments import (
     add_config_flags,
     add_display_flag,
+    add_verbose_flag,
     as_ratio,
     command_parser,
 )
@@ -29,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("main_train.py", _DESCRIPTION, _EPILOG)
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     add_display_flag(parser)
+    add_verbose_flag(parser)
     parser.add_argument(
         "--momentum",
         type=as_ratio,
@@ -50,6 +52,10 @@ def _run(argv: Sequence[str] | None) -> int:
     from sniper.runs.mining import mine_and_train
 
     mine_and_train(
-        cfg, display=max(args.display, 1), save_prefix=args.save_prefix, resume=args.resume
+        cfg,
+        display=max(args.display, 1),
+        save_prefix=args.save_prefix,
+        resume=args.resume,
+        verbose=args.verbose,
     )
     return 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from sniper.loader.train import Batch
+from sniper.progress import format_time
 from sniper.training.distributed import Workers
 from sniper.training.metrics import Measure, Metrics, Ratio
 from sniper.training.pace import ProgressClock
@@ -19,6 +21,12 @@ logger = logging.getLogger(__name__)
 
 # The first figures come early, so that nobody has to guess whether a run hangs.
 FIRST_DISPLAY = 10
+# A line at least so often, however slow the batches are.
+SILENT_S = 25.0
+_ABOUT_ACCURACY = (
+    "accuracies (...Acc) often fall during the first 400 batches, while the losses do too: at "
+    "first nearly every proposal is background, which is easy to tell; later many are objects"
+)
 
 
 class Meter:
@@ -52,6 +60,7 @@ class Meter:
         self._display = display
         self._metrics = Metrics(measure, _ratios(state.window), _ratios(state.sums))
         self._session_batches = 0
+        self._told_s = time.monotonic()
 
     def add(self, outputs: Mapping[str, np.ndarray], batch: Batch) -> dict[str, float]:
         """Adds the outputs of a batch; returns its own values."""
@@ -88,10 +97,27 @@ class Meter:
             if self._log is not None:
                 place = (state.epoch, state.batch, batches, state.updates)
                 self._log.display(Display(*place, lr, loss_scale, state.skipped, pace, values))
+            self._told_s = time.monotonic()
         elif self._session_batches == FIRST_DISPLAY:
             # A resumed run soon says something too, without a break in its averages.
             text = format_metrics(self._averages(self._metrics.window))
             logger.info("Epoch[%d] Batch [%d/%d] %s", state.epoch, state.batch, batches, text)
+        elif self._log is not None and time.monotonic() - self._told_s >= SILENT_S:
+            self._told_s = time.monotonic()
+            left = format_time(self._clock.seconds_left(remaining))
+            logger.info(
+                "Epoch[%d] Batch [%d/%d], about %s left", state.epoch, state.batch, batches, left
+            )
+        if self._log is not None and self._session_batches == FIRST_DISPLAY:
+            self._announce(remaining, is_new=early)
+
+    def _announce(self, remaining: int, *, is_new: bool) -> None:
+        """Says how long the run will take, as soon as that can be told."""
+        left_s = self._clock.seconds_left(remaining)
+        end = time.strftime("%H:%M", time.localtime(time.time() + left_s))
+        logger.info("this will take about %s, until %s", format_time(left_s), end)
+        if is_new:
+            logger.info(_ABOUT_ACCURACY)
 
     def end_epoch(self, state: RunState, took_s: float, *, complete: bool) -> None:
         """Shows the averages of the epoch, and starts a new one if it is complete."""

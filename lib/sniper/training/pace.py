@@ -62,6 +62,10 @@ class ProgressClock:
             self._start += took
             self._window_start += took
 
+    def seconds_left(self, remaining_steps: int) -> float:
+        """What the rest takes at the mean speed so far."""
+        return remaining_steps * (time.monotonic() - self._start) / max(self._steps, 1)
+
     def read(self, chips_per_step: int, waited_s: float, remaining_steps: int) -> Pace:
         """The pace since the last reading; starts a new window.
 
@@ -77,7 +81,7 @@ class ProgressClock:
         pace = Pace(
             chips_per_s=self._window_steps * chips_per_step / elapsed,
             data_wait=min(max((waited_s - self._window_wait) / elapsed, 0.0), 1.0),
-            eta_s=remaining_steps * (now - self._start) / max(self._steps, 1),
+            eta_s=self.seconds_left(remaining_steps),
             memory_gb=peak_memory_mb() * (1 << 20) / 1e9,
             gpu_memory_gb=self._gpu_memory_gb(),
         )

@@ -17,7 +17,7 @@ from sniper.runs.export import inference_networks
 from sniper.runs.resolve import detector_spec
 
 # Python, MXNet and the loader beside the network; and copies of the weights in training.
-_BASE_GB = 0.6
+_BASE_GB = 0.4
 _COPIES_OF_WEIGHTS = 3  # weights, gradients, momenta
 _PICTURE_PX = 512
 _PIXEL_SCALE = 50.0

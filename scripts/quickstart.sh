@@ -10,21 +10,32 @@ recipe=${1:-sniper_mobilenetv2_toy}
 started=$(date +%s)
 say() { printf '\n== %s  (%d s so far)\n' "$1" $(($(date +%s) - started)); }
 
+case $recipe in
+  sniper_mobilenetv2_toy) duration="10 to 15 minutes" ;;
+  sniper_mobilenetv2_toy_long) duration="half an hour" ;;
+  *) duration="as long as its recipe says" ;;
+esac
+cat <<EOF
+This takes $duration on two cores, most of it training, and 1.5 GB of disk; it can be stopped with
+Ctrl-C and started again. The first time, the environment comes on top: some minutes, by the network.
+EOF
 ensure_environment
-say "checking the installation"
+say "1 of 6: checking the installation"
 sniper doctor
-say "toy data set: data/toy"
+say "2 of 6: toy data set in data/toy (half a minute)"
 sniper make-toy-data data/toy
-say "training $recipe (goes on where it stopped, or is done already)"
+say "3 of 6: training $recipe (goes on where it stopped, or is done already)"
 python main_train.py --cfg "$recipe" --resume
-say "testing on the held-out toy images"
+say "4 of 6: testing on the held-out toy images (a minute)"
 python main_test.py --cfg "$recipe"
-say "drawing the demo picture"
-python demo.py --cfg "$recipe" --im_path data/demo/demo.jpg
+say "5 of 6: what is wrong with the results"
+sniper analyze --cfg "$recipe"
+say "6 of 6: drawing the demo picture, at the score with the best F1"
+python demo.py --cfg "$recipe" --im_path data/demo/demo.jpg --threshold best
 say "done"
 cat <<EOF
 Weights, log, resolved configuration: output/$recipe/$recipe/train/
-COCO results and report:              output/$recipe/results/
-Picture with detections:              data/demo/demo_detections.jpg
+COCO results, report, analysis:       output/$recipe/results/
+Picture with detections:              output/$recipe/demo/demo_detections.jpg
 Next: .venv/bin/python demo.py --im_path YOUR.jpg   or   the README, "Your own data".
 EOF

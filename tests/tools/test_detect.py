@@ -276,6 +276,20 @@ def test_demo_of_a_picture(run, photos, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "x.json").is_file()
 
 
+def test_demo_draws_at_the_best_score_when_it_is_known(run, photos, tmp_path, capsys):
+    out = tmp_path / "x.jpg"
+    flags = ["--im_path", photos / "a.png", "--out", out, "--threshold"]
+    assert demo(run, *flags, "best") == 3
+    assert "sniper analyze" in capsys.readouterr().err
+    analysis = Path(run.cfg.output_path) / "results" / "analysis_val" / "analysis.json"
+    analysis.parent.mkdir(parents=True)
+    analysis.write_text(json.dumps({"best_f1": {"score": 0.05, "f1": 0.5}}))
+    assert demo(run, *flags, "best") == 0
+    assert "score 0.050 and more: the best F1 (0.50)" in capsys.readouterr().err
+    assert json.loads(out.with_suffix(".json").read_text())["threshold"] == 0.05
+    assert demo(run, *flags, "2") == 2
+
+
 def test_demo_of_a_folder_and_of_a_video(run, photos, tmp_path):
     assert demo(run, "--im_path", photos / "sub", "--out", tmp_path / "found") == 0
     names = sorted(path.name for path in (tmp_path / "found").iterdir())

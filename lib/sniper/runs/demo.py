@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from sniper.locks import folder_lock
 from sniper.process import start_logging
 from sniper.runs.load_model import find_weights, is_archive
 from sniper.runs.predictor import Predictor
-from sniper.runs.resolve import demo_folder
+from sniper.runs.resolve import ANALYSIS_NAME, analysis_folder, demo_folder
 from sniper.training.interrupts import StopRequest
 from sniper.vis.draw import IMAGE_ENDINGS
 from sniper.vis.video_writer import VIDEO_ENDING
@@ -37,6 +38,7 @@ def demo(
     save_prefix: str = "SNIPER",
     output_path: Path | None = None,
     fall_back: Sequence[str] | None = None,
+    threshold: float | None = DRAWING_THRESHOLD,
 ) -> Path:
     """Detects objects and writes drawings with boxes, and masks if the model has them, and a JSON.
 
@@ -50,12 +52,14 @@ def demo(
         fall_back: the configuration is only a default: when it has no weights, use the newest model
             under `output/` with its own configuration and these overrides (KEY VALUE ...); archives
             bring their own. None: it is the user's.
+        threshold: objects with a lower score are left out; None takes the score with the best F1 on
+            the test set, which `sniper analyze` has found out.
 
     Returns:
         Path of the drawing or of the folder. The JSON lies beside the drawing, or in the folder.
 
     Raises:
-        DataError: the picture or the weights are missing or broken; when everything is written also
+        DataError: the picture, the weights or the analysis are missing or broken; when everything is written also
             where pictures of a folder were left out, because they cannot be read.
         ConfigError: drawings would lie among the pictures of the folder.
         TrainingError: another run draws there.
@@ -70,6 +74,8 @@ def demo(
         predictor = Predictor(weights)
     else:
         predictor = Predictor(cfg, weights, devices=str(cfg.gpus).split(",")[0])
+    if threshold is None:
+        threshold = _best_score(cfg)
     path = output_path or demo_folder(cfg) / _default_name(image_path)
     json_path = path / DETECTIONS_FILE if is_folder else path.with_suffix(".json")
     target = None if is_folder else path
@@ -79,19 +85,19 @@ def demo(
             where=path,
             fix="choose another --out",
         )
-    drawings = Drawings(path, threshold=DRAWING_THRESHOLD, target=target)
+    drawings = Drawings(path, threshold=threshold, target=target)
     lock = folder_lock(json_path.parent, name=json_path.stem, fix="or choose another --out")
     with lock, StopRequest().listen(), drawings:
         summary = detect_files(
             predictor,
             source,
             json_path,
-            threshold=DRAWING_THRESHOLD,
+            threshold=threshold,
             drawings=drawings,
             about={"model": str(weights)},
             on_prediction=None if is_folder or is_video(image_path) else _report,
         )
-    logger.info("%d objects with score >= %g", summary.objects, DRAWING_THRESHOLD)
+    logger.info("%d objects with score >= %g", summary.objects, threshold)
     logger.info("picture with detections: %s, numbers: %s", path, json_path)
     if summary.skipped:
         raise DataError(
@@ -101,6 +107,24 @@ def demo(
             got="; ".join(f"{one.name}: {one.reason.splitlines()[0]}" for one in summary.skipped),
         )
     return path
+
+
+def _best_score(cfg: EasyDict) -> float:
+    """The score with the best F1 on the test set, from the file of `sniper analyze`."""
+    path = analysis_folder(cfg) / ANALYSIS_NAME
+    try:
+        best = json.loads(path.read_text(encoding="utf-8"))["best_f1"]
+        score, f1 = float(best["score"]), float(best["f1"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            "the best score is not known yet",
+            where=path,
+            got=error,
+            fix="`sniper analyze` with the same --cfg finds it out, after main_test.py; or give a "
+            "number: --threshold 0.5",
+        ) from error
+    logger.info("score %.3f and more: the best F1 (%.2f) on the test set", score, f1)
+    return score
 
 
 def _default_name(path: Path) -> str:

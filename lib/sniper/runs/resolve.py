@@ -257,6 +257,19 @@ def drawings_folder(cfg: EasyDict) -> Path:
     return path / "dets_final"
 
 
+ANALYSIS_NAME = "analysis.json"
+
+
+def results_folder(cfg: EasyDict) -> Path:
+    """Where results of tests go."""
+    return Path(cfg.output_path) / "results"
+
+
+def analysis_folder(cfg: EasyDict, image_set: str | None = None) -> Path:
+    """Where the analysis of the results of a set goes; None: the test set."""
+    return results_folder(cfg) / f"analysis_{image_set or cfg.dataset.test_image_set}"
+
+
 def demo_folder(cfg: EasyDict) -> Path:
     """Where the demo draws, unless the user names another place."""
     return Path(cfg.output_path) / "demo"

@@ -15,7 +15,7 @@ from sniper.data.detections import DetectionTable
 from sniper.evaluation import protocol_of
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset
-from sniper.runs.resolve import data_source
+from sniper.runs.resolve import ANALYSIS_NAME, analysis_folder, data_source, results_folder
 from sniper.tools.arguments import (
     add_cfg_and_set,
     add_out_flag,
@@ -95,27 +95,23 @@ def _main(argv: Sequence[str]) -> int:
     dataset = open_dataset(data_source(cfg), cfg.dataset.test_image_set)
     table = _results(cfg, dataset, args.results)
     result = study(dataset, table, args.score, args.worst)
-    out = args.out or _results_folder(cfg) / f"analysis_{dataset.image_set}"
+    out = args.out or analysis_folder(cfg, dataset.image_set)
     print(summary(result), end="")
     _write(out, result)
     print(f"pictures and numbers: {out}", file=sys.stderr)
     return 0
 
 
-def _results_folder(cfg: EasyDict) -> Path:
-    return Path(cfg.output_path) / "results"
-
-
 def _results(cfg: EasyDict, dataset: Dataset, path: Path | None) -> DetectionTable:
     protocol = protocol_of(dataset)
-    return protocol.read(path or protocol.results_path(_results_folder(cfg), dataset), dataset)
+    return protocol.read(path or protocol.results_path(results_folder(cfg), dataset), dataset)
 
 
 def _write(out: Path, result: Study) -> None:
     name = f"{result.dataset.name}, score {result.score:g} or more"
     save_figure(plot_errors(result.view()), out / "errors.png")
     save_figure(plot_confusion(result.confusion, name), out / "confusion.png")
-    write_json(out / "analysis.json", result.as_dict())
+    write_json(out / ANALYSIS_NAME, result.as_dict())
     atomic_write_text(out / "summary.txt", summary(result))
 
 

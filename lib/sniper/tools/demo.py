@@ -11,6 +11,7 @@ from sniper.tools.arguments import (
     add_config_flags,
     add_out_flag,
     add_weights_flag,
+    as_ratio,
     command_parser,
 )
 from sniper.tools.cli import run_main
@@ -45,9 +46,21 @@ def _parser() -> argparse.ArgumentParser:
         "the drawing; its ending chooses jpg, png or pdf; for a folder the folder of drawings "
         "(default: <output_path>/demo/<name>_detections with the picture's ending)",
     )
+    parser.add_argument(
+        "--threshold",
+        type=_threshold,
+        default=0.5,
+        metavar="S",
+        help="least score of an object; best: that of the best F1, which `sniper analyze` has "
+        "found (default: %(default)s)",
+    )
     add_weights_flag(parser)
     add_config_flags(parser)
     return parser
+
+
+def _threshold(text: str) -> float | None:
+    return None if text == "best" else as_ratio(text)
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -65,5 +78,6 @@ def _run(argv: Sequence[str] | None) -> int:
         save_prefix=args.save_prefix,
         output_path=args.out,
         fall_back=args.overrides if is_default else None,
+        threshold=args.threshold,
     )
     return 0

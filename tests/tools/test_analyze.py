@@ -88,7 +88,7 @@ def test_everything_is_written(tmp_path, overrides, capsys):
     write_results(tmp_path, RESULTS)
     out = tmp_path / "analysis"
     assert run(overrides, "--out", out) == 0
-    names = ["analysis.json", "confusion.png", "errors.png", "summary.txt"]
+    names = ["analysis.json", "confusion.png", "errors.png", "summary.txt", "worst"]
     assert sorted(path.name for path in out.iterdir()) == names
     numbers = json.loads((out / "analysis.json").read_text())
     assert (numbers["num_images"], numbers["num_objects"], numbers["num_detections"]) == (3, 3, 4)
@@ -103,6 +103,12 @@ def test_everything_is_written(tmp_path, overrides, capsys):
     assert text == (out / "summary.txt").read_text()
     assert "3 images, 3 objects, 4 detections, AP50 33.7" in text
     assert "cat -> dog: 1" in text and "12.jpg: 2 errors (1 class, 1 missed)" in text
+    # The worst images with their errors, and what to do about each cause that costs much.
+    drawn = sorted(path.name for path in (out / "worst").iterdir())
+    assert drawn == ["01_12.png", *drawn[1:]] and len(drawn) == 3
+    assert cv2.imread(str(out / "worst" / drawn[0])).std() > 10
+    for name, cause in numbers["causes"].items():
+        assert (f"Against {name}: " in text) == (cause["gain"] >= 0.01)
     for name, least in (("errors.png", 800), ("confusion.png", 400)):
         image = cv2.imread(str(out / name))
         assert image.shape[0] >= 400 and image.shape[1] >= least and image.std() > 10

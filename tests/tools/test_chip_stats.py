@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sniper.chips.measures import measure
@@ -12,6 +14,7 @@ from sniper.runs.resolve import chip_settings
 from sniper.tools.chip_stats import main
 from sniper.tools.explain.chip_numbers import statistics, table
 from sniper.tools.explain.training_set import TrainingSet, load_training_set
+from sniper.vis.plots import ChipStatsView, plot_chip_stats
 
 LEVEL_KEYS = {
     "level", "scale", "valid_range", "boxes_in_range", "boxes_trained", "images", "positive",
@@ -100,6 +103,32 @@ def test_the_coco_rule_is_named(tiny_set):
     numbers = statistics(TrainingSet(cfg, data.records, data.class_names), measures)
     assert numbers.coco_override
     assert any("2018 rule for COCO" in line for line in table(numbers))
+
+
+def test_more_trained_than_in_range_is_explained(tiny_set):
+    numbers = numbers_of(tiny_set)
+    levels = [replace(row, boxes_trained=row.boxes_in_range) for row in numbers.levels]
+    same = "\n".join(table(replace(numbers, levels=tuple(levels))))
+    assert "trained may be above" not in same
+    levels[0] = replace(levels[0], boxes_trained=levels[0].boxes_in_range + 1)
+    assert "trained may be above in range" in "\n".join(
+        table(replace(numbers, levels=tuple(levels)))
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "label"),
+    [
+        (np.arange(30), "chips of an image"),
+        (np.arange(300), "chips of an image (bars of 10 numbers)"),
+        (np.r_[np.full(200, 100), 9000], "bars of 4 numbers, the last: 100 and more, up to 9000)"),
+    ],
+)
+def test_bars_of_chips_per_image_stay_few(counts, label):
+    view = ChipStatsView("h", ["0"], [1], [0], counts, {"a": 1.0, "b": 2.0}, {})
+    axes = plot_chip_stats(view).axes[1]
+    assert label in axes.get_xlabel() and len(axes.patches) <= 31
+    assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(100)
 
 
 def test_command_json_and_plot(tiny_set, capsys):

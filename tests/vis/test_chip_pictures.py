@@ -139,8 +139,29 @@ def test_anchors_boxes_and_focus():
     focus[2, 3] = 1
     focused = tensor_panel(label=none, boxes=np.zeros((0, 4)), states=[], labels=[], focus=focus)
     after = picture(draw_tensors("h", [focused], MEANS))
-    changed = (before != after).any(axis=2)[:-45]  # the legend changes too
+    changed = (before != after).any(axis=2)[:-70]  # the legend changes too
     assert changed.sum() == pytest.approx((16 * 3) ** 2, rel=0.05)
+
+
+def test_small_chips_of_a_large_image_get_room():
+    chips = [ChipOutline(n, (40 * n, 50, 40 * n + 39, 89)) for n in range(1, 40)]
+    panel = LevelPanel("level 0", chips, np.zeros((0, 4)), [])
+    image = np.full((1000, 1800, 3), 128, np.uint8)
+    alone = picture(draw_levels(image, "h", [panel]))
+    # 40 px of the image would be 20 on a panel of the usual width: too few for a number.
+    assert 1900 <= alone.shape[1] <= 2100
+    three = picture(draw_levels(image, "h", [panel] * 3))
+    # One below the other.
+    assert three.shape[1] == alone.shape[1] and three.shape[0] > 2.8 * alone.shape[0] - 300
+    large = LevelPanel("level 0", [ChipOutline(1, (0, 0, 511, 511))], np.zeros((0, 4)), [])
+    assert picture(draw_levels(image, "h", [large])).shape[1] < 1000
+
+
+def test_long_headings_are_wrapped():
+    heading = "a_file_with_a_name.jpg (mirrored), id 123456789, 640x480 px: " + "words and " * 9
+    figure = draw_tensors(heading, [tensor_panel()], MEANS)
+    (text,) = [text for text in figure.texts if text.get_text().startswith("a_file")]
+    assert text.get_text().count("\n") == 1
 
 
 def test_smaller_content_and_negative_chips_are_marked():

@@ -12,6 +12,8 @@ from easydict import EasyDict
 from sniper.config import load_config
 from sniper.data import Dataset
 from sniper.data.detections import DetectionTable
+from sniper.data.image import read_image
+from sniper.errors import DataError
 from sniper.evaluation import protocol_of
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset
@@ -25,11 +27,14 @@ from sniper.tools.arguments import (
     write_json,
 )
 from sniper.tools.cli import run_main
-from sniper.tools.explain.error_study import Study, study, summary
+from sniper.tools.explain.error_study import Study, marks_of_image, study, summary
 from sniper.tools.explain.training_set import log_to_stderr
 from sniper.vis.confusion_matrix import plot_confusion
+from sniper.vis.error_pictures import draw_errors
 from sniper.vis.error_plots import plot_errors
 from sniper.vis.figures import save_figure
+
+WORST_FOLDER = "worst"
 
 _DESCRIPTION = """\
 Says what is wrong with the detections that main_test.py wrote, and what it costs:
@@ -38,6 +43,7 @@ Says what is wrong with the detections that main_test.py wrote, and what it cost
   errors.png     causes, scores, sizes of the objects, choice of a score threshold
   confusion.png  which classes are taken for which, with a row and a column for the background
   analysis.json  all of these numbers
+  worst/*.png    the images with the most errors: what is wrong in them, by cause
 
 Causes are those of TIDE: wrong class, box off, both, duplicate, background, missed. Boxes only.
 """
@@ -79,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images with the most errors to list in analysis.json (default: %(default)s)",
     )
+    parser.add_argument(
+        "--draw",
+        type=as_count,
+        default=8,
+        metavar="N",
+        help="of these, images to draw with their errors in the folder worst; 0: none "
+        "(default: %(default)s)",
+    )
     add_cfg_and_set(parser)
     return parser
 
@@ -98,6 +112,7 @@ def _main(argv: Sequence[str]) -> int:
     out = args.out or analysis_folder(cfg, dataset.image_set)
     print(summary(result), end="")
     _write(out, result)
+    _draw_worst(out / WORST_FOLDER, result, args.draw)
     print(f"pictures and numbers: {out}", file=sys.stderr)
     return 0
 
@@ -113,6 +128,27 @@ def _write(out: Path, result: Study) -> None:
     save_figure(plot_confusion(result.confusion, name), out / "confusion.png")
     write_json(out / ANALYSIS_NAME, result.as_dict())
     atomic_write_text(out / "summary.txt", summary(result))
+
+
+def _draw_worst(folder: Path, result: Study, count: int) -> None:
+    """Pictures of the images with the most errors; those of an earlier call go."""
+    for path in folder.glob("[0-9][0-9]_*.png"):
+        path.unlink()
+    places = {record.image_id: place for place, record in enumerate(result.dataset.records)}
+    for number, image in enumerate(result.worst[:count], 1):
+        try:
+            pixels = read_image(image.image)
+        except DataError as error:
+            # Results of other detectors can be analysed without their images.
+            print(f"the worst images are not drawn: {error}", file=sys.stderr)
+            return
+        name = Path(image.image)
+        heading = (
+            f"{name.name}: {image.total} errors at score {result.score:g} or more, {image.found} "
+            f"of {image.objects} objects found"
+        )
+        marks = marks_of_image(result, places[image.image_id])
+        save_figure(draw_errors(pixels, heading, marks), folder / f"{number:02d}_{name.stem}.png")
 
 
 if __name__ == "__main__":

@@ -157,17 +157,20 @@ def _enough(data: TrainingSet, limits: InputLimits, args: argparse.Namespace) ->
 
 def _estimate(args: argparse.Namespace, advice: Advice, data: TrainingSet) -> dict[str, Any] | None:
     """Memory and time of training and testing with the suggestion; None where it cannot be said."""
-    # It needs MXNet, which the suggestion does not.
-    import mxnet as mx
+    try:
+        # It needs MXNet, which the suggestion does not.
+        import mxnet as mx
 
-    from sniper.tools.explain.suggest_cost import measure_costs
-
+        from sniper.tools.explain.suggest_cost import measure_costs
+    except ImportError as error:
+        logger.warning("memory and time are not estimated: %s", error)
+        return None
     values = _values(advice)
     pairs = [text for key, value in values.items() for text in (key, str(value))]
     try:
         cfg = load_config(args.cfg, [*args.overrides, *pairs, "gpus", "cpu"])
         costs = measure_costs(cfg, advice.suggestion.test.largest_px)
-    except (SniperError, mx.MXNetError, ImportError) as error:
+    except (SniperError, mx.MXNetError) as error:
         logger.warning("memory and time are not estimated: %s", str(error).splitlines()[0])
         return None
     train, sizes, test = cfg.TRAIN, advice.sizes, advice.suggestion.test

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from sniper.vis.figures import BLUE, GREEN, GREY, MAGENTA, ORANGE, RED, YELLOW, cycle
+from sniper.vis.figures import BLUE, DPI, GREEN, GREY, MAGENTA, ORANGE, RED, YELLOW, cycle
 
 if TYPE_CHECKING:  # matplotlib 3.8 or newer
     from matplotlib.typing import LineStyleType
@@ -27,10 +27,14 @@ TRAINING_TEXTS = {
     NEVER: "box that no level trains",
 }
 
+_LEGEND_ENTRY_PX = 225
 _FOCUS_COLOUR = (1.0, 0.88, 0.1, 0.45)
 _BOX_COLOUR = {VALID: GREEN, IGNORED: ORANGE, NEVER: RED}
 _BOX_WIDTH = {VALID: 1.8, IGNORED: 1.2, NEVER: 1.8}
 _BOX_STYLE: Mapping[str, LineStyleType] = {VALID: "-", IGNORED: (0, (4, 2)), NEVER: (0, (1, 1))}
+# Lines and numbers of small chips, which would hide what they show.
+_THIN = 0.5
+_NUMBER_PT = 9
 # Drawn in this order, so that valid boxes come out on top.
 _BOX_ORDER = {IGNORED: 0, NEVER: 1, VALID: 2}
 
@@ -50,13 +54,28 @@ def pixel_extent(height: int, width: int) -> tuple[float, float, float, float]:
 
 
 def draw_boxes(
-    axes: Axes, boxes: np.ndarray, states: Sequence[str], labels: Sequence[str] = ()
+    axes: Axes,
+    boxes: np.ndarray,
+    states: Sequence[str],
+    labels: Sequence[str] = (),
+    *,
+    thin: bool = False,
 ) -> None:
-    """Draws boxes in the style of their states, with a word for each if there are `labels`."""
+    """Draws boxes in the style of their states, with a word for each if there are `labels`.
+
+    Args:
+        axes: the picture.
+        boxes: (N, 4) in its px.
+        states: one of each box.
+        labels: a word for each box, or none.
+        thin: with thin lines, for boxes of few screen px.
+    """
+    finer = _THIN if thin else 1.0
     for row in sorted(range(len(boxes)), key=lambda index: _BOX_ORDER[states[index]]):
         state = states[row]
         x1, y1, x2, y2 = (float(value) for value in boxes[row])
-        _outline(axes, (x1, y1, x2, y2), _BOX_COLOUR[state], _BOX_WIDTH[state], _BOX_STYLE[state])
+        width = finer * _BOX_WIDTH[state]
+        _outline(axes, (x1, y1, x2, y2), _BOX_COLOUR[state], width, _BOX_STYLE[state])
         if labels:
             # Inside the box, so that the words of the upper row do not hide the picture.
             _write(axes, x1 + 1, y1 + 1, labels[row], _BOX_COLOUR[state])
@@ -91,25 +110,45 @@ def draw_alarms(axes: Axes, alarms: np.ndarray) -> None:
         axes.plot(centres[:, 0], centres[:, 1], "x", color=MAGENTA, markersize=4, alpha=0.8)
 
 
-def draw_chip(axes: Axes, chip: ChipOutline, index: int, size_hw: tuple[int, int]) -> None:
-    """The outline with a number; chips next to each other have other colours."""
+def draw_chip(
+    axes: Axes,
+    chip: ChipOutline,
+    index: int,
+    size_hw: tuple[int, int],
+    *,
+    thin: bool = False,
+    numbered: bool = True,
+) -> None:
+    """The outline with a number; chips next to each other have other colours.
+
+    Args:
+        axes: the picture.
+        chip: what to draw.
+        index: chooses the colour.
+        size_hw: height and width of the image, px.
+        thin: with thin lines and a small number.
+        numbered: with its number.
+    """
     height, width = size_hw
     x1, y1, x2, y2 = chip.rect
     # Outlines at the border of the image would be cut in half.
     x1, y1 = max(x1, 0.5), max(y1, 0.5)
     x2, y2 = min(x2, width - 1.5), min(y2, height - 1.5)
     colour = MAGENTA if chip.negative else cycle(index)
-    _outline(axes, (x1, y1, x2, y2), colour, 2.4, (0, (6, 3)) if chip.negative else "-")
+    finer = _THIN if thin else 1.0
+    _outline(axes, (x1, y1, x2, y2), colour, 2.4 * finer, (0, (6, 3)) if chip.negative else "-")
+    if not numbered:
+        return
     axes.text(
         x2,
         y2,
         f" {chip.number} ",
         color="white",
-        fontsize=9,
+        fontsize=6.5 if thin else _NUMBER_PT,
         weight="bold",
         va="bottom",
         ha="right",
-        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.4 if thin else 1.2},
     )
 
 
@@ -165,12 +204,17 @@ def draw_frame(axes: Axes) -> None:
         spine.set(visible=True, color=MAGENTA, linewidth=3)
 
 
+def legend_columns(width: float, entries: int) -> int:
+    """Entries that stand side by side below a sheet of so many px."""
+    return max(1, min(entries, int(width // _LEGEND_ENTRY_PX)))
+
+
 def add_legend(figure: Figure, handles: list[Artist]) -> None:
-    """One row at the bottom of the sheet."""
+    """Rows at the bottom of the sheet."""
     figure.legend(
         handles=handles,
         loc="lower left",
-        ncol=len(handles),
+        ncol=legend_columns(figure.get_size_inches()[0] * DPI, len(handles)),
         frameon=False,
         fontsize=9.5,
         handlelength=1.8,

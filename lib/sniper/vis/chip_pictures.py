@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -43,11 +44,17 @@ __all__ = [
     "draw_tensors",
 ]
 
-_MARGIN, _TITLE, _HEADER, _LEGEND = 12, 44, 40, 40  # px
+_MARGIN, _TITLE, _HEADER, _LEGEND = 12, 44, 40, 64  # px
 _PANELS_IN_ROW = 3
 _LEVEL_WIDTH = {1: 900, 2: 760}
 _LEVEL_WIDTH_ELSE = 600
 _LEVEL_MAX_HEIGHT = 800
+# Small chips of large images get more room: so many screen px as far as a panel may grow.
+_CHIP_PX, _LARGEST_PANEL_PX = 64, 2000
+# Chips that are smaller on the screen have thin lines, and even smaller ones no numbers.
+_SMALL_PX, _TINY_PX = 72, 22
+# Panels from here on stand one below the other.
+_WIDE_PANEL_PX = 1200
 _TITLE_WIDTH = 440
 _TENSOR_MIN_SIDE = 384
 _DIMMED = 0.35
@@ -136,6 +143,10 @@ def draw_levels(
     height, width = image_bgr.shape[:2]
     widest = _LEVEL_WIDTH.get(len(panels), _LEVEL_WIDTH_ELSE)
     zoom = min(widest / width, _LEVEL_MAX_HEIGHT / height)
+    sides = [chip.rect[2] - chip.rect[0] for panel in panels for chip in panel.chips]
+    if sides:
+        wanted = _CHIP_PX / float(np.median(sides))
+        zoom = max(zoom, min(wanted, _LARGEST_PANEL_PX / max(width, height)))
     panel_width = max(zoom * width, _TITLE_WIDTH)
     figure, places = _sheet(len(panels), panel_width, zoom * height, heading)
     for panel, axes in zip(panels, places):
@@ -143,10 +154,12 @@ def draw_levels(
         axes.imshow(_dim(image_bgr[:, :, ::-1], panel.chips), extent=pixel_extent(height, width))
         if panel.focus is not None:
             draw_focus_picture(axes, panel.focus)
-        draw_boxes(axes, panel.boxes, panel.states)
+        side = min((chip.rect[2] - chip.rect[0] for chip in panel.chips), default=width) * zoom
+        draw_boxes(axes, panel.boxes, panel.states, thin=side < _SMALL_PX)
         draw_alarms(axes, panel.alarms)
+        look = {"thin": side < _SMALL_PX, "numbered": side >= _TINY_PX}
         for index, chip in enumerate(panel.chips):
-            draw_chip(axes, chip, index, (height, width))
+            draw_chip(axes, chip, index, (height, width), **look)
     has_alarms = any(len(panel.alarms) for panel in panels)
     states = {state for panel in panels for state in panel.states}
     has_negative = any(chip.negative for panel in panels for chip in panel.chips)
@@ -197,7 +210,7 @@ def _need_panels(panels: Sequence[object]) -> None:
 
 def _sheet(count: int, width: float, height: float, heading: str) -> tuple[Figure, list[Axes]]:
     """A figure with rows of panels, titles above them, a heading and room for the legend."""
-    columns = min(count, _PANELS_IN_ROW)
+    columns = 1 if width > _WIDE_PANEL_PX else min(count, _PANELS_IN_ROW)
     rows = -(-count // columns)
     total_width = max(columns * (width + _MARGIN) + _MARGIN, 700)
     total_height = _HEADER + rows * (_TITLE + height + _MARGIN) + _LEGEND
@@ -205,7 +218,7 @@ def _sheet(count: int, width: float, height: float, heading: str) -> tuple[Figur
     figure.text(
         _MARGIN / total_width,
         1 - _HEADER / 2 / total_height,
-        heading,
+        "\n".join(textwrap.wrap(heading, max(60, int(total_width / 8)))[:2]),
         fontsize=12,
         weight="bold",
         va="center",

@@ -98,14 +98,22 @@ def _plot_levels(axes: Axes, view: ChipStatsView) -> None:
 
 def _plot_per_image(axes: Axes, counts: np.ndarray) -> None:
     most = int(counts.max(initial=0))
-    top = min(most, _MOST_BARS)
-    values = np.bincount(np.minimum(counts, top), minlength=top + 1) / max(len(counts), 1)
-    axes.bar(np.arange(top + 1), 100 * values, 0.9, color="#5b7fa6")
+    # Large images have hundreds of chips: bars of several numbers, without the last few images.
+    top = most if most <= _MOST_BARS else int(max(np.percentile(counts, 99), _MOST_BARS))
+    width = -(-(top + 1) // _MOST_BARS)
+    number = top // width + 1
+    values = np.bincount(np.minimum(counts // width, number - 1), minlength=number)
+    places = np.arange(number) * width + (width - 1) / 2
+    axes.bar(places, 100 * values / max(len(counts), 1), 0.9 * width, color="#5b7fa6")
+    top = (number - 1) * width
     mean = counts.mean() if len(counts) else 0
     axes.axvline(mean, color=INK, linestyle="--", linewidth=1)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
     axes.text(mean, axes.get_ylim()[1], f" mean {mean:.2f}", va="top", fontsize=9)
-    more = f" ({top} stands for {top} and more, up to {most})" if most > top else ""
+    more = f" (bars of {width} numbers" if width > 1 else " ("
+    if most >= top + width:
+        more += f"{', ' if width > 1 else ''}the last: {top} and more, up to {most}"
+    more = f"{more})" if len(more) > len(" (") else ""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f"chips of an image{more}")
     axes.set_ylabel("% of the images")

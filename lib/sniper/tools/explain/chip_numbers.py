@@ -199,6 +199,11 @@ def table(numbers: ChipStatistics) -> list[str]:
                 f"{(row.positive + row.negative) / images:.2f}",
             )
         )
+    if any(row.boxes_trained > row.boxes_in_range for row in numbers.levels):
+        lines.append(
+            "(trained may be above in range: a box counts in each chip that shows it, and chips "
+            "also train the boxes of other sizes that lie in them)"
+        )
     lines += ["", *_unseen_lines(numbers), "", *_fate_lines(numbers), "", *_chip_lines(numbers)]
     return lines
 

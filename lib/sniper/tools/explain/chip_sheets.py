@@ -139,7 +139,7 @@ def tensor_panel(
     boxes, classes, states = _boxes_of(sample, record, chip, settings)
     focus = sample["scale_label"].reshape(cells, cells) if "scale_label" in sample else None
     title = (
-        f"chip {index + 1}: level {chip.level}, {chip.width}x{chip.height} px, x{chip.factor:.3g}, "
+        f"chip {index + 1}: level {chip.level}, x{chip.factor:.3g}{_size_text(chip, settings)}, "
         f"{chip.kind}{_valid_range_text(sample)}\n"
         f"boxes {states.count(VALID)} valid, {states.count(IGNORED)} ignored; "
         f"anchors {int((label == 1).sum())} positive, {int((label == 0).sum())} negative"
@@ -156,6 +156,13 @@ def tensor_panel(
         focus=focus,
         negative=chip.kind == NEGATIVE,
     )
+
+
+def _size_text(chip: Chip, settings: BatchSettings) -> str:
+    """The part of a chip that holds the image, where that is not all of it."""
+    side = settings.contract.chip_size
+    width, height = min(chip.width, side), min(chip.height, side)
+    return "" if width == height == side else f", {width}x{height} px"
 
 
 def _boxes_of(

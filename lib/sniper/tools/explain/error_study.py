@@ -25,6 +25,7 @@ from sniper.evaluation.analysis import (
 from sniper.evaluation.analysis.causes import unfound
 from sniper.evaluation.analysis.matching import Verdict
 from sniper.evaluation.analysis.worst import Working, working_point
+from sniper.vis.error_pictures import FOUND, MISSED, ErrorMark
 from sniper.vis.error_plots import ErrorsView, marks_of
 
 _THRESHOLDS = np.linspace(0, 1, 101)
@@ -154,15 +155,56 @@ def study(dataset: Dataset, table: DetectionTable, score: float, worst: int) -> 
 
 # What to do about a cause that costs much.
 REMEDIES = {
+    "class": "confusion.png shows which classes: check their labels with sniper check-data and by "
+    "eye, add images of the rarer one, train longer (TRAIN.end_epoch).",
+    "localisation": "train longer (TRAIN.end_epoch, TRAIN.lr_step); anchors that fit the boxes and "
+    "a finer first level (sniper suggest-scales); check that the labels are tight.",
+    "both": "mostly goes with the causes `class` and `localisation`.",
+    "duplicate": "a stricter --set TEST.NMS 0.4 TEST.NMS_SIGMA -1, or a smaller TEST.NMS_SIGMA; it "
+    "counts at testing, nothing has to be trained again.",
     "background": "sniper chip-stats says what training never saw. Train with negative chips: "
     "--set TRAIN.USE_NEG_CHIPS mine cuts them around false alarms, TRAIN.BACKGROUND_CHIPS 1 at "
     "random places. Until then take the score of the best F1 as threshold.",
+    "missed": "sniper chip-stats says which objects are not trained, errors.png at which sizes "
+    "they are missed: small ones need a finer level (TRAIN.SCALES and TEST.SCALES, sniper "
+    "suggest-scales), rare ones more images, all of them longer training.",
 }
 # Points of AP50 from which a remedy is worth its line.
 _MUCH = 0.01
 
 _CONFUSIONS = 10
 _WORST = 10
+
+
+def marks_of_image(study: Study, index: int) -> list[ErrorMark]:
+    """What to draw on an image: its objects, and its wrong detections at the threshold.
+
+    Args:
+        study: the analysis.
+        index: of the record.
+    """
+    matches, names = study.matches, study.dataset.class_names
+    objects, lost = matches.objects, unfound(matches, study.score)
+    here = np.flatnonzero((objects.images == index) & ~objects.ignored).tolist()
+    marks = [
+        ErrorMark(
+            MISSED if lost[row] else FOUND,
+            tuple(objects.boxes[row].tolist()),
+            names[objects.classes[row]],
+        )
+        for row in here
+    ]
+    rows = range(*matches.of_image(index).indices(len(matches)))
+    for row in rows:
+        verdict = Verdict(matches.verdicts[row])
+        if verdict in (Verdict.RIGHT, Verdict.IGNORED) or matches.scores[row] < study.score:
+            continue
+        text = f"{names[matches.classes[row]]} {matches.scores[row]:.2f}"
+        if verdict == Verdict.CLASS:
+            text += f", is {names[objects.classes[matches.targets[row]]]}"
+        box = tuple(matches.boxes[row].tolist())
+        marks.append(ErrorMark(_VERDICT_NAMES[verdict], box, text))
+    return marks
 
 
 def summary(study: Study) -> str:

@@ -59,8 +59,8 @@ def demo(
         Path of the drawing or of the folder. The JSON lies beside the drawing, or in the folder.
 
     Raises:
-        DataError: the picture, the weights or the analysis are missing or broken; when everything is written also
-            where pictures of a folder were left out, because they cannot be read.
+        DataError: the picture, the weights or the analysis are missing or broken; when everything
+            is written also where pictures of a folder were left out, because they cannot be read.
         ConfigError: drawings would lie among the pictures of the folder.
         TrainingError: another run draws there.
     """

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from sniper.data.sources import Skipped
+from sniper.errors import TrainingError
 from sniper.inference import detect_files as detect_module
 from sniper.inference.detect_files import DetectionsJson
 from sniper.locks import folder_lock
@@ -19,6 +23,7 @@ from sniper.runs.predictor import Predictor
 from sniper.tools.cli import main as sniper_main
 from sniper.tools.demo import main as demo_main
 from sniper.vis import video_writer as video_module
+from sniper.vis.mp4_frames import mp4_frames
 from tests.runs.random_run import random_run
 
 
@@ -34,12 +39,14 @@ def write_image(path: Path, seed: int = 0, size=(90, 70)) -> Path:
     return path
 
 
-def write_video(path: Path, frames: int = 5, fps: float = 5.0) -> Path:
+def write_video(path: Path, frames: int = 5, fps: float = 5.0, noise: int = 0) -> Path:
+    rng = np.random.default_rng(0)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, (96, 64))
     if not writer.isOpened():
         pytest.skip("this OpenCV writes no mp4v")
     for level in range(frames):
-        writer.write(np.full((64, 96, 3), 40 * level, np.uint8))
+        flat = np.full((64, 96, 3), 40 * level % 256, np.uint8)
+        writer.write(flat + rng.integers(0, noise + 1, flat.shape, np.uint8))
     writer.release()
     return path
 
@@ -322,3 +329,61 @@ def test_a_folder_of_results_belongs_to_one_run_at_a_time(run, photos, tmp_path,
     assert f"process {os.getpid()}" in error and "--out" in error
     assert (out / "detections.json").read_bytes() == before
     assert sorted(path.name for path in out.iterdir()) == ["detections.json", "drawings"]
+
+
+@contextmanager
+def files_up_to(num_bytes):
+    """As on a full disk: no file grows beyond so many bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_video_that_does_not_fit_on_the_disk_is_no_success(run, tmp_path, capsys):
+    video = write_video(tmp_path / "in.mp4", frames=4, noise=99)
+    picture = write_image(tmp_path / "a.png")
+    for files in ([video], [video, picture]):
+        out = tmp_path / f"out{len(files)}"
+        flags = ["--cfg", run.recipe, "--threshold", 1, "--out", out]
+        with files_up_to(4000):
+            assert sniper_main(["detect", *map(str, [*files, *flags])]) == 1
+        error = capsys.readouterr().err
+        assert "could not be written to its end" in error and "in.mp4" in error
+        found = content(out)
+        assert found["complete"] is False
+        assert len(found["images"]) == 4
+
+
+def test_a_full_disk_is_noticed_while_a_video_is_written(run, tmp_path, monkeypatch, capsys):
+    video = write_video(tmp_path / "in.mp4", frames=4)
+    full = SimpleNamespace(f_bavail=3, f_frsize=4096)
+    monkeypatch.setattr(video_module.os, "statvfs", lambda _: full)
+    assert detect(run, video, "--out", tmp_path / "out") == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert content(tmp_path / "out") | {"images": []} == content(tmp_path / "out")
+
+
+def test_videos_are_counted_by_their_index(tmp_path):
+    path = write_video(tmp_path / "a.mp4", frames=7)
+    assert mp4_frames(path) == 7
+    whole = path.read_bytes()
+    for size in (0, 7, 40, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert mp4_frames(path) is None
+    assert mp4_frames(tmp_path / "gone.mp4") is None
+
+
+def test_the_json_stays_valid_on_a_full_disk(tmp_path):
+    path = tmp_path / "detections.json"
+    with pytest.raises(TrainingError, match="No space|too large"), DetectionsJson(path, {}) as file:
+        with files_up_to(5000):
+            for number in range(1000):
+                file.add({"name": str(number)})
+    found = json.loads(path.read_text())
+    assert found["complete"] is False and len(found["images"]) > 100
+    assert found["images"] == [{"name": str(n)} for n in range(len(found["images"]))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sniper.data.sources import Skipped, Source
+from sniper.errors import TrainingError
 from sniper.inference.drawings import Drawings
 from sniper.inference.prediction import Prediction
 from sniper.inference.run_stats import RunStats
@@ -77,8 +79,8 @@ def detect_files(
         on_prediction: called with each prediction when it is written.
 
     Raises:
-        DataError: an image cannot be read and the source leaves none out, or a file of a drawing
-            cannot be written.
+        DataError: an image cannot be read and the source leaves none out.
+        DataError, TrainingError: a file cannot be written.
     """
     head = {**(about or {}), "threshold": threshold, "classes": list(predictor.class_names)}
     if predictor.category_ids is not None:
@@ -99,6 +101,8 @@ def detect_files(
                 objects += len(prediction)
                 images += 1
                 progress.tell(images)
+            if drawings is not None:
+                drawings.close()  # a video that is not complete is no success
             complete = True
         finally:
             file.close(source.skipped, complete=complete)
@@ -118,21 +122,26 @@ class DetectionsJson:
         head: what stands at the beginning: classes, model, threshold.
 
     Raises:
-        OSError: it cannot be written.
+        OSError, TrainingError: it cannot be written.
     """
 
     def __init__(self, path: str | Path, head: Mapping[str, Any]) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._is_first = True
-        self._file = open(path, "w+b")
-        begin = json.dumps(dict(head))[:-1]
-        self._file.write(f'{begin}{", " if head else ""}"images": ['.encode())
-        self._end = self._file.tell()
-        self._write("", [], complete=False)
+        begin = json.dumps(dict(head))[:-1] + (", " if head else "") + '"images": ['
+        self._path, self._end = path, 0
+        # Without a buffer: what a full disk refuses must not wait for the next try.
+        self._file = open(path, "w+b", buffering=0)
+        self._write(begin, [], complete=False)
+        self._end = len(begin.encode())
 
     def add(self, image: Mapping[str, Any]) -> None:
-        """Appends an image; the file is valid again when this returns."""
+        """Appends an image; the file is valid again when this returns, and when it raises.
+
+        Raises:
+            TrainingError: the disk is full.
+        """
         line = ("\n" if self._is_first else ",\n") + json.dumps(image)
         self._write(line, [], complete=False)
         # An interruption before this line leaves the place of the broken rest.
@@ -152,9 +161,28 @@ class DetectionsJson:
         self.close()
 
     def _write(self, line: str, skipped: Sequence[Skipped], *, complete: bool) -> None:
-        left_out = json.dumps([{"name": image.name, "reason": image.reason} for image in skipped])
-        rest = f'{line}\n], "skipped": {left_out}, "complete": {json.dumps(complete)}}}\n'
+        try:
+            self._put(line + _ending(skipped, complete))
+        except OSError as error:
+            # The same end stood there before: there is room for it, and the file stays valid.
+            with contextlib.suppress(OSError):
+                self._put(_ending([], complete=False))
+            raise TrainingError(
+                "the results cannot be written; the images before are in the file",
+                where=self._path,
+                got=error,
+                fix="free some disk space or check the permissions, then run again",
+            ) from error
+
+    def _put(self, text: str) -> None:
+        """Writes everything behind the last image anew."""
         self._file.seek(self._end)
-        self._file.write(rest.encode())
+        rest = memoryview(text.encode())
+        while rest:
+            rest = rest[self._file.write(rest) :]
         self._file.truncate()
-        self._file.flush()
+
+
+def _ending(skipped: Sequence[Skipped], complete: bool) -> str:
+    left_out = json.dumps([{"name": image.name, "reason": image.reason} for image in skipped])
+    return f'\n], "skipped": {left_out}, "complete": {json.dumps(complete)}}}\n'

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
 import numpy as np
 
 from sniper.data.video import Frame
-from sniper.errors import ConfigError
+from sniper.errors import ConfigError, SniperError
 from sniper.inference.prediction import Prediction
 from sniper.vis.draw import save_image
 from sniper.vis.video_writer import VIDEO_ENDING, VideoFile
@@ -51,7 +52,7 @@ class Drawings:
 
         Raises:
             ConfigError: the drawing would replace its own image.
-            DataError: the file cannot be written.
+            DataError, TrainingError: a file cannot be written.
         """
         drawn = prediction.draw(pixels, self._threshold)
         if prediction.frame is not None:
@@ -63,14 +64,22 @@ class Drawings:
         return path
 
     def close(self) -> None:
-        """Completes the last video. Idempotent."""
+        """Completes the last video. Idempotent.
+
+        Raises:
+            TrainingError: its file is not complete.
+        """
         self._end_video()
 
     def __enter__(self) -> Drawings:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is None:
+            self.close()
+            return
+        with contextlib.suppress(SniperError):  # what happened first is what should be told
+            self.close()
 
     def _add_frame(self, prediction: Prediction, frame: Frame, drawn: np.ndarray) -> Path:
         name = prediction.name.rsplit("#", 1)[0]
@@ -94,9 +103,9 @@ class Drawings:
             logger.warning("%s\nits frames are written as pictures instead", error)
 
     def _end_video(self) -> None:
-        if self._video is not None:
-            self._video.close()
-        self._video = self._video_name = None
+        video, self._video, self._video_name = self._video, None, None
+        if video is not None:
+            video.close()
 
     def _path(self, name: str, ending: str) -> Path:
         if self._target is not None:

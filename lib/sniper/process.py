@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sniper.errors import TrainingError
+
 GRAD_SUM_CAP = "MXNET_EXEC_INPLACE_GRAD_SUM_CAP"
 SAFE_GRAD_SUM_CAP = 1000
 
@@ -41,6 +43,24 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class HomeProcess:
+    """The process that has made an object whose threads or devices a forked copy does not have."""
+
+    def __init__(self) -> None:
+        self._number = os.getpid()
+
+    def check(self) -> None:
+        """Raises TrainingError in a forked copy of the process, where waiting would never end."""
+        if os.getpid() == self._number:
+            return
+        raise TrainingError(
+            "this process was forked after the detector was made, and its threads stayed behind",
+            got=f"made in process {self._number}, used in process {os.getpid()}",
+            fix="make the Predictor after the fork: in a worker's first task or its start hook "
+            "(gunicorn post_fork, Celery worker_process_init), or let processes be spawned",
+        )
 
 
 def start_logging(log_path: Path | None = None, level: int = logging.INFO) -> None:

@@ -30,6 +30,7 @@ from sniper.inference.run_stats import RunStats, level_stage
 from sniper.loader.images import ImageCache, ImageSource
 from sniper.loader.threads import DaemonThreads
 from sniper.loader.windows import TestLoader
+from sniper.process import HomeProcess
 from sniper.progress import OnStep
 
 # RoI maps of one block of images: about 70 images of 800x600 px on the pyramid of 2018.
@@ -66,6 +67,7 @@ class Detector:
         pyramid: Sequence[tuple[int, int]] = (),
         num_threads: int = 2,
     ) -> None:
+        self._home = HomeProcess()
         self.executor = executor
         self.levels = tuple(levels)
         for before, level in zip(self.levels, self.levels[1:]):
@@ -92,6 +94,10 @@ class Detector:
             memory_bytes=MAP_MEMORY_BYTES,
             most_images=most_images,
         )
+
+    def check_process(self) -> None:
+        """Raises TrainingError in a forked copy of the process that has made the detector."""
+        self._home.check()
 
     def check_image(self, record: Record) -> None:
         """Raises DataError for an image of which some level has nothing to look at.
@@ -137,6 +143,7 @@ class Detector:
                 fit.
             TrainingError: reading an image took longer than the timeout.
         """
+        self.check_process()
         for record in records:
             self.check_image(record)
         started_s = time.perf_counter()
@@ -185,6 +192,7 @@ class Detector:
             per_level: proposals kept of one level.
             on_step: called after every image of a level; None logs now and then.
         """
+        self.check_process()
         for record in records:
             self.check_image(record)
         started_s = time.perf_counter()

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from sniper.process import HomeProcess
+
 
 class DaemonThreads:
     """Like `concurrent.futures.ThreadPoolExecutor`, but no end of it waits for a stuck job.
@@ -24,6 +26,7 @@ class DaemonThreads:
     """
 
     def __init__(self, count: int, name: str) -> None:
+        self._home = HomeProcess()
         self._jobs: queue.SimpleQueue[tuple[Future, Callable[[], Any]] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=_work, args=(self._jobs,), name=f"{name}-{i}", daemon=True)
@@ -33,7 +36,12 @@ class DaemonThreads:
             thread.start()
 
     def submit(self, job: Callable[[], Any]) -> Future:
-        """Has a job done; its result or its exception will be in the future."""
+        """Has a job done; its result or its exception will be in the future.
+
+        Raises:
+            TrainingError: this is a forked copy of the process that has made the threads.
+        """
+        self._home.check()
         future: Future = Future()
         self._jobs.put((future, job))
         return future

@@ -137,13 +137,15 @@ class Predictor:
 
         Raises:
             ConfigError, DataError: see `open_source`.
-            TrainingError: an image took too long to read.
+            TrainingError: an image took too long to read, or this process was forked after the
+                predictor was made.
         """
         opened = open_source(source, recursive=recursive, every=every, on_error=on_error)
         return (prediction for prediction, _ in self.stream_with_pixels(opened))
 
     def stream_with_pixels(self, source: Source) -> Iterator[Pair]:
         """Predictions with the images (H, W, 3) uint8 BGR that they were made of; see `stream`."""
+        self._detector.check_process()
         # One image is read in place; that saves the threads.
         num_threads = 0 if len(source.parts) == 1 else usable_cores()
         images = read_ahead(

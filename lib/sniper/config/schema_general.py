@@ -5,7 +5,13 @@ from __future__ import annotations
 from sniper.config.kinds import LEGACY, Array, Bool, Float, Int, Key, Name, Seq, Text
 
 # Formats of other packages are checked when a set is opened: this room does not know them.
-FORMATS = (("coco", "coco"), ("pascalvoc", "PascalVOC"), ("voc", "PascalVOC"), ("folder", "folder"))
+FORMATS = (
+    ("coco", "coco"),
+    ("pascalvoc", "PascalVOC"),
+    ("voc", "PascalVOC"),
+    ("yolo", "yolo"),
+    ("folder", "folder"),
+)
 KVSTORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync")
 
 RUN_KEYS = (
@@ -150,7 +156,7 @@ DATASET_KEYS = (
         "dataset.dataset",
         Name(spellings=FORMATS),
         "PascalVOC",
-        "Kind of data set: coco, PascalVOC, folder, or a registered one; case does not matter.",
+        "Kind of data set: coco, PascalVOC, yolo, folder, or a registered one, in any case.",
     ),
     Key(
         "dataset.image_set",

@@ -35,8 +35,8 @@ told. Afterwards the new sets are read again and compared. Nothing is written ov
 """
 _EPILOG = """\
 examples:
-  sniper convert-data --from yolo --data data/mine --sets train+val --to coco --out data/mine_coco
-  sniper convert-data --from voc --data data/VOCdevkit --sets 2007_trainval --to yolo \\
+  sniper convert-data --from coco --data data/mine --sets train+val --to voc --out data/mine_voc
+  sniper convert-data --from voc --data data/VOCdevkit --sets 2007_test --to yolo \
     --out data/voc_yolo --images copy
 """
 

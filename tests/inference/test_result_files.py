@@ -9,7 +9,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from sniper.data import Dataset, VocTruth
+from sniper.data import FROM_RECORDS, Dataset, VocTruth
 from sniper.data.detections import ImageDetections, table_of
 from sniper.data.proposals import ProposalSet
 from sniper.data.record import Record
@@ -57,6 +57,14 @@ def test_coco_results_and_report_hold_the_masks(tmp_path):
     written = json.loads((tmp_path / "out" / "detections_x_report.json").read_text())
     assert written.pop("categories") == [{"id": 5, "name": "cat"}]
     assert written == json.loads(json.dumps(report.as_dict()))
+
+
+def test_sets_that_are_no_coco_file_get_the_ids_of_their_images(tmp_path):
+    dataset = replace(make_dataset(tmp_path), truth=FROM_RECORDS)
+    report_detections(tmp_path / "out", dataset, detected(with_masks=False))
+    listed = json.loads((tmp_path / "out" / "detections_x_images.json").read_text())
+    assert [(image["id"], image["file_name"]) for image in listed["images"]] == [(1, "1.jpg")]
+    assert not list((tmp_path / "out").glob("*.zip"))
 
 
 def test_without_masks_nothing_speaks_of_them(tmp_path):

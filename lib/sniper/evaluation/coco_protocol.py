@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sniper.data.coco import read_coco_truth
-from sniper.data.dataset import Dataset
+from sniper.data.dataset import FROM_RECORDS, Dataset
 from sniper.data.detections import DetectionTable
 from sniper.errors import ConfigError, DataError
 from sniper.evaluation.coco import evaluate_coco, evaluate_rows
@@ -33,14 +33,18 @@ class CocoProtocol(EvaluationProtocol[CocoReport]):
     headline = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 
     def write(self, folder: Path, dataset: Dataset, table: DetectionTable) -> None:
-        """Writes `detections_<set>_results.json`; for evaluation servers image ids and a zip."""
+        """Writes `detections_<set>_results.json`; for evaluation servers also a zip.
+
+        Sets that are no COCO file also get the ids of their images.
+        """
         path = self.results_path(folder, dataset)
         count = write_coco_results(path, dataset, table)
         logger.info("%d detections in %s", count, path)
-        if not dataset.has_annotations:
+        if not dataset.has_annotations or dataset.truth == FROM_RECORDS:
             list_path = folder / f"detections_{dataset.image_set}_images.json"
             write_image_list(list_path, dataset)
             logger.info("the ids of the images in %s", list_path)
+        if not dataset.has_annotations:
             logger.info("for an evaluation server: %s", write_upload(path))
 
     def results_path(self, folder: Path, dataset: Dataset) -> Path:

@@ -175,7 +175,7 @@ class TestPlan:
         devices: where the network runs.
         source: where the data sets are.
         image_set: the set to test on.
-        recipe_sets: the sets that the recipe trains and tests on.
+        recipe_sets: the sets that the recipe tests (first, since it is smaller) and trains on.
         detector: the network.
         rpn_only: proposals are extracted instead of detections.
         mode: `single`, `pyramid`, `focus` or `slice`.
@@ -316,7 +316,7 @@ def test_plan(
         devices=tuple(device_list),
         source=data_source(cfg),
         image_set=image_set or cfg.dataset.test_image_set,
-        recipe_sets=(*cfg.dataset.image_set.split("+"), cfg.dataset.test_image_set),
+        recipe_sets=(cfg.dataset.test_image_set, *cfg.dataset.image_set.split("+")),
         # The number of images is in the losses only: a test graph takes any.
         detector=detector_spec(cfg, train=False, batch_images=1, fp16=fp16),
         rpn_only=rpn_only,

@@ -97,6 +97,20 @@ def test_boxes_beyond_the_limit_are_left_out(image_records):
     assert row["gt_boxes"][:, 4].tolist() == [4, 5]
 
 
+def test_small_pieces_of_objects_are_left_out_when_asked(image_records):
+    boxes = np.array([[10, 10, 40, 40], [66, 10, 106, 50]], np.float32)  # the chip ends at 72
+    record = dataclasses.replace(
+        image_records[0],
+        boxes=boxes,
+        classes=np.array([3, 4], np.int32),
+        is_gt=np.ones(2, bool),
+    )
+    strict = dataclasses.replace(SETTINGS, min_visible=0.5)
+    samples = [sample_of(record, chip_of(rows=(0,)), settings) for settings in (SETTINGS, strict)]
+    assert [s["gt_boxes"][:3, 4].tolist() for s in samples] == [[3, 4, -1], [3, -1, -1]]
+    np.testing.assert_array_equal(samples[0]["label"], samples[1]["label"])
+
+
 def test_missing_and_truncated_images_name_the_file(image_records, tmp_path):
     path = tmp_path / "half.png"
     with open(image_records[0].image_path, "rb") as whole:

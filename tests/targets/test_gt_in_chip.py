@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sniper.data.record import Record, with_proposals
-from sniper.targets.gt import boxes_in_chip, gt_in_chip, pack_gt
+from sniper.targets.gt import boxes_in_chip, gt_in_chip, pack_gt, rows_that_fit
 
 NO_ROWS = np.zeros(0, np.int32)
 
@@ -91,3 +91,29 @@ def test_surplus_keeps_valid_boxes_first_then_record_order(valid_rows):
     wanted = ([*valid_rows, *(i for i in range(110) if i not in valid_rows)])[:100]
     assert packed[:, 4].tolist() == [i + 1.0 for i in sorted(wanted)]
     assert (packed[:, 4] > 0).all()
+
+
+def test_small_pieces_of_an_object_are_background_for_the_box_head_and_no_matter_for_the_rpn():
+    boxes = [
+        [10, 10, 49, 49],  # whole
+        [80, 10, 119, 49],  # a half and a bit: the chip ends at x = 100
+        [94, 60, 133, 99],  # a seventh
+        [90, 60, 129, 99],  # a quarter, and assigned to the chip
+    ]
+    record, rect = make_record(boxes), (0, 0, 100, 100)
+    gt = gt_in_chip(record, rect, 2.0, np.array([0, 3]), 201, min_visible=0.5)
+    assert gt.is_object.tolist() == [True, True, False, True]
+    # The piece is still a box that no anchor is trained on.
+    assert gt.rows.tolist() == [0, 1, 2, 3] and gt.valid.tolist() == [True, False, False, True]
+    packed, surplus = pack_gt(gt, 5)
+    assert packed[:, 4].tolist() == [1, 2, 4, -1, -1] and surplus == 0
+    packed, surplus = pack_gt(gt, 2)
+    assert packed[:, 4].tolist() == [1, 4] and surplus == 1
+    every = gt_in_chip(record, rect, 2.0, np.array([0, 3]), 201)
+    assert every.is_object.all() and pack_gt(every, 5)[0][:, 4].tolist() == [1, 2, 3, 4, -1]
+
+
+def test_masks_follow_the_objects_of_the_box_head():
+    gt = gt_in_chip(make_record([[94, 60, 133, 99], [10, 10, 49, 49]]), (0, 0, 100, 100), 2.0,
+                    NO_ROWS, 201, min_visible=0.5)  # fmt: skip
+    assert rows_that_fit(gt, 10).tolist() == [1]

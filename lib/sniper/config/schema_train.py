@@ -101,6 +101,13 @@ CHIP_KEYS = (
         "dropped them).",
     ),
     Key(
+        "TRAIN.MIN_VISIBLE",
+        RATIO,
+        0.0,
+        "Share of an object inside a chip from which on the box head takes it for one; smaller "
+        "pieces are background. 0: every piece of a valid size is an object, as in 2018.",
+    ),
+    Key(
         "TRAIN.MAX_GT",
         Int(minimum=1),
         100,

@@ -20,6 +20,7 @@ class BatchSettings:
             decoded at 1/2, 1/4 or 1/8.
         legacy_boxes: chips are cut on whole image px, as in 2018: what they show is up to one image
             px beside their boxes. False: exactly where the boxes are.
+        min_visible: share of an object inside a chip from which on the box head takes it for one.
 
     Raises:
         ConfigError: an image has three channel means.
@@ -29,6 +30,7 @@ class BatchSettings:
     pixel_means: Sequence[float]
     reduced_decoding: bool = False
     legacy_boxes: bool = False
+    min_visible: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.pixel_means) != 3:

@@ -75,7 +75,7 @@ def write_sample(
         row["content_hw"][...] = _cut(image, record, chip, reduction, settings, row["pixels"])
     with _stage("make labels", record):
         size = settings.contract.chip_size
-        gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, size)
+        gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, size, settings.min_visible)
         truth = ChipTruth(record, chip, gt, size, seed)
         return sum(part.write(truth, row) for part in settings.contract.parts)
 

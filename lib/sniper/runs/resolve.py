@@ -368,6 +368,7 @@ def batch_settings(cfg: EasyDict) -> BatchSettings:
         batch_contract(spec, train.CHIP_SIZE, rpn_only=bool(train.ONLY_PROPOSAL)),
         pixel_means=cfg.network.PIXEL_MEANS,
         reduced_decoding=bool(train.REDUCED_DECODING),
+        min_visible=train.MIN_VISIBLE,
         legacy_boxes=bool(train.LEGACY_BOXES),
     )
 

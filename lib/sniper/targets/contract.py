@@ -68,12 +68,15 @@ class GtInChip:
         valid: (n,) bool: the level of the chip is responsible for the box. All others are
             "ignore" regions of the RPN.
         rows: (n,) int32, rows of the boxes in the record.
+        is_object: (n,) bool: enough of the box is in the chip for the box head to call it an
+            object; the others are background to it.
     """
 
     boxes: np.ndarray
     classes: np.ndarray
     valid: np.ndarray
     rows: np.ndarray
+    is_object: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

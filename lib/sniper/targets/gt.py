@@ -34,6 +34,7 @@ def gt_in_chip(
     factor: float,
     rows: np.ndarray,
     chip_size: int,
+    min_visible: float = 0.0,
 ) -> GtInChip:
     """Ground truth of `record` inside a chip.
 
@@ -43,6 +44,8 @@ def gt_in_chip(
         factor: image px -> chip px.
         rows: rows of the record's boxes that are assigned to the chip (proposals are ignored).
         chip_size: side of the chip in px.
+        min_visible: share of a box inside the chip from which on it is an object there, unless it
+            is assigned to the chip; 0: every piece is one (2018 behaviour).
 
     Returns:
         The surviving boxes. A box is also valid when it coincides with a valid one after rounding
@@ -56,8 +59,16 @@ def gt_in_chip(
     survivors = boxes[large]
     valid_boxes = boxes[large & assigned]
     same = (survivors[:, None] == valid_boxes[None]).all(axis=2)  # (n, valid)
-    kept = gt_rows[large]
-    return GtInChip(survivors, record.classes[kept], same.any(axis=1), kept)
+    valid, kept = same.any(axis=1), gt_rows[large]
+    seen = _visible_share(survivors, record.boxes[kept], factor) >= min_visible
+    return GtInChip(survivors, record.classes[kept], valid, kept, valid | seen)
+
+
+def _visible_share(boxes_chip: np.ndarray, boxes_im: np.ndarray, factor: float) -> np.ndarray:
+    """Share of each box that lies in the chip: (n,) of 0 to about 1, as boxes were rounded."""
+    inside = (boxes_chip[:, 2:] - boxes_chip[:, :2] + 1).prod(axis=1)
+    whole = ((boxes_im[:, 2:] - boxes_im[:, :2]) * np.float32(factor) + 1).prod(axis=1)
+    return np.asarray(inside / np.maximum(whole, 1))
 
 
 def pack_gt(gt: GtInChip, max_gt: int) -> tuple[np.ndarray, int]:
@@ -69,17 +80,19 @@ def pack_gt(gt: GtInChip, max_gt: int) -> tuple[np.ndarray, int]:
         others, each in the order of the record; the rows stay in the order of the record.
     """
     kept = rows_that_fit(gt, max_gt)
+    surplus = int(np.count_nonzero(gt.is_object)) - len(kept)
     packed = np.full((max_gt, 5), -1, np.float32)
     packed[: len(kept), :4] = gt.boxes[kept]
     packed[: len(kept), 4] = gt.classes[kept]
-    return packed, len(gt.boxes) - len(kept)
+    return packed, surplus
 
 
 def rows_that_fit(gt: GtInChip, max_gt: int) -> np.ndarray:
     """Which boxes `pack_gt` keeps: (k,) integers, ascending, k at most `max_gt`."""
-    if len(gt.boxes) <= max_gt:
-        return np.arange(len(gt.boxes))
-    return np.sort(np.argsort(~gt.valid, kind="stable")[:max_gt])
+    objects = np.flatnonzero(gt.is_object)
+    if len(objects) <= max_gt:
+        return objects
+    return np.sort(objects[np.argsort(~gt.valid[objects], kind="stable")[:max_gt]])
 
 
 class GtLabels(Labels):

@@ -100,7 +100,8 @@ def test_training_mines_in_one_go_and_resumes(tiny, capfd):
     assert len(load_proposals(proposals).boxes) > 6
     said = capfd.readouterr().err
     assert said.index("mining 2 of 2") < said.index("mining is done")
-    counts = re.findall(r"positive chips .*, (\d+) negative;", said)
+    log = next(folder.glob("*.log")).read_text()
+    counts = re.findall(r"positive chips .*, (\d+) negative;", log)
     assert sum(map(int, counts)) > 0
     files = (proposals, folder / "SNIPER-0001.params", *folder.glob("mining/network/*/*/*.params"))
     assert len(files) == 3

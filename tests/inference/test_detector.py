@@ -13,12 +13,13 @@ import pytest
 from sniper.chips.focus import FocusSettings, focus_chips
 from sniper.chips.slices import SliceSettings, slice_windows
 from sniper.data import Record
+from sniper.data.detections import DetectionTable
 from sniper.errors import ConfigError
 from sniper.inference import mxnet_executor
 from sniper.inference.decode import ChipDetections, decode_batch
 from sniper.inference.detector import Detector
 from sniper.inference.level import FOCUS, SLICES, Level
-from sniper.inference.merge_levels import MergeSettings
+from sniper.inference.merge_levels import MergeSettings, first_cut_image
 from sniper.inference.mxnet_executor import BoundGraph, MxnetExecutor
 from sniper.inference.run_stats import STAGES, RunStats, level_stage
 from sniper.loader.windows import TestBatch
@@ -160,6 +161,31 @@ def test_calls_blocks_and_batches_change_nothing(records):
             alone = detector.detect([record])
             np.testing.assert_array_equal(alone.rows, together[index].rows)
     assert len(make_detector(levels(1)).detect([])) == 0
+
+
+@pytest.mark.parametrize("windows", [{}, {"windows": SLICES, "slices": SliceSettings(160, 0.25)}])
+def test_a_cap_that_may_cost_objects_is_told_once(records, caplog, windows):
+    def told(max_per_image):
+        caplog.clear()
+        merge = dataclasses.replace(MERGE, max_per_image=max_per_image)
+        detector = Detector(SpotExecutor(), [Level(1.0, **windows)], merge, np.zeros(3))
+        for _ in range(2):
+            detector.detect(records)
+        return [record.getMessage() for record in caplog.records]
+
+    (message,) = told(1)
+    assert records[0].image_path in message and "TEST.MAX_PER_IMAGE" in message
+    assert "score 0.90" in message
+    assert told(50) == told(-1) == []
+
+
+def test_a_cap_that_costs_noise_is_not_told():
+    rows = np.array([[0, 0, 9, 9, 0.9], [0, 0, 9, 9, 0.05]], np.float32)
+    table = DetectionTable(np.array([0, 0, 2]), rows, np.ones(2, np.int32))
+    assert first_cut_image(table, 2) is None
+    rows[1, 4] = 0.2
+    assert first_cut_image(table, 2) == 1
+    assert first_cut_image(table, 3) is first_cut_image(table, 0) is None
 
 
 def test_steps_are_told(records):

@@ -341,6 +341,21 @@ def test_decoding_sees_what_headers_cannot(tiny_set):
     assert report.decoded
 
 
+def test_the_damaged_one_of_many_is_named(tiny_set, capfd):
+    content = tiny_set.image(9).read_bytes()
+    middle = len(content) * 3 // 4
+    tiny_set.image(9).write_bytes(content[:middle] + content[middle + 150 :])
+    report = checked(tiny_set, decode=True, workers=2)
+    assert counts(report) == {"unreadable_file": 1}
+    (text,) = texts(report, "unreadable_file")
+    assert tiny_set.image(9).name in text and "damaged: Corrupt JPEG data" in text
+    assert "Corrupt" not in capfd.readouterr().err
+    # A block of zeros shows without decoding.
+    tiny_set.image(9).write_bytes(content[:middle] + bytes(150) + content[middle + 150 :])
+    (text,) = texts(checked(tiny_set), "unreadable_file")
+    assert tiny_set.image(9).name in text and "zeros from byte" in text
+
+
 def test_png_and_other_formats(tiny_set):
     pixels = cv2.imread(str(tiny_set.image(9)))
     for ending in (".png", ".bmp"):

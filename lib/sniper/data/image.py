@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,8 @@ _FLAGS = {
 }
 _JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND"
+
+_PIXEL_LIMIT, _MOST_PIXELS = "IO_MAX_IMAGE_PIXELS", 1 << 30
 
 # Chips that begin so close to a whole chip px of the resized image are cut out of it.
 _SAME_PLACE_PX = 0.01
@@ -59,6 +62,8 @@ def read_image(path: str | Path, flipped: bool = False, reduction: int = 1) -> n
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
+        if _PIXEL_LIMIT in error.err:
+            raise too_many_pixels(path) from error
         raise DataError("an image cannot be decoded", where=path, got=error.err) from error
     if image is None:
         raise DataError(
@@ -68,6 +73,25 @@ def read_image(path: str | Path, flipped: bool = False, reduction: int = 1) -> n
             expected="JPEG, PNG or another format that OpenCV reads",
         )
     return cv2.flip(image, 1) if flipped else image
+
+
+def too_many_pixels(path: str | Path, width: int = 0, height: int = 0) -> DataError:
+    """The error of an image that OpenCV refuses for its size, which may be unknown."""
+    size = f"{width}x{height} px, which are {width * height}" if width else "more px than that"
+    return DataError(
+        "an image has more pixels than OpenCV reads",
+        where=path,
+        got=size,
+        expected=f"at most {most_pixels()} (environment variable OPENCV_IO_MAX_IMAGE_PIXELS)",
+        fix="set OPENCV_IO_MAX_IMAGE_PIXELS to a larger number before the program starts, "
+        "or cut the image into tiles",
+    )
+
+
+def most_pixels() -> int:
+    """Most pixels of an image that OpenCV decodes."""
+    given = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
+    return int(given) if given.isdecimal() and int(given) else _MOST_PIXELS
 
 
 def check_size(image: np.ndarray, record: Record, reduction: int = 1) -> None:

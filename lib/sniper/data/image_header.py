@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sniper.data.image import read_image
+from sniper.data.image import most_pixels, read_image, too_many_pixels
 from sniper.errors import DataError
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -22,7 +22,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     other formats, and files that look odd, are decoded.
 
     Raises:
-        DataError: the file is missing, cut off or no image.
+        DataError: the file is missing, cut off or no image, or has too many pixels for OpenCV.
     """
     try:
         content = Path(path).read_bytes()
@@ -32,6 +32,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     if size is None:
         height, width = read_image(path).shape[:2]
         return width, height
+    if size[0] * size[1] > most_pixels():
+        raise too_many_pixels(path, *size)
     return size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -23,6 +24,7 @@ from sniper.inference.level_cache import LevelCache, LevelResult
 from sniper.inference.merge_levels import (
     LevelDetections,
     MergeSettings,
+    first_cut_image,
     keep_confident,
     merge_levels,
 )
@@ -32,6 +34,8 @@ from sniper.loader.threads import DaemonThreads
 from sniper.loader.windows import TestLoader
 from sniper.process import HomeProcess
 from sniper.progress import OnStep
+
+logger = logging.getLogger(__name__)
 
 # RoI maps of one block of images: about 70 images of 800x600 px on the pyramid of 2018.
 MAP_MEMORY_BYTES = 1 << 30
@@ -82,6 +86,7 @@ class Detector:
         weakref.finalize(self, self._threads.close)
         self._stats = RunStats()
         self._lock = threading.Lock()
+        self._cut_is_told = False
 
     def blocks(self, records: Sequence[Record], most_images: int = 64) -> list[list[int]]:
         """Indices of images that fit into memory together; those of one size stand together."""
@@ -167,12 +172,29 @@ class Detector:
             # Valid ranges come in here and not per level: kept levels serve other ranges as well.
             ranges = [level.valid_range for level in self.levels]
             table, origins = merge_levels(detections, ranges, self.merge)
+        self._tell_cut(records, table)
         if maps is not None:
             with run.clock("masks"):
                 step = run.steps("masks", len(records))
                 table = table_with_masks(self.executor.masks, maps, records, table, origins, step)
         self._note(run, time.perf_counter() - started_s)
         return table
+
+    def _tell_cut(self, records: Sequence[Record], table: DetectionTable) -> None:
+        """Says once that the cap of an image may have cost objects, not only noise."""
+        with self._lock:
+            if self._cut_is_told:
+                return
+            index = first_cut_image(table, self.merge.max_per_image)
+            self._cut_is_told = index is not None
+        if index is not None:
+            logger.warning(
+                "%s: all %d detections that are kept of an image (TEST.MAX_PER_IMAGE) are used up, "
+                "the weakest with score %.2f: objects may be left out, here and in other images; "
+                "--set TEST.MAX_PER_IMAGE 0 keeps all",
+                *(records[index].image_path, self.merge.max_per_image),
+                float(table[index].rows[:, 4].min()),
+            )
 
     def proposals(
         self,

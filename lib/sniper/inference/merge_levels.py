@@ -13,6 +13,8 @@ from sniper.native._native import multi_scale_nms
 
 # Detections with a lower class score are dropped before merging (2018 behaviour).
 MIN_SCORE = 1e-3
+# Below it a cap on the detections of an image costs noise only.
+_OBJECT_SCORE = 0.1
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,19 @@ def merge_levels(
     )
     offsets = np.searchsorted(images, np.arange(len(parts) + 1)).astype(np.int64)
     return DetectionTable(offsets, rows, classes), found_at[sources]
+
+
+def first_cut_image(table: DetectionTable, max_per_image: int) -> int | None:
+    """The first image whose cap may have cost objects: it is reached by likely ones.
+
+    Args:
+        table: the result of `merge_levels`.
+        max_per_image: of its settings.
+    """
+    if max_per_image <= 0:
+        return None
+    counts = np.diff(table.offsets)
+    for index in np.flatnonzero(counts >= max_per_image).tolist():
+        if table[index].rows[:, 4].min() >= _OBJECT_SCORE:
+            return index
+    return None

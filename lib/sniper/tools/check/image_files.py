@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
+from typing import Union
 
 from sniper.data.image import read_image
 from sniper.data.image_header import image_size
+from sniper.data.jpeg_damage import decoder_messages, jpeg_damage
 from sniper.data.problems import first_lines
 from sniper.data.record import Record
 from sniper.errors import DataError
@@ -35,10 +38,30 @@ def check_images(
     done = 0
     with ThreadPoolExecutor(workers) as threads:
         for block in _blocks(records):
-            for record, problem in zip(block, threads.map(_size_or_problem, block, _same(decode))):
+            for record, problem in zip(block, _results(block, threads, decode)):
                 _judge(findings, set_name, record, problem)
             done += len(block)
             progress.tell(done)
+
+
+Result = Union[tuple[int, int], str]
+
+
+def _results(block: list[Record], threads: ThreadPoolExecutor, decode: bool) -> list[Result]:
+    """Width and height of each file, or what is wrong with it."""
+    if not decode:
+        return list(threads.map(_size_or_problem, block))
+    with decoder_messages() as messages:
+        results = list(threads.map(_decoded_size_or_problem, block))
+        if not messages():
+            return results
+        # Some of these files are damaged: one by one they can be told from each other.
+        for place, record in enumerate(block):
+            if not isinstance(results[place], str):
+                again = _decoded_size_or_problem(record)
+                said = messages()
+                results[place] = f"the picture is damaged: {said}" if said else again
+    return results
 
 
 def _blocks(records: Sequence[Record]) -> Iterator[list[Record]]:
@@ -47,25 +70,23 @@ def _blocks(records: Sequence[Record]) -> Iterator[list[Record]]:
         yield block
 
 
-def _same(value: bool) -> Iterator[bool]:
-    while True:
-        yield value
-
-
-def _size_or_problem(record: Record, decode: bool) -> tuple[int, int] | str:
-    """Width and height of a file, or what is wrong with it."""
+def _size_or_problem(record: Record) -> Result:
     try:
-        if not decode:
-            return image_size(record.image_path)
+        size = image_size(record.image_path)
+    except DataError as error:
+        return first_lines(error)
+    return jpeg_damage(Path(record.image_path).read_bytes()) or size
+
+
+def _decoded_size_or_problem(record: Record) -> Result:
+    try:
         height, width = read_image(record.image_path).shape[:2]
     except DataError as error:
         return first_lines(error)
-    return width, height
+    return jpeg_damage(Path(record.image_path).read_bytes()) or (width, height)
 
 
-def _judge(
-    findings: Findings, set_name: str, record: Record, result: tuple[int, int] | str
-) -> None:
+def _judge(findings: Findings, set_name: str, record: Record, result: Result) -> None:
     label = f"image {record.image_id}, {record.image_path}"
     if isinstance(result, str):
         findings.add("unreadable_file", set_name, f"{label}: {result}")

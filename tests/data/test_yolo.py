@@ -175,6 +175,22 @@ def test_rounded_boxes_at_the_border_are_cut(yolo_set):
     np.testing.assert_allclose(box, [0, 0, 7, 5], atol=1e-4)
 
 
+def test_labels_without_an_image_are_told(yolo_set):
+    folder = yolo_set.root / "labels" / "train"
+    (folder / "gone.txt").write_text("0 0.5 0.5 0.1 0.1")
+    (folder / "classes.txt").write_text("ant\nbee\n")
+    heard = []
+    yolo_set.load(on_problem=heard.append)
+    (problem,) = (p for p in heard if p.kind.name == "lonely_labels")
+    assert [Path(text.split(":")[0]).name for text in problem.texts] == ["gone.txt"]
+    # A list may name some of the images on purpose.
+    (yolo_set.root / "list.txt").write_text("images/train/sub/2.png\n")
+    yolo_set.content["train"] = "list.txt"
+    heard.clear()
+    yolo_set.load(on_problem=heard.append)
+    assert "lonely_labels" not in [p.kind.name for p in heard]
+
+
 def test_a_set_without_labels_can_be_looked_at(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     made = YoloSet(tmp_path)

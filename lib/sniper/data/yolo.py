@@ -18,6 +18,7 @@ from sniper.data.coco import CACHE_FORMAT, dataset_of_table
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_content
 from sniper.data.dataset import BACKGROUND, FROM_RECORDS, Dataset
 from sniper.data.folders import find_images, image_records
+from sniper.data.listings import FILE_NAME as CLASS_LIST
 from sniper.data.listings import FileIndex, stable_ids
 from sniper.data.problems import (
     BROKEN_ENTRY,
@@ -39,6 +40,12 @@ UNLABELLED = ProblemKind(
     WARNING,
     "images without a label file",
     "they count as images without objects; label them if they have some",
+)
+LONELY_LABELS = ProblemKind(
+    "lonely_labels",
+    WARNING,
+    "label files without an image",
+    "their objects are left out: put the images there, or name them as their labels are named",
 )
 FILE_NAME = "data.yaml"
 _NO_SETS = frozenset({"path", "names", "nc"})
@@ -135,6 +142,8 @@ def load_yolo(
         on_problem(Problem(UNLABELLED, name, len(unlabelled), texts))
     elif unlabelled:
         logger.info("%s: no image has labels, such as %s", name, label_path(images[0]))
+
+    _tell_lonely_labels(sources, labels, name, on_problem)
 
     def parse(hear: OnProblem) -> CocoTable:
         content = _content(sets, images, labels if has_labels else None, hear)
@@ -237,6 +246,24 @@ def _labels_of(image: Path, index: FileIndex) -> Path | None:
     """The label file of an image: where it belongs, or beside the image."""
     beside = image.with_suffix(ENDING)
     return next((path for path in (label_path(image), beside) if index.has(str(path))), None)
+
+
+def _tell_lonely_labels(
+    sources: Sequence[Path], labels: Sequence[Path | None], name: str, on_problem: OnProblem
+) -> None:
+    """Label files in the folders of a set that belong to no image of it."""
+    folders = {label_path(source / "any.jpg").parent for source in sources if source.is_dir()}
+    # Beside images there may be texts of any kind.
+    folders -= set(sources)
+    used = {os.path.normpath(path) for path in labels if path is not None}
+    texts = [
+        f"{path}: no image of that name"
+        for folder in sorted(folders)
+        for path in sorted(folder.rglob(f"*{ENDING}"))
+        if os.path.normpath(path) not in used and path.name != CLASS_LIST
+    ]
+    if texts:
+        on_problem(Problem(LONELY_LABELS, name, len(texts), texts))
 
 
 def _names(sets: YoloSets, images: Sequence[Path]) -> list[str]:

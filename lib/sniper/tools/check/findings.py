@@ -10,7 +10,7 @@ from typing import Any
 
 from sniper.data import problems
 from sniper.data.problems import ERROR, WARNING, Problem, ProblemKind, first_lines
-from sniper.data.yolo import UNLABELLED
+from sniper.data.yolo import LONELY_LABELS, UNLABELLED
 from sniper.errors import SniperError
 
 # Beyond so many of a kind only their number is kept.
@@ -52,6 +52,7 @@ _ALL = (
     problems.IGNORED,
     problems.REPEATED_OBJECT,
     UNLABELLED,
+    LONELY_LABELS,
     problems.BOX_DEGENERATE,
     problems.BOX_NO_AREA,
     problems.AREA_FROM_BOX,

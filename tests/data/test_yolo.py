@@ -175,6 +175,29 @@ def test_rounded_boxes_at_the_border_are_cut(yolo_set):
     np.testing.assert_allclose(box, [0, 0, 7, 5], atol=1e-4)
 
 
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize(("orientation", "size"), [(1, (80, 60)), (3, (80, 60)), (6, (60, 80))])
+def test_labels_refer_to_the_picture_as_it_is_shown(tmp_path, order, orientation, size):
+    made = YoloSet(tmp_path)
+    path = made.add("1").with_suffix(".jpg")
+    label_path(path).parent.mkdir(parents=True)
+    label_path(path).write_text("0 0.5 0.5 0.5 0.5")
+    path.with_suffix(".png").unlink()
+    jpeg = cv2.imencode(".jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+    numbers = [(42, 2), (8, 4), (2, 2), (0x0100, 2), (3, 2), (1, 4), (7, 2), (0, 2)]
+    numbers += [(0x0112, 2), (3, 2), (1, 4), (orientation, 2), (0, 2)]
+    tiff = b"II" if order == "little" else b"MM"
+    tiff += b"".join(value.to_bytes(count, order) for value, count in numbers)
+    exif = b"Exif\0\0" + tiff
+    head = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    path.write_bytes(jpeg[:2] + head + jpeg[2:])
+    (record,) = made.load().records
+    assert (record.width, record.height) == size
+    width, height = np.array(size) / 2
+    box = [width / 2, height / 2, 1.5 * width - 1, 1.5 * height - 1]
+    np.testing.assert_allclose(record.boxes, [box], atol=1e-4)
+
+
 def test_labels_without_an_image_are_told(yolo_set):
     folder = yolo_set.root / "labels" / "train"
     (folder / "gone.txt").write_text("0 0.5 0.5 0.1 0.1")

@@ -234,6 +234,18 @@ def test_what_fails_leaves_nothing_behind(flagged, capsys):
     assert sorted(flagged.iterdir()) == before
 
 
+def test_boxes_of_stored_pixels_do_not_go_to_programs_that_turn_them(flagged, capsys):
+    write_coco(flagged / "a", "val", {"3.jpg": [{"bbox": [1, 2, 30, 40], "category_id": 3}]})
+    path = flagged / "a" / "images" / "val" / "3.jpg"
+    jpeg = path.read_bytes()
+    tiff = b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0"
+    exif = b"Exif\0\0" + tiff
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
+    assert convert("coco", flagged / "a", "val", "yolo", flagged / "out") == 3
+    assert "EXIF orientation 6" in capsys.readouterr().err
+    assert convert("coco", flagged / "a", "val", "voc", flagged / "out") == 0
+
+
 def test_sets_with_other_classes_share_one_list(flagged):
     more = [{"id": 1, "name": "Ant"}, {"id": 2, "name": "bee"}]
     write_coco(flagged / "a", "val", {"3.png": [{"bbox": [1, 2, 30, 40], "category_id": 2}]}, more)

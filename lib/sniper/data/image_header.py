@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from sniper.data.image import most_pixels, read_image, too_many_pixels
 from sniper.errors import DataError
@@ -12,6 +13,9 @@ _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _SCAN = 0xDA
 # Frame headers; C4, C8 and CC in the same range are tables.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# EXIF orientations from here on exchange width and height.
+SIDES_CHANGE = 5
+_EXIF, _EXIF_WITHIN, _ORIENTATION = b"Exif\0\0", 1 << 17, 0x0112
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 
@@ -35,6 +39,30 @@ def image_size(path: str | Path) -> tuple[int, int]:
     if size[0] * size[1] > most_pixels():
         raise too_many_pixels(path, *size)
     return size
+
+
+def jpeg_orientation(path: str | Path) -> int:
+    """The EXIF orientation of a JPEG, 1 to 8; 1 where it says none, and for other files.
+
+    From `SIDES_CHANGE` on width and height change places when the picture is shown.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_EXIF_WITHIN)
+    except OSError:
+        return 1  # reported when the image is read
+    start = content.find(_EXIF) + len(_EXIF)
+    if not content.startswith(_JPEG_START) or start < len(_EXIF):
+        return 1
+    tiff = content[start:]
+    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
+    first = int.from_bytes(tiff[4:8], order)
+    for number in range(int.from_bytes(tiff[first : first + 2], order)):
+        entry = tiff[first + 2 + 12 * number :][:12]
+        if int.from_bytes(entry[:2], order) == _ORIENTATION:
+            value = int.from_bytes(entry[8:10], order)
+            return value if 1 <= value <= 8 else 1
+    return 1
 
 
 def _png_size(content: bytes) -> tuple[int, int] | None:

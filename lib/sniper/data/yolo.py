@@ -18,6 +18,7 @@ from sniper.data.coco import CACHE_FORMAT, dataset_of_table
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_content
 from sniper.data.dataset import BACKGROUND, FROM_RECORDS, Dataset
 from sniper.data.folders import find_images, image_records
+from sniper.data.image_header import SIDES_CHANGE, jpeg_orientation
 from sniper.data.listings import FILE_NAME as CLASS_LIST
 from sniper.data.listings import FileIndex, stable_ids
 from sniper.data.problems import (
@@ -287,12 +288,15 @@ def _content(
         record = records.get(str(image))
         if record is None:
             continue
-        size = {"width": record.width, "height": record.height}
-        entries.append({"id": image_id, "file_name": name, **size})
+        width, height = record.width, record.height
+        if jpeg_orientation(image) >= SIDES_CHANGE:
+            # YOLO programs label and read pictures as they are shown.
+            width, height = height, width
+        entries.append({"id": image_id, "file_name": name, "width": width, "height": height})
         path = labels[record.image_id] if labels is not None else None
         if path is not None:
             for one in _read(path, len(sets.names), on_problem):
-                objects.append(_entry(one, path, image_id, record.width, record.height))
+                objects.append(_entry(one, path, image_id, width, height))
     content: dict[str, Any] = {
         "images": entries,
         "categories": [{"id": index, "name": text} for index, text in sets.names.items()],

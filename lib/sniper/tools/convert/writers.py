@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import yaml
 
+from sniper.data.image_header import SIDES_CHANGE, image_size, jpeg_orientation
 from sniper.data.voc import IMAGE_ENDINGS as VOC_ENDINGS
 from sniper.data.yolo import FILE_NAME as YOLO_FILE
 from sniper.data.yolo_labels import label_lines, label_path
@@ -150,12 +151,33 @@ def write_yolo(folder: Path, conversion: Conversion, put: PutImage) -> None:
                     got=f"{taken[labels]} and {picture.path}",
                     fix="name them differently: the ending does not count",
                 )
+            _refuse_turned(picture)
             put(picture.path, image)
             _write(labels, _yolo_text(picture, conversion.losses))
     names = dict(enumerate(conversion.classes.names[1:]))
     sets = {one.name: f"images/{one.name}" for one in conversion.sets}
     content = {"path": ".", **sets, "names": names}
     _write(folder / YOLO_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _refuse_turned(picture: Picture) -> None:
+    """YOLO programs turn pictures as EXIF says before they look at labels."""
+    if jpeg_orientation(picture.path) < SIDES_CHANGE:
+        return
+    if (
+        image_size(picture.path)
+        == (picture.width, picture.height)
+        != (
+            picture.height,
+            picture.width,
+        )
+    ):
+        raise DataError(
+            "the boxes of an image count its stored pixels, and YOLO programs would turn it",
+            where=picture.path,
+            got=f"EXIF orientation {jpeg_orientation(picture.path)}",
+            fix="take the EXIF orientation out of such files, or turn pixels and boxes",
+        )
 
 
 def _yolo_text(picture: Picture, losses: Counter[str]) -> str:

@@ -188,7 +188,8 @@ def filter_trainable(
             without objects make negative chips.
     """
     kept = [r for r in records if r.num_gt > 0 or (keep_without_objects and len(r.boxes) > 0)]
-    logger.info(
+    logger.log(
+        logging.DEBUG if len(kept) == len(records) else logging.INFO,
         "%d of %d images (flips included) can be trained on; %d have no object and are left out",
         *(len(kept), len(records), len(records) - len(kept)),
     )

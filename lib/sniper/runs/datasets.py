@@ -173,7 +173,7 @@ def read_training_sets(data: TrainingData, run: Classes | None = None) -> Traini
         logger.info("TRAIN.NEG_CHIPS_WITHOUT_OBJECTS has no effect without negative chips")
     kept = filter_trainable(records, keep_without_objects=keep_empty and can_use)
     with_objects = sum(record.num_gt > 0 for record in kept)
-    logger.info("%d training images with flips, %d with objects", len(records), with_objects)
+    logger.debug("%d training images with flips, %d with objects", len(records), with_objects)
     if not with_objects:
         raise DataError(
             "no training image has a ground-truth object",

@@ -97,7 +97,7 @@ def demo(
             about={"model": str(weights)},
             on_prediction=None if is_folder or is_video(image_path) else _report,
         )
-    logger.info("%d objects with score >= %g", summary.objects, threshold)
+    logger.info("%d objects with score >= %.3g", summary.objects, threshold)
     logger.info("picture with detections: %s, numbers: %s", path, json_path)
     if summary.skipped:
         raise DataError(

@@ -152,7 +152,7 @@ def _test(test: TestSuggestion, pyramid: Pyramid) -> list[str]:
     batches = ", ".join(map(str, test.batch_images))
     lines += _item(f"  BATCH_IMAGES: [{batches}]", "images at once on a GPU, by their size")
     if test.slices:
-        lines += _item("  MODE: slice", "whole images at these sizes would take much memory")
+        lines += _item("  MODE: slice", "for images of all sizes alike, and in little memory")
         if test.slice_with_image:
             lines += _item(
                 f"  SINGLE_SCALE: {list(test.scales[-1])}", "of the whole image beside the windows"

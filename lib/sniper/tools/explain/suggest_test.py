@@ -92,7 +92,8 @@ def suggest_test(pyramid: Pyramid, limits: InputLimits, sizes: BoxSizes) -> Test
             for low, high in pyramid.valid_ranges
         ),
         batch_images=tuple(_batch(a * b) for a, b in pairs),
-        slices=max(pairs[0]) > _LARGE_PX or (not whole and many > _MIXED_SIZES * few),
+        # Several levels in px bring objects of all images near trained sizes; one alone does not.
+        slices=max(pairs[0]) > _LARGE_PX or (not (several or whole) and many > _MIXED_SIZES * few),
         slice_factor=factors[0],
         slice_size=size,
         slice_overlap=overlap,

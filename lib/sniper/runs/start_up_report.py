@@ -315,7 +315,12 @@ def _bare_levels(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterato
         return
     levels = f"level{'s' if len(bare) > 1 else ''} {', '.join(map(str, bare))}"
     if not plan.chips.use_neg_chips:
-        yield f"no negative chips at {levels}: {NEGATIVES_REMEDY}"
+        areas = ", ".join(f"{unseen[index].area:.0%}" for index in bare)
+        others = ", ".join(f"{unseen[index].others_unseen}" for index in bare)
+        yield (
+            f"no negative chips at {levels}: training never sees {areas} of the area there and "
+            f"{others} objects of other sizes; {NEGATIVES_REMEDY}"
+        )
         return
     rule, remedies = plan.chips.min_false_alarms, ["set TRAIN.BACKGROUND_CHIPS 1"]
     if rule is not None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from sniper.config import load_config
-from sniper.data import format_names, formats, load_dataset, register_format
+from sniper.data import Dataset, format_names, formats, load_dataset, register_format
 from sniper.data.registry import Registry
 from sniper.errors import ConfigError, DataError
 from sniper.evaluation import register_protocol
@@ -212,3 +213,28 @@ def test_an_entry_point_that_cannot_be_used_is_named(package, text):
         assert done.returncode == 1
         assert "ConfigError" in done.stderr
         assert "entry point faulty:part" in done.stderr
+
+
+def test_an_entry_point_behind_a_part_of_the_package_is_told_once(monkeypatch, caplog):
+    entry = metadata.EntryPoint("A", "other_package:part", "sniper.tests")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [entry])
+    options = {"is_part": callable, "kind": "a function"}
+    parts = Registry("part", "there", "sniper.tests", {"a": print, "b": len}, **options)
+    assert parts.get("a") is parts.get("A") is print and parts.get("b") is len
+    (warning,) = caplog.messages
+    assert "other_package:part" in warning and "is not used: give it another one" in warning
+
+
+def test_a_reader_of_strange_records_is_named(monkeypatch):
+    def load(path, image_set, **options):
+        classes = {"class_names": ("__background__",), "category_ids": (0,)}
+        records = ({"boxes": []},)
+        return Dataset(
+            "x", "x", **classes, records=records, annotation_path="", has_annotations=True
+        )
+
+    monkeypatch.setattr(formats, "_FORMATS", formats.new_registry())
+    register_format("mine", load)
+    with pytest.raises(ConfigError, match="'mine' gives records of another type") as error:
+        load_dataset("mine", ".", "x")
+    assert "got: a dict" in str(error.value)

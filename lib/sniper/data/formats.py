@@ -10,6 +10,7 @@ from sniper.data.coco import load_coco
 from sniper.data.dataset import Dataset
 from sniper.data.folders import load_folder
 from sniper.data.problems import OnProblem, stop_at_errors
+from sniper.data.record import Record
 from sniper.data.registry import Registry
 from sniper.data.voc import load_voc
 from sniper.data.yolo import load_yolo
@@ -125,6 +126,13 @@ def load_dataset(
             f"the reader of the format {kind!r} gives no data set",
             got=f"a {type(dataset).__name__}",
             expected="a sniper.data.Dataset",
+        )
+    strange = next((item for item in dataset.records if not isinstance(item, Record)), None)
+    if strange is not None:
+        raise ConfigError(
+            f"the reader of the format {kind!r} gives records of another type",
+            got=f"a {type(strange).__name__}",
+            expected="sniper.data.Record, for example of sniper.data.record.image_record",
         )
     return dataset
 

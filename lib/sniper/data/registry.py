@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Generic, TypeVar
 
 from sniper.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 Part = TypeVar("Part")
 
@@ -22,7 +25,8 @@ class Registry(Generic[Part]):
         [project.entry-points."sniper.datasets"]
         csv = "my_package.csv_format:load_csv"
 
-    The entry points are looked up, and imported, when a name is asked for that nobody else has.
+    The entry points are looked up, and imported, when a name is asked for that nobody else has; one
+    of a name that the package has itself is not used, and told.
     A part that is registered by a call is known to this process only; processes that a run starts
     find those of entry points.
     """
@@ -51,6 +55,7 @@ class Registry(Generic[Part]):
         self._where = where
         self._group = group
         self._parts = dict(parts)
+        self._own = set(parts)
         self._is_part = is_part
         self._kind = kind
 
@@ -83,12 +88,25 @@ class Registry(Generic[Part]):
             ConfigError: there is none, or its entry point cannot be loaded.
         """
         key = _folded(name)
-        if key not in self._parts:
+        if key in self._own:
+            self._tell_hidden(key)
+        elif key not in self._parts:
             entries = self._entry_points()
             if key not in entries:
                 raise self._unknown(name)
             self._parts[key] = self._loaded(entries[key])
         return self._parts[key]
+
+    def _tell_hidden(self, key: str) -> None:
+        """Warns once of a package whose part has the name of one of ours, and is not used."""
+        self._own.discard(key)  # looked at once
+        entry = self._entry_points().get(key)
+        if entry is not None:
+            logger.warning(
+                "the %s %r is the package's own; that of the entry point %s (group %s) has the "
+                "same name and is not used: give it another one",
+                *(self._what, entry.name, entry.value, self._group),
+            )
 
     def names(self) -> list[str]:
         """All known names in order."""

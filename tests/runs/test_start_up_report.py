@@ -7,8 +7,10 @@ import logging
 import numpy as np
 import pytest
 
+from sniper.chips.account import account_of
 from sniper.chips.sampler import make_epoch
 from sniper.config import load_config
+from sniper.data.account import Intake
 from sniper.data.record import Record
 from sniper.runs.plan import train_plan
 from sniper.runs.resolve import scales_by_rule
@@ -43,8 +45,9 @@ def report_of(*overrides, records=None, devices=2, workers=1, recipe="sniper_res
     gpus = ",".join(["cpu"] * devices)
     plan = train_plan(load_config(recipe, [*GOOD, *overrides, "gpus", gpus]))
     records = records_of() if records is None else records
-    stats = make_epoch(records, plan.chips, seed=0, epoch=0, batch_size=4 * devices * workers).stats
-    return start_up_report(plan, records, stats, workers), stats
+    epoch = make_epoch(records, plan.chips, seed=0, epoch=0, batch_size=4 * devices * workers)
+    account = account_of(Intake(epoch.stats.gt), records, epoch, plan.chips)
+    return start_up_report(plan, records, epoch.stats, account, workers), epoch.stats
 
 
 def line(report, start):
@@ -170,9 +173,10 @@ def test_one_image_without_trained_boxes():
 def test_everything_goes_to_the_log(caplog):
     plan = train_plan(load_config("sniper_res101_e2e", [*GOOD, "TRAIN.MAX_GT", "2", "gpus", "cpu"]))
     records = records_of()
-    stats = make_epoch(records, plan.chips, seed=0, epoch=0, batch_size=4).stats
+    epoch = make_epoch(records, plan.chips, seed=0, epoch=0, batch_size=4)
+    account = account_of(Intake(epoch.stats.gt), records, epoch, plan.chips)
     with caplog.at_level(logging.DEBUG, logger="sniper"):
-        log_start_up(plan, records, stats)
+        log_start_up(plan, records, epoch.stats, account)
     assert "pyramid: TRAIN.SCALES" in caplog.text
     shown = [record for record in caplog.records if record.levelno >= logging.INFO]
     assert not any("pyramid: TRAIN.SCALES" in record.message for record in shown)
@@ -198,7 +202,7 @@ def test_the_short_report_has_no_word_of_the_trade():
     assert f"40 with {stats.gt} objects of 80 class(es)" in text
     assert "chips, the 512x512 px windows that are trained" in text
     assert f"images at x3: objects below 80 px in size, {stats.levels[0].positive} chips" in text
-    assert f"trained: {stats.gt_covered} of {stats.gt} objects" in text
+    assert f"annotations: {stats.gt} read, " in text
     assert f"updates: {stats.samples // 8} an epoch, of 8 chips each" in text
     for word in ("GT", "anchor", "lattice", "IoU", "sqrt", "covered", "wd "):
         assert word not in text

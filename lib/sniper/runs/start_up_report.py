@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sniper.chips.account import Account
 from sniper.chips.anchor_fit import AnchorFit, anchor_fit
 from sniper.chips.measures import TOO_SMALL, Measures, evenly, measure
 from sniper.chips.pyramid import Scale, is_long_side
@@ -69,10 +70,14 @@ class _Sample:
 
 
 def log_start_up(
-    plan: TrainPlan, records: Sequence[Record], stats: EpochStats, num_workers: int = 1
+    plan: TrainPlan,
+    records: Sequence[Record],
+    stats: EpochStats,
+    account: Account,
+    num_workers: int = 1,
 ) -> None:
     """Logs the start-up report of a run (see `start_up_report`)."""
-    report = start_up_report(plan, records, stats, num_workers)
+    report = start_up_report(plan, records, stats, account, num_workers)
     for line in report.details:
         logger.debug("%s", line)
     for line in report.lines:
@@ -82,7 +87,11 @@ def log_start_up(
 
 
 def start_up_report(
-    plan: TrainPlan, records: Sequence[Record], stats: EpochStats, num_workers: int = 1
+    plan: TrainPlan,
+    records: Sequence[Record],
+    stats: EpochStats,
+    account: Account,
+    num_workers: int = 1,
 ) -> StartUpReport:
     """Says what a run trains on: pyramid, chips, coverage, anchors, batch and learning rate.
 
@@ -90,13 +99,14 @@ def start_up_report(
         plan: of the run.
         records: the training images, at least one.
         stats: counts of the first epoch's chips.
+        account: of the annotations.
         num_workers: processes that train together.
 
     Returns:
         The report; pixels, anchors and crowded chips come from a sample of the images.
     """
     sample = _look_at_some(plan, records)
-    lines = list(_short_lines(plan, records, stats, sample, num_workers))
+    lines = list(_short_lines(plan, records, stats, account, sample, num_workers))
     details = [
         _pyramid_line(plan),
         *_level_lines(plan.chips, stats),
@@ -115,6 +125,7 @@ def _short_lines(
     plan: TrainPlan,
     records: Sequence[Record],
     stats: EpochStats,
+    account: Account,
     sample: _Sample,
     num_workers: int,
 ) -> Iterator[str]:
@@ -130,11 +141,7 @@ def _short_lines(
         "image sizes"
     )
     yield from _size_lines(plan, stats)
-    gt = max(stats.gt, 1)
-    missing = [f"{count} {fate.text}" for fate, count in stats.gt_uncovered.items() if count]
-    left_out = f"; left out: {', '.join(missing)}" if missing else ""
-    share = stats.gt_covered / gt
-    yield f"trained: {stats.gt_covered} of {stats.gt} objects ({share:.1%}){left_out}"
+    yield from account.lines()
     step, batch = plan.step, _replicas(plan, num_workers) * plan.batch_images
     warmup = f", rising from {step.warmup_lr:g} in {step.warmup_step}" if step.warmup_step else ""
     yield (

@@ -105,9 +105,7 @@ def train(
                 account = training_account(
                     sets, loader.epoch, plan.chips, plan.detector.mask_row_length
                 )
-                log_start_up(plan, records, loader.epoch_stats.chips, workers.count)
-                for line in account.lines():
-                    logger.info("%s", line)
+                log_start_up(plan, records, loader.epoch.stats, account, workers.count)
             _run(plan, loader, workers, checkpoints, checkpoint, state, display, classes)
     logger.info("done: weights in %s", plan.folder)
     return plan.folder

@@ -24,8 +24,14 @@ from sniper.tools.job.guard import (
     frame,
     initial_environment,
 )
-from sniper.tools.job.hosts import Host, free_port, parse_hosts, read_hostfile
-from sniper.tools.job.processes import JobSettings, plan, resume_command, worker_command
+from sniper.tools.job.hosts import Host, parse_hosts, read_hostfile
+from sniper.tools.job.processes import (
+    JobSettings,
+    plan,
+    remove_sockets,
+    resume_command,
+    worker_command,
+)
 
 PYTHON = "/env/bin/python"
 
@@ -99,10 +105,13 @@ def test_a_job_on_this_machine():
         assert told["DMLC_ROLE"] == process.role.split()[0]
         assert told["DMLC_NUM_WORKER"] == told["DMLC_NUM_SERVER"] == "2"
         assert (told["DMLC_PS_ROOT_URI"], told["DMLC_PS_ROOT_PORT"]) == ("127.0.0.1", "5000")
-        assert told["DMLC_NODE_HOST"] == "127.0.0.1", "nothing listens to the network"
-        assert process.order.unset == ["PORT"]
+        assert told["DMLC_NODE_HOST"] == "127.0.0.1" and told["DMLC_LOCAL"] == "1"
+        assert process.order.unset == []
         assert process.start[0] == PYTHON and process.order.folder == "/home/me/project"
         assert process.order.core_share == 2 and process.order.silence_s == 0
+    numbers = [int(process.order.set["PORT"]) for process in processes]
+    assert numbers[0] == 5000, "where the others look for the scheduler"
+    assert len(set(numbers)) == 5 and min(numbers[1:]) > 65535, "no TCP ports"
     ranks = [process.order.set.get("SNIPER_WORKER_RANK") for process in processes]
     assert ranks == [None, None, None, "0", "1"]
 
@@ -131,6 +140,7 @@ def test_a_job_on_hosts(monkeypatch):
         assert process.order.set["DMLC_NODE_HOST"] == address
         assert process.order.set["DMLC_PS_ROOT_URI"] == "10.0.0.1"
         assert process.order.set["MXNET_X"] == "1"
+        assert "DMLC_LOCAL" not in process.order.set and process.order.unset == ["PORT"]
         assert process.order.core_share == 2, "two of three workers share a machine"
         assert process.order.silence_s > 0
 
@@ -161,8 +171,20 @@ def test_an_unknown_host_is_named(monkeypatch):
         launch.main(["--hosts", "alice", "--", "main_train.py"])
 
 
-def test_free_ports_differ_from_used_ones():
-    assert 1024 <= free_port() < 65536
+def test_sockets_of_a_local_job_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("sniper.tools.job.processes.local_socket", lambda n: tmp_path / str(n))
+    processes = plan(settings())
+    for process in processes[1:]:
+        (tmp_path / process.order.set["PORT"]).touch()
+    (tmp_path / "another").touch()
+    remove_sockets(processes)
+    assert [path.name for path in tmp_path.iterdir()] == ["another"]
+
+
+def test_help_says_that_there_is_no_authentication(capsys):
+    with pytest.raises(SystemExit):
+        launch.main(["--help"])
+    assert "There is no authentication" in capsys.readouterr().out
 
 
 def started(monkeypatch, *arguments):

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from sniper.errors import ConfigError, TrainingError
-from sniper.tools.job.hosts import free_port
 from sniper.training import collectives
 from sniper.training.distributed import Workers
 
@@ -89,7 +88,7 @@ def test_small_arrays_travel_together(monkeypatch):
 
 # Every worker checks all that it gets; what it prints is compared below.
 SCRIPT = """
-import sys, time
+import contextlib, os, sys, time
 import numpy as np
 from sniper.training.distributed import Workers
 from sniper.errors import TrainingError
@@ -101,6 +100,14 @@ def raises(words, function, *arguments):
         assert words in str(error), error
     else:
         raise SystemExit(f"nobody said: {words}")
+
+def tcp_listeners():
+    own = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            own.add(os.readlink(f"/proc/self/fd/{number}"))
+    rows = [line.split() for line in open("/proc/net/tcp").read().splitlines()[1:]]
+    return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own]
 
 with Workers("dist_sync") as workers:
     workers.connect()
@@ -142,6 +149,7 @@ with Workers("dist_sync") as workers:
         np.testing.assert_array_equal(averages["a"].asnumpy(), [[2.0]])
 
     workers.check_same("the number", 5, "")
+    print("listens on TCP:", tcp_listeners(), flush=True)
     raises("disagree about the rank", workers.check_same, "the rank", rank, "do")
     workers.check_same_arrays("the weights", {"w": mx.nd.ones(3)})
     raises("disagree", workers.check_same_arrays, "w", {"w": mx.nd.ones(3) * rank})
@@ -170,6 +178,8 @@ def test_two_workers_add_up_and_compare(tmp_path):
     done = run_script(tmp_path, "wait")
     for role in ("worker 0", "worker 1"):
         assert f"[{role}] all is well" in done.stdout, done.stdout + done.stderr
+        # Strangers cannot even connect: a few bytes of them end a server or a worker.
+        assert f"[{role}] listens on TCP: []" in done.stdout
     assert "[server 0] refused: command 0 of 9 bytes" in done.stdout
     assert "worker 0 has waited for worker 1 for 1 s" in done.stdout
     assert done.returncode == 1
@@ -195,7 +205,10 @@ def test_workers_on_hosts(tmp_path):
     ssh = tmp_path / "ssh"
     ssh.write_text(FAKE_SSH)
     ssh.chmod(0o755)
-    hosts = ["--hosts", "me@localhost,127.0.0.1:22", "--port", str(free_port())]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    hosts = ["--hosts", "me@localhost,127.0.0.1:22", "--port", str(port)]
     done = run_script(tmp_path, "leave", *hosts, search_path=f"{tmp_path}:{os.environ['PATH']}")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     for role in ("scheduler", "server 0", "server 1", "worker 0", "worker 1"):
@@ -204,10 +217,15 @@ def test_workers_on_hosts(tmp_path):
 
 @pytest.mark.slow
 def test_a_port_that_is_in_use(tmp_path):
+    ssh = tmp_path / "ssh"
+    ssh.write_text(FAKE_SSH)
+    ssh.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = run_script(tmp_path, "leave", "--port", str(taken.getsockname()[1]))
+        where = ["--hosts", "localhost", "--port", str(taken.getsockname()[1])]
+        done = run_script(tmp_path, "leave", *where, search_path=path)
     assert done.returncode == 1
     assert "[scheduler] error: the scheduler of the job cannot serve" in done.stdout
     assert "choose another with `sniper launch --port`" in done.stdout

@@ -19,8 +19,14 @@ from sniper.tools.arguments import (
     command_parser,
     value_of,
 )
-from sniper.tools.job.hosts import LOOPBACK, Host, free_port, parse_hosts, read_hostfile
-from sniper.tools.job.processes import JobSettings, is_training, plan, resume_command
+from sniper.tools.job.hosts import LOOPBACK, Host, local_number, parse_hosts, read_hostfile
+from sniper.tools.job.processes import (
+    JobSettings,
+    is_training,
+    plan,
+    remove_sockets,
+    resume_command,
+)
 from sniper.tools.job.watch import run_job
 
 DEFAULT_TIMEOUT_S = 1800.0
@@ -46,9 +52,13 @@ Everything after `--` is the command of the workers; .py files run with this int
 training gets `--set default.kvstore dist_sync` by itself. Worker 0 writes checkpoints and logs.
 
 On other machines the package, the data set and the working folder must be at the same places
-(a shared file system is easiest, and --resume needs the checkpoints everywhere). Workers and
-servers find each other by the first host's address and talk unencrypted: use a network that
-you trust.
+(a shared file system is easiest, and --resume needs the checkpoints everywhere).
+
+There is no authentication and no encryption. On one machine the processes talk through sockets
+in /tmp that only you can use. On several they listen on TCP ports of the addresses by which they
+reach each other (the first host's --port, and free ones): whoever can connect there can read and
+change the gradients, and a single stray connection, of a port scan for example, can end the job.
+Use a network of your own, or let a firewall pass only these machines.
 
 When a process fails or is killed, or when no worker makes an update for --timeout seconds, the
 whole job ends, with a message that names the process and the command that goes on from the
@@ -76,8 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             expected="a command after --, e.g. sniper launch -n 2 -- main_train.py --cfg F",
         )
     settings = _settings(args, command)
-    with _sigterm_as_ctrl_c():
-        run_job(plan(settings), timeout_s=settings.timeout_s, again=_again(own, command))
+    processes = plan(settings)
+    try:
+        with _sigterm_as_ctrl_c():
+            run_job(processes, timeout_s=settings.timeout_s, again=_again(own, command))
+    finally:
+        remove_sockets(processes)
     return 0
 
 
@@ -147,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port",
         type=value_of(Int(1, 65535)),
         metavar="PORT",
-        help=f"where the processes meet (default: a free one here, {DEFAULT_PORT} on hosts)",
+        help=f"TCP port of the first host, where all processes meet (default: {DEFAULT_PORT})",
     )
     add(
         "--timeout",
@@ -169,7 +183,7 @@ def _settings(args: argparse.Namespace, command: list[str]) -> JobSettings:
         num_servers=args.servers or len(hosts) or 1,
         hosts=tuple(hosts),
         address=address,
-        port=args.port or (DEFAULT_PORT if hosts else free_port()),
+        port=args.port or DEFAULT_PORT if hosts else local_number(),
         timeout_s=args.timeout,
     )
 

@@ -91,7 +91,14 @@ class Workers:
 
         from sniper.training.collectives import RowGather
 
-        self.kvstore = self._in_time(lambda: mx.kv.create("dist_sync"), "to join the other workers")
+        # A local job's sockets are files, which only their owner shall use.
+        usual = os.umask(0o077)
+        try:
+            self.kvstore = self._in_time(
+                lambda: mx.kv.create("dist_sync"), "to join the other workers"
+            )
+        finally:
+            os.umask(usual)
         # From here on an ordinary exit waits for all others, for ever if they wait for this one.
         atexit.register(self._leave_alone)
         self._exit_code = 1

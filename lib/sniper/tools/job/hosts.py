@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from sniper.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
+# Numbers of local sockets are no TCP ports, and larger than all of them.
+_LEAST_NUMBER = 1_000_000_000
 _PATTERN = re.compile(r"(?:(?P<user>[^@\s:]+)@)?(?P<name>[A-Za-z0-9][\w.-]*)(?::(?P<port>\d+))?")
 
 
@@ -85,8 +88,14 @@ def read_hostfile(path: Path) -> list[Host]:
     return hosts
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+def local_socket(number: int) -> Path:
+    """Where MXNet's parameter server has a socket when all processes are on one machine."""
+    return Path("/tmp") / str(number)
+
+
+def local_number() -> int:
+    """A number of a socket that nobody has, and that nobody else will think of."""
+    while True:
+        number = _LEAST_NUMBER + secrets.randbelow(_LEAST_NUMBER)
+        if not local_socket(number).exists():
+            return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sniper.tools.job.guard import NOT_WANTED, Order, initial_environment, travelling_variables
-from sniper.tools.job.hosts import LOOPBACK, Host
+from sniper.tools.job.hosts import LOOPBACK, Host, local_number, local_socket
 
 # A remote guard ends its process when it has not heard from the launcher for so long.
 SILENCE_S = 25.0
@@ -27,7 +28,7 @@ class JobSettings:
         num_servers: processes that sum the gradients.
         hosts: machines; none: this one, without ssh.
         address: of the first host, as the others see it.
-        port: of the scheduler on the first host.
+        port: of the scheduler on the first host; without hosts its number in `local_socket`.
         timeout_s: the job is ended when no worker got on for so long.
         python: interpreter on all machines.
         folder: working directory on all machines.
@@ -121,11 +122,16 @@ def _process(settings: JobSettings, role: str, number: int, command: list[str]) 
     }
     if kind == "worker":
         variables["SNIPER_WORKER_RANK"] = str(number)
+    if host is None:
+        # Sockets in the file system, which no other machine and no other user reaches.
+        variables |= {"DMLC_LOCAL": "1", "PORT": str(settings.port)}
+        if kind != "scheduler":
+            variables["PORT"] = str(local_number())
     order = Order(
         command=command,
         folder=settings.folder,
         set={**travelling_variables(), **variables} if host else variables,
-        unset=NOT_WANTED,
+        unset=NOT_WANTED if host else [],
         core_share=-(-settings.num_workers // max(1, len(settings.hosts))),
         silence_s=SILENCE_S if host else 0.0,
     )
@@ -133,6 +139,14 @@ def _process(settings: JobSettings, role: str, number: int, command: list[str]) 
     if host is None:
         return Process(role, guard, initial_environment(), order)
     return Process(role, _over_ssh(host, guard), initial_environment(), order)
+
+
+def remove_sockets(processes: Sequence[Process]) -> None:
+    """Removes what killed processes of this machine have left of their sockets."""
+    for process in processes:
+        if process.order.set.get("DMLC_LOCAL"):
+            with contextlib.suppress(OSError):
+                local_socket(int(process.order.set["PORT"])).unlink()
 
 
 def _node_address(settings: JobSettings, host: Host | None) -> str:

@@ -31,6 +31,8 @@ def serve(role: str) -> None:
 
     os.environ[ROLE_VARIABLE] = role
     Heartbeat()
+    # A local job's sockets are files, which only their owner shall use.
+    os.umask(0o077)
     kvstore = mx.kv.create("dist")
     controller = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(_refuse)
     try:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sniper.data import load_dataset
-from sniper.data.coco import image_candidates, image_folder, load_coco
+from sniper.data.coco import folder_of_set, image_places, load_coco
 from sniper.data.coco_parse import convert_boxes
 from sniper.data.image import check_size, read_image
 from sniper.errors import ConfigError, DataError
@@ -214,13 +214,13 @@ def test_polygons_belong_to_kept_objects_only(small_set):
     ],
 )
 def test_image_folders(image_set, folder):
-    assert image_folder(image_set) == folder
+    assert folder_of_set(image_set) == folder
 
 
 def test_layouts_are_found_and_the_2018_one_first(small_set):
     legacy, modern, flat = (
         Path(path)
-        for path in image_candidates(small_set.root, small_set.image_set, 70, "street north.png")
+        for path in image_places(small_set.root, small_set.image_set).exact(70, "street north.png")
     )
     assert legacy.name == "COCO_herbst_24_000000000070.jpg"
     flat.parent.mkdir()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sniper.data import load_dataset
 from sniper.data.folders import find_images, image_records, natural_key
-from sniper.data.listings import stable_ids
+from sniper.data.ids import stable_ids
 from sniper.errors import DataError
 
 

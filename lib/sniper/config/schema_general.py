@@ -167,6 +167,20 @@ DATASET_KEYS = (
     Key("dataset.test_image_set", Text(), "2007_test", "Set for testing or proposal extraction."),
     Key("dataset.root_path", Text(), "./data", "Parent of the cache folder."),
     Key("dataset.dataset_path", Text(), "./data/VOCdevkit", "Root folder of the data set."),
+    Key(
+        "dataset.annotation_file",
+        Text(),
+        "",
+        "COCO: the annotations, if they are not annotations/instances_<set>.json; {set} stands for "
+        "the set's name, e.g. {set}/_annotations.coco.json.",
+    ),
+    Key(
+        "dataset.image_folder",
+        Text(),
+        "",
+        "COCO: the folder of the images, if it is not images/<set>; {set} stands for the set's "
+        "name.",
+    ),
     Key("dataset.NUM_CLASSES", Int(minimum=2), 21, "Classes including the background."),
     Key("dataset.proposal", Text(("rpn",)), "rpn", "Source of proposals for negative chips."),
 )

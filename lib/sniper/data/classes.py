@@ -13,6 +13,7 @@ import numpy as np
 
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.detections import DetectionTable
+from sniper.data.ids import FileId, id_key
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError
 
@@ -32,7 +33,7 @@ class Classes:
     """
 
     names: tuple[str, ...]
-    ids: tuple[int, ...] | None = None
+    ids: tuple[FileId, ...] | None = None
     where: str = "the model"
 
     @property
@@ -215,8 +216,9 @@ def join_classes(sets: Sequence[Dataset]) -> Classes:
                     got=f"{name!r}; other sets have {alike[_plain(name)]!r}",
                     fix="name it alike in the annotations of all sets",
                 )
-            used = list(ids.values())[1:]  # the background's 0 is no id of a file
-            ids[name] = max(used) + 1 if category_id in used else category_id
+            used = {id_key(i) for i in list(ids.values())[1:]}  # the background's 0 is no id
+            free = 1 + max((key for key in used if isinstance(key, int)), default=0)
+            ids[name] = free if id_key(category_id) in used else category_id
     where = ", ".join(dataset.annotation_path for dataset in sets)
     return Classes(tuple(ids), tuple(ids.values()), where)
 

@@ -15,8 +15,9 @@ from sniper.data.account import NO_MASK, Intake, intake_of_array
 from sniper.data.cache import cache_file, cached_arrays, file_sha256
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_coco
 from sniper.data.dataset import BACKGROUND, Dataset
-from sniper.data.listings import FileIndex
-from sniper.data.problems import MISSING_FILE, OnProblem, Problem, stop_at_errors
+from sniper.data.ids import id_numbers, unpack_ids
+from sniper.data.image_paths import ImagePlaces, find_images
+from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.data.record import Polygons, Record
 from sniper.errors import DataError
 
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 # Raise it when the meaning or the content of the cached arrays changes.
 CACHE_FORMAT = 3
 
-_MISSING_SHOWN = 5
 _SET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _FOLDER_OF_SET = dict.fromkeys(("minival2014", "sminival2014", "valminusminival2014"), "val2014")
 
@@ -36,6 +36,8 @@ def load_coco(
     *,
     with_masks: bool = False,
     legacy_boxes: bool = False,
+    annotation_file: str | None = None,
+    image_folder: str | None = None,
     cache_dir: str | Path | None = None,
     on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
@@ -49,6 +51,8 @@ def load_coco(
         image_set: the set's name, e.g. `train2017`.
         with_masks: also read the polygons.
         legacy_boxes: boxes by the rules of 2018 (`sniper.data.coco_parse.convert_boxes`).
+        annotation_file: another file, with `{set}` for the set's name; relative to `dataset_path`.
+        image_folder: another folder of the images, the same way.
         cache_dir: where parsed annotations are kept, keyed by their content; None for no cache. A
             cache tells no warnings.
         on_problem: gets every problem; when it comes back, the broken entry is left out.
@@ -58,10 +62,12 @@ def load_coco(
             or broken.
     """
     root = Path(dataset_path)
-    annotation_path = find_annotations(root, image_set)
+    annotation_path = find_annotations(root, image_set, annotation_file)
     name = f"COCO_{image_set}"
     table = _table(annotation_path, name, with_masks, legacy_boxes, cache_dir, on_problem)
-    paths = _find_images(root, image_set, table, annotation_path, on_problem)
+    images = list(zip(unpack_ids(table.image_ids), table.file_names.tolist()))
+    places = image_places(root, image_set, image_folder)
+    paths = find_images(places, images, name, annotation_path, on_problem)
     dataset = dataset_of_table(name, image_set, table, paths, annotation_path, with_masks)
     logger.info(
         "%s: %d images, %d objects, %d crowd regions, %d classes",
@@ -107,7 +113,7 @@ def dataset_of_table(
         name=name,
         image_set=image_set,
         class_names=(BACKGROUND, *table.class_names.tolist()),
-        category_ids=(0, *table.category_ids.tolist()),
+        category_ids=(0, *unpack_ids(table.category_ids)),
         records=_records(table, paths, with_masks),
         annotation_path=str(annotation_path),
         has_annotations=bool(table.has_annotations),
@@ -124,8 +130,13 @@ def _intake(table: CocoTable, with_masks: bool) -> Intake:
     return replace(intake, remarks={**intake.remarks, NO_MASK.name: 0})
 
 
-def find_annotations(root: Path, image_set: str) -> Path:
+def find_annotations(root: Path, image_set: str, annotation_file: str | None = None) -> Path:
     """The annotation file of a set.
+
+    Args:
+        root: `dataset.dataset_path`.
+        image_set: the set's name.
+        annotation_file: `dataset.annotation_file`, with `{set}` for the set's name.
 
     Raises:
         DataError: the set's name is no file name, or the set has no annotation file.
@@ -137,8 +148,12 @@ def find_annotations(root: Path, image_set: str) -> Path:
             got=repr(image_set),
         )
     candidates = [
-        root / "annotations" / f"{kind}_{image_set}.json" for kind in ("instances", "image_info")
+        root / "annotations" / f"{kind}_{image_set}.json{packed}"
+        for packed in ("", ".gz")
+        for kind in ("instances", "image_info")
     ]
+    if annotation_file:
+        candidates = [root / annotation_file.replace("{set}", image_set)]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -146,26 +161,32 @@ def find_annotations(root: Path, image_set: str) -> Path:
         f"the set {image_set!r} has no annotation file",
         where=root,
         expected=" or ".join(map(str, candidates)),
-        fix="check dataset.dataset_path and the set's name",
+        fix="check dataset.dataset_path and the set's name, or name the file with "
+        "dataset.annotation_file",
     )
 
 
-def image_folder(image_set: str) -> str:
+def folder_of_set(image_set: str) -> str:
     """The folder of a set's images: 2014 subsets live in val2014, test-dev sets in test<year>."""
     test_dev = re.fullmatch(r"test-dev(\d{4})", image_set)
     return f"test{test_dev[1]}" if test_dev else _FOLDER_OF_SET.get(image_set, image_set)
 
 
-def image_candidates(root: Path, folder: str, image_id: int, file_name: str) -> tuple[str, ...]:
-    """The paths that an image may have, the 2018 layout first."""
-    legacy = os.path.join(root, "images", folder, f"COCO_{folder}_{image_id:012d}.jpg")
-    if not file_name:
-        return (legacy,)
-    return (
-        legacy,
-        os.path.join(root, "images", folder, file_name),
-        os.path.join(root, folder, file_name),
-    )
+def image_places(root: Path, image_set: str, image_folder: str | None = None) -> ImagePlaces:
+    """Where the images of a set may be: in the named folder, or in the usual ones.
+
+    Args:
+        root: `dataset.dataset_path`.
+        image_set: the set's name.
+        image_folder: `dataset.image_folder`, with `{set}` for the set's name; relative to `root`.
+    """
+    folder = folder_of_set(image_set)
+    if image_folder:
+        folders = [os.path.join(root, image_folder.replace("{set}", image_set))]
+    else:
+        folders = [os.path.join(root, *parts) for parts in (("images", folder), (folder,))]
+        folders += [os.path.join(root, "images"), str(root)]
+    return ImagePlaces(tuple(folders), f"COCO_{folder}_{{}}.jpg")
 
 
 def _table(
@@ -197,60 +218,21 @@ def _table(
     return CocoTable(**arrays)
 
 
-def _find_images(
-    root: Path, image_set: str, table: CocoTable, annotation_path: Path, on_problem: OnProblem
-) -> list[str]:
-    """One path per image. The layout of the first image found is tried first."""
-    folder = image_folder(image_set)
-    index = FileIndex()
-    paths: list[str] = []
-    missing: dict[int, tuple[str, ...]] = {}
-    layout: int | None = None
-    for image_id, file_name in zip(table.image_ids.tolist(), table.file_names.tolist()):
-        candidates = image_candidates(root, folder, image_id, file_name)
-        if layout is not None and layout < len(candidates) and index.has(candidates[layout]):
-            paths.append(candidates[layout])
-            continue
-        place = next((i for i, path in enumerate(candidates) if index.has(path)), None)
-        if place is None:
-            missing[image_id] = candidates
-            paths.append(candidates[-1])  # keeps paths and table in step
-            continue
-        layout = place if layout is None else layout
-        paths.append(candidates[place])
-    if missing:
-        texts = (f"image {i}: no {' or '.join(tried)}" for i, tried in missing.items())
-        error = _missing(list(missing.values()), len(paths), image_set, annotation_path)
-        on_problem(Problem(MISSING_FILE, f"COCO_{image_set}", len(missing), texts, error))
-    return paths
-
-
-def _missing(
-    tried: list[tuple[str, ...]], total: int, image_set: str, annotation_path: Path
-) -> DataError:
-    shown = ", ".join(os.path.basename(paths[-1]) for paths in tried[:_MISSING_SHOWN])
-    return DataError(
-        f"{len(tried)} of {total} images of COCO_{image_set} are missing",
-        where=annotation_path,
-        got=f"no file for {shown}{', ...' if len(tried) > _MISSING_SHOWN else ''}",
-        expected=" or ".join(tried[0]),
-        fix="put the images there, or remove them from the annotation file",
-    )
-
-
 def _records(table: CocoTable, paths: list[str], with_masks: bool) -> tuple[Record, ...]:
     starts, crowd_starts = table.box_offsets.tolist(), table.crowd_offsets.tolist()
     is_gt = np.ones(len(table.boxes), np.bool_)
     polygons = _polygons(table) if with_masks else ()
-    image_ids, widths = table.image_ids.tolist(), table.widths.tolist()
-    heights = table.heights.tolist()
+    widths, heights = table.widths.tolist(), table.heights.tolist()
+    file_ids = unpack_ids(table.image_ids)
+    numbers = id_numbers(file_ids).tolist()
     records = []
     for i, path in enumerate(paths):
         rows = slice(starts[i], starts[i + 1])
         records.append(
             Record(
                 image_path=path,
-                image_id=image_ids[i],
+                image_id=numbers[i],
+                file_id=None if file_ids[i] == numbers[i] else file_ids[i],
                 width=widths[i],
                 height=heights[i],
                 flipped=False,

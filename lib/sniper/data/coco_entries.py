@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import gzip
 import json
 import logging
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from sniper.data.dataset import BACKGROUND
+from sniper.data.ids import FileId, file_id, id_key
 from sniper.data.problems import (
     BROKEN_ENTRY,
+    DUPLICATE_CATEGORY,
     DUPLICATE_ID,
-    DUPLICATE_NAME,
+    EMPTY_ROOT,
     REPEATED_IMAGE,
     OnProblem,
     Problem,
@@ -50,11 +54,21 @@ def read_annotation_json(
         size = os.path.getsize(path)
         if size > _LARGE_FILE_BYTES:
             logger.info("reading %s (%d MB)", path, size >> 20)
-        with open(path, encoding="utf-8-sig") as stream, LongCall(f"reading {path}"):
+        with open_json(path) as stream, LongCall(f"reading {path}"):
             with _collector_off():
                 content = json.load(stream, object_hook=object_hook)
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError("the annotation file cannot be read", where=path, got=error) from error
+    except UnicodeError as error:
+        raise DataError(
+            f"the annotation file is not encoded in {error.encoding}"
+            if isinstance(error, UnicodeDecodeError)
+            else "the annotation file has a broken encoding",
+            where=path,
+            got=error,
+            expected="JSON in UTF-8 (or UTF-16, UTF-32)",
+            fix=f"iconv -f WINDOWS-1252 -t UTF-8 {path} > new.json, with the encoding it has",
+        ) from error
     except (ValueError, RecursionError) as error:  # RecursionError: brackets without end
         raise DataError(
             "the annotation file is no valid JSON",
@@ -77,6 +91,22 @@ def read_annotation_json(
         if not isinstance(content.get(key), list):
             raise DataError(f"the annotation file has no list `{key}`", where=path)
     return content
+
+
+def open_json(path: str | Path) -> IO[str]:
+    """A text file in any encoding of JSON (UTF-8, UTF-16, UTF-32, with or without a byte order
+    mark), gzip or not.
+
+    Raises:
+        OSError: it cannot be read, or is no whole gzip file.
+    """
+    with open(path, "rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    opener = gzip.open if packed else open
+    with opener(path, "rb") as stream:
+        encoding = json.detect_encoding(stream.read(4))
+    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
+    return cast("IO[str]", opener(path, "rt", encoding=encoding))
 
 
 @contextlib.contextmanager
@@ -156,9 +186,28 @@ def _integer(entry: Mapping[str, Any], key: str) -> int:
     return int(value)
 
 
-def read_categories(entries: list, reader: EntryReader) -> dict[int, tuple[str, int]]:
-    """Category id -> (name, class index 1...), in the order of the file."""
-    categories: dict[int, tuple[str, int]] = {}
+@dataclass(frozen=True)
+class Category:
+    """A class of the file: its id as it is written there, its name, and its index from 1 on."""
+
+    file_id: FileId
+    name: str
+    index: int
+
+
+def read_categories(
+    entries: list, annotations: list, reader: EntryReader
+) -> dict[FileId, Category]:
+    """The categories by the key of their id (`sniper.data.ids`), in the order of the file.
+
+    The root that Roboflow writes in front of the classes is none of them: left out and told.
+    """
+    root = _empty_root(entries, annotations)
+    if root is not None:
+        texts = [f"{entry_label('category', root, 0)}: {root['name']}"]
+        reader.on_problem(Problem(EMPTY_ROOT, reader.where, 1, texts))
+        entries = [entry for entry in entries if entry is not root]
+    categories: dict[FileId, Category] = {}
     names: set[str] = set()
 
     def read(entry: Mapping[str, Any]) -> None:
@@ -167,26 +216,54 @@ def read_categories(entries: list, reader: EntryReader) -> dict[int, tuple[str, 
             raise ValueError(f"its name is {name!r}, not a string")
         if name == BACKGROUND:
             raise ValueError(f"{BACKGROUND} is always there and must not be listed")
-        identity = _integer(entry, "id")
+        identity = id_key(entry["id"])
         if identity in categories:
-            raise EntryError("the id is used before", DUPLICATE_ID, name)
+            raise EntryError("the id is used before", DUPLICATE_CATEGORY, name)
         if name in names:
-            raise EntryError(f"the name {name!r} is used before", DUPLICATE_NAME)
+            raise EntryError(f"the name {name!r} is used before", DUPLICATE_CATEGORY)
         names.add(name)
-        categories[identity] = (name, len(categories) + 1)
+        categories[identity] = Category(file_id(entry["id"]), name, len(categories) + 1)
 
     reader.each("category", entries, read)
     return categories
 
 
-def read_images(entries: list, reader: EntryReader) -> dict[int, tuple[int, int, int, str]]:
-    """Image id -> (index, width, height, file name), in the order of the file."""
-    images: dict[int, tuple[int, int, int, str]] = {}
-    owners: dict[str, int] = {}
+def _empty_root(entries: list, annotations: list) -> Entry | None:
+    """The category that Roboflow writes in front of the classes: the project, without objects.
+
+    Its supercategory is "none", and it is that of all others or has the name of one of them.
+    """
+    if len(entries) < 2 or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    root, others = entries[0], entries[1:]
+    name = root.get("name")
+    above_all = all(other.get("supercategory") == name for other in others)
+    twin = any(other.get("name") == name for other in others)
+    if str(root.get("supercategory")).lower() != "none" or not (above_all or twin):
+        return None
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        identity = id_key(root["id"])
+        used = (entry.get("category_id") for entry in annotations if isinstance(entry, dict))
+        if not any(value == identity or value == str(identity) for value in used):
+            return root
+    return None
+
+
+def read_images(
+    entries: list, reader: EntryReader
+) -> tuple[dict[FileId, tuple[int, int, int, str]], list[FileId]]:
+    """The images in the order of the file, and their ids as they are written there.
+
+    Returns:
+        key of the id (`sniper.data.ids`) -> (index, width, height, file name), and the ids.
+    """
+    images: dict[FileId, tuple[int, int, int, str]] = {}
+    file_ids: list[FileId] = []
+    owners: dict[str, FileId] = {}
     twice: list[str] = []
 
     def read(entry: Mapping[str, Any]) -> None:
-        identity = _integer(entry, "id")
+        identity = id_key(entry["id"])
         width, height = _integer(entry, "width"), _integer(entry, "height")
         name = entry.get("file_name", "")
         if width < 1 or height < 1:
@@ -196,6 +273,7 @@ def read_images(entries: list, reader: EntryReader) -> dict[int, tuple[int, int,
         if identity in images:
             raise EntryError("the id is used before", DUPLICATE_ID, name or "no file_name")
         images[identity] = (len(images), width, height, name)
+        file_ids.append(file_id(entry["id"]))
         if name and owners.setdefault(name, identity) != identity:
             twice.append(f"image {identity}: the file {name} is that of image {owners[name]}")
 
@@ -208,4 +286,4 @@ def read_images(entries: list, reader: EntryReader) -> dict[int, tuple[int, int,
             where=reader.path,
             got="it lists no usable image",
         )
-    return images
+    return images, file_ids

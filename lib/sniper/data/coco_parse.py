@@ -14,6 +14,7 @@ import numpy as np
 
 from sniper.data.account import NO_MASK
 from sniper.data.coco_entries import (
+    Category,
     EntryReader,
     read_annotation_json,
     read_categories,
@@ -21,6 +22,7 @@ from sniper.data.coco_entries import (
 )
 from sniper.data.coco_masks import read_polygons, with_packed_polygons, without_masks
 from sniper.data.coco_problems import CocoObjects, report_annotations
+from sniper.data.ids import FileId, id_key, pack_ids
 from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.errors import DataError
 
@@ -31,8 +33,8 @@ class CocoTable:
 
     Attributes:
         class_names: (C,) str, without the background.
-        category_ids: (C,) int64.
-        image_ids: (n,) int64.
+        category_ids: (C,), packed (`sniper.data.ids.pack_ids`).
+        image_ids: (n,), packed.
         widths: (n,) int64, px.
         heights: (n,) int64, px.
         file_names: (n,) str, empty where the file names none.
@@ -117,10 +119,10 @@ def parse_content(
     """
     annotations = content.get("annotations")
     reader = EntryReader(path, on_problem)
-    categories = read_categories(content["categories"], reader)
+    categories = read_categories(content["categories"], annotations or [], reader)
     if annotations is not None and not categories:
         raise DataError("the annotation file has no categories", where=path)
-    images = read_images(content["images"], reader)
+    images, image_ids = read_images(content["images"], reader)
     objects = _objects(annotations or [], categories, images, reader, legacy_boxes)
     names = [name for _, _, _, name in images.values()]
     intake = report_annotations(
@@ -135,9 +137,9 @@ def parse_content(
     masks, without = read_polygons(annotations or [], objects.rows[masked], sizes, reader)
     intake = replace(intake, remarks={**intake.remarks, NO_MASK.name: without})
     return CocoTable(
-        class_names=np.array([name for name, _ in categories.values()], dtype=np.str_),
-        category_ids=np.array(list(categories), np.int64),
-        image_ids=np.array(list(images), np.int64),
+        class_names=np.array([category.name for category in categories.values()], dtype=np.str_),
+        category_ids=pack_ids([category.file_id for category in categories.values()]),
+        image_ids=pack_ids(image_ids),
         widths=np.array([width for _, width, _, _ in images.values()], np.int64),
         heights=np.array([height for _, _, height, _ in images.values()], np.int64),
         file_names=np.array([name for _, _, _, name in images.values()], dtype=np.str_),
@@ -192,8 +194,8 @@ def _convert_boxes_2018(
 
 def _objects(
     annotations: list,
-    categories: Mapping[int, tuple[str, int]],
-    images: Mapping[int, tuple[int, int, int, str]],
+    categories: Mapping[FileId, Category],
+    images: Mapping[FileId, tuple[int, int, int, str]],
     reader: EntryReader,
     legacy_boxes: bool,
 ) -> CocoObjects:
@@ -203,7 +205,8 @@ def _objects(
     isfinite = math.isfinite
 
     def read(entry: Mapping[str, Any]) -> None:
-        category = categories.get(entry["category_id"])
+        category_id, image_id = entry["category_id"], entry["image_id"]
+        category = categories.get(category_id if type(category_id) is int else id_key(category_id))
         if category is None:
             raise ValueError(f"category_id {entry['category_id']!r} is not in the categories")
         try:
@@ -215,14 +218,16 @@ def _objects(
         # One test instead of five in the hottest loop: what is not finite makes the sum so.
         if not isfinite(x + y + width + height + extent):
             raise ValueError("its bbox or area is not finite")
-        index, image_width, image_height, _ = images.get(entry["image_id"], unknown)
+        index, image_width, image_height, _ = images.get(
+            image_id if type(image_id) is int else id_key(image_id), unknown
+        )
         area = math.nan if area is None else extent
         crowd, ignored = entry.get("iscrowd"), entry.get("ignore")
         flags = 0 if not crowd else 1 if is_set(crowd, "iscrowd") else 0
         if ignored and not flags:
             flags = 2 if is_set(ignored, "ignore") else 0
         numbers.extend(
-            (x, y, width, height, area, index, image_width, image_height, category[1], flags)
+            (x, y, width, height, area, index, image_width, image_height, category.index, flags)
         )
 
     broken = reader.each("annotation", annotations, read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sniper.data.account import Intake
+from sniper.data.ids import FileId
 from sniper.data.record import Record
 from sniper.errors import DataError
 
@@ -24,7 +25,7 @@ class Dataset:
             files.
         image_set: the set's name.
         class_names: index 0 is "__background__"; nothing else where the set has no classes.
-        category_ids: id of each class in the annotation file; index 0 is 0.
+        category_ids: id of each class as the annotation file writes it; index 0 is 0.
         records: one per image, in the order of the annotation file.
         annotation_path: the annotation file or folder.
         has_annotations: whether the file has ground truth, so that results can be evaluated.
@@ -45,7 +46,7 @@ class Dataset:
     name: str
     image_set: str
     class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    category_ids: tuple[FileId, ...]
     records: tuple[Record, ...]
     annotation_path: str
     has_annotations: bool

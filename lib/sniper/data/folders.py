@@ -12,8 +12,10 @@ from pathlib import Path
 
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.folder_walk import walk_files
+from sniper.data.ids import stable_ids
+from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
 from sniper.data.image_header import image_size
-from sniper.data.listings import read_class_list, read_lines, stable_ids
+from sniper.data.listings import read_class_list, read_lines
 from sniper.data.problems import (
     MISSING_FILE,
     UNREADABLE_FILE,
@@ -27,9 +29,6 @@ from sniper.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-IMAGE_ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
-)
 LIST_ENDING = ".txt"
 
 _SET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -104,7 +103,7 @@ def find_images(
             raise DataError(
                 "there are no images",
                 where=source,
-                expected=f"files that end in {' '.join(sorted(IMAGE_ENDINGS))}",
+                expected=f"files that end in {' '.join(IMAGE_ENDINGS)}",
             )
         for path in images:
             found.setdefault(os.path.normpath(path), path)
@@ -163,7 +162,7 @@ def _find_source(root: Path, image_set: str) -> Path:
 
 def _images_of(source: Path, on_problem: OnProblem) -> Iterator[Path]:
     if source.is_dir():
-        images = map(Path, walk_files(str(source), _is_image, recursive=True))
+        images = map(Path, walk_files(str(source), has_image_ending, recursive=True))
         yield from sorted(images, key=lambda path: natural_key(path.relative_to(source)))
     elif source.suffix.lower() == LIST_ENDING:
         yield from _listed(source, on_problem)
@@ -171,14 +170,9 @@ def _images_of(source: Path, on_problem: OnProblem) -> Iterator[Path]:
         yield source
     elif glob.has_magic(str(source)):
         matches = (Path(match) for match in glob.glob(str(source), recursive=True))
-        yield from sorted((path for path in matches if _is_image(path)), key=natural_key)
+        yield from sorted((path for path in matches if has_image_ending(path)), key=natural_key)
     else:
         raise DataError("there is no such file or folder", where=source)
-
-
-def _is_image(path: str | Path) -> bool:
-    path = Path(path)
-    return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
 
 
 def _listed(path: Path, on_problem: OnProblem) -> list[Path]:

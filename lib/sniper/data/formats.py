@@ -31,7 +31,8 @@ class FormatReader(Protocol):
     ) -> Dataset:
         """Reads one image set; see `load_dataset`.
 
-        A reader that can read boxes by the rules of 2018 takes `legacy_boxes: bool = False` too.
+        A reader that can read boxes by the rules of 2018 takes `legacy_boxes: bool = False` too,
+        and one whose sets may lie elsewhere `annotation_file` and `image_folder` (texts, or None).
 
         A reader reports what it can do without, and raises a DataError where it cannot go on; one
         that always raises is right too, but `sniper check-data` then shows one problem at a time.
@@ -97,6 +98,8 @@ def load_dataset(
     *,
     with_masks: bool = False,
     legacy_boxes: bool = False,
+    annotation_file: str | None = None,
+    image_folder: str | None = None,
     cache_dir: str | Path | None = None,
     on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
@@ -108,18 +111,31 @@ def load_dataset(
         image_set: one set's name (sets joined with `+` are read one by one).
         with_masks: also read the polygons.
         legacy_boxes: boxes by the rules of 2018 (`TRAIN.LEGACY_BOXES`), for formats that 2018 had.
+        annotation_file: the annotations, where they are not in the usual place (COCO).
+        image_folder: the folder of the images, the same.
         cache_dir: where parsed annotations are kept; None for no cache.
         on_problem: gets every problem; what it does not raise is left out of the set. By default
             errors are raised and warnings counted in the log.
 
     Raises:
-        ConfigError: there is no such kind.
+        ConfigError: there is no such kind, or its sets have one place only.
         DataError: there is nothing to read; by default also for everything missing or broken.
     """
     reader = find_format(kind)
     options: dict[str, Any] = {"with_masks": with_masks, "cache_dir": cache_dir}
-    if _knows_legacy_boxes(reader):
+    if _takes(reader, "legacy_boxes"):
         options["legacy_boxes"] = legacy_boxes
+    for name, value in (("annotation_file", annotation_file), ("image_folder", image_folder)):
+        if value and not _takes(reader, name):
+            raise ConfigError(
+                f"sets of the format {kind!r} have their files in one place",
+                where=f"dataset.{name}",
+                got=value,
+                fix=f"leave dataset.{name} empty, and name the root folder with "
+                "dataset.dataset_path",
+            )
+        if value:
+            options[name] = value
     dataset = reader(dataset_path, image_set, on_problem=on_problem, **options)
     if not isinstance(dataset, Dataset):
         raise ConfigError(
@@ -137,9 +153,9 @@ def load_dataset(
     return dataset
 
 
-def _knows_legacy_boxes(reader: FormatReader) -> bool:
-    """Readers of other packages need not: 2018 did not have their formats."""
+def _takes(reader: FormatReader, option: str) -> bool:
+    """Whether a reader has an option that not all formats need."""
     try:
-        return "legacy_boxes" in inspect.signature(reader).parameters
+        return option in inspect.signature(reader).parameters
     except (TypeError, ValueError):  # a function of compiled code does not say what it takes
         return False

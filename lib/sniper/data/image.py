@@ -109,7 +109,7 @@ def check_size(image: np.ndarray, record: Record, reduction: int = 1) -> None:
     reduced = -(-record.height // reduction), -(-record.width // reduction)
     if (height, width) not in ((record.height, record.width), reduced):
         raise DataError(
-            f"image {record.image_id} has another size than its annotations say",
+            f"image {record.original_id} has another size than its annotations say",
             where=record.image_path,
             got=f"{width}x{height}",
             expected=f"{record.width}x{record.height}",

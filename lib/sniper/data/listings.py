@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from sniper.data.dataset import BACKGROUND
+from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
 from sniper.errors import DataError
 
 FILE_NAME = "classes.txt"
@@ -65,49 +62,37 @@ def _checked(names: list[str], path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-# Ids go into JSON files, whose readers may hold numbers as doubles.
-_ID_BITS = 53
-
-
-def stable_ids(names: Sequence[str]) -> np.ndarray:
-    """An id for every name: the same on every machine and, for all practical purposes, in any set.
-
-    Args:
-        names: distinct names.
-
-    Returns:
-        (n,) int64, distinct, from 0 to 2^53 - 1.
-    """
-    taken: set[int] = set()
-    ids = []
-    for name in names:
-        identity, attempt = _hash(name), 0
-        # Two of 100,000 names get the same number once in a million sets.
-        while identity in taken:
-            attempt += 1
-            identity = _hash(f"{name}\0{attempt}")
-        taken.add(identity)
-        ids.append(identity)
-    return np.array(ids, np.int64)
-
-
-def _hash(name: str) -> int:
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") >> (64 - _ID_BITS)
-
-
 class FileIndex:
     """Remembers the listing of every folder that it was asked about."""
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}
+        self._images: dict[str, dict[str, str]] = {}
 
     def has(self, path: str) -> bool:
         """Whether there is a file of that name; a folder that cannot be listed has none."""
         folder, name = os.path.split(path)
+        return name in self._listing(folder)
+
+    def image(self, stem: str) -> str | None:
+        """The image file of that path without its ending; the usual endings come first."""
+        folder, name = os.path.split(stem)
+        if folder not in self._images:
+            by_stem: dict[str, str] = {}
+            for file in sorted(filter(has_image_ending, self._listing(folder)), key=_by_ending):
+                by_stem.setdefault(os.path.splitext(file)[0], file)
+            self._images[folder] = by_stem
+        found = self._images[folder].get(name)
+        return None if found is None else os.path.join(folder, found)
+
+    def _listing(self, folder: str) -> frozenset[str]:
         if folder not in self._names:
             self._names[folder] = _listing(folder)
-        return name in self._names[folder]
+        return self._names[folder]
+
+
+def _by_ending(name: str) -> tuple[int, str]:
+    return IMAGE_ENDINGS.index(os.path.splitext(name)[1].lower()), name
 
 
 def _listing(folder: str) -> frozenset[str]:

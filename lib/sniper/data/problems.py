@@ -101,6 +101,30 @@ REPEATED_IMAGE = ProblemKind(
     "image files that are listed twice in the set",
     "join their entries: the objects of the one are background in the other",
 )
+DUPLICATE_CATEGORY = ProblemKind(
+    "duplicate_category",
+    ERROR,
+    "categories that are used twice",
+    "give every class its own id and name, or join the two in all annotations",
+)
+EMPTY_ROOT = ProblemKind(
+    "empty_root",
+    WARNING,
+    "categories above all classes (as Roboflow exports them)",
+    "they have no objects and are no classes: left out",
+)
+RELATED_PATH = ProblemKind(
+    "related_path",
+    WARNING,
+    "file names that are written for another folder or system",
+    "the images were found by the end of their paths",
+)
+UNCLEAR_DIFFICULT = ProblemKind(
+    "unclear_difficult",
+    WARNING,
+    "objects whose <difficult> says neither yes nor no",
+    "they are trained and evaluated as not difficult",
+)
 MISSING_FILE = ProblemKind(
     "missing_file", ERROR, "missing images", "put the files there, or remove their entries"
 )

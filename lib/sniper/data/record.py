@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sniper import boxes as box_math
+from sniper.data.ids import FileId
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ class Record:
 
     Attributes:
         image_path: the image file.
-        image_id: id of the image in its annotation file; the same for the flipped copy.
+        image_id: number of the image, the same for the flipped copy: its id in the annotation file
+            where that is a whole number of 64 bits.
         width: px, from the annotations (the file is compared when it is read).
         height: px.
         flipped: boxes and polygons are those of the mirrored image.
@@ -33,6 +35,7 @@ class Record:
         polygons: per ground truth box its polygons, each (2k,) float32 x y x y ..., image px;
             None if masks were not loaded.
         crowd_boxes: (M, 4) float32, regions that hold many objects; no ground truth.
+        file_id: the id in the annotation file where it is something else (a text, a longer number).
 
     Raises:
         DataError: the fields do not fit together.
@@ -50,13 +53,20 @@ class Record:
     is_gt: np.ndarray
     polygons: Polygons | None = None
     crowd_boxes: np.ndarray | None = None
+    file_id: FileId | None = None
 
     def __post_init__(self) -> None:
         problem = _problem(self)
         if problem is not None:
             raise DataError(
-                f"the record of image {self.image_id} is broken: {problem}", where=self.image_path
+                f"the record of image {self.original_id} is broken: {problem}",
+                where=self.image_path,
             )
+
+    @property
+    def original_id(self) -> FileId:
+        """The image's id as its annotation file writes it: what results and messages have."""
+        return self.image_id if self.file_id is None else self.file_id
 
     @property
     def num_gt(self) -> int:

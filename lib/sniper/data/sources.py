@@ -15,12 +15,10 @@ import numpy as np
 
 from sniper.data.folder_walk import is_drawing, walk_files
 from sniper.data.image import read_image
+from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
 from sniper.data.video import Frame, is_video, read_frames, video_info
 from sniper.errors import ConfigError, DataError
 
-IMAGE_ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .png .bmp .dib .tif .tiff .webp .ppm .pgm .pnm .jp2".split()
-)
 LIST_ENDING = ".txt"
 
 # A path or a pattern, an array (H, W, 3) uint8 BGR, or several of these.
@@ -219,12 +217,12 @@ def _find(name: str, recursive: bool) -> _Find:
 
 
 def _in_folder(folder: str, recursive: bool) -> list[str]:
-    images = list(walk_files(folder, _is_image, recursive=recursive))
+    images = list(walk_files(folder, has_image_ending, recursive=recursive))
     if not images:
         raise DataError(
             "a folder has no images",
             where=folder,
-            expected="files that end in " + ", ".join(sorted(IMAGE_ENDINGS)),
+            expected="files that end in " + ", ".join(IMAGE_ENDINGS),
             fix=None if recursive else "images in folders below it count with the option recursive",
         )
     return images
@@ -238,7 +236,7 @@ def _matches(pattern: str) -> _Find:
         path
         for path in glob.glob(pattern, recursive=True)
         if os.path.isfile(path)
-        and (_is_image(path) or is_video(path))
+        and (has_image_ending(path) or is_video(path))
         and not is_drawing(path, below=base)
     )
     if not paths:
@@ -257,11 +255,6 @@ def _in_list(name: str) -> _Find:
     if not paths:
         raise DataError("a list of images is empty", where=name, expected="one path a line")
     return _Find(_shared_folder([os.path.dirname(path) for path in paths]), paths)
-
-
-def _is_image(name: str) -> bool:
-    hidden = os.path.basename(name).startswith(".")
-    return not hidden and os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
 
 
 def _is_video_part(part: SourceImage) -> bool:

@@ -47,8 +47,8 @@ logger = logging.getLogger(__name__)
 # Raise it when the meaning or the content of the cached arrays changes.
 CACHE_FORMAT = 1
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
 _MISSING_SHOWN = 20
+USUAL_ENDING = ".jpg"
 
 
 # The area under the curve replaced the mean of 11 points in 2010.
@@ -246,10 +246,9 @@ def _find_images(
     missing: dict[str, str] = {}
     for name in names:
         stem = os.path.join(folder, name)
-        candidates = (stem + ending for ending in IMAGE_ENDINGS)
-        path = next((path for path in candidates if index.has(path)), None)
+        path = index.image(stem)
         if path is None:
-            missing[name] = stem + IMAGE_ENDINGS[0]
+            missing[name] = stem + USUAL_ENDING
         paths.append(path or missing[name])
     if missing:
         texts = [f"image {name}: no {path}" for name, path in missing.items()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,6 +18,7 @@ import numpy as np
 
 from sniper.data.problems import (
     BROKEN_ENTRY,
+    UNCLEAR_DIFFICULT,
     OnProblem,
     Problem,
     first_lines,
@@ -26,6 +29,12 @@ from sniper.progress import Progress
 
 # Real files have a few kB; a thousand objects make 300 kB.
 MAX_XML_BYTES = 16 << 20
+
+# Words that labelling tools write in place of 1 and 0, and for "nobody said".
+_YES, _NO = frozenset(("true", "yes", "y", "t")), frozenset(("", "false", "no", "n", "f"))
+_UNCLEAR = frozenset(("unspecified", "unknown", "none", "null", "n/a"))
+
+_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][\w.:-]*)["'][^>]*\?>""")
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -45,11 +54,15 @@ class VocObject(NamedTuple):
 
 
 class VocAnnotation(NamedTuple):
-    """An annotation file: size in px (0 where the file does not say), and the objects."""
+    """An annotation file: size in px (0 where the file does not say), and the objects.
+
+    `unclear` counts objects whose `difficult` says neither yes nor no; they are not difficult.
+    """
 
     width: int
     height: int
     objects: list[VocObject]
+    unclear: int = 0
 
 
 def read_xml_bytes(path: str | Path) -> bytes:
@@ -90,11 +103,13 @@ def read_annotation(path: str | Path, class_index: Mapping[str, int]) -> VocAnno
     if root.tag != "annotation":
         raise _broken(path, f"its root is <{root.tag}>", "<annotation>")
     width, height = _size(root, path)
+    elements = list(root.iterfind("object"))
     objects = [
         _object(element, number, path, class_index)
-        for number, element in enumerate(root.iterfind("object"), start=1)
+        for number, element in enumerate(elements, start=1)
     ]
-    return VocAnnotation(width, height, objects)
+    unclear = sum(_difficult_text(element) in _UNCLEAR for element in elements)
+    return VocAnnotation(width, height, objects, unclear)
 
 
 def _parse(content: bytes, path: str | Path) -> ElementTree.Element:
@@ -111,10 +126,27 @@ def _parse(content: bytes, path: str | Path) -> ElementTree.Element:
 
     parser.StartDoctypeDeclHandler = refuse
     try:
-        parser.Parse(content, True)
+        parser.Parse(_decoded(content), True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: unknown encoding
         raise _broken(path, f"it is no valid XML: {error}") from error
     return builder.close()
+
+
+def _decoded(content: bytes) -> bytes | str:
+    """The text in the encoding that it declares; bytes where the parser knows better.
+
+    The parser has a few encodings of its own, and none with several bytes a character but Unicode.
+
+    Raises:
+        LookupError: Python has no such encoding.
+        ValueError: the content is not in it.
+    """
+    declared = _ENCODING.match(content)
+    if declared is None:
+        return content
+    text = content.decode(declared[1].decode("ascii"))
+    # A text needs no declaration, and one that contradicts it is an error.
+    return re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
 
 
 def _size(root: ElementTree.Element, path: str | Path) -> tuple[int, int]:
@@ -155,8 +187,14 @@ def _corner(element: ElementTree.Element, tag: str, label: str, path: str | Path
 
 
 def _flag(element: ElementTree.Element, label: str, path: str | Path) -> bool:
-    text = (element.findtext("difficult") or "").strip()
-    return _number(text, f"<difficult> of {label}", path) != 0 if text else False
+    text = _difficult_text(element)
+    if text in _YES or text in _NO or text in _UNCLEAR:
+        return text in _YES
+    return _number(text, f"<difficult> of {label}", path) != 0
+
+
+def _difficult_text(element: ElementTree.Element) -> str:
+    return (element.findtext("difficult") or "").strip().lower()
 
 
 def _number(text: str, what: str, path: str | Path) -> float:
@@ -229,6 +267,7 @@ def read_table(
     """
     widths, heights, counts = [], [], []
     numbers = array("d")
+    unclear: list[str] = []
     progress = Progress("annotation files read", len(paths))
     for done, path in enumerate(paths, start=1):
         annotation = VocAnnotation(0, 0, [])
@@ -239,9 +278,13 @@ def read_table(
         widths.append(annotation.width)
         heights.append(annotation.height)
         counts.append(len(annotation.objects))
+        unclear += [path] * annotation.unclear
         for item in annotation.objects:
             numbers.extend(item)
         progress.tell(done)
+    if unclear:
+        folder = os.path.dirname(unclear[0])
+        on_problem(Problem(UNCLEAR_DIFFICULT, folder, len(unclear), unclear))
     return _table(widths, heights, counts, numbers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sniper.data.dataset import BACKGROUND
-from sniper.data.listings import read_class_list, read_lines, stable_ids
+from sniper.data.ids import stable_ids
+from sniper.data.image_endings import has_image_ending
+from sniper.data.listings import read_class_list, read_lines
 from sniper.data.problems import DUPLICATE_NAME, OnProblem, Problem, stop_at_errors
 from sniper.errors import DataError
 
@@ -22,7 +25,9 @@ VOC_CLASSES = (
 
 _SET_NAME = re.compile(r"([A-Za-z0-9]+)_([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 # The list of one class has a flag behind every name.
-_FLAGGED = re.compile(r"(\S+)\s+-?[01]")
+_FLAGGED = re.compile(r"(\S+)\s+[-+]?[01]")
+# Other tools list the files: VOC2007/JPEGImages/000005.jpg, Annotations\000005.xml.
+_FOLDERS = re.compile(r"^(?:.*/)?(?:JPEGImages|Annotations)/")
 # The names of VOC are numbers, which serve as ids: 000005 and 2008_000008.
 _NUMBERED = re.compile(r"(?:\d{4}_)?\d{6}")
 
@@ -71,6 +76,8 @@ def parse_set(image_set: str) -> tuple[str, str]:
 def read_image_list(path: Path, on_problem: OnProblem = stop_at_errors) -> tuple[str, ...]:
     """Names of the images in a list of `ImageSets/Main`; a class's flags are ignored.
 
+    Files that are listed with their folder or ending (`JPEGImages/000005.jpg`) give their names.
+
     Args:
         path: the list.
         on_problem: hears of names that stand there twice; when it comes back, once counts.
@@ -80,7 +87,7 @@ def read_image_list(path: Path, on_problem: OnProblem = stop_at_errors) -> tuple
     """
     lines = read_lines(path, "list of images")
     flagged = [match[1] for match in map(_FLAGGED.fullmatch, lines) if match]
-    names = flagged if len(flagged) == len(lines) else lines
+    names = [_bare(name) for name in (flagged if len(flagged) == len(lines) else lines)]
     outside = [name for name in names if _leaves_folder(name)]
     if not names:
         raise _broken_list(path, "no name")
@@ -96,6 +103,13 @@ def read_image_list(path: Path, on_problem: OnProblem = stop_at_errors) -> tuple
 
 def _broken_list(path: Path, problem: str) -> DataError:
     return DataError("the list of images is broken", where=path, got=problem)
+
+
+def _bare(name: str) -> str:
+    """What image and annotation have in common."""
+    name = _FOLDERS.sub("", name.replace("\\", "/"))
+    stem, ending = os.path.splitext(name)
+    return stem if has_image_ending(name) or ending.lower() == ".xml" else name
 
 
 def _leaves_folder(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
+from sniper.data.ids import FileId, id_numbers
 from sniper.evaluation.coco_numbers import coco_report
 from sniper.evaluation.coco_truth import (
     annotations_of,
@@ -94,8 +96,7 @@ def evaluate_rows(
     name = choose_evaluator(evaluator)
     logger.info("evaluation by %s", evaluator_version(name))
     annotations = annotations_of(dataset, with_masks=masks is not None)
-    image_ids = np.array([record.image_id for record in dataset.records])
-    task = _Task(dataset, rows, masks, image_ids, name)
+    task = _Task(dataset, rows, masks, _numbers(dataset), name)
     boxes = _evaluate(task, [_with_defaults(entry) for entry in annotations], "bbox")
     if masks is None:
         return boxes
@@ -111,19 +112,35 @@ def evaluate_rows(
     return replace(boxes, masks=_evaluate(task, truth, "segm"))
 
 
+def _numbers(dataset: Dataset) -> np.ndarray:
+    """(n,) int64, 1...n in the order of the image ids.
+
+    Evaluators take equal scores in that order, and not all hold ids beyond 2^53.
+    """
+    order = np.argsort([record.image_id for record in dataset.records], kind="stable")
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.arange(1, len(order) + 1)
+    return numbers
+
+
 def _with_defaults(entry: Annotation, mask: dict[str, Any] | None = None) -> Annotation:
     """A ground truth annotation with the keys that the evaluators want."""
-    area = entry.get("area")
+    box, area = _floats(entry["bbox"]), entry.get("area")
     if area is None:
-        box_area = entry["bbox"][2] * entry["bbox"][3]
-        area = box_area if mask is None else float(coco_mask.area(mask))
+        area = box[2] * box[3] if mask is None else coco_mask.area(mask)
     return {
         "image_id": entry["image_id"],
         "category_id": entry["category_id"],
-        "bbox": entry["bbox"],
-        "area": area,
-        "iscrowd": int(entry.get("iscrowd") or 0),
+        "bbox": box,
+        "area": float(area),
+        "iscrowd": int(float(entry.get("iscrowd") or 0)),
     }
+
+
+def _floats(numbers: Sequence[Any]) -> list[Any]:
+    """Some tools make texts of numbers, which training takes, too."""
+    texts = any(isinstance(number, str) for number in numbers)
+    return [float(number) for number in numbers] if texts else list(numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +150,14 @@ class _Task:
     dataset: Dataset
     detections: ResultRows
     masks: Callable[[int], bytes] | None
-    image_ids: np.ndarray
+    image_ids: np.ndarray  # 1...n, see `_numbers`
     evaluator: str
+
+    @cached_property
+    def number_of(self) -> dict[int, int]:
+        """The number by the id of the record."""
+        ids = [record.image_id for record in self.dataset.records]
+        return dict(zip(ids, self.image_ids.tolist()))
 
 
 def _evaluate(task: _Task, truth: Sequence[Annotation], kind: str) -> CocoReport:
@@ -142,8 +165,9 @@ def _evaluate(task: _Task, truth: Sequence[Annotation], kind: str) -> CocoReport
 
     Categories are independent of each other, so that some at a time are matched and counted.
     """
-    classes = np.argsort(task.dataset.category_ids[1:], kind="stable") + 1  # by id, as evaluators
-    by_category: dict[int, list[Annotation]] = {i: [] for i in task.dataset.category_ids[1:]}
+    ids = task.dataset.category_ids[1:]
+    classes = np.argsort(id_numbers(ids), kind="stable") + 1  # by id, as evaluators
+    by_category: dict[FileId, list[Annotation]] = {i: [] for i in ids}
     for entry in truth:
         by_category[entry["category_id"]].append(entry)
     parts = [
@@ -175,12 +199,17 @@ def _blocks(task: _Task, classes: list[int]) -> Iterator[list[int]]:
 
 
 def _accumulate(
-    task: _Task, classes: list[int], by_category: dict[int, list[Annotation]], kind: str
+    task: _Task, classes: list[int], by_category: dict[FileId, list[Annotation]], kind: str
 ) -> Accumulated:
     """Counts of some classes."""
-    ids = [task.dataset.category_ids[index] for index in classes]
-    truth = [entry for category_id in ids for entry in by_category[category_id]]
-    detections = [entry for index in classes for entry in _counted(task, index, kind)]
+    numbers = list(range(1, len(classes) + 1))
+    truth: list[Annotation] = []
+    detections: list[Annotation] = []
+    for number, index in zip(numbers, classes):
+        for entry in by_category[task.dataset.category_ids[index]]:
+            image_id = task.number_of[entry["image_id"]]
+            truth.append({**entry, "image_id": image_id, "category_id": number})
+        detections += _counted(task, index, number, kind)
     # Images without objects and detections change nothing; without any, one keeps evaluators happy.
     used = {entry["image_id"] for entry in truth}
     for index in classes:
@@ -189,11 +218,14 @@ def _accumulate(
                 np.unique(task.detections.images[task.detections.of_class(index)])
             ].tolist()
         )
-    records = [r for r in task.dataset.records if r.image_id in used] or task.dataset.records[:1]
-    images = {r.image_id: {"id": r.image_id, "height": r.height, "width": r.width} for r in records}
+    images = {
+        number: {"id": number, "height": record.height, "width": record.width}
+        for number, record in zip(task.image_ids.tolist(), task.dataset.records)
+        if number in (used or {1})
+    }
     return accumulate(
-        AnnotationIndex(_numbered(truth), images, ids),
-        AnnotationIndex(_numbered(detections), images, ids),
+        AnnotationIndex(_numbered(truth), images, numbers),
+        AnnotationIndex(_numbered(detections), images, numbers),
         kind,
         task.evaluator,
     )
@@ -206,7 +238,7 @@ def _numbered(entries: list[Annotation]) -> list[Annotation]:
     return entries
 
 
-def _counted(task: _Task, index: int, kind: str) -> list[Annotation]:
+def _counted(task: _Task, index: int, category_id: int, kind: str) -> list[Annotation]:
     """The detections of a class that count; their areas decide between small, medium and large."""
     detections, of_class = task.detections, task.detections.of_class(index)
     # Evaluators would drop the others themselves, but each of them costs a dict before.
@@ -215,7 +247,6 @@ def _counted(task: _Task, index: int, kind: str) -> list[Annotation]:
     )
     kept = np.arange(of_class.start, of_class.stop)[counted]
     boxes = detections.boxes[kept]
-    category_id = task.dataset.category_ids[index]
     entries = [
         {
             "image_id": image_id,

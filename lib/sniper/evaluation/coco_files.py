@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
+from sniper.data.ids import FileId, id_key
 from sniper.data.record import Record
 from sniper.errors import DataError
 from sniper.evaluation.coco_truth import run_lengths
@@ -36,14 +37,14 @@ _INDENTED = """    {
             %r,
             %r
         ],
-        "category_id": %r,
-        "image_id": %r,
+        "category_id": %s,
+        "image_id": %s,
         "score": %r
     },
 """
-_COMPACT = '{"bbox": [%r, %r, %r, %r], "category_id": %r, "image_id": %r, "score": %r},\n'
+_COMPACT = '{"bbox": [%r, %r, %r, %r], "category_id": %s, "image_id": %s, "score": %r},\n'
 _COMPACT_WITH_MASK = (
-    '{"bbox": [%r, %r, %r, %r], "category_id": %r, "image_id": %r, "score": %r, '
+    '{"bbox": [%r, %r, %r, %r], "category_id": %s, "image_id": %s, "score": %r, '
     '"segmentation": {"counts": "%s", "size": [%r, %r]}},\n'
 )
 _INDENTED_WITH_MASK = _INDENTED.replace(
@@ -104,8 +105,9 @@ def write_coco_results(
 def _pieces(dataset: Dataset, table: DetectionTable, compact: bool) -> Iterator[str]:
     """The text of the results, some thousands at a time, with a comma and a line end after each."""
     detections = result_rows(dataset, table)
-    image_ids = np.array([record.image_id for record in dataset.records], np.int64)
-    category_ids = np.array(dataset.category_ids, np.int64)
+    # Ids are written as they were read; texts of them are made once.
+    image_ids = [json.dumps(record.original_id) for record in dataset.records]
+    category_ids = [json.dumps(identity) for identity in dataset.category_ids]
     sizes = np.array([(r.height, r.width) for r in dataset.records], np.int64).reshape(-1, 2)
     if table.has_masks:
         template = _COMPACT_WITH_MASK if compact else _INDENTED_WITH_MASK
@@ -116,8 +118,8 @@ def _pieces(dataset: Dataset, table: DetectionTable, compact: bool) -> Iterator[
         images = detections.images[chunk]
         columns = [
             *detections.boxes[chunk].T.tolist(),
-            category_ids[detections.classes[chunk]].tolist(),
-            image_ids[images].tolist(),
+            [category_ids[index] for index in detections.classes[chunk].tolist()],
+            [image_ids[index] for index in images.tolist()],
             detections.scores[chunk].tolist(),
         ]
         if table.has_masks:
@@ -207,7 +209,7 @@ def read_result_rows(
         DataError: as `read_coco_results`.
     """
     results = _read_list(path, with_masks)
-    images = {record.image_id: index for index, record in enumerate(dataset.records)}
+    images = {id_key(record.original_id): i for i, record in enumerate(dataset.records)}
     classes = _class_of_id(Path(path), dataset)
     numbers = array("d")
     kept: list[int] = []
@@ -255,13 +257,13 @@ def read_result_rows(
     )
 
 
-def _class_of_id(path: Path, dataset: Dataset) -> dict[int, int]:
+def _class_of_id(path: Path, dataset: Dataset) -> dict[FileId, int]:
     """The class index of each category id in a result file.
 
     The report beside it says what the ids meant when it was written; annotations may have been
     numbered anew since then.
     """
-    classes = {identity: index for index, identity in enumerate(dataset.category_ids) if index}
+    classes = {id_key(identity): i for i, identity in enumerate(dataset.category_ids) if i}
     written = _categories_of_report(path)
     places = {name: index for index, name in enumerate(dataset.class_names) if index}
     renamed = [name for i, name in written.items() if classes.get(i) != places.get(name)]
@@ -275,14 +277,14 @@ def _class_of_id(path: Path, dataset: Dataset) -> dict[int, int]:
     return {i: places[name] for i, name in written.items() if name in places}
 
 
-def _categories_of_report(path: Path) -> dict[int, str]:
+def _categories_of_report(path: Path) -> dict[FileId, str]:
     """Id -> name in the report that `main_test.py` writes beside a result file; else nothing."""
     report = path.with_name(path.name.replace("_results.json", "_report.json"))
     if report == path:
         return {}
     try:
         entries = json.loads(report.read_text(encoding="utf-8"))["categories"]
-        return {entry["id"]: entry["name"] for entry in entries}
+        return {id_key(entry["id"]): entry["name"] for entry in entries}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -300,13 +302,11 @@ def _sorted_rows(table: np.ndarray, positions: np.ndarray) -> ResultRows:
     )
 
 
-def _place(places: dict[int, int], identity: Any) -> int:
+def _place(places: dict[FileId, int], identity: Any) -> int:
     """The index of an id; -1 where there is none."""
-    if isinstance(identity, bool):  # Python takes it for 0 or 1
-        return -1
     try:
-        return places.get(identity, -1)
-    except TypeError:  # a list
+        return places.get(id_key(identity), -1)
+    except ValueError:  # a list, true, 1.5
         return -1
 
 
@@ -386,7 +386,7 @@ def write_image_list(path: str | Path, dataset: Dataset) -> None:
     content = {
         "images": [
             {
-                "id": record.image_id,
+                "id": record.original_id,
                 "file_name": record.image_path,
                 "width": record.width,
                 "height": record.height,

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from sniper.data.coco_entries import read_annotation_json
 from sniper.data.coco_masks import MIN_POLYGON_NUMBERS, flat_polygons
 from sniper.data.dataset import FROM_RECORDS, Dataset
+from sniper.data.ids import id_key
 from sniper.data.record import Record
 from sniper.data.rle import checked_run_lengths
 from sniper.errors import DataError
@@ -19,6 +20,8 @@ from sniper.errors import DataError
 
 def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]]:
     """The annotations of the images and categories of a set, as COCO files have them.
+
+    Images have the numbers of the records, categories the ids of the set.
 
     They come from the set's annotation file, or from its records where the set has none in COCO
     format (`FROM_RECORDS`; their crowd regions, which have no class, are left out).
@@ -30,13 +33,16 @@ def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]
         return [entry for record in dataset.records for entry in _of_record(dataset, record)]
     hook = None if with_masks else _without_segmentation
     annotations = read_annotation_json(dataset.annotation_path, hook)["annotations"]
-    images = {record.image_id for record in dataset.records}
-    categories = set(dataset.category_ids[1:])
-    return [
-        entry
-        for entry in annotations
-        if entry["image_id"] in images and entry["category_id"] in categories
-    ]
+    images = {id_key(record.original_id): record.image_id for record in dataset.records}
+    categories = {id_key(identity): identity for identity in dataset.category_ids[1:]}
+    kept = []
+    for entry in annotations:
+        image_id = images.get(id_key(entry["image_id"]))
+        category_id = categories.get(id_key(entry["category_id"]))
+        if image_id is not None and category_id is not None:
+            entry["image_id"], entry["category_id"] = image_id, category_id
+            kept.append(entry)
+    return kept
 
 
 def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:

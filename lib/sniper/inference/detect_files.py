@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sniper.data.ids import FileId
 from sniper.data.sources import Skipped, Source
 from sniper.errors import TrainingError
 from sniper.inference.drawings import Drawings
@@ -31,7 +32,7 @@ class StreamPredictor(Protocol):
         ...
 
     @property
-    def category_ids(self) -> tuple[int, ...] | None:
+    def category_ids(self) -> tuple[FileId, ...] | None:
         """Id of each class in the annotation files; None: not known."""
         ...
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sniper.data.detections import ImageDetections, check_threshold
+from sniper.data.ids import FileId
 from sniper.data.rle import segmentation
 from sniper.data.video import Frame
 from sniper.vis.draw import draw_detections
@@ -46,7 +47,7 @@ class Prediction:
     masks: list[bytes] | None = None
     path: str | None = None
     frame: Frame | None = None
-    category_ids: tuple[int, ...] | None = None
+    category_ids: tuple[FileId, ...] | None = None
 
     def __len__(self) -> int:
         """n."""

@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from sniper.data.classes import Classes
+from sniper.data.ids import FileId
 from sniper.errors import DataError
 from sniper.models.assembly import DetectorSpec
 from sniper.models.initialisers import is_head
@@ -95,7 +96,7 @@ class Model:
     aux: Params
     class_names: tuple[str, ...]
     symbol: mx.sym.Symbol | None = None
-    category_ids: tuple[int, ...] | None = None
+    category_ids: tuple[FileId, ...] | None = None
 
     @property
     def classes(self) -> Classes:

@@ -48,6 +48,8 @@ class DataSource:
         cache_dir: where parsed annotations are kept.
         num_classes: classes of the network, with background.
         legacy_boxes: boxes by the rules of 2018.
+        annotation_file: the annotations, where they are not in the usual place; None: they are.
+        image_folder: the folder of the images, the same.
     """
 
     format: str
@@ -55,6 +57,8 @@ class DataSource:
     cache_dir: Path
     num_classes: int
     legacy_boxes: bool
+    annotation_file: str | None = None
+    image_folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ def open_dataset(
         image_set,
         with_masks=with_masks,
         legacy_boxes=source.legacy_boxes,
+        annotation_file=source.annotation_file,
+        image_folder=source.image_folder,
         cache_dir=source.cache_dir,
         on_problem=on_problem,
     )

@@ -13,6 +13,7 @@ from easydict import EasyDict
 from sniper.config import TEST_MODES, load_config
 from sniper.data import Record, image_record
 from sniper.data.detections import check_threshold
+from sniper.data.ids import FileId
 from sniper.data.sources import Source, SourceImage, SourceLike, open_source
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
@@ -97,7 +98,7 @@ class Predictor:
         return self._detector.executor.traits.class_names
 
     @property
-    def category_ids(self) -> tuple[int, ...] | None:
+    def category_ids(self) -> tuple[FileId, ...] | None:
         """Id of each class in the annotation files of the training; None: the model is too old."""
         return self._category_ids
 

@@ -38,6 +38,8 @@ def data_source(cfg: EasyDict) -> DataSource:
         cache_dir=Path(dataset.root_path) / "cache",
         num_classes=dataset.NUM_CLASSES,
         legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
+        annotation_file=dataset.annotation_file or None,
+        image_folder=dataset.image_folder or None,
     )
 
 

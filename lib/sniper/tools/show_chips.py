@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from sniper.chips.measures import evenly
 from sniper.chips.sampler import make_epoch
+from sniper.data.ids import FileId, id_key
 from sniper.data.record import Record
 from sniper.errors import DataError
 from sniper.runs.resolve import chip_settings, model_folder
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper show-chips", _DESCRIPTION, _EPILOG)
     which = parser.add_mutually_exclusive_group()
     add_images_flag(which, default=4)
-    which.add_argument("--ids", type=int, nargs="+", metavar="ID", help="draw these image ids")
+    which.add_argument("--ids", type=id_key, nargs="+", metavar="ID", help="draw these image ids")
     parser.add_argument("--flipped", action="store_true", help="draw the mirrored copies")
     add_chip_epoch_flag(parser)
     parser.add_argument(
@@ -103,7 +105,7 @@ def _main(argv: Sequence[str]) -> int:
 def pick(
     data: TrainingSet,
     count: int = 4,
-    ids: Sequence[int] | None = None,
+    ids: Sequence[FileId] | None = None,
     *,
     flipped: bool = False,
     epoch: int = 0,
@@ -124,15 +126,15 @@ def pick(
     if not candidates:
         raise DataError("there are no mirrored copies", fix="--set TRAIN.FLIP True makes them")
     if ids:
-        wanted = set(ids)
-        records = [record for record in candidates if record.image_id in wanted]
-        missing = sorted(wanted - {record.image_id for record in records})
+        wanted = set(map(id_key, ids))
+        records = [record for record in candidates if id_key(record.original_id) in wanted]
+        missing = sorted(wanted - {id_key(record.original_id) for record in records}, key=str)
         if missing:
             raise DataError(
                 "these ids are not among the training images with objects",
                 where=data.cfg.dataset.image_set,
                 got=", ".join(map(str, missing)),
-                expected=f"such as {', '.join(str(r.image_id) for r in candidates[:5])}",
+                expected=f"such as {', '.join(str(r.original_id) for r in candidates[:5])}",
             )
     else:
         chosen = evenly(np.arange(len(candidates)), count).tolist()
@@ -151,7 +153,8 @@ def _names(records: Sequence[Record]) -> list[str]:
     """File names without ending: joined sets may use the same ids."""
     names: list[str] = []
     for record in records:
-        name = f"{record.image_id}{'_flipped' if record.flipped else ''}"
+        name = re.sub(r"[^\w.-]", "_", str(record.original_id))
+        name += "_flipped" if record.flipped else ""
         same = sum(other == name or other.startswith(f"{name}-") for other in names)
         names.append(f"{name}-{same + 1}" if same else name)
     return names

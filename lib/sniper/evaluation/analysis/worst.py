@@ -26,14 +26,14 @@ class ImageErrors:
 
     Attributes:
         image: path of the image file.
-        image_id: its id.
+        image_id: its id, as the annotation file has it.
         objects: that are to be found.
         found: of them.
         errors: cause -> wrong detections; `missed` -> objects that are not found.
     """
 
     image: str
-    image_id: int
+    image_id: int | str
     objects: int
     found: int
     errors: Mapping[str, int]
@@ -71,7 +71,7 @@ def worst_images(dataset: Dataset, matches: Matches, score: float, count: int) -
     return [
         ImageErrors(
             image=dataset.records[index].image_path,
-            image_id=dataset.records[index].image_id,
+            image_id=dataset.records[index].original_id,
             objects=int(real[index]),
             found=int(real[index] - per_cause["missed"][index]),
             errors={name: int(counts[index]) for name, counts in per_cause.items()},

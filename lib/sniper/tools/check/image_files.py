@@ -87,7 +87,7 @@ def _decoded_size_or_problem(record: Record) -> Result:
 
 
 def _judge(findings: Findings, set_name: str, record: Record, result: Result) -> None:
-    label = f"image {record.image_id}, {record.image_path}"
+    label = f"image {record.original_id}, {record.image_path}"
     if isinstance(result, str):
         findings.add("unreadable_file", set_name, f"{label}: {result}")
     elif result != (record.width, record.height):

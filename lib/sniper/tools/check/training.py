@@ -174,7 +174,7 @@ def check_chips(
             continue
         level = level_name(cfg.TRAIN.SCALES, int(chips.level[row]))
         text = (
-            f"image {record.image_id}, {record.image_path}: {chips.num_gt[row]} boxes in a "
+            f"image {record.original_id}, {record.image_path}: {chips.num_gt[row]} boxes in a "
             f"chip at {level}"
         )
         findings.add("crowded_chip", set_of[record.image_path], text)
@@ -183,7 +183,7 @@ def check_chips(
 def _box_text(record: Record, box: np.ndarray) -> str:
     x1, y1, x2, y2 = box.tolist()
     return (
-        f"image {record.image_id}, {record.image_path}: box at ({x1:g}, {y1:g}), "
+        f"image {record.original_id}, {record.image_path}: box at ({x1:g}, {y1:g}), "
         f"{x2 - x1 + 1:g}x{y2 - y1 + 1:g} px"
     )
 

@@ -83,7 +83,7 @@ def level_sheet(data: TrainingSet, item: ImageChips) -> Figure:
     image = read_image(record.image_path, record.flipped)
     heading = (
         f"{Path(record.image_path).name}{' (mirrored)' if record.flipped else ''}, "
-        f"id {record.image_id}, {record.width}x{record.height} px: {summary(item)}"
+        f"id {record.original_id}, {record.width}x{record.height} px: {summary(item)}"
     )
     return draw_levels(image, heading, panels)
 
@@ -122,7 +122,9 @@ def tensor_sheet(data: TrainingSet, item: ImageChips, epoch: int, most: int) -> 
     shown = evenly(np.arange(len(item.chips)), most).tolist()
     panels = [tensor_panel(data, item, settings, index, epoch) for index in shown]
     part = "" if len(shown) == len(item.chips) else f"{len(shown)} of "
-    heading = f"id {item.record.image_id}: {part}{len(item.chips)} chips as the network gets them"
+    heading = (
+        f"id {item.record.original_id}: {part}{len(item.chips)} chips as the network gets them"
+    )
     return draw_tensors(heading, panels, settings.pixel_means)
 
 

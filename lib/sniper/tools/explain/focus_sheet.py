@@ -163,7 +163,7 @@ def focus_sheet(cfg: EasyDict, record: Record, levels: Sequence[FocusLevel]) -> 
         )
     heading = (
         f"{Path(record.image_path).name}{' (mirrored)' if record.flipped else ''}, id "
-        f"{record.image_id}: coarse to fine, if the network marks the labels: "
+        f"{record.original_id}: coarse to fine, if the network marks the labels: "
         f"{focus_summary(record, levels)}"
     )
     image = read_image(record.image_path, record.flipped)

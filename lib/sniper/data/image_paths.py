@@ -1,0 +1,155 @@
+"""Where the images of an annotation file are: `file_name` decides."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from sniper.data.ids import FileId
+from sniper.data.listings import FileIndex
+from sniper.data.problems import (
+    DUPLICATE_NAME,
+    MISSING_FILE,
+    RELATED_PATH,
+    OnProblem,
+    Problem,
+)
+from sniper.errors import DataError
+
+_MISSING_SHOWN = 5
+_DRIVE = re.compile(r"^[A-Za-z]:[/\\]")
+
+
+@dataclass(frozen=True)
+class ImagePlaces:
+    """Where images may be.
+
+    Attributes:
+        folders: folders that file names may start from, the most likely first.
+        legacy_name: name of an image whose entry has no `file_name`, with `{}` for the id.
+    """
+
+    folders: tuple[str, ...]
+    legacy_name: str
+
+    def exact(self, image_id: FileId, file_name: str) -> list[str]:
+        """The paths that mean `file_name` as it is written."""
+        if not file_name:
+            number = f"{image_id:012d}" if isinstance(image_id, int) else str(image_id)
+            return [os.path.join(self.folders[0], self.legacy_name.format(number))]
+        return [os.path.join(folder, file_name) for folder in self.folders]
+
+    def related(self, file_name: str) -> list[str]:
+        """The paths for a name that was written for another folder or system, best first.
+
+        `images\\a.png`, `C:\\me\\a.png`, `/home/me/set/train/a.png` and `a%20b.png` keep as much
+        of their end as leads to a file below the folders; nothing leads out of these.
+        """
+        names = dict.fromkeys((file_name, unquote(file_name)))
+        candidates: dict[str, None] = {}
+        for name in names:
+            path = _DRIVE.sub("", name).replace("\\", "/") if _is_windows(name) else name
+            parts = [part for part in path.split("/") if part not in ("", ".")]
+            if ".." in parts:
+                parts = parts[len(parts) - parts[::-1].index("..") :]
+            for start in range(len(parts)):
+                for folder in self.folders:
+                    candidates[os.path.join(folder, *parts[start:])] = None
+        return list(candidates)
+
+
+def _is_windows(name: str) -> bool:
+    return bool(_DRIVE.match(name)) or ("\\" in name and "/" not in name)
+
+
+def find_images(
+    places: ImagePlaces,
+    images: Sequence[tuple[FileId, str]],
+    set_name: str,
+    annotation_path: Path,
+    on_problem: OnProblem,
+) -> list[str]:
+    """One path for each (id, file name).
+
+    Names that stand for another folder or system are told once; two images that would be one file
+    are refused.
+
+    Args:
+        places: where to look.
+        images: id and `file_name` of each; the name may be empty.
+        set_name: for messages.
+        annotation_path: for messages.
+        on_problem: gets every problem.
+
+    Raises:
+        DataError: by default, for images that are missing, and for two with one file.
+    """
+    index = FileIndex()
+    paths: list[str] = []
+    related: dict[int, str] = {}
+    missing: dict[int, list[str]] = {}
+    layout = 0  # where the image before was found
+    for row, (image_id, file_name) in enumerate(images):
+        exact = places.exact(image_id, file_name)
+        order = [layout, *range(len(exact))] if layout < len(exact) else range(len(exact))
+        place = next((i for i in order if index.has(exact[i])), None)
+        if place is not None:
+            layout = place if file_name else layout
+            paths.append(exact[place])
+            continue
+        path = next((p for p in places.related(file_name) if index.has(p)), None)
+        if path is None:
+            missing[row] = exact
+        else:
+            related[row] = path
+        paths.append(path or exact[0])
+    if related:
+        texts = (f"image {images[row][0]}: {images[row][1]} is {related[row]}" for row in related)
+        on_problem(Problem(RELATED_PATH, set_name, len(related), texts))
+        _refuse_shared(paths, images, related, set_name, annotation_path, on_problem)
+    if missing:
+        labels = (f"image {images[row][0]}: no {' or '.join(t)}" for row, t in missing.items())
+        error = _missing(list(missing.values()), len(paths), set_name, annotation_path)
+        on_problem(Problem(MISSING_FILE, set_name, len(missing), labels, error))
+    return paths
+
+
+def _refuse_shared(
+    paths: list[str],
+    images: Sequence[tuple[FileId, str]],
+    related: dict[int, str],
+    set_name: str,
+    annotation_path: Path,
+    on_problem: OnProblem,
+) -> None:
+    """`a/1.png` and `b/1.png` may both end in one `1.png`: nobody knows whose picture it is."""
+    uses = Counter(map(os.path.normpath, paths))
+    shared = [row for row in related if uses[os.path.normpath(paths[row])] > 1]
+    if not shared:
+        return
+    texts = [f"image {images[row][0]}: {images[row][1]} is {paths[row]}, too" for row in shared]
+    error = DataError(
+        f"{len(shared)} images of {set_name} share a file with another image",
+        where=annotation_path,
+        got="; ".join(texts[:_MISSING_SHOWN]),
+        expected="a file of its own for every image",
+        fix="keep the folders that the file names speak of, or set dataset.image_folder",
+    )
+    on_problem(Problem(DUPLICATE_NAME, set_name, len(shared), texts, error))
+
+
+def _missing(tried: list[list[str]], total: int, set_name: str, annotation_path: Path) -> DataError:
+    shown = ", ".join(os.path.basename(paths[0]) for paths in tried[:_MISSING_SHOWN])
+    return DataError(
+        f"{len(tried)} of {total} images of {set_name} are missing",
+        where=annotation_path,
+        got=f"no file for {shown}{', ...' if len(tried) > _MISSING_SHOWN else ''}",
+        expected=" or ".join(tried[0]),
+        fix="put the images there, name their folder with dataset.image_folder, or remove them "
+        "from the annotation file",
+    )

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from sniper.data import BACKGROUND, FROM_RECORDS, Dataset, Record, register_format
-from sniper.data.listings import stable_ids
+from sniper.data.ids import stable_ids
 from sniper.data.problems import BROKEN_ENTRY, OnProblem, Problem, stop_at_errors
 from sniper.errors import DataError
 from sniper.evaluation import register_protocol

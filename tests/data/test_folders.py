@@ -88,7 +88,7 @@ def test_known_ids():
 
 
 def test_colliding_ids_stay_distinct(monkeypatch):
-    monkeypatch.setattr("sniper.data.listings._hash", len)
+    monkeypatch.setattr("sniper.data.ids._hash", len)
     # The number of the attempt is appended: two characters more.
     assert stable_ids(["aa", "bb", "cccc", "d"]).tolist() == [2, 4, 6, 1]
 

@@ -241,7 +241,7 @@ GOOD = (
         ("<name>dog</name>", "", "object 1 has no <name>"),
         ("<name>dog</name>", "<name> </name>", "object 1 has no <name>"),
         ("dog", "zebra", r"object 1 \(zebra\) is of no known class"),
-        ("<difficult>0", "<difficult>no", r"<difficult> of object 1 \(dog\) is 'no'"),
+        ("<difficult>0", "<difficult>a bit", r"<difficult> of object 1 \(dog\) is 'a bit'"),
         ("<width>50", "<width>-50", "size/width is '-50'"),
         ("<width>50", "<width>49.5", "size/width is '49.5'"),
         ("<width>50", "<width>wide", "size/width is 'wide'"),

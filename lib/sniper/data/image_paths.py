@@ -50,10 +50,9 @@ class ImagePlaces:
         `images\\a.png`, `C:\\me\\a.png`, `/home/me/set/train/a.png` and `a%20b.png` keep as much
         of their end as leads to a file below the folders; nothing leads out of these.
         """
-        names = dict.fromkeys((file_name, unquote(file_name)))
         candidates: dict[str, None] = {}
-        for name in names:
-            path = _DRIVE.sub("", name).replace("\\", "/") if _is_windows(name) else name
+        for name in dict.fromkeys((file_name, unquote(file_name))):
+            path = _DRIVE.sub("", name).replace("\\", "/")
             parts = [part for part in path.split("/") if part not in ("", ".")]
             if ".." in parts:
                 parts = parts[len(parts) - parts[::-1].index("..") :]
@@ -61,10 +60,6 @@ class ImagePlaces:
                 for folder in self.folders:
                     candidates[os.path.join(folder, *parts[start:])] = None
         return list(candidates)
-
-
-def _is_windows(name: str) -> bool:
-    return bool(_DRIVE.match(name)) or ("\\" in name and "/" not in name)
 
 
 def find_images(

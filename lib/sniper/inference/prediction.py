@@ -111,7 +111,7 @@ class Prediction:
     def _object(self, row: int) -> dict[str, Any]:
         x1, y1, x2, y2 = (float(value) for value in self.boxes[row])
         index = int(self.classes[row])
-        entry = {
+        entry: dict[str, Any] = {
             "category_id": index if self.category_ids is None else self.category_ids[index],
             "category": self.class_names[index],
             "class_index": index,

@@ -1,0 +1,109 @@
+"""`file_name` decides which picture is opened, whatever system and folder it was written for."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from sniper.data import load_dataset
+from sniper.data.problems import RELATED_PATH
+from sniper.errors import ConfigError, DataError
+
+
+def named(small_set, change):
+    for entry in small_set.content["images"]:
+        if entry.get("file_name"):
+            entry["file_name"] = change(entry["file_name"])
+    small_set.write()
+
+
+def load(small_set, **options):
+    problems = []
+
+    def note(problem):
+        if problem.error is not None:
+            raise problem.error
+        problems.append(problem)
+
+    dataset = load_dataset("coco", small_set.root, small_set.image_set, on_problem=note, **options)
+    return [record.image_path for record in dataset.records], problems
+
+
+FOREIGN = {
+    "folder of another root": lambda n: "somewhere/else/" + n,
+    "windows": lambda n: "images\\" + n,
+    "windows, absolute": lambda n: "C:\\Users\\me\\set\\" + n,
+    "linux, absolute": lambda n: "/home/me/set/images/" + n,
+    "url": lambda n: n.replace(" ", "%20"),
+    "up and down": lambda n: "../../x/" + n,
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_names_for_other_places_are_found_and_told_once(small_set, kind):
+    expected, _ = load(small_set)
+    named(small_set, FOREIGN[kind])
+    paths, problems = load(small_set)
+    assert paths == expected
+    told = [problem for problem in problems if problem.kind is RELATED_PATH]
+    assert len(told) == 1 and told[0].count == len(list(told[0].texts))
+
+
+@pytest.mark.parametrize("prefix", ["{set}/", "images/{set}/"])
+def test_names_below_the_root_or_its_images_are_exact(small_set, prefix):
+    expected, before = load(small_set)
+    named(small_set, lambda name: prefix.format(set=small_set.image_set) + name)
+    paths, problems = load(small_set)
+    assert paths == expected and len(problems) == len(before)
+
+
+def test_an_exact_name_wins_over_a_related_one(small_set):
+    folder = small_set.image_path("x").parent
+    (folder / "cam1").mkdir()
+    shutil.copy(small_set.image_path("street north.png"), folder / "cam1" / "street north.png")
+    small_set.content["images"][0]["file_name"] = "cam1/street north.png"
+    small_set.write()
+    assert load(small_set)[0][0] == str(folder / "cam1" / "street north.png")
+
+
+def test_two_images_are_not_one_file(small_set):
+    images = small_set.content["images"]
+    images.append({**images[0], "id": 4711, "file_name": "cam2/street north.png"})
+    images[0]["file_name"] = "cam1/street north.png"
+    small_set.write()
+    with pytest.raises(DataError, match="2 images of .* share a file") as error:
+        load(small_set)
+    assert "cam1/street north.png" in str(error.value) and "4711" in str(error.value)
+
+
+def test_nothing_leads_out_of_the_folders(small_set, tmp_path):
+    secret = tmp_path / "secret.png"
+    shutil.copy(small_set.image_path("street north.png"), secret)
+    small_set.content["images"][0]["file_name"] = "%2e%2e/%2e%2e/%2e%2e/secret.png"
+    small_set.write()
+    with pytest.raises(DataError, match="1 of 5 images"):
+        load(small_set)
+
+
+def test_annotations_and_images_may_lie_anywhere(small_set):
+    """One folder with everything, as Roboflow exports it."""
+    folder = small_set.image_path("x").parent
+    expected = [
+        path.replace(str(folder), str(small_set.root / "all")) for path in load(small_set)[0]
+    ]
+    small_set.path.rename(folder / "_annotations.coco.json")
+    folder.rename(small_set.root / "all")
+    places = {"annotation_file": "all/_annotations.coco.json", "image_folder": "all"}
+    assert load(small_set, **places)[0] == expected
+    (small_set.root / "all").rename(small_set.root / small_set.image_set)
+    places = {"annotation_file": "{set}/_annotations.coco.json", "image_folder": "{set}"}
+    assert len(load(small_set, **places)[0]) == len(expected)
+    with pytest.raises(DataError, match=r"no annotation file") as error:
+        load(small_set)
+    assert "dataset.annotation_file" in str(error.value)
+
+
+def test_other_formats_say_that_they_have_one_place(voc_set):
+    with pytest.raises(ConfigError, match="have their files in one place"):
+        load_dataset("voc", voc_set.root, "2007_trainval", image_folder="elsewhere")

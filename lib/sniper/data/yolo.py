@@ -20,7 +20,8 @@ from sniper.data.dataset import BACKGROUND, FROM_RECORDS, Dataset
 from sniper.data.folders import find_images, image_records
 from sniper.data.image_header import SIDES_CHANGE, jpeg_orientation
 from sniper.data.listings import FILE_NAME as CLASS_LIST
-from sniper.data.listings import FileIndex, stable_ids
+from sniper.data.ids import stable_ids
+from sniper.data.listings import FileIndex
 from sniper.data.problems import (
     BROKEN_ENTRY,
     WARNING,

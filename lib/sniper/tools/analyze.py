@@ -134,7 +134,7 @@ def _draw_worst(folder: Path, result: Study, count: int) -> None:
     """Pictures of the images with the most errors; those of an earlier call go."""
     for path in folder.glob("[0-9][0-9]_*.png"):
         path.unlink()
-    places = {record.image_id: place for place, record in enumerate(result.dataset.records)}
+    places = {record.original_id: place for place, record in enumerate(result.dataset.records)}
     for number, image in enumerate(result.worst[:count], 1):
         try:
             pixels = read_image(image.image)

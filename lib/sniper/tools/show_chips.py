@@ -128,7 +128,7 @@ def pick(
     if ids:
         wanted = set(map(id_key, ids))
         records = [record for record in candidates if id_key(record.original_id) in wanted]
-        missing = sorted(wanted - {id_key(record.original_id) for record in records}, key=str)
+        missing = sorted(wanted - {id_key(record.original_id) for record in records}, key=_order)
         if missing:
             raise DataError(
                 "these ids are not among the training images with objects",
@@ -147,6 +147,12 @@ def pick(
         ImageChips(name, record, list(epoch_chips.chips[index]))
         for index, (name, record) in enumerate(zip(names, records))
     ]
+
+
+def _order(identity: FileId) -> tuple[bool, int, str]:
+    """Numbers by their value, then texts."""
+    is_text = isinstance(identity, str)
+    return is_text, 0 if is_text else int(identity), str(identity)
 
 
 def _names(records: Sequence[Record]) -> list[str]:

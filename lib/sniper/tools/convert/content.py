@@ -13,6 +13,7 @@ import numpy as np
 from sniper.data import Dataset, Record, VocTruth
 from sniper.data.classes import Classes, match_names
 from sniper.data.coco_parse import is_set
+from sniper.data.ids import FileId
 from sniper.evaluation import objects_of
 from sniper.evaluation.coco_truth import annotations_of
 
@@ -45,7 +46,7 @@ class Picture:
 
     path: str
     name: str
-    image_id: int
+    image_id: FileId
     width: int
     height: int
     things: tuple[Thing, ...]
@@ -85,7 +86,7 @@ def set_content(dataset: Dataset, name: str, classes: Classes) -> SetContent:
     names = _names([record.image_path for record in dataset.records])
     pictures = (
         Picture(
-            *(record.image_path, image_name, record.image_id, record.width, record.height),
+            *(record.image_path, image_name, record.original_id, record.width, record.height),
             things=(*_things(record, places), *ignored.get(index, ())),
         )
         for index, (record, image_name) in enumerate(zip(dataset.records, names))

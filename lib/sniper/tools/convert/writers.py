@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import yaml
 
 from sniper.data.image_header import SIDES_CHANGE, image_size, jpeg_orientation
-from sniper.data.voc import IMAGE_ENDINGS as VOC_ENDINGS
+from sniper.data.ids import FileId
+from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
 from sniper.data.yolo import FILE_NAME as YOLO_FILE
 from sniper.data.yolo_labels import label_lines, label_path
 from sniper.errors import DataError
@@ -56,7 +57,7 @@ def write_coco(folder: Path, conversion: Conversion, put: PutImage) -> None:
         _write(folder / "annotations" / f"instances_{one.name}.json", json.dumps(content))
 
 
-def _coco_object(thing: Thing, ids: Sequence[int]) -> dict[str, Any]:
+def _coco_object(thing: Thing, ids: Sequence[FileId]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "category_id": ids[thing.class_index],
         "bbox": list(thing.box),
@@ -92,12 +93,12 @@ def write_voc(folder: Path, conversion: Conversion, put: PutImage) -> None:
             ending = Path(picture.name).suffix
             stem = _voc_stem(picture, taken)
             stems.append(stem)
-            if ending not in VOC_ENDINGS:
+            if not has_image_ending(picture.name):
                 raise DataError(
                     "Pascal VOC has no images with such an ending",
                     where=picture.path,
                     got=ending,
-                    expected=", ".join(VOC_ENDINGS),
+                    expected=", ".join(IMAGE_ENDINGS),
                 )
             put(picture.path, root / "JPEGImages" / f"{stem}{ending}")
             text = _voc_xml(f"{stem}{ending}", picture, names, conversion.losses)

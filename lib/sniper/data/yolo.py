@@ -18,9 +18,9 @@ from sniper.data.coco import CACHE_FORMAT, dataset_of_table
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_content
 from sniper.data.dataset import BACKGROUND, FROM_RECORDS, Dataset
 from sniper.data.folders import find_images, image_records
+from sniper.data.ids import stable_ids
 from sniper.data.image_header import SIDES_CHANGE, jpeg_orientation
 from sniper.data.listings import FILE_NAME as CLASS_LIST
-from sniper.data.ids import stable_ids
 from sniper.data.listings import FileIndex
 from sniper.data.problems import (
     BROKEN_ENTRY,

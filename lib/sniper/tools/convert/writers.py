@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import yaml
 
-from sniper.data.image_header import SIDES_CHANGE, image_size, jpeg_orientation
 from sniper.data.ids import FileId
 from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
+from sniper.data.image_header import SIDES_CHANGE, image_size, jpeg_orientation
 from sniper.data.yolo import FILE_NAME as YOLO_FILE
 from sniper.data.yolo_labels import label_lines, label_path
 from sniper.errors import DataError

@@ -78,7 +78,6 @@ def test_chips_begin_at_the_origin_of_their_own_chip():
 
 def test_no_focus_no_chips():
     assert_rows(chips_of([], 4), [])
-    assert_rows(chips_of([EVERYWHERE], 4, value=np.nan), [])
 
 
 def test_padding_of_the_batch_does_not_change_the_chips():

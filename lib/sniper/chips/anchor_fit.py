@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sniper import boxes as box_ops
+from sniper.chips.checks import check_positive
 from sniper.chips.measures import evenly
 from sniper.targets.anchors import shifted_anchors
 
@@ -58,6 +59,7 @@ def anchor_fit(
         threshold: IoU from which an anchor counts.
         limit: most boxes to look at.
     """
+    check_positive("anchor_fit", stride=stride, chip_size=chip_size, limit=limit)
     boxes = evenly(boxes_chip, limit).astype(np.float64)
     cells = chip_size // stride
     anchors = shifted_anchors(base_anchors, stride, cells, cells)

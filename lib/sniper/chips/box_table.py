@@ -10,6 +10,7 @@ import numpy as np
 
 from sniper.chips.pyramid import Scale, level_factors
 from sniper.data.record import Record
+from sniper.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,16 @@ class BoxTable:
     height: np.ndarray
     image_id: np.ndarray
     flipped: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height"):
+            sides = getattr(self, name)
+            if not ((sides > 0) & np.isfinite(sides)).all():
+                raise DataError(
+                    f"the {name} of an image is not a positive number",
+                    where="BoxTable",
+                    got=sides[~((sides > 0) & np.isfinite(sides))][:5],
+                )
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sniper.errors import ConfigError
+from sniper.chips.checks import check_finite, check_positive
+from sniper.errors import ConfigError, DataError
 
 # A chip side this close to the image's own side is no border inside the image (2018 behaviour).
 _SAME_SIDE_PX = 0.5
@@ -30,7 +31,7 @@ class FocusSettings:
         min_side: shortest side of a chip, cells.
 
     Raises:
-        ConfigError: a size is not positive.
+        ConfigError: a size is not positive, or the threshold not from 0 to 1.
     """
 
     dilation: int
@@ -38,9 +39,11 @@ class FocusSettings:
     min_side: int
 
     def __post_init__(self) -> None:
-        if min(self.dilation, self.min_side) < 1:
+        sizes_fit = self.dilation >= 1 and self.min_side >= 1
+        if not (sizes_fit and 0 <= self.threshold <= 1):
             raise ConfigError(
-                "dilation and shortest side of FocusChips must be positive",
+                "dilation and shortest side of FocusChips must be positive, the threshold a "
+                "probability",
                 where="TEST.CHIP_HYPERPARAMS",
                 got=[self.dilation, self.threshold, self.min_side],
                 expected="dilation, threshold, shortest side, like [3, 0.02, 16]",
@@ -92,7 +95,21 @@ def focus_chips(
 
     Returns:
         (K, 4) float64 x1 y1 x2 y2, image px; (0, 4) without focus.
+
+    Raises:
+        ConfigError: a size, the factor or the stride is not positive, or the origin not finite.
+        DataError: the map has NaN.
     """
+    width, height = chip_size_px
+    check_positive("focus_chips", width=width, height=height, factor=factor, stride=stride)
+    check_finite("focus_chips", "origin", origin)
+    if np.isnan(focus_map).any():
+        raise DataError(
+            "the map of FocusPixels has NaN",
+            where="focus_chips",
+            got=f"{np.isnan(focus_map).sum()} of {focus_map.size} cells",
+            fix="look at the weights and the image: a network that works gives probabilities",
+        )
     grid = _Grid(*(math.ceil(side / stride) for side in chip_size_px))
     if mask_padding:
         columns, rows = (math.ceil(side / stride - _ROUNDING_CELLS) for side in chip_size_px)

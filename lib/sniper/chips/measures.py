@@ -14,6 +14,7 @@ from sniper.chips.sampler import ChipSettings, Epoch, make_epoch
 from sniper.chips.stats import GtFate
 from sniper.chips.unseen import Unseen, unseen
 from sniper.data.record import Record
+from sniper.errors import ConfigError
 from sniper.targets.gt import MIN_SIDE_PX
 
 # The usual single scale of 2018: short side, longest long side.
@@ -69,7 +70,13 @@ class Measures:
 def measure(
     records: Sequence[Record], settings: ChipSettings, *, seed: int, epoch: int
 ) -> Measures:
-    """Makes the chips of an epoch, as training does, and measures them (at least one record)."""
+    """Makes the chips of an epoch, as training does, and measures them.
+
+    Raises:
+        ConfigError: there is no record.
+    """
+    if not records:
+        raise ConfigError("records is empty: there is nothing to measure", where="measure")
     chips_of_epoch = make_epoch(records, settings, seed=seed, epoch=epoch, batch_size=1)
     levels = box_levels(records, settings)
     pairs = assignments(chips_of_epoch, levels, settings.chip_size)

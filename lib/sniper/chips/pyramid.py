@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Union
 
+from sniper.chips.checks import check_finite, check_positive
 from sniper.errors import ConfigError
 
 # A last entry of SCALES from here on is a long side in px; what is smaller can be a factor only.
@@ -26,8 +27,9 @@ def level_factors(width: int, height: int, scales: Sequence[Scale]) -> tuple[flo
             (`is_long_side`).
 
     Raises:
-        ConfigError: the two kinds are mixed, or a level has no target at all.
+        ConfigError: the two kinds are mixed, a level has no target at all, or a number is none.
     """
+    check_positive("level_factors", width=width, height=height)
     pairs = [scale for scale in scales if isinstance(scale, Sequence)]
     factors = [scale for scale in scales if not isinstance(scale, Sequence)]
     if bool(pairs) == bool(factors):
@@ -37,6 +39,7 @@ def level_factors(width: int, height: int, scales: Sequence[Scale]) -> tuple[flo
             got=list(scales),
             expected="like [[1400, 2000], [800, 1280], [-1, 512]] or [3.0, 1.667, 512.0]",
         )
+    check_finite("TRAIN.SCALES", "the pyramid", [*factors, *(side for p in pairs for side in p)])
     if pairs:
         return tuple(_pair_factor(width, height, pair) for pair in pairs)
     if min(factors) <= 0:
@@ -54,6 +57,7 @@ def is_long_side(last: float) -> bool:
 
 def level_size(width: int, height: int, factor: float) -> tuple[int, int]:
     """Width and height of a level in scaled px (truncated, 2018 behaviour)."""
+    check_positive("level_size", width=width, height=height, factor=factor)
     return int(width * factor), int(height * factor)
 
 
@@ -66,8 +70,10 @@ def test_factor(width: int, height: int, scale: Sequence[float]) -> float:
         scale: targets of the short and of the long side, both positive.
 
     Raises:
-        ConfigError: a target is not positive (2018 had no "no limit" at test time).
+        ConfigError: a target or side is not positive (2018 had no "no limit" at test time).
     """
+    check_positive("test_factor", width=width, height=height)
+    check_finite("TEST.SCALES", "a test scale", scale)
     if len(scale) != 2 or min(scale) <= 0:
         raise ConfigError(
             "a test scale is a pair of positive px: short side, longest long side",

@@ -14,6 +14,7 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from sniper.chips.box_table import BoxTable, box_table
+from sniper.chips.checks import check_finite, check_positive
 from sniper.chips.chip_table import ChipTable, join_chips
 from sniper.chips.pyramid import Scale, level_factors
 from sniper.chips.stats import EpochStats, GtFate, LevelStats
@@ -77,6 +78,17 @@ class ChipSettings:
                 got=f"{len(self.scales)} scales, {len(self.valid_ranges)} ranges",
             )
         level_factors(100, 100, self.scales)  # raises when they are wrong
+        for pair in self.valid_ranges:
+            if len(pair) != 2 or any(math.isnan(end) for end in pair):
+                raise ConfigError(
+                    "a valid range is a pair of numbers", where="TRAIN.VALID_RANGES", got=pair
+                )
+        check_positive("ChipSettings", chip_size=self.chip_size)
+        check_finite(
+            "ChipSettings",
+            "max_neg_chips, background_chips or min_false_alarms",
+            [self.max_neg_chips, self.background_chips, *(self.min_false_alarms or ())],
+        )
         for low, high in self.valid_ranges[:-1]:
             if high <= 0 or high <= low:
                 raise ConfigError(
@@ -157,6 +169,7 @@ def make_epoch(
         OpsError: an image or a scale factor is so large that its candidates do not fit in memory.
         TrainingError: it was cancelled.
     """
+    check_positive("make_epoch", batch_size=batch_size)
     table = records if isinstance(records, BoxTable) else box_table(records)
     stride = draw_stride(settings.chip_size, seed, epoch)
     factors = table.factors(settings.scales)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sniper.chips.checks import check_positive
 from sniper.errors import ConfigError
 
 
@@ -26,7 +27,7 @@ class SliceSettings:
     overlap: float
 
     def __post_init__(self) -> None:
-        if self.size_px < 1 or not 0 <= self.overlap < 1:
+        if not 1 <= self.size_px < math.inf or not 0 <= self.overlap < 1:
             raise ConfigError(
                 "windows need a positive size and an overlap from 0 to below 1",
                 where="TEST.SLICE_SIZE, TEST.SLICE_OVERLAP",
@@ -44,7 +45,11 @@ def slice_windows(width: int, height: int, settings: SliceSettings) -> np.ndarra
 
     Returns:
         (K, 4) float64 x1 y1 x2 y2, image px, row by row.
+
+    Raises:
+        ConfigError: a side is not positive.
     """
+    check_positive("slice_windows", width=width, height=height)
     starts_y = _starts(height, settings)
     starts_x = _starts(width, settings)
     y, x = (axis.reshape(-1) for axis in np.meshgrid(starts_y, starts_x, indexing="ij"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ class Record:
 
 
 def _problem(record: Record) -> str | None:
-    if record.width <= 0 or record.height <= 0:
+    if not (0 < record.width < math.inf and 0 < record.height < math.inf):
         return f"its size is {record.width}x{record.height}"
     count = len(record.boxes)
     arrays = [

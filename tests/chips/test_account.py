@@ -66,13 +66,13 @@ def test_each_reason_has_its_line():
     records = append_flipped([record(1, boxes)])
     epoch = make_epoch(records, SETTINGS, seed=1, epoch=0, batch_size=1)
     intake = Intake(6, {"crowd": 1, "outside": 1}, {"repeated": 2})
-    account = account_of(intake, records, epoch, SETTINGS, cut_masks=1)
+    account = account_of(intake, records, epoch, SETTINGS, long_masks=1)
     assert list(account.lines()) == [
         "annotations: 6 read, 1 trained (16.7%); 5 left out: 1 crowd regions (iscrowd), "
         "1 outside their image, 1 below 10 px in every chip, 1 of a size that is valid at no "
         "level, 1 longer than a chip",
-        "of the 4 objects 2 are there twice, 1 have a mask with more corners than "
-        "TRAIN.MAX_POLYGON_LEN, which is not all trained",
+        "of the 4 objects 2 are there twice, 1 have a mask that is simplified to fit "
+        "into TRAIN.MAX_POLYGON_LEN",
     ]
 
 

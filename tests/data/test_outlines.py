@@ -12,9 +12,12 @@ from pycocotools import mask as coco_mask
 
 from sniper.data.coco import load_coco
 from sniper.data.coco_masks import polygons_of
-from sniper.data.outlines import DEFAULT_ROOM, outlines
+from sniper.data.outlines import outlines, shortened
 from sniper.data.problems import NO_MASK
 from sniper.native._native import mask_rcnn_target
+
+# What `TRAIN.MAX_POLYGON_LEN` 500 leaves for the polygons of an object.
+ROOM = 498
 
 
 def rasterised(polygons, height, width):
@@ -56,9 +59,19 @@ def test_long_outlines_are_simplified_until_they_fit(radius):
     angle = np.arctan2(y - 500, x - 500)
     ring = np.hypot(x - 500, y - 500) / (1 + 0.15 * np.sin(7 * angle))
     mask = ((ring < radius * 0.85) & (ring > radius * 0.4)).astype(np.uint8)
-    polygons = outlines(mask)
-    assert sum(1 + p.size for p in polygons) <= DEFAULT_ROOM
+    polygons = outlines(mask, ROOM)
+    assert sum(1 + p.size for p in polygons) <= ROOM
     assert iou(rasterised(polygons, side, side), mask > 0) > (0.9 if radius < 30 else 0.97)
+
+
+def test_polygons_that_are_too_long_are_simplified():
+    y, x = np.mgrid[:400, :400]
+    mask = (np.hypot(x - 200, (y - 200) * 1.3) < 150).astype(np.uint8)
+    stairs = outlines(mask)
+    assert sum(1 + p.size for p in stairs) > ROOM
+    assert iou(rasterised(shortened(stairs, ROOM), 400, 400), mask > 0) > 0.98
+    few = [np.float32([[0, 0], [9, 0], [0, 9]])]
+    assert shortened(few, ROOM)[0] is few[0]
 
 
 def test_of_many_parts_the_largest_fit():
@@ -66,9 +79,9 @@ def test_of_many_parts_the_largest_fit():
     mask[::4, ::4] = 1
     mask[96:154, 16:124] = 0
     mask[100:150, 20:120] = 1
-    polygons = outlines(mask)
-    assert sum(1 + p.size for p in polygons) <= DEFAULT_ROOM
-    assert (cv2.contourArea(polygons[0]), len(polygons)) == (50 * 100, DEFAULT_ROOM // 9)
+    polygons = outlines(mask, ROOM)
+    assert sum(1 + p.size for p in polygons) <= ROOM
+    assert (cv2.contourArea(polygons[0]), len(polygons)) == (50 * 100, ROOM // 9)
 
 
 def star():

@@ -37,7 +37,7 @@ def make_record(objects, boxes=None, classes=None):
 
 def rows_of(record, rows=(), max_gt=100, row_length=500, chip=CHIP):
     gt = gt_in_chip(record, chip.rect, chip.factor, np.array(rows, int), 512)
-    return mask_rows(record, gt, chip, max_gt, row_length), gt
+    return mask_rows(record, gt, chip, max_gt, row_length, legacy=True), gt
 
 
 def test_golden_rows():
@@ -68,6 +68,22 @@ def test_polygons_that_are_dropped_count_for_the_budget_with_one_number_each():
     parts = [[1] * 6, [2] * 400, [3] * 400]
     assert rows_of(make_record([parts]), row_length=2 + 3 + 6)[0][0, 1] == 1
     assert rows_of(make_record([parts]), row_length=2 + 3 + 5)[0][0, 1] == 0
+
+
+def test_without_the_rules_of_2018_long_outlines_are_simplified():
+    angle = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    circle = np.stack([200 + 90 * np.cos(angle), 150 + 90 * np.sin(angle)], axis=1).reshape(-1)
+    record = make_record([[circle, [5, 5, 9, 5, 9, 9]]])
+    assert rows_of(record)[0][0, 1] == 0
+    gt = gt_in_chip(record, CHIP.rect, CHIP.factor, np.zeros(0, int), 512)
+    row = mask_rows(record, gt, CHIP, 1, 500)[0]
+    assert row[1] == 2 and 40 < row[2] < 494 and row[3] == 6
+    points = row[4 : 4 + int(row[2])].reshape(-1, 2) / CHIP.factor + CHIP.rect[:2]
+    assert np.abs(np.hypot(*(points - [200, 150]).T) - 90).max() < 1e-3
+    # What fits is what it was.
+    short = make_record([[[5, 5, 9, 5, 9, 9]]])
+    gt = gt_in_chip(short, CHIP.rect, CHIP.factor, np.zeros(0, int), 512)
+    np.testing.assert_array_equal(mask_rows(short, gt, CHIP, 1, 500), rows_of(short, max_gt=1)[0])
 
 
 def test_an_object_without_polygons_has_no_segments():

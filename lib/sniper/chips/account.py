@@ -21,6 +21,9 @@ OTHER_CLASS = Entry("other_class", "of classes that are not trained")
 CUT_MASK = Entry(
     "cut_mask", "have a mask with more corners than TRAIN.MAX_POLYGON_LEN, which is not all trained"
 )
+SIMPLIFIED_MASK = Entry(
+    "simplified_mask", "have a mask that is simplified to fit into TRAIN.MAX_POLYGON_LEN"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +34,15 @@ class Account:
         intake: the readers' half.
         levels: the objects of the records that are not mirrored.
         fates: what the chips make of these: `trained` first.
-        cut_masks: objects whose polygons are too long for their row of the batch.
+        long_masks: objects whose polygons are too long for their row of the batch.
+        legacy: these are cut, as in 2018, instead of simplified.
     """
 
     intake: Intake
     levels: BoxLevels
     fates: tuple[Fate, ...]
-    cut_masks: int = 0
+    long_masks: int = 0
+    legacy: bool = False
 
     @property
     def read(self) -> int:
@@ -68,9 +73,8 @@ class Account:
     def remarks(self) -> dict[Entry, int]:
         """What is to be said of some of the objects; none is zero."""
         counts = {entry: self.intake.remarks.get(entry.name, 0) for entry in REMARKS}
-        return {
-            entry: count for entry, count in {**counts, CUT_MASK: self.cut_masks}.items() if count
-        }
+        counts[CUT_MASK if self.legacy else SIMPLIFIED_MASK] = self.long_masks
+        return {entry: count for entry, count in counts.items() if count}
 
     def lines(self) -> Iterator[str]:
         """The account in one line, and the remarks in another where there are any."""
@@ -102,7 +106,7 @@ def account_of(
     epoch: Epoch,
     settings: ChipSettings,
     *,
-    cut_masks: int = 0,
+    long_masks: int = 0,
 ) -> Account:
     """The account of training sets.
 
@@ -111,7 +115,7 @@ def account_of(
         records: of all sets, with or without mirrored copies, in the order of the originals.
         epoch: the chips of these records.
         settings: how they were made.
-        cut_masks: see `Account`.
+        long_masks: see `Account`.
     """
     levels = box_levels(records, settings)
     every = fates(epoch, assignments(epoch, levels, settings.chip_size))
@@ -128,4 +132,4 @@ def account_of(
         Fate(fate.name, fate.text, np.flatnonzero(code == number))
         for number, fate in enumerate(every)
     )
-    return Account(intake, levels, tuple(merged), cut_masks)
+    return Account(intake, levels, tuple(merged), long_masks, settings.legacy_boxes)

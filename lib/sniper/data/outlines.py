@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-# `TRAIN.MAX_POLYGON_LEN` is 500: class, number of polygons, then a length and the numbers of each.
-DEFAULT_ROOM = 498
+# Numbers of one object. Few masks have outlines of more, which may take gigabytes for a set.
+DEFAULT_ROOM = 4000
 
 # Largest distance between the outline and its polygon, px: the first one that is short enough.
 # From 0.75 px on steps of a slanted outline become a line.
@@ -40,7 +42,24 @@ def outlines(mask: np.ndarray, room: int = DEFAULT_ROOM) -> list[np.ndarray]:
         [_moved(ring, float(columns[0]), float(rows[0])) for ring in part]
         for part in _parts(np.ascontiguousarray(crop != 0, dtype=np.uint8))
     ]
-    parts.sort(key=lambda part: -_area(part[0]))
+    return _fitting(parts, room)
+
+
+def shortened(polygons: Sequence[np.ndarray], room: int = DEFAULT_ROOM) -> list[np.ndarray]:
+    """Polygons that fit into a row of the batch, with fewer corners and about the same area.
+
+    Args:
+        polygons: (n, 2) float32 x, y of each, px; those that fit come back as they are.
+        room: see `outlines`.
+    """
+    if _numbers(polygons) <= room:
+        return list(polygons)
+    return _fitting([[polygon] for polygon in polygons], room)
+
+
+def _fitting(parts: list[list[np.ndarray]], room: int) -> list[np.ndarray]:
+    """Polygons of outer rings and their holes, with the smallest tolerance that makes them fit."""
+    parts = sorted(parts, key=lambda part: -_area(part[0]))
     for tolerance in _TOLERANCES_PX:
         polygons = [_joined(part, tolerance) for part in parts]
         polygons = [polygon for polygon in polygons if len(polygon) >= _CORNERS]
@@ -51,7 +70,7 @@ def outlines(mask: np.ndarray, room: int = DEFAULT_ROOM) -> list[np.ndarray]:
     return polygons
 
 
-def _numbers(polygons: list[np.ndarray]) -> int:
+def _numbers(polygons: Sequence[np.ndarray]) -> int:
     return sum(1 + polygon.size for polygon in polygons)
 
 

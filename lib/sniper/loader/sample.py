@@ -76,7 +76,7 @@ def write_sample(
     with _stage("make labels", record):
         size = settings.contract.chip_size
         gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, size, settings.min_visible)
-        truth = ChipTruth(record, chip, gt, size, seed)
+        truth = ChipTruth(record, chip, gt, size, seed, settings.legacy_boxes)
         return sum(part.write(truth, row) for part in settings.contract.parts)
 
 

@@ -33,7 +33,7 @@ from sniper.data.classes import (
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
 from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.errors import DataError
-from sniper.targets.masks import count_cut_masks
+from sniper.targets.masks import count_long_masks
 
 logger = logging.getLogger(__name__)
 
@@ -203,8 +203,8 @@ def training_account(
         mask_row_length: `TRAIN.MAX_POLYGON_LEN`.
     """
     originals = (record for record in sets.records if not record.flipped)
-    cut_masks = count_cut_masks(originals, mask_row_length)
-    return account_of(sets.intake, sets.records, epoch, chips, cut_masks=cut_masks)
+    long_masks = count_long_masks(originals, mask_row_length)
+    return account_of(sets.intake, sets.records, epoch, chips, long_masks=long_masks)
 
 
 def _left_out(intake: Intake) -> str:

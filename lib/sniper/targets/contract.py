@@ -89,6 +89,7 @@ class ChipTruth:
         gt: the ground truth that the chip sees.
         chip_size: side of the chip, px.
         seed: of whatever is drawn by chance, 64 bits.
+        legacy: labels follow the rules of 2018 (`TRAIN.LEGACY_BOXES`).
     """
 
     record: Record
@@ -96,6 +97,7 @@ class ChipTruth:
     gt: GtInChip
     chip_size: int
     seed: int
+    legacy: bool = False
 
 
 class Labels:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from sniper.data.outlines import shortened
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError
 from sniper.targets.contract import BatchArray, ChipTruth, GtInChip, Labels, Window
@@ -16,15 +17,19 @@ HEADER = 2  # numbers in front of the lengths
 
 
 def mask_rows(
-    record: Record, gt: GtInChip, chip: Window, max_gt: int, row_length: int
+    record: Record,
+    gt: GtInChip,
+    chip: Window,
+    max_gt: int,
+    row_length: int,
+    *,
+    legacy: bool = False,
 ) -> np.ndarray:
     """The `gt_masks` array of the batch: one row for each row of `gt_boxes`, in the same order.
 
     A row is `class - 1, k, length of each of k polygons, their coordinates x y x y ..., -1 ...`.
-    Points are moved into the chip, but neither rounded nor clipped. Polygons are kept in order
-    until the first that does not fit: the numbers that count are 2, one for each polygon of the
-    object, and the coordinates kept so far (2018 behaviour). An object without polygons has
-    k = 0: its mask is not trained.
+    Points are moved into the chip, but neither rounded nor clipped. Polygons that do not fit all
+    are simplified until they do. An object without polygons has k = 0: its mask is not trained.
 
     Args:
         record: the image.
@@ -32,6 +37,9 @@ def mask_rows(
         chip: the chip.
         max_gt: rows of the result; see `sniper.targets.gt.pack_gt` for more boxes than that.
         row_length: numbers of a row; the operators must be told the same.
+        legacy: as in 2018 polygons are kept in order until the first that does not fit: the
+            numbers that count are 2, one for each polygon of the object, and the coordinates kept
+            so far.
 
     Returns:
         (max_gt, row_length) float32, chip px; unused rows and ends of rows are -1.
@@ -56,7 +64,8 @@ def mask_rows(
     rows = np.full((max_gt, row_length), PADDING, np.float32)
     origin = np.array(chip.rect[:2], np.float64)
     for row, n in zip(rows, rows_that_fit(gt, max_gt).tolist()):
-        kept = _that_fit(record.polygons[gt.rows[n]], row_length)
+        polygons = record.polygons[gt.rows[n]]
+        kept = _that_fit(polygons, row_length) if legacy else _shortened(polygons, row_length)
         start = HEADER + len(kept)
         row[:start] = [gt.classes[n] - 1, len(kept), *map(len, kept)]
         if kept:
@@ -66,7 +75,7 @@ def mask_rows(
     return rows
 
 
-def count_cut_masks(records: Iterable[Record], row_length: int) -> int:
+def count_long_masks(records: Iterable[Record], row_length: int) -> int:
     """Objects whose polygons do not all fit into a row of `mask_rows`.
 
     Args:
@@ -78,6 +87,11 @@ def count_cut_masks(records: Iterable[Record], row_length: int) -> int:
         for record in records
         for polygons in record.polygons or ()
     )
+
+
+def _shortened(polygons: Sequence[np.ndarray], row_length: int) -> list[np.ndarray]:
+    rings = shortened([polygon.reshape(-1, 2) for polygon in polygons], row_length - HEADER)
+    return [ring.reshape(-1) for ring in rings]
 
 
 def _that_fit(polygons: Sequence[np.ndarray], row_length: int) -> list[np.ndarray]:
@@ -106,6 +120,8 @@ class MaskLabels(Labels):
 
     def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
         """See `mask_rows`."""
-        shape = self.label[0].shape
-        row["gt_masks"][...] = mask_rows(truth.record, truth.gt, truth.chip, *shape)
+        max_gt, row_length = self.label[0].shape
+        row["gt_masks"][...] = mask_rows(
+            truth.record, truth.gt, truth.chip, max_gt, row_length, legacy=truth.legacy
+        )
         return 0

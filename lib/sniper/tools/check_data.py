@@ -42,11 +42,15 @@ from sniper.tools.explain.training_set import log_to_stderr
 _DESCRIPTION = """\
 Looks through annotations and images and reports all problems, not only the first:
 
-  errors    missing, unreadable or cut-off images, images of another size than annotated, broken
-            entries, ids and names used twice, classes that do not fit dataset.NUM_CLASSES or each
-            other, proposals of another set
-  warnings  boxes without extent or beyond the image, classes without objects, boxes that no chip
-            of the configured pyramid trains, chips with more boxes than TRAIN.MAX_GT
+  errors    missing, unreadable, damaged or cut-off images, images of another size than annotated,
+            broken entries, ids and names used twice, boxes that are fractions or corners, classes
+            that do not fit dataset.NUM_CLASSES or each other, proposals of another set, and all
+            else that keeps training from its first batch
+  warnings  boxes without extent or beyond the image, objects listed twice, many crowd regions,
+            objects without a mask, classes without objects, boxes that no chip of the configured
+            pyramid trains, chips with more boxes than TRAIN.MAX_GT
+
+An account says what became of every annotation: trained, or left out for one reason.
 
 Images are checked by their headers and ends; --decode decodes them all, which takes minutes for
 COCO. The exit code is 3 when there are errors, 0 when there are warnings only.

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from sniper.config import load_config
 from sniper.data import load_dataset
 from sniper.data.problems import RELATED_PATH
 from sniper.errors import ConfigError, DataError
@@ -102,6 +103,13 @@ def test_annotations_and_images_may_lie_anywhere(small_set):
     with pytest.raises(DataError, match=r"no annotation file") as error:
         load(small_set)
     assert "dataset.annotation_file" in str(error.value)
+
+
+def test_one_annotation_file_is_not_read_for_two_sets():
+    one = ["dataset.annotation_file", "labels.json", "dataset.image_set", "x"]
+    with pytest.raises(ConfigError, match=r"would be the file of each of the sets .*\{set\}"):
+        load_config("sniper_mobilenetv2_toy", [*one, "dataset.test_image_set", "y"])
+    load_config("sniper_mobilenetv2_toy", [*one, "dataset.test_image_set", "x"])
 
 
 def test_other_formats_say_that_they_have_one_place(voc_set):

@@ -843,3 +843,13 @@ def test_folders_report_every_image(tiny_set, tmp_path):
     dataset = load_dataset("folder", tmp_path / "data", "some", on_problem=findings.take)
     assert len(dataset.records) == 1
     assert findings.counts == {"unreadable_file": 1, "missing_file": 1}
+
+
+def test_files_elsewhere_are_checked_where_training_reads_them(tiny_set):
+    tiny_set.write()
+    folder, elsewhere = tiny_set.image(7).parent, tiny_set.root / "data" / "somewhere"
+    tiny_set.annotations().rename(folder / "labels.json")
+    folder.rename(elsewhere)
+    sets = ("dataset.test_image_set", "herbst", "dataset.image_folder", "somewhere")
+    config = tiny_set.config(*sets, "dataset.annotation_file", "somewhere/labels.json")
+    assert counts(check(config)) == {}

@@ -15,7 +15,8 @@ LEAST_LONG_SIDE_PX = 16
 def find_problems(values: Values) -> list[str]:
     """Sentences about values that do not fit together; empty when all is well."""
     checks = (_devices, _anchors, _train_pyramid, _train_targets, _lr_steps, _test_pyramid)
-    return [problem for check in (*checks, _nms, _heads) for problem in check(values)]
+    more = (_nms, _heads, _annotation_file)
+    return [problem for check in (*checks, *more) for problem in check(values)]
 
 
 def parse_lr_steps(text: str) -> tuple[tuple[float, str], ...]:
@@ -53,6 +54,18 @@ def _devices(values: Values) -> Iterator[str]:
         yield (
             f"gpus: expected distinct device ordinals such as '0,1', or 'cpu', "
             f"got {values['gpus']!r}"
+        )
+
+
+def _annotation_file(values: Values) -> Iterator[str]:
+    path = values["dataset.annotation_file"]
+    sets = {*values["dataset.image_set"].split("+"), values["dataset.test_image_set"]}
+    if path and "{set}" not in path and len(sets) > 1:
+        yield (
+            f"dataset.annotation_file: {path!r} would be the file of each of the sets "
+            f"{', '.join(sorted(sets))}; write '{{set}}' where the set's name stands in it, e.g. "
+            "'annotations/{set}.json', and name the sets (dataset.image_set, "
+            "dataset.test_image_set) as the files are"
         )
 
 

@@ -179,6 +179,17 @@ def entry_label(what: str, entry: object, row: int) -> str:
     return f"{what} number {row + 1} (no id)"
 
 
+def is_set(flag: object, name: str) -> bool:
+    """Whether a flag is on: tools write numbers, truth values and texts of both."""
+    text = str(flag).strip().lower()
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return float(text) > 0
+    except ValueError:
+        raise ValueError(f"its {name} is {flag!r}, not 0 or 1") from None
+
+
 def _integer(entry: Mapping[str, Any], key: str) -> int:
     value = entry[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):

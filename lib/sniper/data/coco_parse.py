@@ -16,6 +16,7 @@ from sniper.data.account import NO_MASK
 from sniper.data.coco_entries import (
     Category,
     EntryReader,
+    is_set,
     read_annotation_json,
     read_categories,
     read_images,
@@ -271,17 +272,6 @@ def _box_problem(entry: Mapping[str, Any]) -> str:
         except (TypeError, ValueError):
             return f"its {name} is {json.dumps(value)}, not a number"
     return "its bbox is broken"
-
-
-def is_set(flag: object, name: str) -> bool:
-    """Whether a flag is on: tools write numbers, truth values and texts of both."""
-    text = str(flag).strip().lower()
-    if text in ("true", "false"):
-        return text == "true"
-    try:
-        return float(text) > 0
-    except ValueError:
-        raise ValueError(f"its {name} is {flag!r}, not 0 or 1") from None
 
 
 def _by_image(

@@ -133,7 +133,7 @@ def _with_defaults(entry: Annotation, mask: dict[str, Any] | None = None) -> Ann
         "category_id": entry["category_id"],
         "bbox": box,
         "area": float(area),
-        "iscrowd": int(float(entry.get("iscrowd") or 0)),
+        "iscrowd": int(entry.get("iscrowd") or 0),
     }
 
 

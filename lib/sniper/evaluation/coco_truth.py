@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sniper.data.coco_entries import read_annotation_json
+from sniper.data.coco_entries import is_set, read_annotation_json
 from sniper.data.coco_masks import MIN_POLYGON_NUMBERS, flat_polygons
 from sniper.data.dataset import FROM_RECORDS, Dataset
 from sniper.data.ids import id_key
@@ -41,6 +41,8 @@ def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]
         category_id = categories.get(id_key(entry["category_id"]))
         if image_id is not None and category_id is not None:
             entry["image_id"], entry["category_id"] = image_id, category_id
+            # As training reads it: tools write texts of truth values, too.
+            entry["iscrowd"] = int(is_set(entry.get("iscrowd") or 0, "iscrowd"))
             kept.append(entry)
     return kept
 

@@ -27,6 +27,8 @@ def with_category_ids(classes: Classes, source: DataSource, sets: Sequence[str])
             dataset = load_dataset(
                 *(source.format, source.path, name),
                 legacy_boxes=source.legacy_boxes,
+                annotation_file=source.annotation_file,
+                image_folder=source.image_folder,
                 cache_dir=source.cache_dir,
                 on_problem=_ignore,
             )

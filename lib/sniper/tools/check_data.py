@@ -205,6 +205,8 @@ def _read(
                 name,
                 with_masks=with_masks,
                 legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
+                annotation_file=cfg.dataset.annotation_file,
+                image_folder=cfg.dataset.image_folder,
                 on_problem=findings.take,
             )
         except DataError as error:

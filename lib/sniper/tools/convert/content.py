@@ -12,7 +12,7 @@ import numpy as np
 
 from sniper.data import Dataset, Record, VocTruth
 from sniper.data.classes import Classes, match_names
-from sniper.data.coco_parse import is_set
+from sniper.data.coco_entries import is_set
 from sniper.data.ids import FileId
 from sniper.evaluation import objects_of
 from sniper.evaluation.coco_truth import annotations_of

@@ -113,13 +113,18 @@ class BlockProgress:
 
 
 class LongCall:
-    """Logs `what: still at it` every 10 s while one long call runs.
+    """Logs `what: 5 s so far` at intervals while one long call runs.
 
     The call must let other threads run now and then, as Python code does.
+
+    Args:
+        what: what is done.
+        every_s: between the lines; None: `EVERY_S`.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, every_s: float | None = None) -> None:
         self._what = what
+        self._every_s = EVERY_S if every_s is None else every_s
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -138,7 +143,7 @@ class LongCall:
 
     def _beat(self) -> None:
         start = time.monotonic()
-        while not self._done.wait(EVERY_S):
+        while not self._done.wait(self._every_s):
             took = time.monotonic() - start
             logger.info("%s: %.0f s so far, peak memory %d MB", self._what, took, peak_memory_mb())
 

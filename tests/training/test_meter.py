@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sniper.process import start_logging
+from sniper.progress import LongCall
+from sniper.training import loop
 from sniper.training.meter import FIRST_DISPLAY, SILENT_S, Meter
 from sniper.training.pace import ProgressClock
 from sniper.training.run_log import RunLog
@@ -98,3 +101,15 @@ def test_workers_that_do_not_write_say_nothing(clock, capsys):
             waited_s=0,
         )
     assert capsys.readouterr().err == ""
+
+
+def test_slow_batches_have_company(monkeypatch, capsys):
+    assert isinstance(loop._company(0, None), LongCall), "the first one builds the network"
+    assert isinstance(loop._company(5, 100.0), LongCall)
+    assert not isinstance(loop._company(5, 0.3), LongCall)
+    monkeypatch.setattr(loop, "SILENT_S", 0.01)
+    start_logging()
+    told = threading.Event()
+    monkeypatch.setattr("sniper.progress.logger.info", lambda *args: told.set())
+    with loop._company(6, None):
+        assert told.wait(60)

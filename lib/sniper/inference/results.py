@@ -21,6 +21,7 @@ from sniper.evaluation import (
     reason_not_evaluated,
     write_report,
 )
+from sniper.progress import LongCall
 from sniper.vis.draw import draw_detections, save_image
 from sniper.vis.figures import save_figure
 from sniper.vis.precision_recall import plot_precision_recall
@@ -55,7 +56,8 @@ def report_detections(
     """
     protocol = protocol_of(dataset)
     protocol.write(folder, dataset, table)
-    report = protocol.evaluate(dataset, table)
+    with LongCall("evaluation"):
+        report = protocol.evaluate(dataset, table)
     if report is not None:
         _plot_curves(folder, dataset, protocol, report)
     _tell(folder / f"detections_{dataset.image_set}_report.json", dataset, report, speed, left_out)

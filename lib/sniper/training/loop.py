@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ import numpy as np
 
 from sniper.errors import SniperError
 from sniper.loader.train import Batch, TrainLoader
+from sniper.progress import LongCall
 from sniper.training.distributed import Workers
 from sniper.training.finite_checks import check_step
 from sniper.training.interrupts import StopRequest
 from sniper.training.keeper import Keeper, Validator
-from sniper.training.meter import Meter
+from sniper.training.meter import SILENT_S, Meter
 from sniper.training.run_log import RunLog
 from sniper.training.run_state import RunState
 from sniper.training.stepper import Stepper, StepResult
@@ -99,6 +101,7 @@ class TrainingLoop:
         self._validation = validation
         self._bad_batch = bad_batch
         self._stop = StopRequest()
+        self._step_s: float | None = None
 
     def run(self) -> None:
         """Trains to the end, or until a signal asks to stop.
@@ -162,7 +165,10 @@ class TrainingLoop:
             yield batch
 
     def _train_on(self, batch: Batch) -> StepResult:
-        result = self._stepper.step(batch)
+        began_s = time.monotonic()
+        with _company(batch.index, self._step_s):
+            result = self._stepper.step(batch)
+        self._step_s = time.monotonic() - began_s
         losses = self._meter.add(result.outputs, batch)
         check_step(batch, result, losses, epoch=self._state.epoch, file=self._bad_batch)
         self._state = replace(
@@ -218,6 +224,18 @@ class TrainingLoop:
         if self._settings.validation_missing(self._state):
             state = self._meter.into(self._state)
             self._state = self._keeper.validate(self._validation, state, self._log)
+
+
+def _company(index: int, last_step_s: float | None) -> contextlib.AbstractContextManager[object]:
+    """Lines while a batch takes long, as those of large networks on a CPU do; for short ones none.
+
+    Args:
+        index: of the batch in its epoch.
+        last_step_s: what the batch before took; None for the first, which also builds the network.
+    """
+    if last_step_s is not None and last_step_s < SILENT_S / 3:
+        return contextlib.nullcontext()
+    return LongCall(f"batch {index + 1}", SILENT_S)
 
 
 def _ends_update(result: StepResult) -> bool:

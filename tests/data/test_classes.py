@@ -166,6 +166,9 @@ def test_model_folders_hold_names_and_ids(tmp_path):
     assert (classes.names, classes.ids) == (MODEL.names, MODEL.ids)
     (tmp_path / "categories.json").unlink()
     assert read_classes(tmp_path, 4).ids is None  # an older version
+    texts = Classes(MODEL.names, (0, "a-1", 2**70, "007"))
+    write_classes(tmp_path, texts)
+    assert read_classes(tmp_path, 4).ids == texts.ids
 
 
 @pytest.mark.parametrize(
@@ -185,7 +188,15 @@ def test_names_that_do_not_fit_the_network(tmp_path, names, problem):
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a": 1}', "[1, 2]", '[{"id": 1, "name": "bee"}]', "[", '[{"id": 1}]']
+    "text",
+    [
+        '{"a": 1}',
+        "[1, 2]",
+        '[{"id": 1, "name": "bee"}]',
+        "[",
+        '[{"id": 1}]',
+        '[{"id": [], "name": "ant"}]',
+    ],
 )
 def test_categories_that_do_not_fit_the_names(tmp_path, text):
     write_classes(tmp_path, MODEL)

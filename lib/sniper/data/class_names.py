@@ -9,6 +9,7 @@ from typing import Any
 
 from sniper.data.classes import Classes, numbered_class_names
 from sniper.data.dataset import BACKGROUND
+from sniper.data.ids import FileId, file_id
 from sniper.errors import DataError
 from sniper.files import atomic_write_text
 
@@ -99,14 +100,14 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _read_ids(path: Path, names: tuple[str, ...]) -> tuple[int, ...] | None:
+def _read_ids(path: Path, names: tuple[str, ...]) -> tuple[FileId, ...] | None:
     """Category ids of the names; None where nobody wrote them (older versions)."""
     if not path.exists():
         return None
     entries = _read_json(path)
     try:
-        pairs = [(entry["id"], entry["name"]) for entry in entries]
-    except (TypeError, KeyError) as error:
+        pairs = [(file_id(entry["id"]), entry["name"]) for entry in entries]
+    except (TypeError, KeyError, ValueError) as error:
         raise DataError(
             "the categories must be a list of objects with id and name",
             where=path,

@@ -63,19 +63,19 @@ def test_all_problems_are_reported_at_once(tiny_set, capsys):
 def missing_image(tiny_set):
     tiny_set.image(8).unlink()
     tiny_set.image(12).unlink()
-    return "missing_file", 2, "image 8: no "
+    return "missing_file", 2, "image 8: no file "
 
 
 def link_that_leads_nowhere(tiny_set):
     tiny_set.image(8).unlink()
     tiny_set.image(8).symlink_to(tiny_set.root / "moved away.jpg")
-    return "missing_file", 1, "image 8: no "
+    return "missing_file", 1, "moved away.jpg, which is not there"
 
 
 def folder_for_a_file(tiny_set):
     tiny_set.image(8).unlink()
     tiny_set.image(8).mkdir()
-    return "missing_file", 1, "image 8: no "
+    return "missing_file", 1, "(it is a folder)"
 
 
 def empty_file(tiny_set):
@@ -142,12 +142,12 @@ def duplicate_image_id(tiny_set):
 
 def duplicate_category_id(tiny_set):
     tiny_set.content["categories"].append({"id": 5, "name": "dragon"})
-    return "duplicate_id", 1, "category 5 (dragon)"
+    return "duplicate_category", 1, "category 5 (dragon)"
 
 
 def duplicate_category_name(tiny_set):
     tiny_set.content["categories"].append({"id": 6, "name": "kite"})
-    return "duplicate_name", 1, "the name 'kite' is used before"
+    return "duplicate_category", 1, "the name 'kite' is used before"
 
 
 def duplicate_file(tiny_set):

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from sniper.data.ids import FileId
-from sniper.data.listings import FileIndex
+from sniper.data.listings import FileIndex, with_reason
 from sniper.data.problems import (
     DUPLICATE_NAME,
     MISSING_FILE,
@@ -108,7 +108,10 @@ def find_images(
         on_problem(Problem(RELATED_PATH, set_name, len(related), texts))
         _refuse_shared(paths, images, related, set_name, annotation_path, on_problem)
     if missing:
-        labels = (f"image {images[row][0]}: no {' or '.join(t)}" for row, t in missing.items())
+        labels = (
+            f"image {images[row][0]}: no file {' or '.join(map(with_reason, tried))}"
+            for row, tried in missing.items()
+        )
         error = _missing(list(missing.values()), len(paths), set_name, annotation_path)
         on_problem(Problem(MISSING_FILE, set_name, len(missing), labels, error))
     return paths
@@ -144,7 +147,7 @@ def _missing(tried: list[list[str]], total: int, set_name: str, annotation_path:
         f"{len(tried)} of {total} images of {set_name} are missing",
         where=annotation_path,
         got=f"no file for {shown}{', ...' if len(tried) > _MISSING_SHOWN else ''}",
-        expected=" or ".join(tried[0]),
+        expected=" or ".join(map(with_reason, tried[0])),
         fix="put the images there, name their folder with dataset.image_folder, or remove them "
         "from the annotation file",
     )

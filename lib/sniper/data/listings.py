@@ -62,6 +62,15 @@ def _checked(names: list[str], path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def with_reason(path: str) -> str:
+    """The path of a file that is not there, and what is there in its place."""
+    if os.path.isdir(path):
+        return f"{path} (it is a folder)"
+    if os.path.islink(path):
+        return f"{path} (it is a link to {os.readlink(path)}, which is not there)"
+    return path
+
+
 class FileIndex:
     """Remembers the listing of every folder that it was asked about."""
 

@@ -21,7 +21,7 @@ from sniper.data.box_problems import (
 from sniper.data.cache import cache_file, cached_arrays
 from sniper.data.dataset import Dataset
 from sniper.data.image_header import image_size
-from sniper.data.listings import FileIndex
+from sniper.data.listings import FileIndex, with_reason
 from sniper.data.problems import (
     BROKEN_ENTRY,
     MISSING_FILE,
@@ -251,7 +251,7 @@ def _find_images(
             missing[name] = stem + USUAL_ENDING
         paths.append(path or missing[name])
     if missing:
-        texts = [f"image {name}: no {path}" for name, path in missing.items()]
+        texts = [f"image {name}: no file {with_reason(path)}" for name, path in missing.items()]
         error = _missing(list(missing.values()), len(names), "images", folder)
         on_problem(Problem(MISSING_FILE, layout.name, len(missing), texts, error))
     return tuple(paths)
@@ -263,7 +263,7 @@ def _missing(paths: list[str], total: int, what: str, where: Path) -> DataError:
         f"{len(paths)} of {total} {what} are missing",
         where=where,
         got=f"no file for {shown}{', ...' if len(paths) > _MISSING_SHOWN else ''}",
-        expected=paths[0],
+        expected=with_reason(paths[0]),
         fix="put the files there, or remove the names from the list",
     )
 

@@ -23,7 +23,7 @@ from sniper.config import load_config
 from sniper.data.class_names import numbered_class_names, read_class_names
 from sniper.data.detections import ImageDetections
 from sniper.data.image import content_size, level_image, read_image
-from sniper.inference.decode import ChipDetections
+from sniper.inference.decode import ChipDetections, to_image
 from sniper.inference.merge_levels import keep_confident, merge_levels
 from sniper.models.assembly import (
     DetectorSpec,
@@ -83,7 +83,7 @@ def detect(image: np.ndarray, plan: TestPlan, arg: Params, aux: Params) -> Image
         factor = test_factor(width, height, level.scale)
         data, im_info = network_input(image, factor, plan.pixel_means)
         boxes, scores = run_network(plan.detector, arg, aux, data, im_info)
-        boxes_im = (boxes / im_info[0, 2]).astype(np.float32)
+        boxes_im = to_image(boxes, im_info[0, 2], legacy=plan.legacy_boxes)
         parts.append(keep_confident(ChipDetections(0, 0, boxes_im, scores), index))
     # What lies outside of a level's range of sizes goes; NMS over the rest, class by class.
     ranges = [level.valid_range for level in plan.levels]

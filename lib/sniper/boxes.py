@@ -41,6 +41,10 @@ def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
     return clipped
 
 
+# What corners that name the last pixel are short of where it ends.
+LAST_PX = np.array([0, 0, 1, 1], np.float32)
+
+
 def encode(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Regression deltas (dx, dy, dw, dh) that move `boxes` onto `targets`; both (N, 4)."""
     width = boxes[:, 2] - boxes[:, 0] + 1

@@ -354,6 +354,8 @@ def count_level(record, chips, level):
     ]
 
 
-def num_gt_in(record, chip, chip_size):
+def num_gt_in(record, chip, settings):
     """Ground truth boxes that the sample of a chip has."""
-    return len(gt_in_chip(record, chip.rect, chip.factor, chip.rows, chip_size).boxes)
+    size, legacy = settings.chip_size, settings.legacy_boxes
+    gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, size, legacy=legacy)
+    return len(gt.boxes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,18 @@ def test_trained_boxes_are_those_that_samples_hold():
     assert sorted(measures.trained_boxes_chip.tolist()) == sorted(sizes)
     total = sum(len(fate.boxes) for fate in measures.fates)
     assert total == len(measures.levels.boxes) == 25 * 9
+
+
+def test_boxes_of_2018_are_measured_as_they_are_trained():
+    settings = dataclasses.replace(COCO, legacy_boxes=True)
+    records = random_records(12, np.random.default_rng(4))
+    measures = measure(records, settings, seed=1, epoch=2)
+    sizes = []
+    for index, each in enumerate(records):
+        for chip in measures.epoch.chips[index]:
+            gt = gt_in_chip(each, chip.rect, chip.factor, chip.rows, 512, legacy=True)
+            sizes += gt.boxes[np.isin(gt.rows, chip.rows)].tolist()
+    assert sorted(measures.trained_boxes_chip.tolist()) == sorted(sizes)
 
 
 def test_boxes_in_negative_chips_are_trained_there():

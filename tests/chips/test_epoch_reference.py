@@ -83,7 +83,7 @@ def check_equal(ref, records, chip_settings, seed, epoch):
     for fate, count in stats.gt_uncovered.items():
         assert count == uncovered.count(fate)
     inside = [
-        slow_epoch.num_gt_in(record, chip, chip_settings.chip_size)
+        slow_epoch.num_gt_in(record, chip, chip_settings)
         for record, chips in zip(records, expected.chips)
         for chip in chips
     ]

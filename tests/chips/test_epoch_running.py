@@ -136,7 +136,7 @@ def native_arguments(ref):
         "background": 0.0,
         "gt_rows_only": False,
         "min_gt_side": 10.0,
-        "legacy_clip": False,
+        "legacy_boxes": False,
         "budget_s": 10.0,
     }
 

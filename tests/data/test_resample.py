@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sniper.boxes import LAST_PX
 from sniper.data.image import cut_chip
 from sniper.data.resample import resample
 from sniper.errors import DataError
+from sniper.inference.decode import to_image
 from sniper.native._native import chip_lattice
+from sniper.targets.gt import boxes_in_chip
 
 WIDTH, HEIGHT = 240, 180
 
@@ -89,6 +92,38 @@ def test_images_beyond_the_limit_of_a_warp(step):
     resample(image, (start, 0), (step, 0.1), out)
     columns = np.clip(start + step * np.arange(1200), 0, 39_999)
     assert np.abs(out[..., 0] - columns / 200).max() < 1.01
+
+
+@given(chips(), st.integers(0, 200), st.integers(0, 150), st.floats(6, 60), st.floats(6, 60))
+def test_boxes_lie_on_what_the_chip_shows(chip, x, y, width, height):
+    """A bright object in the dark: its edges in the chip are those of its box, and back again."""
+    rect, factor, side = chip
+    x2, y2 = min(x + int(width), WIDTH), min(y + int(height), HEIGHT)
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[y:y2, x:x2] = 255
+    pixels = np.zeros((side, side, 3), np.uint8)
+    cut_chip(image, rect, factor, pixels)
+    (box,) = boxes_in_chip(np.float32([[x, y, x2 - 1, y2 - 1]]), rect, factor, side)
+    if min(box[2:] - box[:2]) < 4:
+        return  # hardly in the chip
+    shown = np.argwhere(pixels[..., 0] > 127)
+    edges = [shown[:, 1].min(), shown[:, 0].min(), shown[:, 1].max(), shown[:, 0].max()]
+    assert np.abs(np.array(edges) - box).max() <= 1
+
+
+@pytest.mark.parametrize("factor", [3.0, 1.667, 0.37])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_boxes_come_back_from_the_network_as_they_went_in(factor, legacy):
+    boxes = np.float32([[10.25, 20.5, 100.75, 60.0], [0, 0, 199, 149]])
+    end = np.zeros(4, np.float32) if legacy else LAST_PX
+    network = (boxes + end) * np.float32(factor) - end
+    np.testing.assert_allclose(to_image(network, np.float32(factor), legacy=legacy), boxes, 1e-5)
+    chip = (0.0, 0.0, 999.0, 999.0)
+    rounded = boxes_in_chip(boxes, chip, factor, 1000, legacy=legacy)
+    np.testing.assert_array_equal(rounded, np.rint(network))
+    if not legacy:
+        # A box of the whole image ends where the network's input does.
+        assert network[1, 2] == pytest.approx(200 * factor - 1)
 
 
 def test_a_chip_without_a_pixel_is_refused():

@@ -159,10 +159,10 @@ def test_masks_are_read_at_the_level_and_chip_of_their_detection():
         assert (columns[0], columns[-1], rows[0]) == (box[0], box[2], box[1])
         assert len(rows) == round(height * filled / 10)
     by_size = {len(job.boxes): job for job in network.jobs}
-    np.testing.assert_array_equal(by_size[2].boxes, [[20, 20, 60, 60], [10, 10, 30, 50]])
+    np.testing.assert_array_equal(by_size[2].boxes, [[20, 20, 61, 61], [10, 10, 31, 51]])
     np.testing.assert_array_equal(by_size[2].classes, [1, 2])
     chip = next(job for job in network.jobs if job.roi_map[0, 0, 0] == 6)
-    np.testing.assert_array_equal(chip.boxes, [[5, 5, 25, 25]])
+    np.testing.assert_array_equal(chip.boxes, [[5, 5, 24.5, 24.5]])
 
 
 def test_a_block_without_images():

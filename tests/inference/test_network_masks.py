@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from sniper.boxes import LAST_PX
 from sniper.data import Record
 from sniper.data.detections import join_tables, reorder
 from sniper.errors import DataError
@@ -151,7 +152,8 @@ def test_every_detection_has_the_mask_of_its_own_box(model, records, found, monk
         if len(levels) > 1:
             continue  # the same box at both levels: see the test of origins
         chip = raw[image, levels[0]]
-        roi = np.float32([[0, *(row[:4].astype(np.float64) * chip.factor)]])
+        corners = (row[:4].astype(np.float64) + LAST_PX) * chip.factor - LAST_PX
+        roi = np.float32([[0, *corners]])
         inputs = {
             "roi_map": chip.roi_map[None],
             "mask_rois": roi,
@@ -192,8 +194,8 @@ def test_blocks_bound_the_maps_in_memory_and_change_nothing(model, records, foun
             super().keep(*args)
             held[-1] += 1
 
-        def __init__(self):
-            super().__init__()
+        def __init__(self, **options):
+            super().__init__(**options)
             held.append(0)
 
     monkeypatch.setattr(detector_module, "BlockMaps", CountedMaps)

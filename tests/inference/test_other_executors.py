@@ -58,7 +58,7 @@ def test_another_executor_detects_and_cuts_masks_without_mxnet(tmp_path):
     assert done.returncode == 0, done.stderr
     found, result_key, level_keys = json.loads(done.stdout)
     boxes = sorted(entry["bbox"] for entry in found["detections"])
-    assert boxes == [[20, 40, 71, 71], [100, 20, 11, 11]]
+    assert boxes == [[20, 40, 72, 72], [100, 20, 11, 11]]
     assert {entry["category"] for entry in found["detections"]} == {"a"}
     assert all(entry["segmentation"]["size"] == [120, 200] for entry in found["detections"])
     assert len({result_key, *level_keys}) == 3

@@ -29,7 +29,7 @@ def labels_of(*boxes, ranges=RANGES, stride=16, cells=32):
 
 
 def test_golden_chip():
-    boxes = boxes_in_chip(GOLDEN_BOXES, (100, 60, 270.3, 230.3), 3.0, 512)
+    boxes = boxes_in_chip(GOLDEN_BOXES, (100, 60, 270.3, 230.3), 3.0, 512, legacy=True)
     flat = focus_labels(boxes, RANGES, 16, 32)
     assert flat.shape == (1024,) and flat.dtype == np.int8
     labels = flat.reshape(32, 32)

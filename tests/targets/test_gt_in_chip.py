@@ -32,7 +32,9 @@ BOXES = [
 
 
 def test_golden_positive_chip():
-    gt = gt_in_chip(make_record(BOXES), (100, 60, 270.3, 230.3), 3.0, np.array([0, 1, 2]), 512)
+    rows = np.array([0, 1, 2])
+    rect = (100, 60, 270.3, 230.3)
+    gt = gt_in_chip(make_record(BOXES), rect, 3.0, rows, 512, legacy=True)
     packed, surplus = pack_gt(gt, 100)
     assert packed.shape == (100, 5) and packed.dtype == np.float32 and surplus == 0
     assert packed[:4].tolist() == [
@@ -47,7 +49,8 @@ def test_golden_positive_chip():
 
 
 def test_golden_negative_chip():
-    gt = gt_in_chip(make_record(BOXES), (300, 200, 470.3, 370.3), 3.0, NO_ROWS, 512)
+    rect = (300, 200, 470.3, 370.3)
+    gt = gt_in_chip(make_record(BOXES), rect, 3.0, NO_ROWS, 512, legacy=True)
     assert pack_gt(gt, 100)[0][:2].tolist() == [[0, 0, 300, 300, 4], [-1] * 5]
     assert not gt.valid.any()
 

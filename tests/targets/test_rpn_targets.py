@@ -40,7 +40,7 @@ def golden_record():
 
 def golden_targets(batch_size, origin, rows, seed=0):
     rect = (*origin, origin[0] + 511 / 3, origin[1] + 511 / 3)
-    gt = gt_in_chip(golden_record(), rect, 3.0, np.array(rows, np.int32), 512)
+    gt = gt_in_chip(golden_record(), rect, 3.0, np.array(rows, np.int32), 512, legacy=True)
     targets = RpnTargets(BASE, 16, 512, batch_size=batch_size)
     return targets.dense(targets(gt.boxes[gt.valid], gt.boxes[~gt.valid], seed))
 

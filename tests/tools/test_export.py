@@ -110,7 +110,7 @@ def test_another_process_gets_the_numbers_of_the_engine(run, archive, tmp_path):
     index = np.arange(2)
     batch = TestBatch(given["data"], given["im_info"], index, index, np.zeros(2, bool))
     rois = theirs["rois_output"].reshape(2, -1, 5)
-    for row, found in enumerate(decode_batch(outputs, batch)):
+    for row, found in enumerate(decode_batch(outputs, batch, legacy=True)):
         filled = np.any(rois[row, :, 1:] != 0, axis=1)
         scores = theirs["cls_prob_reshape_output"][row][filled]
         assert scores.std() > 1e-3

@@ -79,7 +79,8 @@ def measure(
         raise ConfigError("records is empty: there is nothing to measure", where="measure")
     chips_of_epoch = make_epoch(records, settings, seed=seed, epoch=epoch, batch_size=1)
     levels = box_levels(records, settings)
-    pairs = assignments(chips_of_epoch, levels, settings.chip_size)
+    legacy = settings.legacy_boxes
+    pairs = assignments(chips_of_epoch, levels, settings.chip_size, legacy=legacy)
     pixels = count_pixels(records, levels, chips_of_epoch.chips.num_chips, settings.chip_size)
     hidden = unseen(records, levels, chips_of_epoch.chips, settings.chip_size)
     return Measures(levels, chips_of_epoch, pairs, fates(chips_of_epoch, pairs), pixels, hidden)
@@ -108,13 +109,16 @@ class Assignments:
         return (sides >= MIN_SIDE_PX).all(axis=1)
 
 
-def assignments(epoch: Epoch, levels: BoxLevels, chip_size: int) -> Assignments:
+def assignments(
+    epoch: Epoch, levels: BoxLevels, chip_size: int, *, legacy: bool = False
+) -> Assignments:
     """The pairs of chips and ground truth of an epoch.
 
     Args:
         epoch: chips of the records that `levels` was made of.
         levels: the ground truth of these records.
         chip_size: side of a chip in px.
+        legacy: boxes in chips as in 2018 (`ChipSettings.legacy_boxes`).
     """
     chips = epoch.chips
     chip = np.repeat(np.arange(chips.num_chips), np.diff(chips.row_offsets))
@@ -125,16 +129,19 @@ def assignments(epoch: Epoch, levels: BoxLevels, chip_size: int) -> Assignments:
     return Assignments(
         chip=chip,
         box=box,
-        boxes_chip=_in_chips(levels.boxes[box], chips.rects[chip], chips.factor[chip], chip_size),
+        boxes_chip=_in_chips(
+            *(levels.boxes[box], chips.rects[chip], chips.factor[chip], chip_size), legacy
+        ),
     )
 
 
 def _in_chips(
-    boxes: np.ndarray, rects: np.ndarray, factors: np.ndarray, chip_size: int
+    boxes: np.ndarray, rects: np.ndarray, factors: np.ndarray, chip_size: int, legacy: bool
 ) -> np.ndarray:
     """`sniper.targets.gt.boxes_in_chip` for boxes of many chips: (M, 4) float32."""
     origin = rects[:, [0, 1, 0, 1]].astype(np.float32)
-    scaled = (boxes - origin) * factors.astype(np.float32)[:, None]
+    end = np.zeros(4, np.float32) if legacy else box_ops.LAST_PX
+    scaled = (boxes + end - origin) * factors.astype(np.float32)[:, None] - end
     return box_ops.clip(np.rint(scaled), chip_size, chip_size)
 
 

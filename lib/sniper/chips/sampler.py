@@ -49,8 +49,8 @@ class ChipSettings:
         chip_size: side of a chip in px.
         use_neg_chips: add chips around false alarms; needs records with proposals.
         max_neg_chips: most negative chips of a record in an epoch.
-        legacy_boxes: to find the chips that hold a box, boxes end one px before the border of their
-            level, as in 2018; False: at the border.
+        legacy_boxes: as in 2018: to find the chips that hold a box, boxes end one px before the
+            border of their level, and in a chip before their last px does. False: exact.
         min_false_alarms: a negative chip holds more proposals than these, at the finest level and
             at the others; None: 25 and 10 for 900 proposals of an image (2018), in proportion to
             their number.
@@ -185,7 +185,7 @@ def make_epoch(
         "background": settings.background_chips,
         "gt_rows_only": gt_rows_only,
         "min_gt_side": MIN_SIDE_PX,
-        "legacy_clip": settings.legacy_boxes,
+        "legacy_boxes": settings.legacy_boxes,
     }
     blocks = list(_blocks(table, factors, settings.valid_ranges, options, cancelled))
     chips = join_chips(blocks, table, factors, settings.chip_size)

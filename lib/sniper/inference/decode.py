@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sniper.boxes import LAST_PX
 from sniper.loader.windows import TestBatch
 from sniper.models.parts import WindowDetections
 
@@ -35,13 +36,34 @@ class ChipDetections:
     focus_map: np.ndarray | None = None
 
 
-def decode_batch(windows: Sequence[WindowDetections], batch: TestBatch) -> list[ChipDetections]:
-    """Detections of every window of a batch in px of its image, padding left out."""
+def to_image(boxes: np.ndarray, factor: np.float32, *, legacy: bool) -> np.ndarray:
+    """Boxes (n, 4) in network px as float32 in image px: the inverse of `boxes_in_chip`.
+
+    Args:
+        boxes: inclusive corners.
+        factor: image px -> network px.
+        legacy: see `sniper.targets.gt.boxes_in_chip`.
+    """
+    if legacy:
+        return (boxes / factor).astype(np.float32)
+    return ((boxes + LAST_PX) / factor - LAST_PX).astype(np.float32)
+
+
+def decode_batch(
+    windows: Sequence[WindowDetections], batch: TestBatch, *, legacy: bool = False
+) -> list[ChipDetections]:
+    """Detections of every window of a batch in px of its image, padding left out.
+
+    Args:
+        windows: what the network found, px of its input.
+        batch: the input.
+        legacy: boxes as the network was trained with, see `sniper.targets.gt.boxes_in_chip`.
+    """
     return [
         ChipDetections(
             int(batch.image_index[row]),
             int(batch.chip_index[row]),
-            (windows[row].boxes / batch.im_info[row, 2]).astype(np.float32),
+            to_image(windows[row].boxes, batch.im_info[row, 2], legacy=legacy),
             windows[row].scores,
             float(batch.im_info[row, 2]),
             windows[row].maps.get("roi"),

@@ -56,6 +56,7 @@ class Detector:
         pixel_means: three means, BGR.
         pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
         num_threads: threads that read images.
+        legacy_boxes: the network was trained with boxes as in 2018 (`TRAIN.LEGACY_BOXES`).
 
     Raises:
         ConfigError: a level needs FocusChips that the level before does not find.
@@ -70,9 +71,11 @@ class Detector:
         *,
         pyramid: Sequence[tuple[int, int]] = (),
         num_threads: int = 2,
+        legacy_boxes: bool = False,
     ) -> None:
         self._home = HomeProcess()
         self.executor = executor
+        self.legacy_boxes = legacy_boxes
         self.levels = tuple(levels)
         for before, level in zip(self.levels, self.levels[1:]):
             if level.windows == FOCUS and before.focus is None:
@@ -153,7 +156,7 @@ class Detector:
             self.check_image(record)
         started_s = time.perf_counter()
         run = Run(records, images or ImageCache(max_bytes=IMAGE_MEMORY_BYTES), on_step)
-        maps = BlockMaps() if self.has_masks else None
+        maps = BlockMaps(legacy=self.legacy_boxes) if self.has_masks else None
         cache = None if self.has_masks else cache
         detections: list[list[LevelDetections]] = [[] for _ in records]
         windows = whole_images(records)
@@ -346,7 +349,7 @@ class Detector:
             for batch in loader:
                 with run.clock("forward"), run.clock(level_stage(index)):
                     outputs = self.executor.run(batch.data, batch.im_info)
-                    of_batch = decode_batch(outputs, batch)
+                    of_batch = decode_batch(outputs, batch, legacy=self.legacy_boxes)
                 for chip_detections in of_batch:
                     step()
                     yield chip_detections

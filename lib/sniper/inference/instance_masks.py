@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sniper.boxes import LAST_PX
 from sniper.data import Record
 from sniper.data.detections import DetectionTable
 from sniper.data.rle import encode_mask
@@ -36,9 +37,14 @@ class _Map:
 
 
 class BlockMaps:
-    """The RoI maps of a block of images, by image, level and chip."""
+    """The RoI maps of a block of images, by image, level and chip.
 
-    def __init__(self) -> None:
+    Args:
+        legacy: boxes as the network was trained with, see `sniper.targets.gt.boxes_in_chip`.
+    """
+
+    def __init__(self, *, legacy: bool = False) -> None:
+        self._end = np.zeros(4) if legacy else LAST_PX.astype(np.float64)
         self._maps: dict[tuple[int, int, int], _Map] = {}
 
     def keep(
@@ -55,7 +61,8 @@ class BlockMaps:
     ) -> MaskJob:
         """What the mask head needs for boxes (n, 4), image px, that were found there."""
         chip_map = self._maps[image, level, chip]
-        boxes_net = (boxes.astype(np.float64) - chip_map.origin) * chip_map.factor
+        end = self._end
+        boxes_net = (boxes.astype(np.float64) + end - chip_map.origin) * chip_map.factor - end
         return MaskJob(chip_map.roi_map, boxes_net.astype(np.float32), classes)
 
 

@@ -18,8 +18,8 @@ class BatchSettings:
         pixel_means: three means, BGR.
         reduced_decoding: chips at half of the image's size or less are cut from a JPEG that is
             decoded at 1/2, 1/4 or 1/8.
-        legacy_boxes: chips are cut on whole image px, as in 2018: what they show is up to one image
-            px beside their boxes. False: exactly where the boxes are.
+        legacy_boxes: chips are cut on whole image px, and boxes end before their last px does, as
+            in 2018: what chips show is up to one image px beside their boxes. False: exact.
         min_visible: share of an object inside a chip from which on the box head takes it for one.
 
     Raises:

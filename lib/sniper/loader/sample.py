@@ -75,8 +75,11 @@ def write_sample(
         row["content_hw"][...] = _cut(image, record, chip, reduction, settings, row["pixels"])
     with _stage("make labels", record):
         size = settings.contract.chip_size
-        gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, size, settings.min_visible)
-        truth = ChipTruth(record, chip, gt, size, seed, settings.legacy_boxes)
+        legacy = settings.legacy_boxes
+        gt = gt_in_chip(
+            *(record, chip.rect, chip.factor, chip.rows, size, settings.min_visible), legacy=legacy
+        )
+        truth = ChipTruth(record, chip, gt, size, seed, legacy)
         return sum(part.write(truth, row) for part in settings.contract.parts)
 
 

@@ -89,6 +89,7 @@ class Model:
             known.
         symbol: a whole detector that is ready to be bound, with the outputs of `build_detector`,
             for example in INT8; None means that `spec` describes the graph.
+        legacy_boxes: `TRAIN.LEGACY_BOXES` of its training; None: nothing tells.
     """
 
     spec: DetectorSpec
@@ -97,6 +98,7 @@ class Model:
     class_names: tuple[str, ...]
     symbol: mx.sym.Symbol | None = None
     category_ids: tuple[FileId, ...] | None = None
+    legacy_boxes: bool | None = None
 
     @property
     def classes(self) -> Classes:

@@ -22,7 +22,7 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
         double alarms_finest, alarms_others, alarms_per_proposals, background
         c_bool gt_rows_only
         float min_gt_side
-        c_bool legacy_clip
+        c_bool legacy_boxes
     cdef struct LevelCounts:
         int64_t positive, negative, images, gt_in_range, gt_too_long, gt_wanted, gt_covered, background
     cdef cppclass ChipRect:
@@ -43,7 +43,7 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
 def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid_ranges, *,
                 first, last, chip_size, stride, seed, epoch, use_negatives, max_negatives,
                 min_alarms, alarms_per_proposals, background, gt_rows_only, min_gt_side,
-                legacy_clip, budget_s):
+                legacy_boxes, budget_s):
     """The chips of the records `first` ... `last` - 1, or of as many of them as the time allows.
 
     Rules of `sniper.chips.sampler`, on OMP_NUM_THREADS threads; results do not depend on their
@@ -72,7 +72,7 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
         background: chips at random places per positive chip of a record.
         gt_rows_only: leave proposals out of `rows`.
         min_gt_side: in chip px; smaller ground truth does not count in `gt_counts`.
-        legacy_clip: to find their chips, boxes end one px before the border of the level.
+        legacy_boxes: boxes as in 2018, on levels and in chips (`sniper.chips.sampler.ChipSettings`).
         budget_s: no further record is begun after this time.
 
     Returns:
@@ -117,7 +117,7 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
     request.background = _number("background", background, 0, 1000)
     request.gt_rows_only = _flag("gt_rows_only", gt_rows_only)
     request.min_gt_side = _number("min_gt_side", min_gt_side, 0, _MAX_SIDE)
-    request.legacy_clip = _flag("legacy_clip", legacy_clip)
+    request.legacy_boxes = _flag("legacy_boxes", legacy_boxes)
     records.resize(end - begin)
     cdef ChipRecord* record
     cdef int64_t r

@@ -171,7 +171,7 @@ def epoch_chips(
     background: float,
     gt_rows_only: bool,
     min_gt_side: float,
-    legacy_clip: bool,
+    legacy_boxes: bool,
     budget_s: float,
 ) -> dict[str, Any]: ...
 def expand_rpn_batch(

@@ -20,7 +20,13 @@ from sniper.models.assembly import (
 from sniper.models.fit import fit_params
 from sniper.models.weights import Params, for_test, read_params
 from sniper.runs.category_ids import with_category_ids
-from sniper.runs.load_model import archive_weights, is_archive, weights_classes
+from sniper.runs.load_model import (
+    archive_legacy_boxes,
+    archive_weights,
+    is_archive,
+    legacy_boxes_of,
+    weights_classes,
+)
 from sniper.runs.plan import TestPlan
 
 # Any size does: parameters do not depend on it.
@@ -62,7 +68,18 @@ def exported(plan: TestPlan, weights: Path) -> ModelArchive:
         for symbol, shapes in inference_networks(spec)
     ]
     mask_head = networks[1] if spec.with_masks else None
-    return ModelArchive(networks[0], mask_head, _meta(plan, classes, networks[0]))
+    meta = _meta(plan, classes, networks[0])
+    legacy_boxes = _legacy_boxes(weights)
+    if legacy_boxes is not None:
+        meta["config"]["TRAIN"]["LEGACY_BOXES"] = legacy_boxes
+    return ModelArchive(networks[0], mask_head, meta)
+
+
+def _legacy_boxes(weights: Path) -> bool | None:
+    """How the weights were trained; None: nothing tells."""
+    if is_archive(weights):
+        return archive_legacy_boxes(read_archive(weights))
+    return legacy_boxes_of(weights)
 
 
 def _weights(num_classes: int, weights: Path) -> tuple[Params, Params, Classes]:

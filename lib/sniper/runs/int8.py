@@ -25,7 +25,12 @@ from sniper.process import usable_cores
 from sniper.runs.compare_models import FP32, QUANTISED, Comparison, compare, spread
 from sniper.runs.datasets import TrainingData, open_dataset
 from sniper.runs.export import exported
-from sniper.runs.load_model import archive_weights, inference_model, make_detector
+from sniper.runs.load_model import (
+    archive_legacy_boxes,
+    archive_weights,
+    inference_model,
+    make_detector,
+)
 from sniper.runs.plan import test_plan
 from sniper.runs.resolve import training_data, uses_gpu
 
@@ -79,8 +84,11 @@ def quantize_model(
     plan = test_plan(cfg)
     _check(plan.devices, settings)
     archive = exported(plan, weights)
-    fp32 = inference_model(
-        plan.detector, *archive_weights(archive, weights, plan.detector.num_classes)
+    fp32 = replace(
+        inference_model(
+            plan.detector, *archive_weights(archive, weights, plan.detector.num_classes)
+        ),
+        legacy_boxes=archive_legacy_boxes(archive),
     )
     data = training_data(cfg)
     records = calibration_records(data, settings.calib_images, fp32.classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import mxnet as mx
 from easydict import EasyDict
 
 from sniper.config import config_of, load_config
+from sniper.config.yaml_files import read_yaml
 from sniper.data.class_names import check_class_names, read_classes
 from sniper.data.classes import Classes, numbered_class_names
 from sniper.errors import ConfigError, DataError
@@ -53,6 +54,7 @@ def make_detector(plan: TestPlan, model: Model) -> Detector:
         plan.pixel_means,
         pyramid=plan.pyramid,
         num_threads=usable_cores(),
+        legacy_boxes=plan.legacy_boxes if model.legacy_boxes is None else model.legacy_boxes,
     )
 
 
@@ -77,9 +79,10 @@ def load_model(
     if is_archive(path):
         return archive_model(read_archive(path), spec, path, class_names)
     arg, aux = read_params(path)
-    return inference_model(
+    model = inference_model(
         spec, arg, aux, _named(spec, path, class_names) or weights_classes(path, spec.num_classes)
     )
+    return replace(model, legacy_boxes=legacy_boxes_of(path))
 
 
 def inference_model(
@@ -98,6 +101,24 @@ def inference_model(
         classes: names and category ids.
     """
     return Model(spec, for_test(arg), dict(aux), classes.names, category_ids=classes.ids)
+
+
+def legacy_boxes_of(weights: Path) -> bool | None:
+    """`TRAIN.LEGACY_BOXES` of the run that left its configuration beside its weights.
+
+    None where there is none, or none that can be read.
+    """
+    file = weights.parent / "config.yml"
+    try:
+        return trained_with_legacy_boxes(read_yaml(file)) if file.is_file() else None
+    except ConfigError:
+        return None
+
+
+def trained_with_legacy_boxes(config: Mapping[str, Any]) -> bool:
+    """The same of a complete configuration: before the key was there its rules were in force."""
+    train = config.get("TRAIN")
+    return bool(train.get("LEGACY_BOXES", True)) if isinstance(train, Mapping) else True
 
 
 def weights_classes(path: Path, num_classes: int) -> Classes:
@@ -134,6 +155,12 @@ def archive_config(archive: ModelArchive, path: Path) -> EasyDict:
     if not isinstance(values, dict):
         raise DataError("the archive has no configuration", where=f"{META} of {path}")
     return config_of(values, where=f"{META} of {path}")
+
+
+def archive_legacy_boxes(archive: ModelArchive) -> bool:
+    """`TRAIN.LEGACY_BOXES` of the network in an archive."""
+    config = archive.meta.get("config")
+    return trained_with_legacy_boxes(config if isinstance(config, Mapping) else {})
 
 
 def archive_weights(
@@ -196,12 +223,19 @@ def archive_model(
     classes = _named(spec, path, class_names) or classes
     if not archive.is_int8:
         # The graph is built as for any weights: for proposals alone, or with fp16 on a GPU.
-        return Model(spec, arg, aux, classes.names, category_ids=classes.ids)
+        return Model(
+            *(spec, arg, aux, classes.names),
+            category_ids=classes.ids,
+            legacy_boxes=archive_legacy_boxes(archive),
+        )
     if not has_int8_instructions():
         logger.warning("%s: this processor has %s", path, WITHOUT_INSTRUCTIONS)
     saved = detector_spec(archive_config(archive, path), train=False, batch_images=1, fp16=False)
     _check_same_network(spec, saved, path)
-    return Model(saved, arg, aux, classes.names, archive.detector.symbol, classes.ids)
+    return Model(
+        *(saved, arg, aux, classes.names, archive.detector.symbol, classes.ids),
+        legacy_boxes=archive_legacy_boxes(archive),
+    )
 
 
 def _check_same_network(asked: DetectorSpec, saved: DetectorSpec, path: Path) -> None:

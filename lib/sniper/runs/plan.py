@@ -184,6 +184,7 @@ class TestPlan:
         trained_scales: `TRAIN.SCALES`.
         merge: how the findings become one result.
         pixel_means: three means, BGR.
+        legacy_boxes: boxes as in 2018, for networks of which nothing tells how they were trained.
         jobs: processes that share the work.
         cached_levels: levels whose raw detections are kept on disk.
         proposals_per_level: how many are extracted.
@@ -210,6 +211,7 @@ class TestPlan:
     trained_scales: tuple[Scale, ...]
     merge: MergeSettings
     pixel_means: tuple[float, ...]
+    legacy_boxes: bool
     jobs: int
     cached_levels: tuple[int, ...]
     proposals_per_level: int
@@ -326,6 +328,7 @@ def test_plan(
         trained_scales=tuple(cfg.TRAIN.SCALES),
         merge=merge_settings(cfg),
         pixel_means=tuple(map(float, cfg.network.PIXEL_MEANS)),
+        legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
         jobs=test.CONCURRENT_JOBS,
         cached_levels=tuple(k for k, use in enumerate(test.USE_CACHE) if use),
         proposals_per_level=test.N_PROPOSAL_PER_SCALE,

@@ -80,6 +80,9 @@ class FocusLabels(Labels):
         """See `focus_labels`."""
         chip = truth.chip
         # All ground truth, small and far boxes too: 2018 behaviour.
-        boxes = boxes_in_chip(truth.record.gt_boxes, chip.rect, chip.factor, truth.chip_size)
+        boxes = boxes_in_chip(
+            *(truth.record.gt_boxes, chip.rect, chip.factor, truth.chip_size),
+            legacy=truth.legacy,
+        )
         row["scale_label"][...] = focus_labels(boxes, self._ranges, self._stride, self._cells)
         return 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sniper.boxes import clip
+from sniper.boxes import LAST_PX, clip
 from sniper.data.record import Record
 from sniper.errors import ConfigError
 from sniper.targets.contract import BatchArray, ChipTruth, GtInChip, Labels
@@ -16,16 +16,31 @@ MIN_SIDE_PX = 10
 
 
 def boxes_in_chip(
-    boxes_im: np.ndarray, chip_rect: tuple[float, ...], factor: float, chip_size: int
+    boxes_im: np.ndarray,
+    chip_rect: tuple[float, ...],
+    factor: float,
+    chip_size: int,
+    *,
+    legacy: bool = False,
 ) -> np.ndarray:
     """Boxes in chip px, rounded (halves to even) and clipped: (n, 4) float32 -> (n, 4) float32.
 
     Both axes are clipped to the full chip size, even for a chip with less content (2018 behaviour).
+
+    Args:
+        boxes_im: (n, 4) inclusive corners, image px.
+        chip_rect: x1 y1 x2 y2 of the chip, image px.
+        factor: image px -> chip px.
+        chip_size: side of the chip, px.
+        legacy: as in 2018, where a box ended `factor` - 1 px before its last image px ends.
     """
     # float32 throughout: NumPy 1 cast the scalars down, NumPy 2 would raise the arrays to double.
     origin = np.array([*chip_rect[:2], *chip_rect[:2]], np.float64).astype(np.float32)
-    boxes = (boxes_im.astype(np.float32, copy=False) - origin) * np.float32(factor)
-    return clip(np.rint(boxes), chip_size, chip_size)
+    boxes = boxes_im.astype(np.float32, copy=False)
+    if legacy:
+        return clip(np.rint((boxes - origin) * np.float32(factor)), chip_size, chip_size)
+    ends = (boxes + LAST_PX - origin) * np.float32(factor)
+    return clip(np.rint(ends - LAST_PX), chip_size, chip_size)
 
 
 def gt_in_chip(
@@ -35,6 +50,8 @@ def gt_in_chip(
     rows: np.ndarray,
     chip_size: int,
     min_visible: float = 0.0,
+    *,
+    legacy: bool = False,
 ) -> GtInChip:
     """Ground truth of `record` inside a chip.
 
@@ -46,13 +63,14 @@ def gt_in_chip(
         chip_size: side of the chip in px.
         min_visible: share of a box inside the chip from which on it is an object there, unless it
             is assigned to the chip; 0: every piece is one (2018 behaviour).
+        legacy: see `boxes_in_chip`.
 
     Returns:
         The surviving boxes. A box is also valid when it coincides with a valid one after rounding
         (2018 behaviour: IoU of 1). Empty arrays when nothing survives.
     """
     gt_rows = np.flatnonzero(record.is_gt).astype(np.int32)
-    boxes = boxes_in_chip(record.boxes[gt_rows], chip_rect, factor, chip_size)
+    boxes = boxes_in_chip(record.boxes[gt_rows], chip_rect, factor, chip_size, legacy=legacy)
     # Ground truth outside the chip was clipped to a line and vanishes here too.
     large = (boxes[:, 2:] - boxes[:, :2] + 1 >= MIN_SIDE_PX).all(axis=1)
     assigned = np.isin(gt_rows, rows)
@@ -60,14 +78,18 @@ def gt_in_chip(
     valid_boxes = boxes[large & assigned]
     same = (survivors[:, None] == valid_boxes[None]).all(axis=2)  # (n, valid)
     valid, kept = same.any(axis=1), gt_rows[large]
-    seen = _visible_share(survivors, record.boxes[kept], factor) >= min_visible
+    seen = _visible_share(survivors, record.boxes[kept], factor, legacy) >= min_visible
     return GtInChip(survivors, record.classes[kept], valid, kept, valid | seen)
 
 
-def _visible_share(boxes_chip: np.ndarray, boxes_im: np.ndarray, factor: float) -> np.ndarray:
+def _visible_share(
+    boxes_chip: np.ndarray, boxes_im: np.ndarray, factor: float, legacy: bool
+) -> np.ndarray:
     """Share of each box that lies in the chip: (n,) of 0 to about 1, as boxes were rounded."""
     inside = (boxes_chip[:, 2:] - boxes_chip[:, :2] + 1).prod(axis=1)
-    whole = ((boxes_im[:, 2:] - boxes_im[:, :2]) * np.float32(factor) + 1).prod(axis=1)
+    sides_im = boxes_im[:, 2:] - boxes_im[:, :2]
+    scale = np.float32(factor)
+    whole = (sides_im * scale + 1 if legacy else (sides_im + 1) * scale).prod(axis=1)
     return np.asarray(inside / np.maximum(whole, 1))
 
 

@@ -38,7 +38,7 @@ struct EpochRequest {
   double background;  // background chips per positive chip of the record
   bool gt_rows_only;      // leave proposals out of the chips' rows
   float min_gt_side;      // shorter sides in chip px (+1 convention) drop a box from `num_gt`
-  bool legacy_clip;       // see ChipRequest
+  bool legacy_boxes;      // ChipRequest::legacy_clip, and boxes in chips that end as in 2018
 };
 
 // What became of a ground truth box; the numbers are those of sniper.chips.stats.GtFate.

@@ -78,8 +78,10 @@ bool part_counts(const float* box, const ChipRect& rect, const RecordLevel& leve
   return positive ? size <= level.range.high : size < level.range.high;
 }
 
-float to_chip(float coordinate, float origin, float factor, float last) {
-  return std::max(std::min(std::rint((coordinate - origin) * factor), last), 0.0f);
+// `extra` is 1 for the px at the end of a box, which names where it begins, else 0.
+float to_chip(float coordinate, float extra, float origin, float factor, float last) {
+  const float place = (coordinate + extra - origin) * factor - extra;
+  return std::max(std::min(std::rint(place), last), 0.0f);
 }
 
 }  // namespace
@@ -317,11 +319,14 @@ int32_t RecordChips::count_gt(const ChipRect& rect, double factor) const {
   const float x = static_cast<float>(rect[0]), y = static_cast<float>(rect[1]);
   const float scale = static_cast<float>(factor);
   const float last = static_cast<float>(request_.chip_size - 1);
+  const float extra = request_.legacy_boxes ? 0.0f : 1.0f;
   int32_t count = 0;
   for (std::size_t row = 0; row < num_gt(); ++row) {
     const float* box = box_at(row);
-    const float width = to_chip(box[2], x, scale, last) - to_chip(box[0], x, scale, last) + 1;
-    const float height = to_chip(box[3], y, scale, last) - to_chip(box[1], y, scale, last) + 1;
+    const float width =
+        to_chip(box[2], extra, x, scale, last) - to_chip(box[0], 0.0f, x, scale, last) + 1;
+    const float height =
+        to_chip(box[3], extra, y, scale, last) - to_chip(box[1], 0.0f, y, scale, last) + 1;
     count += width >= request_.min_gt_side && height >= request_.min_gt_side;
   }
   return count;
@@ -353,7 +358,7 @@ bool RecordChips::is_in_a_candidate(const RecordLevel& level, std::size_t row) c
   if (lattice.width == 0 || lattice.height == 0) return false;
   Box box;
   const float factor = static_cast<float>(level.factor);
-  if (!box_on_level(lattice, factor, request_.legacy_clip, box_at(row), &box)) return false;
+  if (!box_on_level(lattice, factor, request_.legacy_boxes, box_at(row), &box)) return false;
   const CoveredBox found = find_chips(lattice, box);
   const bool corner =
       std::find(found.corner, found.corner + kChipCorners, true) != found.corner + kChipCorners;
@@ -363,7 +368,7 @@ bool RecordChips::is_in_a_candidate(const RecordLevel& level, std::size_t row) c
 
 ChipRequest RecordChips::request_at(const RecordLevel& level, uint64_t seed) const {
   return {record_.width, record_.height, level.factor, request_.chip_size, request_.stride, seed,
-          request_.legacy_clip};
+          request_.legacy_boxes};
 }
 
 // Not negative, so that it fits every integer type.

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from sniper.chips.chip_table import NEGATIVE, Chip
 from sniper.chips.measures import evenly
 from sniper.chips.pyramid import level_size
+from sniper.chips.sampler import ChipSettings
 from sniper.chips.streams import stream_seeds
 from sniper.data.image import read_image
 from sniper.data.record import Record
@@ -59,14 +60,12 @@ def summary(item: ImageChips) -> str:
 def level_sheet(data: TrainingSet, item: ImageChips) -> Figure:
     """The image once per level, with the level's chips and what becomes of the boxes."""
     record, settings = item.record, chip_settings(data.cfg)
-    trained = {
-        row for chip in item.chips for row in _trained_rows(record, chip, settings.chip_size)
-    }
+    trained = {row for chip in item.chips for row in _trained_rows(record, chip, settings)}
     panels = []
     for level in range(len(settings.scales)):
         numbered = [pair for pair in enumerate(item.chips, 1) if pair[1].level == level]
         chips = [chip for _, chip in numbered]
-        here = {row for chip in chips for row in _trained_rows(record, chip, settings.chip_size)}
+        here = {row for chip in chips for row in _trained_rows(record, chip, settings)}
         states = [
             VALID if row in here else IGNORED if row in trained else NEVER
             for row in range(record.num_gt)
@@ -88,9 +87,12 @@ def level_sheet(data: TrainingSet, item: ImageChips) -> Figure:
     return draw_levels(image, heading, panels)
 
 
-def _trained_rows(record: Record, chip: Chip, chip_size: int) -> list[int]:
+def _trained_rows(record: Record, chip: Chip, settings: ChipSettings) -> list[int]:
     """Ground truth that a chip is trained on; negative chips may have some too (as in 2018)."""
-    gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, chip_size)
+    gt = gt_in_chip(
+        *(record, chip.rect, chip.factor, chip.rows, settings.chip_size),
+        legacy=settings.legacy_boxes,
+    )
     return gt.rows[gt.valid].tolist()
 
 
@@ -171,7 +173,10 @@ def _boxes_of(
     sample: dict[str, np.ndarray], record: Record, chip: Chip, settings: BatchSettings
 ) -> tuple[np.ndarray, list[int], list[str]]:
     """Boxes, classes and states, those of the tensor where it has some."""
-    gt = gt_in_chip(record, chip.rect, chip.factor, chip.rows, settings.contract.chip_size)
+    gt = gt_in_chip(
+        *(record, chip.rect, chip.factor, chip.rows, settings.contract.chip_size),
+        legacy=settings.legacy_boxes,
+    )
     valid = {tuple(box) for box in gt.boxes[gt.valid].tolist()}
     boxes, classes = gt.boxes, gt.classes
     if "gt_boxes" in sample:

@@ -71,12 +71,13 @@ def focus_levels(cfg: EasyDict, record: Record) -> list[FocusLevel]:
     ranges = FocusRanges(
         train.AUTO_FOCUS_DC_LOW, train.AUTO_FOCUS_SMALL_THRESH, train.AUTO_FOCUS_DC_HIGH
     )
+    legacy = bool(train.LEGACY_BOXES)
     pruned = [*test.DO_PRUNING, False]
     whole = np.array([[0, 0, record.width, record.height]], np.float64)
     chips, levels = whole, []
     for index, scale in enumerate(test.SCALES):
         factor = test_factor(record.width, record.height, scale)
-        focus = [_labels(record, chip, factor, ranges, stride) for chip in chips]
+        focus = [_labels(record, chip, factor, ranges, stride, legacy) for chip in chips]
         found = _found(record, chips, test.VALID_RANGES[index], prune=pruned[index])
         levels.append(FocusLevel(index, factor, chips, focus, found))
         if pruned[index + 1]:
@@ -86,12 +87,18 @@ def focus_levels(cfg: EasyDict, record: Record) -> list[FocusLevel]:
 
 
 def _labels(
-    record: Record, chip: np.ndarray, factor: float, ranges: FocusRanges, stride: int
+    record: Record,
+    chip: np.ndarray,
+    factor: float,
+    ranges: FocusRanges,
+    stride: int,
+    legacy: bool,
 ) -> np.ndarray:
     """(h, w) bool, the FocusPixels of a window, as training labels them."""
     width, height = ((chip[2:] - chip[:2]) * factor / stride).tolist()
     cells = math.ceil(max(width, height))
-    boxes = boxes_in_chip(record.gt_boxes, tuple(chip), factor, cells * stride)
+    side = cells * stride
+    boxes = boxes_in_chip(record.gt_boxes, tuple(chip), factor, side, legacy=legacy)
     labels = focus_labels(boxes, ranges, stride, cells).reshape(cells, cells)
     return labels[: math.ceil(height), : math.ceil(width)] == FOCUS
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sniper.data import ProposalSet, load_dataset, save_proposals
-from sniper.data.problems import ERROR, WARNING
+from sniper.data import ProposalSet, load_dataset, problems, save_proposals
+from sniper.data.problems import ERROR, WARNING, ProblemKind
 from sniper.errors import DataError
 from sniper.loader.train import TrainLoader
 from sniper.runs.datasets import read_training_sets, training_account, training_records
@@ -567,6 +567,12 @@ def test_lines_are_limited_and_counted(tiny_set):
     assert "      ... and 5 more" in lines
     assert any("boxes without extent: 9" in line for line in lines)
     assert not any("x 0 to 0" in line for line in text_lines(report, 0))
+
+
+def test_every_kind_of_the_readers_has_its_place_in_the_report():
+    of_readers = [kind for kind in vars(problems).values() if isinstance(kind, ProblemKind)]
+    assert len(of_readers) > 20
+    assert all(KINDS[kind.name] is kind for kind in of_readers)
 
 
 def test_findings_keep_a_bounded_number():

@@ -22,6 +22,7 @@ _ALL = (
     problems.BROKEN_ENTRY,
     problems.DUPLICATE_ID,
     problems.DUPLICATE_NAME,
+    problems.DUPLICATE_CATEGORY,
     problems.FRACTIONS,
     problems.CORNERS,
     ProblemKind(
@@ -47,6 +48,9 @@ _ALL = (
         "shared_image", WARNING, "images that are in more than one set", "keep one of them"
     ),
     problems.REPEATED_IMAGE,
+    problems.EMPTY_ROOT,
+    problems.RELATED_PATH,
+    problems.UNCLEAR_DIFFICULT,
     problems.ORPHAN,
     problems.CROWD,
     problems.IGNORED,

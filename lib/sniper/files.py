@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,9 +23,10 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
     path = Path(path)
     if not path.name or path.is_dir():
         raise TrainingError("a file is to be written, and this is a folder", where=path)
-    # The process id keeps two writers of the same file apart; the suffix stays, since some
-    # writers choose their format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    # Keeps two writers of the same file apart, on two machines as well; the suffix stays, since
+    # some writers choose their format by it.
+    own = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.stem}.{own}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)

@@ -152,7 +152,7 @@ def test_every_recipe_of_2018(tiny, tmp_path, recipe):
     [
         (["--help"], 0, "--prop_save_path"),
         (["--cfg", "no_such_recipe"], 2, "no such config file"),
-        (["--rpn_epochs", "0"], 2, "must be positive"),
+        (["--rpn_epochs", "0"], 2, "expected int (>= 1)"),
         (["--nonsense"], 2, "unrecognized"),
     ],
 )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from sniper.config import load_config
 from sniper.errors import ConfigError, DataError
-from sniper.runs.load_model import weights_path
+from sniper.runs.load_model import newest_model, weights_path
 from sniper.runs.plan import test_plan as plan_of
 from sniper.runs.predictor import Predictor
+from sniper.training.run_state import RunState
 
 
 def _touch(folder, *names):
@@ -23,6 +26,22 @@ def test_the_newest_finished_epoch_is_taken(tmp_path):
     assert weights_path(tmp_path, None, "SNIPER").name == "SNIPER-0010.params"
     assert weights_path(tmp_path, 2, "SNIPER").name == "SNIPER-0002.params"
     assert weights_path(tmp_path, None, "SNIPER-ema").name == "SNIPER-ema-0011.params"
+
+
+def test_what_an_earlier_run_has_left_is_not_the_newest(tmp_path):
+    _touch(tmp_path, "SNIPER-0001", "SNIPER-0002", "SNIPER-0007")
+    for epoch, run in ((1, 2), (2, 2), (7, 1)):
+        state = RunState(epoch, 10 * epoch, 100, 8, 0, run=run)
+        (tmp_path / f"SNIPER-{epoch:04d}.json").write_text(state.to_json())
+    assert weights_path(tmp_path, None, "SNIPER").name == "SNIPER-0002.params"
+    assert weights_path(tmp_path, 7, "SNIPER").name == "SNIPER-0007.params"
+    (tmp_path / "SNIPER-0002.json").unlink()
+    assert weights_path(tmp_path, None, "SNIPER").name == "SNIPER-0002.params"
+    # A clock that went back does not matter within a folder.
+    (tmp_path / "config.yml").touch()
+    os.utime(tmp_path / "SNIPER-0002.params", (1, 1))
+    assert newest_model(tmp_path, "SNIPER") == tmp_path / "SNIPER-0002.params"
+    assert newest_model(tmp_path / "none", "SNIPER") is None
 
 
 def test_weights_without_a_number_are_found_and_missing_ones_listed(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from sniper.config import config_of, load_config
 from sniper.config.yaml_files import read_yaml
 from sniper.data.class_names import check_class_names, read_classes
 from sniper.data.classes import Classes, numbered_class_names
-from sniper.errors import ConfigError, DataError
+from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.inference.detector import Detector
 from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import META, ModelArchive, read_archive
@@ -27,6 +28,7 @@ from sniper.models.weights import Params, for_test, read_params
 from sniper.process import usable_cores
 from sniper.runs.plan import TestPlan, test_plan
 from sniper.runs.resolve import detector_spec, model_folder
+from sniper.training.run_state import read_run_state
 
 logger = logging.getLogger(__name__)
 
@@ -318,7 +320,22 @@ def newest_model(folder: Path, save_prefix: str) -> Path | None:
         for path in folder.glob(f"**/{save_prefix}-[0-9][0-9][0-9][0-9].params")
         if (path.parent / "config.yml").exists()
     ]
-    return max(checkpoints, key=lambda path: (path.stat().st_mtime, path.name), default=None)
+    if not checkpoints:
+        return None
+    # Between models the clock decides; within one the run and its epochs do.
+    newest = max(checkpoints, key=lambda path: (path.stat().st_mtime, path.name))
+    return weights_path(newest.parent, None, save_prefix)
+
+
+def _of_last_run(folder: Path, save_prefix: str, epochs: Sequence[int]) -> list[int]:
+    """Without what earlier runs in the folder have left; files without a state stay."""
+    runs: dict[int, int] = {}
+    for epoch in epochs:
+        # A broken state is told by who resumes from it.
+        with contextlib.suppress(OSError, TrainingError):
+            runs[epoch] = read_run_state(folder / f"{save_prefix}-{epoch:04d}.json").run
+    last = max(runs.values(), default=0)
+    return [epoch for epoch in epochs if runs.get(epoch, last) == last]
 
 
 def weights_path(
@@ -328,8 +345,9 @@ def weights_path(
 
     Args:
         folder: of the model.
-        epoch: number of the checkpoint; None takes the newest, that is the largest number: epochs
-            that are finished count, the saved parts of an unfinished one do not.
+        epoch: number of the checkpoint; None takes the newest, that is the largest number of the
+            last run in the folder: epochs that are finished count, the saved parts of an
+            unfinished one do not.
         save_prefix: stem of the file; `<prefix>.params` is taken where no number fits
             (`SNIPER-best`).
         fix: what to do when there is none.
@@ -342,7 +360,7 @@ def weights_path(
     present = sorted(path.name for path in folder.glob("*.params"))
     numbers = [int(match[1]) for match in map(name.fullmatch, present) if match]
     if epoch is None:
-        epoch = max(numbers, default=None)
+        epoch = max(_of_last_run(folder, save_prefix, numbers), default=None)
     without_epoch = folder / f"{save_prefix}.params"
     if epoch in numbers:
         return folder / f"{save_prefix}-{epoch:04d}.params"

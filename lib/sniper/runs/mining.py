@@ -12,7 +12,9 @@ from pathlib import Path
 
 from easydict import EasyDict
 
+from sniper.data.cache import file_sha256
 from sniper.errors import TrainingError
+from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset, proposal_file
 from sniper.runs.resolve import MiningPlan, data_source, mines, mining_plan, training_sets
 from sniper.runs.test import test
@@ -79,10 +81,13 @@ def mine(cfg: EasyDict, plan: MiningPlan, *, display: int, save_prefix: str, res
         network.dataset.test_image_set = image_set
         name = open_dataset(data_source(network), image_set).name
         path = proposal_file(plan.proposal_dir, name)
-        if resume and _is_newer(path, weights):
+        made_with = path.with_suffix(".made_with")
+        if resume and _content(made_with) == _digests(weights, path):
             logger.info("the proposals of %s are there: %s", image_set, path)
         else:
             test(network, save_prefix=save_prefix, weights=weights)
+            # Not by time: clocks go back.
+            atomic_write_text(made_with, _digests(weights, path))
 
 
 def _network_config(cfg: EasyDict, plan: MiningPlan) -> EasyDict:
@@ -103,5 +108,12 @@ def _network_config(cfg: EasyDict, plan: MiningPlan) -> EasyDict:
     return network
 
 
-def _is_newer(path: Path, than: Path) -> bool:
-    return path.exists() and path.stat().st_mtime > than.stat().st_mtime
+def _digests(weights: Path, proposals: Path) -> str:
+    """What tells these weights and the proposals that they gave from others; empty if missing."""
+    if not proposals.exists():
+        return ""
+    return f"weights {file_sha256(weights)}\nproposals {file_sha256(proposals)}\n"
+
+
+def _content(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None

@@ -63,10 +63,10 @@ def _run(argv: Sequence[str]) -> int:
     from sniper.runs.plan import test_plan
 
     cfg = load_config(args.cfg, args.overrides)
-    if args.epoch is not None:
-        cfg.TEST.TEST_EPOCH = args.epoch
     plan = test_plan(cfg, devices="cpu")
-    weights = args.weights or weights_path(plan.model_dir, plan.epoch, args.save_prefix)
+    # Not through the configuration: the archive keeps it, and would differ with the flag.
+    epoch = plan.epoch if args.epoch is None else args.epoch
+    weights = args.weights or weights_path(plan.model_dir, epoch, args.save_prefix)
     export_model(plan, weights, args.out)
     print(f"wrote {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB), weights of {weights}")
     return 0

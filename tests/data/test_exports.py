@@ -12,6 +12,7 @@ import pytest
 
 from sniper.data import load_dataset
 from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
+from sniper.data.listings import read_lines
 from sniper.data.voc_annotation import read_annotation
 from sniper.data.voc_layout import read_image_list
 from sniper.errors import DataError
@@ -147,3 +148,26 @@ def test_an_encoding_that_nobody_knows_is_told(tmp_path):
     path.write_text('<?xml version="1.0" encoding="klingon"?><annotation/>')
     with pytest.raises(DataError, match="klingon"):
         read_annotation(path, {})
+
+
+def test_an_xml_that_calls_itself_utf_16_may_be_utf_8(tmp_path):
+    """What some programs write to a file in another encoding than to their text."""
+    path = tmp_path / "a.xml"
+    head = '<?xml version="1.0" encoding="utf-16"?>'
+    path.write_text(f"{head}<annotation><folder>caf\u00e9</folder></annotation>", encoding="utf-8")
+    assert read_annotation(path, {}).objects == []
+
+
+def test_an_image_with_two_other_endings_is_refused(voc_set):
+    folder = voc_set.folder / "JPEGImages"
+    (folder / "000007.png").write_bytes(b"another picture")
+    load_dataset("voc", voc_set.root, "2007_trainval")  # VOC's own ending decides
+    (folder / "000007.jpg").rename(folder / "000007.tif")
+    with pytest.raises(DataError, match="several endings"):
+        load_dataset("voc", voc_set.root, "2007_trainval")
+
+
+def test_lists_in_utf_16(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes("a\r\n\r\nb.c\r\n".encode("utf-16"))
+    assert read_lines(path, "list") == ["a", "b.c"]

@@ -115,3 +115,41 @@ def test_one_annotation_file_is_not_read_for_two_sets():
 def test_other_formats_say_that_they_have_one_place(voc_set):
     with pytest.raises(ConfigError, match="have their files in one place"):
         load_dataset("voc", voc_set.root, "2007_trainval", image_folder="elsewhere")
+
+
+def test_a_name_that_fits_two_files_is_refused(small_set):
+    name = small_set.content["images"][1]["file_name"]
+    shutil.copy(small_set.image_path(name), small_set.root / "images" / name)
+    small_set.content["images"][1]["file_name"] = f"C:\\me\\{name}"
+    small_set.write()
+    with pytest.raises(DataError, match="may be one of several files") as error:
+        load(small_set)
+    assert "dataset.image_folder" in str(error.value)
+
+
+def test_the_longest_end_of_a_name_wins(small_set):
+    name = small_set.content["images"][1]["file_name"]
+    inside = small_set.image_path(f"cam1/{name}")
+    inside.parent.mkdir()
+    shutil.copy(small_set.image_path(name), inside)
+    small_set.content["images"][1]["file_name"] = f"C:/me/cam1/{name}"
+    small_set.write()
+    assert load(small_set)[0][1] == str(inside)
+
+
+def test_an_address_of_the_web_is_a_path_and_a_question(small_set):
+    name = small_set.content["images"][1]["file_name"]
+    url = f"https://example.org/data/{name.replace('.', '%2E', 1)}?token=1"
+    small_set.content["images"][1]["file_name"] = url
+    small_set.write()
+    assert load(small_set)[0][1] == str(small_set.image_path(name))
+
+
+@pytest.mark.parametrize("prefix", ["COCO_herbst_24_", ""])
+def test_without_a_file_name_the_id_makes_one(small_set, prefix):
+    entry = small_set.content["images"][1]
+    made = small_set.image_path(f"{prefix}{entry['id']:012d}.jpg")
+    small_set.image_path(entry["file_name"]).rename(made)
+    del entry["file_name"]
+    small_set.write()
+    assert load(small_set)[0][1] == str(made)

@@ -147,6 +147,7 @@ def duplicate_category_id(tiny_set):
 
 def duplicate_category_name(tiny_set):
     tiny_set.content["categories"].append({"id": 6, "name": "kite"})
+    tiny_set.add(7, [20, 20, 100, 100], 6)  # without an object it would be no class
     return "duplicate_category", 1, "the name 'kite' is used before"
 
 
@@ -294,6 +295,8 @@ def test_each_problem_is_found_alone(tiny_set, spoil):
     allowed = {kind: number}
     if spoil is no_objects_at_all:
         allowed["empty_class"] = 3
+    if spoil is duplicate_category_name:
+        allowed["broken_entry"] = 1
     assert counts(report) == allowed
     assert any(part in text for text in texts(report, kind)), texts(report, kind)
     is_error = KINDS[kind].severity == ERROR

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,13 +212,13 @@ def read_categories(
 ) -> dict[FileId, Category]:
     """The categories by the key of their id (`sniper.data.ids`), in the order of the file.
 
-    The root that Roboflow writes in front of the classes is none of them: left out and told.
+    Headings of the others, such as the root that Roboflow writes, are none: left out and told.
     """
-    root = _empty_root(entries, annotations)
-    if root is not None:
-        texts = [f"{entry_label('category', root, 0)}: {root['name']}"]
-        reader.on_problem(Problem(EMPTY_ROOT, reader.where, 1, texts))
-        entries = [entry for entry in entries if entry is not root]
+    headings = _headings(entries, annotations)
+    if headings:
+        texts = [f"{entry_label('category', entry, 0)}: {entry.get('name')}" for entry in headings]
+        reader.on_problem(Problem(EMPTY_ROOT, reader.where, len(texts), texts))
+        entries = [entry for entry in entries if not any(entry is other for other in headings)]
     categories: dict[FileId, Category] = {}
     names: set[str] = set()
 
@@ -239,25 +240,39 @@ def read_categories(
     return categories
 
 
-def _empty_root(entries: list, annotations: list) -> Entry | None:
-    """The category that Roboflow writes in front of the classes: the project, without objects.
+def _headings(entries: list, annotations: list) -> list[Entry]:
+    """Categories without objects that are no classes.
 
-    Its supercategory is "none", and it is that of all others or has the name of one of them.
+    Roboflow writes the project as one: it stands at the top and is the supercategory of all others.
+    Another one shares its name with a category that has objects.
     """
     if len(entries) < 2 or not all(isinstance(entry, dict) for entry in entries):
+        return []
+    heads = [row for row in range(len(entries)) if _heads_others(entries, row)]
+    uses = Counter(str(entry.get("name")) for entry in entries)
+    twins = [row for row, entry in enumerate(entries) if uses[str(entry.get("name"))] > 1]
+    if not heads and not twins:
+        return []
+    used = {_key_or_none(e.get("category_id")) for e in annotations if isinstance(e, dict)}
+    has_objects = [_key_or_none(entry.get("id")) in used for entry in entries]
+    trained = {str(entry.get("name")) for entry, has in zip(entries, has_objects) if has}
+    shadowed = [row for row in twins if str(entries[row].get("name")) in trained]
+    rows = sorted({*heads, *shadowed})
+    return [entries[row] for row in rows if "id" in entries[row] and not has_objects[row]]
+
+
+def _key_or_none(value: object) -> FileId | None:
+    try:
+        return id_key(value)
+    except ValueError:
         return None
-    root, others = entries[0], entries[1:]
-    name = root.get("name")
-    above_all = all(other.get("supercategory") == name for other in others)
-    twin = any(other.get("name") == name for other in others)
-    if str(root.get("supercategory")).lower() != "none" or not (above_all or twin):
-        return None
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        identity = id_key(root["id"])
-        used = (entry.get("category_id") for entry in annotations if isinstance(entry, dict))
-        if not any(value == identity or value == str(identity) for value in used):
-            return root
-    return None
+
+
+def _heads_others(entries: list[Entry], row: int) -> bool:
+    name = entries[row].get("name")
+    at_top = str(entries[row].get("supercategory") or "none").strip().lower() in ("none", "null")
+    others = (entry.get("supercategory") for at, entry in enumerate(entries) if at != row)
+    return at_top and isinstance(name, str) and all(other == name for other in others)
 
 
 def read_images(

@@ -22,6 +22,7 @@ from sniper.data.problems import (
 from sniper.errors import DataError
 
 _MISSING_SHOWN = 5
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://[^/]*/")
 _DRIVE = re.compile(r"^[A-Za-z]:[/\\]")
 
 
@@ -41,25 +42,29 @@ class ImagePlaces:
         """The paths that mean `file_name` as it is written."""
         if not file_name:
             number = f"{image_id:012d}" if isinstance(image_id, int) else str(image_id)
-            return [os.path.join(self.folders[0], self.legacy_name.format(number))]
+            names = (self.legacy_name.format(number), f"{number}.jpg")
+            return [os.path.join(self.folders[0], name) for name in names]
         return [os.path.join(folder, file_name) for folder in self.folders]
 
-    def related(self, file_name: str) -> list[str]:
+    def related(self, file_name: str) -> list[list[str]]:
         """The paths for a name that was written for another folder or system, best first.
 
         `images\\a.png`, `C:\\me\\a.png`, `/home/me/set/train/a.png` and `a%20b.png` keep as much
-        of their end as leads to a file below the folders; nothing leads out of these.
+        of their end as leads to a file below the folders; nothing leads out of these. Paths with
+        the same end stand together.
         """
-        candidates: dict[str, None] = {}
+        candidates: list[list[str]] = []
         for name in dict.fromkeys((file_name, unquote(file_name))):
+            if _URL.match(name):  # what stands behind a question mark is for the web server
+                name = _URL.sub("", name).split("?")[0]
             path = _DRIVE.sub("", name).replace("\\", "/")
             parts = [part for part in path.split("/") if part not in ("", ".")]
             if ".." in parts:
                 parts = parts[len(parts) - parts[::-1].index("..") :]
             for start in range(len(parts)):
-                for folder in self.folders:
-                    candidates[os.path.join(folder, *parts[start:])] = None
-        return list(candidates)
+                end = os.path.join(*parts[start:])
+                candidates.append([os.path.join(folder, end) for folder in self.folders])
+        return candidates
 
 
 def find_images(
@@ -71,8 +76,8 @@ def find_images(
 ) -> list[str]:
     """One path for each (id, file name).
 
-    Names that stand for another folder or system are told once; two images that would be one file
-    are refused.
+    Names that stand for another folder or system are told once; those that fit several files, and
+    two images that would be one file, are refused.
 
     Args:
         places: where to look.
@@ -82,11 +87,12 @@ def find_images(
         on_problem: gets every problem.
 
     Raises:
-        DataError: by default, for images that are missing, and for two with one file.
+        DataError: by default, for images that are missing, fit several files or share one.
     """
     index = FileIndex()
     paths: list[str] = []
     related: dict[int, str] = {}
+    ambiguous: dict[int, list[str]] = {}
     missing: dict[int, list[str]] = {}
     layout = 0  # where the image before was found
     for row, (image_id, file_name) in enumerate(images):
@@ -97,12 +103,16 @@ def find_images(
             layout = place if file_name else layout
             paths.append(exact[place])
             continue
-        path = next((p for p in places.related(file_name) if index.has(p)), None)
-        if path is None:
+        fits = next(filter(None, (_files(p, index) for p in places.related(file_name))), [])
+        if not fits:
             missing[row] = exact
+        elif len(fits) > 1:
+            ambiguous[row] = fits
         else:
-            related[row] = path
-        paths.append(path or exact[0])
+            related[row] = fits[0]
+        paths.append(fits[0] if fits else exact[0])
+    if ambiguous:
+        _refuse_ambiguous(ambiguous, images, set_name, annotation_path, on_problem)
     if related:
         texts = (f"image {images[row][0]}: {images[row][1]} is {related[row]}" for row in related)
         on_problem(Problem(RELATED_PATH, set_name, len(related), texts))
@@ -115,6 +125,36 @@ def find_images(
         error = _missing(list(missing.values()), len(paths), set_name, annotation_path)
         on_problem(Problem(MISSING_FILE, set_name, len(missing), labels, error))
     return paths
+
+
+def _files(paths: Sequence[str], index: FileIndex) -> list[str]:
+    """Different files among the paths."""
+    found = [path for path in paths if index.has(path)]
+    if len(found) < 2:
+        return found
+    return list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
+
+
+def _refuse_ambiguous(
+    ambiguous: dict[int, list[str]],
+    images: Sequence[tuple[FileId, str]],
+    set_name: str,
+    annotation_path: Path,
+    on_problem: OnProblem,
+) -> None:
+    """`C:\\me\\1.png` may be any `1.png` below the folders."""
+    texts = [
+        f"image {images[row][0]}: {images[row][1]} is {' or '.join(files)}"
+        for row, files in ambiguous.items()
+    ]
+    error = DataError(
+        f"{len(texts)} images of {set_name} may be one of several files",
+        where=annotation_path,
+        got="; ".join(texts[:_MISSING_SHOWN]),
+        expected="file names below the folder of the images",
+        fix="name that folder with dataset.image_folder, or write the names anew",
+    )
+    on_problem(Problem(DUPLICATE_NAME, set_name, len(texts), texts, error))
 
 
 def _refuse_shared(

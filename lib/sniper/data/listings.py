@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
 from sniper.errors import DataError
 
 FILE_NAME = "classes.txt"
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_class_list(*folders: Path) -> tuple[str, ...] | None:
@@ -32,13 +34,17 @@ def read_class_list(*folders: Path) -> tuple[str, ...] | None:
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """Lines of a UTF-8 text without surrounding blanks; empty lines and `#` lines are skipped.
+    """Lines of a text without surrounding blanks; empty lines and `#` lines are skipped.
+
+    The text is UTF-8 or, with a mark in front, UTF-16.
 
     Raises:
         DataError: the file cannot be read or is no text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        # PowerShell writes what it redirects in UTF-16.
+        text = content.decode("utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig")
     except (OSError, ValueError) as error:
         raise DataError(f"the {what} cannot be read", where=path, got=error) from error
     lines = [line.strip() for line in text.splitlines()]
@@ -76,23 +82,22 @@ class FileIndex:
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}
-        self._images: dict[str, dict[str, str]] = {}
+        self._images: dict[str, dict[str, list[str]]] = {}
 
     def has(self, path: str) -> bool:
         """Whether there is a file of that name; a folder that cannot be listed has none."""
         folder, name = os.path.split(path)
         return name in self._listing(folder)
 
-    def image(self, stem: str) -> str | None:
-        """The image file of that path without its ending; the usual endings come first."""
+    def images(self, stem: str) -> list[str]:
+        """Image files of that path without its ending; the usual endings come first."""
         folder, name = os.path.split(stem)
         if folder not in self._images:
-            by_stem: dict[str, str] = {}
+            by_stem: dict[str, list[str]] = {}
             for file in sorted(filter(has_image_ending, self._listing(folder)), key=_by_ending):
-                by_stem.setdefault(os.path.splitext(file)[0], file)
+                by_stem.setdefault(os.path.splitext(file)[0], []).append(file)
             self._images[folder] = by_stem
-        found = self._images[folder].get(name)
-        return None if found is None else os.path.join(folder, found)
+        return [os.path.join(folder, file) for file in self._images[folder].get(name, ())]
 
     def _listing(self, folder: str) -> frozenset[str]:
         if folder not in self._names:

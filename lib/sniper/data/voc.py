@@ -24,6 +24,7 @@ from sniper.data.image_header import image_size
 from sniper.data.listings import FileIndex, with_reason
 from sniper.data.problems import (
     BROKEN_ENTRY,
+    DUPLICATE_NAME,
     MISSING_FILE,
     UNREADABLE_FILE,
     OnProblem,
@@ -241,15 +242,29 @@ def _dataset(
 def _find_images(
     layout: VocLayout, names: tuple[str, ...], on_problem: OnProblem
 ) -> tuple[str, ...]:
+    """The image of each name: `.jpg` as in VOC, or the only one with another ending."""
     folder, index = layout.root / "JPEGImages", FileIndex()
     paths: list[str] = []
     missing: dict[str, str] = {}
+    ambiguous: dict[str, list[str]] = {}
     for name in names:
         stem = os.path.join(folder, name)
-        path = index.image(stem)
-        if path is None:
-            missing[name] = stem + USUAL_ENDING
-        paths.append(path or missing[name])
+        usual = stem + USUAL_ENDING
+        files = [usual] if index.has(usual) else index.images(stem)
+        if not files:
+            missing[name] = usual
+        elif len(files) > 1:
+            ambiguous[name] = files
+        paths.append((files or [usual])[0])
+    if ambiguous:
+        texts = [f"image {name}: {' or '.join(files)}" for name, files in ambiguous.items()]
+        error = DataError(
+            f"{len(texts)} images of {layout.name} have files with several endings",
+            where=folder,
+            got="; ".join(texts[:_MISSING_SHOWN]),
+            fix="leave one of them",
+        )
+        on_problem(Problem(DUPLICATE_NAME, layout.name, len(texts), texts, error))
     if missing:
         texts = [f"image {name}: no file {with_reason(path)}" for name, path in missing.items()]
         error = _missing(list(missing.values()), len(names), "images", folder)

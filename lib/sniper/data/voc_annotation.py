@@ -144,7 +144,10 @@ def _decoded(content: bytes) -> bytes | str:
     declared = _ENCODING.match(content)
     if declared is None:
         return content
-    text = content.decode(declared[1].decode("ascii"))
+    encoding = declared[1].decode("ascii")
+    if encoding.lower().startswith(("utf-16", "utf-32")):
+        encoding = "utf-8"  # in UTF-16 the declaration could not have been read like that
+    text = content.decode(encoding)
     # A text needs no declaration, and one that contradicts it is an error.
     return re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
 

@@ -47,10 +47,10 @@ _ALL = (
     ProblemKind(
         "shared_image", WARNING, "images that are in more than one set", "keep one of them"
     ),
-    problems.REPEATED_IMAGE,
     problems.EMPTY_ROOT,
     problems.RELATED_PATH,
     problems.UNCLEAR_DIFFICULT,
+    problems.REPEATED_IMAGE,
     problems.ORPHAN,
     problems.CROWD,
     problems.IGNORED,

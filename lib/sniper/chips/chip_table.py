@@ -22,7 +22,8 @@ class Chip:
         width: width of the chip in px.
         level: row of `SCALES` and `VALID_RANGES`; 0 is the finest.
         rows: (n,) int32, rows of the record's boxes that this chip is trained on.
-        kind: `positive` (covers ground truth) or `negative` (covers false alarms).
+        kind: `positive` (covers ground truth) or `negative` (covers false alarms, or lies at a
+            random place; `rows` of the latter is empty).
     """
 
     rect: tuple[float, float, float, float]
@@ -43,7 +44,7 @@ class ChipTable(Sequence[list[Chip]]):
 
     Attributes:
         offsets: (R + 1,) int64; the chips of record r are `offsets[r]:offsets[r + 1]`: positive
-            ones level by level, then negative ones.
+            ones level by level, then negative ones, those at random places last.
         rects: (C, 4) float64 x1 y1 x2 y2, image px.
         level: (C,) uint8, 0 is the finest.
         negative: (C,) bool.

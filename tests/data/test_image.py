@@ -116,14 +116,6 @@ def test_read_and_flip(photo):
     assert flipped.flags.c_contiguous
 
 
-def test_exif_orientation_is_ignored(photo):
-    image = read_image(photo)
-    tiff = b"MM\x00\x2a\x00\x00\x00\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
-    _insert(photo, _app1(b"Exif\x00\x00" + tiff))
-    assert cv2.imread(str(photo)).shape == (80, 60, 3)
-    np.testing.assert_array_equal(read_image(photo), image)
-
-
 @pytest.mark.parametrize("share", [0.5, 0.95, 0.999])
 def test_cut_off_jpeg_is_refused_though_opencv_reads_it(photo, share):
     content = photo.read_bytes()

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sniper.data.image import check_size, read_image
+from sniper.data.image import read_image
 from sniper.data.image_header import image_size
-from sniper.data.record import Record
 from sniper.errors import DataError
 
 
@@ -49,20 +48,6 @@ def test_progressive_and_padded_jpegs(tmp_path):
     assert image_size(path) == (30, 40)
     path.write_bytes(content + b"\x00" * 500)
     assert image_size(path) == (30, 40)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_ignored_everywhere(tmp_path, orientation):
-    path = write_image(tmp_path / "a.jpg")
-    straight = read_image(path)
-    turn(path, orientation)
-    assert image_size(path) == (37, 21)
-    np.testing.assert_array_equal(read_image(path), straight)
-    empty = np.zeros((0, 4), np.float32)
-    none = np.zeros(0, np.int32)
-    check_size(
-        read_image(path), Record(str(path), 1, 37, 21, False, empty, none, np.zeros(0, bool))
-    )
 
 
 def test_the_thumbnail_of_a_cut_off_image_does_not_pass(tmp_path):

@@ -232,19 +232,67 @@ def test_a_video_among_images(tmp_path):
 def test_a_broken_video_is_said_or_left_out(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
     write(tmp_path / "a.png")
-    with pytest.raises(DataError, match="a video cannot be opened"):
+    with pytest.raises(DataError, match="a file is no video"):
         list(open_source(tmp_path / "bad.mp4"))
     source = open_source([tmp_path / "bad.mp4", tmp_path / "a.png"], on_error="skip")
     assert names(source) == ["a.png"]
     assert source.skipped[0].name == "bad.mp4"
 
 
-def test_a_video_that_ends_early_is_said(tmp_path, caplog, monkeypatch):
+PLAYLISTS = {
+    "hls": "#EXTM3U\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n",
+    "dash": '<?xml version="1.0"?><MPD><BaseURL>other.mp4</BaseURL></MPD>',
+    "concat": "ffconcat version 1.0\nfile other.mp4\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_playlists_open_no_other_file(tmp_path, kind, encoding):
+    (tmp_path / "film.mp4").write_bytes(PLAYLISTS[kind].encode(encoding))
+    write_video(tmp_path / "other.mp4", 3)
+    with pytest.raises(DataError, match="a text that may name others"):
+        list(open_source(tmp_path / "film.mp4"))
+
+
+def test_still_pictures_in_a_video_are_no_change_of_size(tmp_path):
+    path = tmp_path / "still.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (64, 48))
+    for value in [10] * 5 + [200] * 150 + [30]:
+        writer.write(np.full((48, 64, 3), value, np.uint8))
+    writer.release()
+    for every in (1, 7):
+        frames = [frame.index for frame, _ in video.read_frames(path, every)]
+        assert frames == list(range(0, 156, every))
+
+
+def test_frames_that_are_only_repeated_end_a_video(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", 6)
+    frames = [pixels for _, pixels in video.read_frames(path)]
+    repeats = video._Repeats(path, 2)
+    monkeypatch.setattr(repeats, "_is_stale", lambda frame, pixels: True)
+    given = []
+    with pytest.raises(DataError, match="the size of the frames changes"):
+        for index, place in enumerate([0, 1, 1, 1]):
+            given += repeats.checked(video.Frame(2 * index, 0.0, 10.0), frames[place], None)
+    assert [frame.index for frame, _ in given] == [0, 2]
+
+
+def test_a_video_that_starts_late_is_not_cut_off(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", 10)
+    monkeypatch.setattr(video, "_info", lambda capture: video.VideoInfo(64, 48, 10.0, 24))
+    monkeypatch.setattr(video, "_begin", lambda capture: 14.0)
+    assert len(list(video.read_frames(path))) == 10
+
+
+def test_a_video_that_ends_early_is_said(tmp_path, monkeypatch):
     path = write_video(tmp_path / "clip.mp4", 4)
     info = video.video_info(path)
     assert (info.width, info.height, info.fps, info.num_frames) == (64, 48, 10.0, 4)
     monkeypatch.setattr(video, "_info", lambda capture: video.VideoInfo(64, 48, 10.0, 9))
-    monkeypatch.setattr(video.logger, "propagate", True)
-    monkeypatch.setattr(video.logging.getLogger("sniper"), "propagate", True)
-    assert len(list(video.read_frames(path))) == 4
-    assert "ends after 4 of its 9 frames" in caplog.text
+    source = open_source(path, on_error="skip")
+    assert len(list(source)) == 4
+    assert "cut off or damaged" in source.skipped[0].reason
+    with pytest.raises(DataError, match="cut off or damaged"):
+        list(video.read_frames(path))

@@ -242,7 +242,7 @@ def test_boxes_of_stored_pixels_do_not_go_to_programs_that_turn_them(flagged, ca
     exif = b"Exif\0\0" + tiff
     path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
     assert convert("coco", flagged / "a", "val", "yolo", flagged / "out") == 3
-    assert "EXIF orientation 6" in capsys.readouterr().err
+    assert "would turn it" in capsys.readouterr().err
     assert convert("coco", flagged / "a", "val", "voc", flagged / "out") == 0
 
 

@@ -168,6 +168,13 @@ DATASET_KEYS = (
     Key("dataset.root_path", Text(), "./data", "Parent of the cache folder."),
     Key("dataset.dataset_path", Text(), "./data/VOCdevkit", "Root folder of the data set."),
     Key(
+        "dataset.EXIF",
+        Name(),
+        "auto",
+        "EXIF orientation of photos: auto (the annotated size decides; where both fit, photos are "
+        "turned and TIFFs are not), apply, or ignore (boxes count the stored pixels).",
+    ),
+    Key(
         "dataset.annotation_file",
         Text(),
         "",

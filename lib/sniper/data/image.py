@@ -11,6 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sniper.data.orientation import (
+    ImageFrame,
+    read_exif,
+    turned,
+    without_orientation,
+)
+from sniper.data.pixel_depth import needs_care, to_bgr8
 from sniper.data.record import Record
 from sniper.data.resample import resample
 from sniper.errors import DataError
@@ -32,17 +39,23 @@ _SAME_PLACE_PX = 0.01
 Rect = Sequence[float]
 
 
-def read_image(path: str | Path, flipped: bool = False, reduction: int = 1) -> np.ndarray:
+def read_image(
+    path: str | Path,
+    flipped: bool = False,
+    reduction: int = 1,
+    frame: ImageFrame | None = None,
+) -> np.ndarray:
     """Reads an image file as (H, W, 3) uint8 BGR.
 
-    EXIF orientation is ignored, since annotations count the pixels as they are stored. (The 2018
-    code rotated the pixels and not the boxes.)
+    It is upright, as EXIF orientation says, unless annotations refer to the stored pixels. (The
+    2018 code always rotated the pixels, and never the boxes.)
 
     Args:
         path: the file.
         flipped: mirror it horizontally.
         reduction: 1, 2, 4 or 8: the scale 1/n at which a JPEG is decoded, sides rounded up, which
             takes less time; other formats are always decoded in full.
+        frame: what the boxes of the image refer to; None: the picture as it is shown.
 
     Raises:
         DataError: the file is missing, cut off or no image.
@@ -59,8 +72,11 @@ def read_image(path: str | Path, flipped: bool = False, reduction: int = 1) -> n
             fix="copy or download it again, or remove it from the annotations",
         )
     flags = _FLAGS[reduction if content.startswith(_JPEG_START) else 1]
+    careful = needs_care(content)
+    if careful:
+        flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(without_orientation(content), np.uint8), flags)
     except cv2.error as error:
         if _PIXEL_LIMIT in error.err:
             raise too_many_pixels(path) from error
@@ -72,6 +88,12 @@ def read_image(path: str | Path, flipped: bool = False, reduction: int = 1) -> n
             got=f"{len(content)} bytes that start with {content[:8]!r}",
             expected="JPEG, PNG or another format that OpenCV reads",
         )
+    if careful:
+        image = to_bgr8(image, path)
+    exif = read_exif(content)
+    if exif.orientation > 1:
+        height, width = image.shape[:2]
+        image = turned(image, frame.turn(exif, width, height) if frame else exif.orientation)
     return cv2.flip(image, 1) if flipped else image
 
 
@@ -113,8 +135,8 @@ def check_size(image: np.ndarray, record: Record, reduction: int = 1) -> None:
             where=record.image_path,
             got=f"{width}x{height}",
             expected=f"{record.width}x{record.height}",
-            fix="correct width and height in the annotations (of the stored pixels, not of the "
-            "view that EXIF orientation turns), and the boxes with them",
+            fix="correct width and height in the annotations (of the stored pixels or of the view "
+            "that EXIF orientation turns; see dataset.EXIF), and the boxes with them",
         )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from sniper.data.image import most_pixels, read_image, too_many_pixels
+from sniper.data.orientation import SIDES_CHANGE, ImageFrame, read_exif
 from sniper.errors import DataError
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -13,14 +13,11 @@ _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _SCAN = 0xDA
 # Frame headers; C4, C8 and CC in the same range are tables.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# EXIF orientations from here on exchange width and height.
-SIDES_CHANGE = 5
-_EXIF, _EXIF_WITHIN, _ORIENTATION = b"Exif\0\0", 1 << 17, 0x0112
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height in px of the pixels as they are stored: EXIF orientation is ignored.
+def image_size(path: str | Path, frame: ImageFrame | None = None) -> tuple[int, int]:
+    """Width and height in px of what `read_image` gives for the same arguments.
 
     JPEG and PNG are answered from their headers, after a look whether their end is there; all
     other formats, and files that look odd, are decoded.
@@ -34,35 +31,13 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise DataError("an image cannot be read", where=path, got=error) from error
     size = _jpeg_size(content) or _png_size(content)
     if size is None:
-        height, width = read_image(path).shape[:2]
+        height, width = read_image(path, frame=frame).shape[:2]
         return width, height
     if size[0] * size[1] > most_pixels():
         raise too_many_pixels(path, *size)
-    return size
-
-
-def jpeg_orientation(path: str | Path) -> int:
-    """The EXIF orientation of a JPEG, 1 to 8; 1 where it says none, and for other files.
-
-    From `SIDES_CHANGE` on width and height change places when the picture is shown.
-    """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_EXIF_WITHIN)
-    except OSError:
-        return 1  # reported when the image is read
-    start = content.find(_EXIF) + len(_EXIF)
-    if not content.startswith(_JPEG_START) or start < len(_EXIF):
-        return 1
-    tiff = content[start:]
-    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
-    first = int.from_bytes(tiff[4:8], order)
-    for number in range(int.from_bytes(tiff[first : first + 2], order)):
-        entry = tiff[first + 2 + 12 * number :][:12]
-        if int.from_bytes(entry[:2], order) == _ORIENTATION:
-            value = int.from_bytes(entry[8:10], order)
-            return value if 1 <= value <= 8 else 1
-    return 1
+    exif = read_exif(content)
+    turn = frame.turn(exif, *size) if frame else exif.orientation
+    return (size[1], size[0]) if turn >= SIDES_CHANGE else size
 
 
 def _png_size(content: bytes) -> tuple[int, int] | None:

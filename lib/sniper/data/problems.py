@@ -125,6 +125,19 @@ UNCLEAR_DIFFICULT = ProblemKind(
     "objects whose <difficult> says neither yes nor no",
     "they are trained and evaluated as not difficult",
 )
+TURNED = ProblemKind(
+    "turned",
+    WARNING,
+    "images that are turned as their EXIF orientation says",
+    "their annotated size fits the picture as it is shown; dataset.EXIF ignore takes stored pixels",
+)
+AMBIGUOUS_TURN = ProblemKind(
+    "ambiguous_turn",
+    WARNING,
+    "images whose EXIF orientation leaves their size alone",
+    "boxes are taken for those of the picture as it is shown (of TIFFs: as it is stored); look at "
+    "some with sniper show-chips, and set dataset.EXIF to ignore or apply where they do not fit",
+)
 MISSING_FILE = ProblemKind(
     "missing_file", ERROR, "missing images", "put the files there, or remove their entries"
 )

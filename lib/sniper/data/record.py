@@ -12,6 +12,7 @@ import numpy as np
 
 from sniper import boxes as box_math
 from sniper.data.ids import FileId
+from sniper.data.orientation import AUTO, ImageFrame
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Record:
             None if masks were not loaded.
         crowd_boxes: (M, 4) float32, regions that hold many objects; no ground truth.
         file_id: the id in the annotation file where it is something else (a text, a longer number).
+        exif: what EXIF orientation does to the image: `dataset.EXIF`.
 
     Raises:
         DataError: the fields do not fit together.
@@ -55,6 +57,7 @@ class Record:
     polygons: Polygons | None = None
     crowd_boxes: np.ndarray | None = None
     file_id: FileId | None = None
+    exif: str = AUTO
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -68,6 +71,11 @@ class Record:
     def original_id(self) -> FileId:
         """The image's id as its annotation file writes it: what results and messages have."""
         return self.image_id if self.file_id is None else self.file_id
+
+    @property
+    def frame(self) -> ImageFrame:
+        """What the boxes refer to, for `sniper.data.image.read_image`."""
+        return ImageFrame(self.width, self.height, self.exif)
 
     @property
     def num_gt(self) -> int:

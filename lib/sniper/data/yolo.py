@@ -19,7 +19,6 @@ from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_content
 from sniper.data.dataset import BACKGROUND, FROM_RECORDS, Dataset
 from sniper.data.folders import find_images, image_records
 from sniper.data.ids import stable_ids
-from sniper.data.image_header import SIDES_CHANGE, jpeg_orientation
 from sniper.data.listings import FILE_NAME as CLASS_LIST
 from sniper.data.listings import FileIndex
 from sniper.data.problems import (
@@ -289,10 +288,8 @@ def _content(
         record = records.get(str(image))
         if record is None:
             continue
+        # YOLO programs label and read pictures as they are shown, and so does `image_size`.
         width, height = record.width, record.height
-        if jpeg_orientation(image) >= SIDES_CHANGE:
-            # YOLO programs label and read pictures as they are shown.
-            width, height = height, width
         entries.append({"id": image_id, "file_name": name, "width": width, "height": height})
         path = labels[record.image_id] if labels is not None else None
         if path is not None:

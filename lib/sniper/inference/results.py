@@ -126,12 +126,11 @@ def draw_set(folder: Path, dataset: Dataset, table: DetectionTable) -> None:
     Raises:
         DataError: an image cannot be read or written.
     """
-    paths = [record.image_path for record in dataset.records]
-    for path, name, detections in zip(paths, picture_names(paths), table):
-        save_image(
-            folder / name, draw_detections(read_image(path), detections, dataset.class_names)
-        )
-    logger.info("%d pictures in %s", len(paths), folder)
+    names = picture_names([record.image_path for record in dataset.records])
+    for record, name, detections in zip(dataset.records, names, table):
+        pixels = read_image(record.image_path, frame=record.frame)
+        save_image(folder / name, draw_detections(pixels, detections, dataset.class_names))
+    logger.info("%d pictures in %s", len(names), folder)
 
 
 def picture_names(paths: Sequence[str]) -> list[Path]:

@@ -11,12 +11,13 @@ from typing import Protocol
 import numpy as np
 
 from sniper.data.image import read_image
+from sniper.data.orientation import ImageFrame
 
 
 class ImageSource(Protocol):
     """Where decoded images come from; threads share it."""
 
-    def read(self, path: str, reduction: int = 1) -> np.ndarray:
+    def read(self, path: str, reduction: int = 1, frame: ImageFrame | None = None) -> np.ndarray:
         """The image (H, W, 3) uint8 BGR, which must not be written to; see `read_image`.
 
         Raises:
@@ -79,7 +80,7 @@ class ImageCache:
         self._images: dict[Hashable, np.ndarray] = {}
         self._lock = threading.Lock()
 
-    def read(self, path: str, reduction: int = 1) -> np.ndarray:
+    def read(self, path: str, reduction: int = 1, frame: ImageFrame | None = None) -> np.ndarray:
         """The image (H, W, 3) uint8 BGR, which must not be written to; see `read_image`.
 
         Raises:
@@ -92,7 +93,7 @@ class ImageCache:
                 self._recent.use(key, image.nbytes)
                 return image
         # Read outside the lock, so that threads decode at the same time.
-        image = read_image(path, reduction=reduction)
+        image = read_image(path, reduction=reduction, frame=frame)
         with self._lock:
             self._images[key] = image
             for dropped in self._recent.use(key, image.nbytes):

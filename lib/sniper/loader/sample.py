@@ -69,7 +69,7 @@ def write_sample(
     """
     reduction = image_reduction(chip, settings)
     with _stage("read image", record):
-        image = images.read(record.image_path, reduction)
+        image = images.read(record.image_path, reduction, record.frame)
         check_size(image, record, reduction)
     with _stage("cut chip", record):
         row["content_hw"][...] = _cut(image, record, chip, reduction, settings, row["pixels"])

@@ -206,7 +206,7 @@ class TestLoader:
         """Writes one window into its batch."""
         record = self.records[window.image]
         with self._clock("read"):
-            image = self._images.read(record.image_path)
+            image = self._images.read(record.image_path, frame=record.frame)
         check_size(image, record)
         out_height, out_width = batch.data.shape[2:]
         with self._clock("resize"):

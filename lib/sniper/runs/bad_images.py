@@ -110,7 +110,7 @@ class BadImages:
 
 def _problem(record: Record, detector: Detector) -> str | None:
     try:
-        check_size(read_image(record.image_path), record)
+        check_size(read_image(record.image_path, frame=record.frame), record)
         detector.check_image(record)
     except DataError as error:
         return str(error).splitlines()[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sniper.chips.account import Account, account_of
@@ -31,6 +31,7 @@ from sniper.data.classes import (
     renumbered_records,
 )
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
+from sniper.data.orientation import AUTO
 from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.errors import DataError
 from sniper.targets.masks import count_long_masks
@@ -50,6 +51,7 @@ class DataSource:
         legacy_boxes: boxes by the rules of 2018.
         annotation_file: the annotations, where they are not in the usual place; None: they are.
         image_folder: the folder of the images, the same.
+        exif: what EXIF orientation does, see `sniper.data.orientation.ImageFrame`.
     """
 
     format: str
@@ -59,6 +61,7 @@ class DataSource:
     legacy_boxes: bool
     annotation_file: str | None = None
     image_folder: str | None = None
+    exif: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def open_dataset(
     Raises:
         DataError: annotations or images are missing or broken.
     """
-    return load_dataset(
+    dataset = load_dataset(
         source.format,
         source.path,
         image_set,
@@ -115,6 +118,10 @@ def open_dataset(
         cache_dir=source.cache_dir,
         on_problem=on_problem,
     )
+    if source.exif == AUTO:
+        return dataset
+    records = tuple(replace(record, exif=source.exif) for record in dataset.records)
+    return replace(dataset, records=records)
 
 
 def proposal_file(folder: str | Path, dataset_name: str) -> Path:

@@ -14,6 +14,7 @@ from sniper.config import TEST_MODES, load_config
 from sniper.data import Record, image_record
 from sniper.data.detections import check_threshold
 from sniper.data.ids import FileId
+from sniper.data.orientation import ImageFrame
 from sniper.data.sources import Source, SourceImage, SourceLike, open_source
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
@@ -218,7 +219,7 @@ class InMemoryImages:
     def __init__(self, images: dict[str, np.ndarray]) -> None:
         self._images = images
 
-    def read(self, path: str, reduction: int = 1) -> np.ndarray:
+    def read(self, path: str, reduction: int = 1, frame: ImageFrame | None = None) -> np.ndarray:
         """The image of a name, always in full size, which `check_size` allows."""
         return self._images[path]
 

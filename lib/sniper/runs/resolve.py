@@ -40,6 +40,7 @@ def data_source(cfg: EasyDict) -> DataSource:
         legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
         annotation_file=dataset.annotation_file or None,
         image_folder=dataset.image_folder or None,
+        exif=dataset.EXIF,
     )
 
 

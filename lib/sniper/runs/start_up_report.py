@@ -15,7 +15,9 @@ from sniper.chips.measures import TOO_SMALL, Measures, evenly, measure
 from sniper.chips.pyramid import Scale, is_long_side
 from sniper.chips.sampler import ChipSettings
 from sniper.chips.stats import EpochStats, GtFate
+from sniper.data.problems import AMBIGUOUS_TURN
 from sniper.data.record import Record
+from sniper.data.turned import count_turns
 from sniper.runs.plan import TrainPlan
 from sniper.targets.anchors import base_anchors
 from sniper.training.step_settings import StepSettings
@@ -29,6 +31,8 @@ MAX_LINES = 15
 # Levels beyond these share a line.
 _MAX_LEVEL_LINES = 5
 _MAX_SIZE_LINES = 4
+# Image headers that are read for their orientation.
+_HEADERS = 5000
 # Chips are looked at closely in this many images.
 _SAMPLE_IMAGES = 300
 
@@ -121,6 +125,20 @@ def start_up_report(
     return StartUpReport(tuple(lines), tuple(details), tuple(warnings))
 
 
+def _turn_line(records: Sequence[Record]) -> str:
+    """What EXIF orientation does to the images; nothing where none has one."""
+    first = [record for record in records if not record.flipped]
+    looked_at = [first[index] for index in evenly(np.arange(len(first)), _HEADERS)]
+    turns = count_turns(looked_at)
+    if not turns:
+        return ""
+    unsure = turns[AMBIGUOUS_TURN.name]
+    of = "" if len(looked_at) == len(first) else f" of {len(looked_at)} that were looked at"
+    text = f"EXIF orientation: {sum(turns.values())} images{of} have one, and their annotated size"
+    sure = f" says which way is up; for {unsure} of them it does not: look at some (dataset.EXIF)"
+    return text + (sure if unsure else " says which way is up")
+
+
 def _short_lines(
     plan: TrainPlan,
     records: Sequence[Record],
@@ -133,6 +151,9 @@ def _short_lines(
     copies = f" ({mirrored} of them mirrored copies)" if mirrored else ""
     classes = plan.detector.num_classes - 1
     yield f"images: {len(records)}{copies} with {stats.gt} objects of {classes} class(es)"
+    turns = _turn_line(records)
+    if turns:
+        yield turns
     side = plan.chips.chip_size
     share = sample.measures.pixels.share_of_pyramid
     yield (

@@ -137,7 +137,8 @@ def _draw_worst(folder: Path, result: Study, count: int) -> None:
     places = {record.original_id: place for place, record in enumerate(result.dataset.records)}
     for number, image in enumerate(result.worst[:count], 1):
         try:
-            pixels = read_image(image.image)
+            record = result.dataset.records[places[image.image_id]]
+            pixels = read_image(image.image, frame=record.frame)
         except DataError as error:
             # Results of other detectors can be analysed without their images.
             print(f"the worst images are not drawn: {error}", file=sys.stderr)

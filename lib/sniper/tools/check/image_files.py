@@ -12,8 +12,9 @@ from typing import Union
 from sniper.data.image import read_image
 from sniper.data.image_header import image_size
 from sniper.data.jpeg_damage import decoder_messages, jpeg_damage
-from sniper.data.problems import first_lines
+from sniper.data.problems import Problem, first_lines
 from sniper.data.record import Record
+from sniper.data.turned import turn_of
 from sniper.errors import DataError
 from sniper.progress import Progress
 from sniper.tools.check.findings import Findings
@@ -72,7 +73,7 @@ def _blocks(records: Sequence[Record]) -> Iterator[list[Record]]:
 
 def _size_or_problem(record: Record) -> Result:
     try:
-        size = image_size(record.image_path)
+        size = image_size(record.image_path, record.frame)
     except DataError as error:
         return first_lines(error)
     return jpeg_damage(Path(record.image_path).read_bytes()) or size
@@ -80,7 +81,7 @@ def _size_or_problem(record: Record) -> Result:
 
 def _decoded_size_or_problem(record: Record) -> Result:
     try:
-        height, width = read_image(record.image_path).shape[:2]
+        height, width = read_image(record.image_path, frame=record.frame).shape[:2]
     except DataError as error:
         return first_lines(error)
     return jpeg_damage(Path(record.image_path).read_bytes()) or (width, height)
@@ -88,6 +89,9 @@ def _decoded_size_or_problem(record: Record) -> Result:
 
 def _judge(findings: Findings, set_name: str, record: Record, result: Result) -> None:
     label = f"image {record.original_id}, {record.image_path}"
+    kind = turn_of(record)
+    if kind is not None:
+        findings.take(Problem(kind, set_name, 1, [label]))
     if isinstance(result, str):
         findings.add("unreadable_file", set_name, f"{label}: {result}")
     elif result != (record.width, record.height):

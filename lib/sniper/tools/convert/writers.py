@@ -13,7 +13,7 @@ import yaml
 
 from sniper.data.ids import FileId
 from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
-from sniper.data.image_header import SIDES_CHANGE, image_size, jpeg_orientation
+from sniper.data.image_header import image_size
 from sniper.data.yolo import FILE_NAME as YOLO_FILE
 from sniper.data.yolo_labels import label_lines, label_path
 from sniper.errors import DataError
@@ -163,20 +163,12 @@ def write_yolo(folder: Path, conversion: Conversion, put: PutImage) -> None:
 
 def _refuse_turned(picture: Picture) -> None:
     """YOLO programs turn pictures as EXIF says before they look at labels."""
-    if jpeg_orientation(picture.path) < SIDES_CHANGE:
-        return
-    if (
-        image_size(picture.path)
-        == (picture.width, picture.height)
-        != (
-            picture.height,
-            picture.width,
-        )
-    ):
+    size = picture.width, picture.height
+    if size != size[::-1] == image_size(picture.path):
         raise DataError(
             "the boxes of an image count its stored pixels, and YOLO programs would turn it",
             where=picture.path,
-            got=f"EXIF orientation {jpeg_orientation(picture.path)}",
+            got=f"boxes in {size[0]}x{size[1]} px, shown as {size[1]}x{size[0]}",
             fix="take the EXIF orientation out of such files, or turn pixels and boxes",
         )
 

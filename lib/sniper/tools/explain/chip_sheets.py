@@ -79,7 +79,7 @@ def level_sheet(data: TrainingSet, item: ImageChips) -> Figure:
                 alarms=_false_alarms(record, chips),
             )
         )
-    image = read_image(record.image_path, record.flipped)
+    image = read_image(record.image_path, record.flipped, frame=record.frame)
     heading = (
         f"{Path(record.image_path).name}{' (mirrored)' if record.flipped else ''}, "
         f"id {record.original_id}, {record.width}x{record.height} px: {summary(item)}"

@@ -173,7 +173,7 @@ def focus_sheet(cfg: EasyDict, record: Record, levels: Sequence[FocusLevel]) -> 
         f"{record.original_id}: coarse to fine, if the network marks the labels: "
         f"{focus_summary(record, levels)}"
     )
-    image = read_image(record.image_path, record.flipped)
+    image = read_image(record.image_path, record.flipped, frame=record.frame)
     return draw_levels(image, heading, panels, texts=_TEXTS)
 
 

@@ -1,0 +1,74 @@
+"""Pictures with more than 8 bits a channel, and with alpha, as the network's 8 bits."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+_PNG, _TIFFS = b"\x89PNG\r\n\x1a\n", (b"II", b"MM")
+_PNG_DEPTH_AT, _PNG_COLOUR_AT, _ALPHA_COLOURS = 24, 25, (4, 6)
+# Sensors with 12 bits write them into 16: read as 16, they would be nearly black.
+_MOST_OF_12_BITS = (1 << 12) - 1
+
+
+def needs_care(content: bytes) -> bool:
+    """Whether a file may hold more than 8 bits a channel, or alpha."""
+    if content.startswith(_PNG):
+        deep = content[_PNG_DEPTH_AT : _PNG_DEPTH_AT + 1] == b"\x10"
+        return deep or content[_PNG_COLOUR_AT] in _ALPHA_COLOURS
+    return content.startswith(_TIFFS)
+
+
+def to_bgr8(image: np.ndarray, path: str | Path) -> np.ndarray:
+    """(H, W, 3) uint8 BGR of an image as `cv2.IMREAD_UNCHANGED` gives it.
+
+    16 bits: values up to 4095 are 12 bits, larger ones 16. Floats: 0 to 1, or else up to the
+    largest value. Alpha is dropped, the colours below it stay. The first file of each kind is told.
+    """
+    if image.dtype != np.uint8:
+        image = _scaled(image, path)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    if image.shape[2] == 2:  # grey and alpha
+        return cv2.cvtColor(np.ascontiguousarray(image[:, :, 0]), cv2.COLOR_GRAY2BGR)
+    if image.shape[2] == 4 and image[:, :, 3].min() < np.iinfo(np.uint8).max:
+        _tell("alpha", str(path), "is transparent in parts: the network sees the colours below")
+    return np.ascontiguousarray(image[:, :, :3])
+
+
+def _scaled(image: np.ndarray, path: str | Path) -> np.ndarray:
+    floats = image.dtype.kind == "f"
+    values = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
+    high = float(values.max(initial=0))
+    if floats:
+        full = 1.0 if high <= 1 else max(high, 255.0)
+        kind = f"floats up to {high:g}"
+    else:
+        full = float(_MOST_OF_12_BITS if high <= _MOST_OF_12_BITS else np.iinfo(image.dtype).max)
+        kind = f"{8 * image.dtype.itemsize} bit values up to {high:g}"
+    _tell(
+        f"{image.dtype} {full:g}",
+        str(path),
+        f"holds {kind}: 0 to {full:g} become the 256 grey levels of the network's input (set the "
+        "range before training where that is not right)",
+    )
+    return np.clip(values * (255 / full) + 0.5, 0, 255).astype(np.uint8)
+
+
+@cache
+def _told(kind: str) -> list[str]:
+    return []
+
+
+def _tell(kind: str, path: str, text: str) -> None:
+    """Once for each kind and process: a set has thousands of such files."""
+    files = _told(kind)
+    if not files:
+        files.append(path)
+        logger.warning("%s %s; other files like it are not told", path, text)

@@ -1,0 +1,125 @@
+"""One rule of orientation for all formats: Pillow says what viewers show."""
+
+from __future__ import annotations
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from sniper.data.image import read_image
+from sniper.data.image_header import image_size
+from sniper.data.orientation import ImageFrame, orientation_of, read_exif
+from sniper.data.problems import AMBIGUOUS_TURN, TURNED
+from sniper.data.record import image_record
+from sniper.data.turned import count_turns, turn_of
+
+ENDINGS = [".png", ".tif", ".webp", ".jpg"]
+WIDTH, HEIGHT = 37, 21
+
+
+def write(path, orientation, width=WIDTH, height=HEIGHT):
+    """Smooth colours, which JPEG keeps; returns the stored and the shown picture, BGR."""
+    y, x = np.mgrid[:height, :width]
+    rgb = np.stack([x * 5, y * 9, (x + y) * 3], axis=2).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {".webp": {"lossless": True}, ".jpg": {"quality": 100, "subsampling": 0}}
+    Image.fromarray(rgb).save(path, exif=exif, **options.get(path.suffix, {}))
+    with Image.open(path) as image:  # Pillow turns TIFFs when it reads them
+        shown = ImageOps.exif_transpose(image)
+    return rgb[:, :, ::-1], np.asarray(shown.convert("RGB"))[:, :, ::-1]
+
+
+def same(a, b):
+    assert a.shape == b.shape
+    assert np.abs(a.astype(int) - b.astype(int)).max() <= 6  # JPEG
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_frame_of_the_boxes_decides(tmp_path, ending, orientation):
+    path = tmp_path / f"a{ending}"
+    stored, shown = write(path, orientation)
+    assert orientation_of(path) == orientation
+    same(read_image(path), shown)
+    assert image_size(path) == (shown.shape[1], shown.shape[0])
+    for rule, size, expected in (
+        ("ignore", (WIDTH, HEIGHT), stored),
+        ("apply", (WIDTH, HEIGHT), shown),
+        ("auto", (WIDTH, HEIGHT), stored if orientation > 4 or ending == ".tif" else shown),
+        ("auto", (HEIGHT, WIDTH), shown if orientation > 4 else None),
+    ):
+        if expected is not None:
+            frame = ImageFrame(*size, rule)
+            same(read_image(path, frame=frame), expected)
+            same(read_image(path, True, frame=frame), expected[:, ::-1])
+            assert image_size(path, frame) == (expected.shape[1], expected.shape[0])
+
+
+def test_reduced_photos_are_turned_alike(tmp_path):
+    write(tmp_path / "a.jpg", 6, 160, 80)
+    small = read_image(tmp_path / "a.jpg", reduction=2, frame=ImageFrame(80, 160))
+    assert small.shape == (80, 40, 3)
+    assert read_image(tmp_path / "a.jpg", reduction=2, frame=ImageFrame(160, 80)).shape[0] == 40
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "kind"),
+    [
+        (1, (WIDTH, HEIGHT), None),
+        (6, (WIDTH, HEIGHT), None),  # annotated as it is stored
+        (6, (HEIGHT, WIDTH), TURNED),
+        (3, (WIDTH, HEIGHT), AMBIGUOUS_TURN),
+    ],
+)
+def test_turns_are_told(tmp_path, orientation, size, kind):
+    write(tmp_path / "a.jpg", orientation)
+    record = image_record(tmp_path / "a.jpg", 1, *size)
+    assert turn_of(record) is kind
+    assert sum(count_turns([record] * 3).values()) == (0 if kind is None else 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"\xff\xd8\xff\xe1\0\x08Exif\0\0II", b"RIFF"])
+def test_broken_headers_say_nothing(content):
+    assert read_exif(content).orientation == 1
+
+
+def test_twelve_bits_in_sixteen_are_scaled_and_told(tmp_path, caplog):
+    grey = np.linspace(0, 255, 60 * 40).reshape(40, 60).astype(np.uint8)
+    for ending, factor in ((".png", 16), (".tiff", 16), (".png", 257)):
+        path = tmp_path / f"{factor}{ending}"
+        cv2.imwrite(str(path), grey.astype(np.uint16) * factor)
+        with caplog.at_level(logging.WARNING):
+            image = read_image(path)
+        assert image.dtype == np.uint8 and image.shape == (40, 60, 3)
+        assert np.abs(image[:, :, 1].astype(int) - grey).max() <= 1
+    assert "grey levels" in caplog.text
+
+
+def test_floats_are_scaled(tmp_path):
+    values = np.linspace(0, 1, 60 * 40, dtype=np.float32).reshape(40, 60)
+    for name, high in (("unit", 1.0), ("more", 900.0)):
+        path = tmp_path / f"{name}.tiff"
+        cv2.imwrite(str(path), values * high)
+        assert np.abs(read_image(path)[:, :, 0] / 255 - values).max() < 0.01
+
+
+def test_alpha_is_dropped_and_told(tmp_path, caplog):
+    image = np.full((20, 30, 4), 200, np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    with caplog.at_level(logging.WARNING):
+        read = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(read, image[:, :, :3])
+    assert "transparent" in caplog.text or "alpha" in caplog.text or not caplog.records
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_eight_bits_stay_as_they_are(tmp_path, channels):
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, channels)).astype(np.uint8)
+    for ending in (".png", ".tif", ".bmp"):
+        cv2.imwrite(str(tmp_path / f"a{ending}"), image)
+        read = read_image(tmp_path / f"a{ending}")
+        np.testing.assert_array_equal(read, np.broadcast_to(image, (30, 40, 3)))

@@ -287,9 +287,6 @@ NEW_DEFAULTS = {
 # Keys of this project.
 NEW_KEYS = {
     "dataset.EXIF": "auto",
-    "dataset.annotation_file": "",
-    "dataset.image_folder": "",
-    "TEST.SKIP_BAD_IMAGES": False,
     "seed": 0,
     "TEST.MODE": "auto",
     "TEST.SINGLE_SCALE": None,

@@ -391,8 +391,7 @@ def test_optional_fields_may_be_missing_null_or_numbers_of_any_kind(small_set):
     assert record.polygons == ((), (), ())
 
 
-def test_stored_pixels_count_not_the_turned_view(small_set):
-    """Annotations of a photo that its EXIF block turns fit the pixels as they are stored."""
+def test_the_annotated_size_says_which_way_is_up(small_set):
     pixels = np.zeros((40, 60, 3), np.uint8)
     jpeg = cv2.imencode(".jpg", pixels)[1].tobytes()
     tiff = b"MM\x00\x2a\x00\x00\x00\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
@@ -400,9 +399,13 @@ def test_stored_pixels_count_not_the_turned_view(small_set):
     turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
     small_set.image_path("street north.png").write_bytes(turned)
     record = load_coco(small_set.root, small_set.image_set).records[0]
-    check_size(read_image(record.image_path), record)
+    check_size(read_image(record.image_path, frame=record.frame), record)
     small_set.content["images"][0].update(width=40, height=60)
     small_set.write()
     record = load_coco(small_set.root, small_set.image_set).records[0]
+    check_size(read_image(record.image_path, frame=record.frame), record)
+    small_set.content["images"][0].update(width=41)
+    small_set.write()
+    record = load_coco(small_set.root, small_set.image_set).records[0]
     with pytest.raises(DataError, match="EXIF orientation"):
-        check_size(read_image(record.image_path), record)
+        check_size(read_image(record.image_path, frame=record.frame), record)

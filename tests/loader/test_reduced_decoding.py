@@ -119,9 +119,9 @@ def settings_of(reduced):
 def test_samples_use_it_only_where_it_is_asked_for_and_worth_it(smooth, monkeypatch):
     asked = []
 
-    def spy(path, reduction=1):
+    def spy(path, reduction=1, frame=None):
         asked.append(reduction)
-        return read_image(path, reduction=reduction)
+        return read_image(path, reduction=reduction, frame=frame)
 
     monkeypatch.setattr("sniper.loader.images.read_image", spy)
     for factor, flag in [(0.2, False), (0.2, True), (0.9, True)]:

@@ -412,7 +412,7 @@ def test_a_worker_that_dies_while_the_consumer_stalls(image_records, all_gone):
 
 
 def test_a_bug_in_a_worker_names_image_and_stage(image_records, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise ValueError("bad luck")
 
     monkeypatch.setattr("sniper.loader.sample.gt_in_chip", broken)

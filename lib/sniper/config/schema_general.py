@@ -169,7 +169,7 @@ DATASET_KEYS = (
     Key("dataset.dataset_path", Text(), "./data/VOCdevkit", "Root folder of the data set."),
     Key(
         "dataset.EXIF",
-        Name(),
+        Text(("auto", "apply", "ignore")),
         "auto",
         "EXIF orientation of photos: auto (the annotated size decides; where both fit, photos are "
         "turned and TIFFs are not), apply, or ignore (boxes count the stored pixels).",

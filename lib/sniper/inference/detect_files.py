@@ -84,6 +84,7 @@ def detect_files(
         DataError, TrainingError: a file cannot be written.
     """
     head = {**(about or {}), "threshold": threshold, "classes": list(predictor.class_names)}
+    head["orientation"] = "upright"  # EXIF and the rotation of videos are applied
     if predictor.category_ids is not None:
         head["category_ids"] = list(predictor.category_ids)
     progress = Progress("images", source.expected)

@@ -123,3 +123,19 @@ def test_eight_bits_stay_as_they_are(tmp_path, channels):
         cv2.imwrite(str(tmp_path / f"a{ending}"), image)
         read = read_image(tmp_path / f"a{ending}")
         np.testing.assert_array_equal(read, np.broadcast_to(image, (30, 40, 3)))
+
+
+@pytest.mark.parametrize("size", [(320, 319), (319, 320)])
+def test_a_reduced_photo_lies_as_the_whole_one(tmp_path, size):
+    """At 1/8 both sides have 40 px: the stored size must decide, not the reduced one."""
+    pixels = np.zeros((319, 320, 3), np.uint8)
+    pixels[:100, :100] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    whole = read_image(tmp_path / "a.jpg", frame=ImageFrame(*size))
+    reduced = read_image(tmp_path / "a.jpg", reduction=8, frame=ImageFrame(*size))
+    corners = [(5, 5), (5, -5), (-5, 5), (-5, -5)]
+    bright = [whole[corner].mean() > 128 for corner in corners]
+    assert [reduced[corner].mean() > 128 for corner in corners] == bright
+    assert sum(bright) == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sniper.data.jpeg_size import jpeg_size
 from sniper.data.orientation import (
     ImageFrame,
     read_exif,
@@ -92,7 +93,9 @@ def read_image(
         image = to_bgr8(image, path)
     exif = read_exif(content)
     if exif.orientation > 1:
-        height, width = image.shape[:2]
+        # At 1/8 the sides of a photo may be equal that are not.
+        size = jpeg_size(content) if reduction > 1 else None
+        width, height = size or image.shape[1::-1]
         image = turned(image, frame.turn(exif, width, height) if frame else exif.orientation)
     return cv2.flip(image, 1) if flipped else image
 

@@ -49,7 +49,7 @@ class ImageFrame:
     rule: str = AUTO
 
     def turn(self, exif: Exif, stored_width: int, stored_height: int) -> int:
-        """The orientation to apply to the stored pixels (of any scale); 1 for none.
+        """The orientation to apply to the stored pixels (of that size); 1 for none.
 
         `auto`: the annotated size decides. Where the picture has it both as stored and as shown,
         photos are shown, as browsers, labelling tools and readers do; TIFFs are not, since no
@@ -61,7 +61,6 @@ class ImageFrame:
             return exif.orientation
         if self._fits_both(exif.orientation):
             return 1 if exif.is_tiff else exif.orientation
-        # A reduced image has the sides in the same order.
         stored = (stored_width > stored_height) == (self.width > self.height)
         return 1 if stored else exif.orientation
 

@@ -12,7 +12,11 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 _PNG, _TIFFS = b"\x89PNG\r\n\x1a\n", (b"II", b"MM")
-_PNG_DEPTH_AT, _PNG_COLOUR_AT, _ALPHA_COLOURS = 24, 25, (4, 6)
+_PNG_DEPTH_AT, _PNG_COLOUR_AT, _ALPHA_COLOURS = 24, 25, (b"\x04", b"\x06")
+# Netpbm and JPEG 2000 (as a file, and as a bare stream) hold up to 16 bits, too.
+_DEEP_STARTS = (b"P2", b"P3", b"P5", b"P6", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
+# Floats from 0 to 1 that were compressed or resized overshoot a little.
+_OVERSHOOT = 1.5
 # Sensors with 12 bits write them into 16: read as 16, they would be nearly black.
 _MOST_OF_12_BITS = (1 << 12) - 1
 
@@ -21,8 +25,8 @@ def needs_care(content: bytes) -> bool:
     """Whether a file may hold more than 8 bits a channel, or alpha."""
     if content.startswith(_PNG):
         deep = content[_PNG_DEPTH_AT : _PNG_DEPTH_AT + 1] == b"\x10"
-        return deep or content[_PNG_COLOUR_AT] in _ALPHA_COLOURS
-    return content.startswith(_TIFFS)
+        return deep or content[_PNG_COLOUR_AT : _PNG_COLOUR_AT + 1] in _ALPHA_COLOURS
+    return content.startswith((*_TIFFS, *_DEEP_STARTS))
 
 
 def to_bgr8(image: np.ndarray, path: str | Path) -> np.ndarray:
@@ -47,7 +51,7 @@ def _scaled(image: np.ndarray, path: str | Path) -> np.ndarray:
     values = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
     high = float(values.max(initial=0))
     if floats:
-        full = 1.0 if high <= 1 else max(high, 255.0)
+        full = 1.0 if high <= _OVERSHOOT else max(high, 255.0)
         kind = f"floats up to {high:g}"
     else:
         full = float(_MOST_OF_12_BITS if high <= _MOST_OF_12_BITS else np.iinfo(image.dtype).max)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sniper.data.containers import refuse_playlist
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ COMPLETE_SHARE = 0.98
 _KEY_FRAME = ord("I")  # the size can change at these only
 # In a long run of equal frames: every second look opens the file anew.
 _SECOND_LOOK_EVERY = 64
-_HEAD_BYTES = 256
-_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# A frame that is decoded from another start differs by roundings from the same one.
+_SAME_FRAME_LEVELS = 2.0
 
 
 @dataclass(frozen=True)
@@ -143,14 +143,14 @@ class _Repeats:
         with _opened(self._path) as capture:
             capture.set(cv2.CAP_PROP_POS_FRAMES, frame.index)
             good, again = capture.read()
-        return bool(good) and not np.array_equal(again, pixels)
+        return bool(good) and cv2.absdiff(again, pixels).mean() > _SAME_FRAME_LEVELS
 
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[cv2.VideoCapture]:
     if not Path(path).is_file():
         raise DataError("there is no such video", where=path)
-    _refuse_playlist(path)
+    refuse_playlist(path)
     capture = cv2.VideoCapture(str(path))
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
     try:
@@ -164,24 +164,6 @@ def _opened(path: str | Path) -> Iterator[cv2.VideoCapture]:
         yield capture
     finally:
         capture.release()
-
-
-def _refuse_playlist(path: str | Path) -> None:
-    """Texts (HLS, DASH, ffconcat, SDP, ...) make FFmpeg open the files and addresses they name."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise DataError("a video cannot be read", where=path, got=error) from error
-    with contextlib.suppress(UnicodeDecodeError):
-        text = head[: len(head) // 4 * 4].decode("utf-16" if head[:2] in _MARKS else "utf-8")
-        if head and all(sign.isprintable() or sign.isspace() for sign in text):
-            raise DataError(
-                "a file is no video, but a text that may name others",
-                where=path,
-                got=repr(text[:40]),
-                fix="name the video files themselves",
-            )
 
 
 def _info(capture: cv2.VideoCapture) -> VideoInfo:

@@ -43,6 +43,8 @@ _ALL = (
         "extract them for this set, or --set TRAIN.USE_NEG_CHIPS False",
     ),
     ProblemKind("loader", ERROR, "sets that training would refuse", "see the message"),
+    problems.AMBIGUOUS_TURN,
+    problems.TURNED,
     problems.DUPLICATE_ANNOTATION,
     ProblemKind(
         "shared_image", WARNING, "images that are in more than one set", "keep one of them"

@@ -81,8 +81,7 @@ def train(
         shapes = contract.input_shapes(spec.batch_images)
         arg, aux, _ = initialise(symbol, shapes, None, seed, init="scratch")
         names = [name for name in symbol.list_arguments() if name in arg]
-        wanted = {name: "write" for name in names}  # no gradients of data and labels
-        bound = symbol.simple_bind(mx.cpu(), grad_req=wanted, **shapes)
+        bound = symbol.simple_bind(mx.cpu(), grad_req=dict.fromkeys(names, "write"), **shapes)
         bound.copy_params_from(arg, aux)
         weights = [bound.arg_dict[name] for name in names]
         gradients = [bound.grad_dict[name] for name in names]

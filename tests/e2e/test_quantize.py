@@ -109,8 +109,8 @@ def test_a_part_of_a_set_is_evenly_spread():
     "flags, overrides, code, words",
     [
         (("--calib", 7), (), 3, "--calib 6"),
-        (("--calib", 0), (), 2, "calibration needs images"),
-        (("--calib", 2, "--eval", -1), (), 2, "--eval -1"),
+        (("--calib", 0), (), 2, "argument --calib: expected"),
+        (("--calib", 2, "--eval", -1), (), 2, "argument --eval: expected"),
         (("--calib", 2, "--calibration", "best"), (), 2, "naive or entropy"),
         (("--calib", 2, "--fp32", "conv77"), (), 2, "first-3x3-conv-conv2d"),
         (("--calib", 2), ("dataset.NUM_CLASSES", "6"), 3, "class names"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Union
 
 import cv2
 import numpy as np
@@ -20,7 +22,6 @@ _TAG, _ENTRY_BYTES = 0x0112, 12
 _JPEG, _PNG, _TIFFS = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
 _EXIF = b"Exif\0\0"
 _APP1, _SCAN = 0xE1, 0xDA
-_HEAD_BYTES = 1 << 17  # EXIF stands in the first segments of a JPEG
 
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda image: cv2.flip(image, 1),
@@ -31,6 +32,9 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda image: cv2.rotate(cv2.transpose(image), cv2.ROTATE_180),
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
+
+
+Content = Union[bytes, mmap.mmap]
 
 
 class Exif(NamedTuple):
@@ -74,14 +78,12 @@ class ImageFrame:
 
 def orientation_of(path: str | os.PathLike[str]) -> int:
     """The orientation in a file, 1 to 8; 1 where it says none or cannot be read."""
-    try:
+    with contextlib.suppress(OSError, ValueError):  # reported when the image is read; empty
         with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
-            if not head.startswith(_JPEG):  # others may have it at their end
-                head += file.read()
-    except OSError:
-        return 1  # reported when the image is read
-    return read_exif(head).orientation
+            # EXIF may stand at the end of a large file: only what is looked at is read.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return read_exif(content).orientation
+    return 1
 
 
 def turned(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -89,15 +91,15 @@ def turned(image: np.ndarray, orientation: int) -> np.ndarray:
     return image if orientation == 1 else _TURNS[orientation](image)
 
 
-def read_exif(content: bytes) -> Exif:
+def read_exif(content: Content) -> Exif:
     """What a file's content says; orientation 1 where it says none or is broken."""
     found = _find(content)
-    return Exif(1 if found is None else found.value, content.startswith(_TIFFS))
+    return Exif(1 if found is None else found.value, (content[:4] in _TIFFS))
 
 
 def without_orientation(content: bytes) -> bytes:
     """A TIFF whose orientation is 1: OpenCV applies that of TIFFs whatever it is told."""
-    found = _find(content) if content.startswith(_TIFFS) else None
+    found = _find(content) if (content[:4] in _TIFFS) else None
     if found is None or found.value == 1:
         return content
     value = (1).to_bytes(2, found.order)
@@ -111,7 +113,7 @@ class _Found:
     order: Literal["little", "big"]
 
 
-def _find(content: bytes) -> _Found | None:
+def _find(content: Content) -> _Found | None:
     for start in _tiff_starts(content):
         found = _in_tiff(content, start)
         if found is not None:
@@ -119,20 +121,20 @@ def _find(content: bytes) -> _Found | None:
     return None
 
 
-def _tiff_starts(content: bytes) -> Iterator[int]:
+def _tiff_starts(content: Content) -> Iterator[int]:
     """Where the TIFF structures that hold EXIF begin."""
-    if content.startswith(_TIFFS):
+    if content[:4] in _TIFFS:
         yield 0
-    elif content.startswith(_JPEG):
+    elif content[:2] == _JPEG:
         yield from _in_jpeg(content)
-    elif content.startswith(_PNG):
+    elif content[:8] == _PNG:
         yield from _in_chunks(content, len(_PNG), b"eXIf", "big", 4, 8, 12)
     elif content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         for start in _in_chunks(content, 12, b"EXIF", "little", 0, 8, 8):
             yield start + len(_EXIF) if content[start : start + 6] == _EXIF else start
 
 
-def _in_jpeg(content: bytes) -> Iterator[int]:
+def _in_jpeg(content: Content) -> Iterator[int]:
     position = 2
     while position + 4 <= len(content) and content[position] == 0xFF:
         marker = content[position + 1]
@@ -147,7 +149,7 @@ def _in_jpeg(content: bytes) -> Iterator[int]:
 
 
 def _in_chunks(
-    content: bytes,
+    content: Content,
     position: int,
     name: bytes,
     order: Literal["little", "big"],
@@ -164,7 +166,7 @@ def _in_chunks(
         position += overhead + length + (length % 2 if order == "little" else 0)
 
 
-def _in_tiff(content: bytes, start: int) -> _Found | None:
+def _in_tiff(content: Content, start: int) -> _Found | None:
     order: Literal["little", "big"] = "little" if content[start : start + 2] == b"II" else "big"
 
     def number(position: int, size: int) -> int:

@@ -152,7 +152,7 @@ def test_focus_everywhere_is_the_full_pyramid(network):
 
 
 def test_focus_nowhere_is_the_coarse_level(network):
-    nowhere, report = network.results(keys=network.threshold(1.1))
+    nowhere, report = network.results(keys=network.threshold(1.0))
     one = ("TEST.SCALES", "[[96, 128]]", "TEST.VALID_RANGES", "[[40, -1]]")
     one += ("TEST.BATCH_IMAGES", "[2]", "TEST.DO_PRUNING", "[False]")
     one += ("TEST.CHIP_HYPERPARAMS", "[[-1, -1, -1]]", "TEST.USE_CACHE", "[False]")

@@ -125,11 +125,11 @@ RAISE = """
 from sniper.loader import sample
 original, calls = sample.gt_in_chip, iter(range(10**9))
 
-def unlucky(*arguments):
+def unlucky(*arguments, **options):
     if next(calls) == 30:
         mark()
         raise ZeroDivisionError("divided by nought")
-    return original(*arguments)
+    return original(*arguments, **options)
 
 sample.gt_in_chip = unlucky
 """
@@ -209,11 +209,11 @@ def test_ctrl_c_while_chips_are_made(start, obedient):
 SLOW_SET = """
 from sniper.runs import train
 
-def slow(cfg):
+def slow(*_):
     mark()
     time.sleep(600)
 
-train.training_records = slow
+train.read_training_sets = slow
 """
 
 

@@ -123,7 +123,8 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
         RpnLabels(RpnTargets(base_anchors(STRIDE, RATIOS, SCALES), STRIDE, CHIP_PX)),
         GtLabels(CHIP_PX, MAX_GT, VALID_RANGES),
     )
-    settings = BatchSettings(BatchContract(CHIP_PX, parts), PIXEL_MEANS)
+    # The plain code cuts chips as everybody does: on whole px, as in 2018.
+    settings = BatchSettings(BatchContract(CHIP_PX, parts), PIXEL_MEANS, legacy_boxes=True)
     chips = ChipTable(**{name: arrays[name] for name in CHIP_ARRAYS + ROW_ARRAYS})
     stream = BatchStream(
         records,

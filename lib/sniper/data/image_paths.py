@@ -98,10 +98,10 @@ def find_images(
     for row, (image_id, file_name) in enumerate(images):
         exact = places.exact(image_id, file_name)
         order = [layout, *range(len(exact))] if layout < len(exact) else range(len(exact))
-        place = next((i for i in order if index.has(exact[i])), None)
-        if place is not None:
-            layout = place if file_name else layout
-            paths.append(exact[place])
+        found = next((i for i in order if index.has(exact[i])), None)
+        if found is not None:
+            layout = found if file_name else layout
+            paths.append(exact[found])
             continue
         fits = next(filter(None, (_files(p, index) for p in places.related(file_name))), [])
         if not fits:
@@ -111,12 +111,18 @@ def find_images(
         else:
             related[row] = fits[0]
         paths.append(fits[0] if fits else exact[0])
-    if ambiguous:
-        _refuse_ambiguous(ambiguous, images, set_name, annotation_path, on_problem)
+    # `C:\me\1.png` may be any `1.png` below the folders.
+    unclear = [
+        f"image {images[row][0]}: {images[row][1]} is {' or '.join(files)}"
+        for row, files in ambiguous.items()
+    ]
+    place = (set_name, annotation_path, on_problem)
+    _refuse(unclear, "may be one of several files", *place)
     if related:
         texts = (f"image {images[row][0]}: {images[row][1]} is {related[row]}" for row in related)
         on_problem(Problem(RELATED_PATH, set_name, len(related), texts))
-        _refuse_shared(paths, images, related, set_name, annotation_path, on_problem)
+        shared = _shared(paths, images, related)
+        _refuse(shared, "share a file with another image", *place)
     if missing:
         labels = (
             f"image {images[row][0]}: no file {' or '.join(map(with_reason, tried))}"
@@ -135,50 +141,37 @@ def _files(paths: Sequence[str], index: FileIndex) -> list[str]:
     return list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
 
 
-def _refuse_ambiguous(
-    ambiguous: dict[int, list[str]],
-    images: Sequence[tuple[FileId, str]],
-    set_name: str,
-    annotation_path: Path,
-    on_problem: OnProblem,
-) -> None:
-    """`C:\\me\\1.png` may be any `1.png` below the folders."""
-    texts = [
-        f"image {images[row][0]}: {images[row][1]} is {' or '.join(files)}"
-        for row, files in ambiguous.items()
-    ]
-    error = DataError(
-        f"{len(texts)} images of {set_name} may be one of several files",
-        where=annotation_path,
-        got="; ".join(texts[:_MISSING_SHOWN]),
-        expected="file names below the folder of the images",
-        fix="name that folder with dataset.image_folder, or write the names anew",
-    )
-    on_problem(Problem(DUPLICATE_NAME, set_name, len(texts), texts, error))
-
-
-def _refuse_shared(
-    paths: list[str],
-    images: Sequence[tuple[FileId, str]],
-    related: dict[int, str],
-    set_name: str,
-    annotation_path: Path,
-    on_problem: OnProblem,
-) -> None:
+def _shared(
+    paths: list[str], images: Sequence[tuple[FileId, str]], related: dict[int, str]
+) -> list[str]:
     """`a/1.png` and `b/1.png` may both end in one `1.png`: nobody knows whose picture it is."""
     uses = Counter(map(os.path.normpath, paths))
-    shared = [row for row in related if uses[os.path.normpath(paths[row])] > 1]
-    if not shared:
+    return [
+        f"image {images[row][0]}: {images[row][1]} is {paths[row]}, too"
+        for row in related
+        if uses[os.path.normpath(paths[row])] > 1
+    ]
+
+
+def _refuse(
+    texts: list[str],
+    problem: str,
+    set_name: str,
+    annotation_path: Path,
+    on_problem: OnProblem,
+) -> None:
+    """Refuses names that do not lead to one file each; nothing for no texts."""
+    if not texts:
         return
-    texts = [f"image {images[row][0]}: {images[row][1]} is {paths[row]}, too" for row in shared]
     error = DataError(
-        f"{len(shared)} images of {set_name} share a file with another image",
+        f"{len(texts)} images of {set_name} {problem}",
         where=annotation_path,
         got="; ".join(texts[:_MISSING_SHOWN]),
-        expected="a file of its own for every image",
-        fix="keep the folders that the file names speak of, or set dataset.image_folder",
+        expected="a file of its own for every image, below the folder of the images",
+        fix="keep the folders that the file names speak of, or name the folder with "
+        "dataset.image_folder",
     )
-    on_problem(Problem(DUPLICATE_NAME, set_name, len(shared), texts, error))
+    on_problem(Problem(DUPLICATE_NAME, set_name, len(texts), texts, error))
 
 
 def _missing(tried: list[list[str]], total: int, set_name: str, annotation_path: Path) -> DataError:

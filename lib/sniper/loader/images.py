@@ -86,7 +86,7 @@ class ImageCache:
         Raises:
             DataError: it cannot be read.
         """
-        key = (path, reduction)
+        key = (path, reduction, frame)
         with self._lock:
             image = self._images.get(key)
             if image is not None:

@@ -257,4 +257,5 @@ class BatchStream:
         record = task.record
         pixels = record.width * record.height
         reduction = image_reduction(task.chip, self.settings)
-        return ImageUse((record.image_path, reduction), 3 * pixels // reduction**2, pixels)
+        key = (record.image_path, reduction, record.frame)
+        return ImageUse(key, 3 * pixels // reduction**2, pixels)

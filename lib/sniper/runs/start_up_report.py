@@ -15,7 +15,7 @@ from sniper.chips.measures import TOO_SMALL, Measures, evenly, measure
 from sniper.chips.pyramid import Scale, is_long_side
 from sniper.chips.sampler import ChipSettings
 from sniper.chips.stats import EpochStats, GtFate
-from sniper.data.problems import AMBIGUOUS_TURN
+from sniper.data.problems import AMBIGUOUS_TURN, TURNED
 from sniper.data.record import Record
 from sniper.data.turned import count_turns
 from sniper.runs.plan import TrainPlan
@@ -132,11 +132,11 @@ def _turn_line(records: Sequence[Record]) -> str:
     turns = count_turns(looked_at)
     if not turns:
         return ""
-    unsure = turns[AMBIGUOUS_TURN.name]
+    turned, unsure = turns[TURNED.name], turns[AMBIGUOUS_TURN.name]
     of = "" if len(looked_at) == len(first) else f" of {len(looked_at)} that were looked at"
-    text = f"EXIF orientation: {sum(turns.values())} images{of} have one, and their annotated size"
-    sure = f" says which way is up; for {unsure} of them it does not: look at some (dataset.EXIF)"
-    return text + (sure if unsure else " says which way is up")
+    text = f"EXIF orientation: {turned} images{of} are turned, as their annotated size says"
+    both = f"; the size of {unsure} fits both ways: look at some (dataset.EXIF)"
+    return text + (both if unsure else "")
 
 
 def _short_lines(

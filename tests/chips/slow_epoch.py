@@ -13,7 +13,12 @@ import numpy as np
 from sniper import boxes as box_ops
 from sniper.chips.chip_table import NEGATIVE, POSITIVE, Chip
 from sniper.chips.pyramid import level_factors, level_size
-from sniper.chips.sampler import MIN_FALSE_ALARMS_2018, draw_stride
+from sniper.chips.sampler import (
+    CHIP_SHARES_2018,
+    MIN_FALSE_ALARMS_2018,
+    PROPOSALS_2018,
+    draw_stride,
+)
 from sniper.chips.stats import GtFate
 from sniper.chips.streams import stream_seeds
 from sniper.native._native import chip_permutation
@@ -215,7 +220,11 @@ def most_without_alarm(record, settings, level):
     if settings.min_false_alarms is not None:
         return settings.min_false_alarms[min(level.index, 1)]
     proposals = len(record.boxes) - record.num_gt
-    return MIN_FALSE_ALARMS_2018[min(level.index, 1)] * proposals / 900
+    usual = CHIP_SHARES_2018[min(level.index, 1)]
+    on_level = record.width * level.factor * record.height * level.factor
+    share = settings.chip_size**2 / on_level
+    numbers = MIN_FALSE_ALARMS_2018[min(level.index, 1)] * proposals / PROPOSALS_2018
+    return numbers * min(share / usual, 1.0)
 
 
 class SplitMix:

@@ -78,6 +78,25 @@ def test_limits_of_false_alarms_per_level(ref):
         assert len(epoch_of([record], single).chips[0]) == expected
 
 
+def test_limits_in_proportion_to_proposals_and_to_the_share_of_the_level(ref):
+    # 640x480 px at factors 3 and 1: a chip shows 0.593 % and 5.33 % of its level, where 2018's
+    # numbers hold for 9.5 % and 30.7 %. More than 0.52 and 0.58 of 300 proposals are enough, 1.56
+    # and 1.74 of 900, 3.1 and 3.5 of 1800. Chips of 512 px show as much as 2018's or more: 8.3 and
+    # 3.3 of 300.
+    small = ChipSettings([3.0, 1.0], [(-1, 40), (20, -1)], chip_size=128, use_neg_chips=True)
+    large = dataclasses.replace(small, chip_size=512)
+    cases = [
+        *[(small, 300, 1, [0, 1]), (small, 900, 1, []), (small, 900, 2, [0, 1])],
+        *[(small, 1800, 3, []), (small, 1800, 4, [0, 1])],
+        *[(large, 300, 3, []), (large, 300, 4, [1]), (large, 300, 8, [1]), (large, 300, 9, [0, 1])],
+    ]
+    for settings, proposals, alike, expected in cases:
+        # The others have no extent: no chip takes them.
+        boxes = [[10, 10, 35, 35]] * alike + [[10, 10, 10, 10]] * (proposals - alike)
+        chips = epoch_of([ref.record([], boxes, (640, 480))], settings).chips[0]
+        assert [chip.level for chip in chips] == expected, (settings, proposals, alike)
+
+
 def test_equals_the_reference_record_by_record(ref):
     """Rules 4.3 to 4.8 for the chips that the cover has chosen."""
     records = ref.random_records(25, proposals=60)

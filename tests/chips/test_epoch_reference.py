@@ -37,6 +37,9 @@ SETTINGS = {
     "gap": GAP,
     "coco of 2018": dataclasses.replace(COCO, min_false_alarms=(25, 10)),
     "background": dataclasses.replace(COCO, min_false_alarms=(1, 0), background_chips=0.8),
+    "small chips": ChipSettings(
+        [2.0, 1.0, 200.0], [(-1, 40), (20, 120), (60, -1)], chip_size=64, use_neg_chips=True
+    ),
     "only background": dataclasses.replace(GAP, background_chips=7),
 }
 

@@ -33,9 +33,11 @@ _BLOCK_RECORDS = 8192
 _BLOCK_S = 0.5
 
 # What makes a negative chip in 2018: more false alarms than these, at the finest level and at the
-# others, out of this many proposals of an image.
+# others, out of this many proposals of an image. The chips of a COCO image (640x480 px at factor
+# 3 or 1.667) were these shares of their levels.
 MIN_FALSE_ALARMS_2018 = (25, 10)
-_PROPOSALS_2018 = 900
+PROPOSALS_2018 = 900
+CHIP_SHARES_2018 = (0.095, 0.307)
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class ChipSettings:
         legacy_boxes: as in 2018: to find the chips that hold a box, boxes end one px before the
             border of their level, and in a chip before their last px does. False: exact.
         min_false_alarms: a negative chip holds more proposals than these, at the finest level and
-            at the others; None: 25 and 10 for 900 proposals of an image (2018), in proportion to
-            their number.
+            at the others; None: 25 and 10 (2018) for 900 proposals of an image, in proportion to
+            their number, and to the share of the level that a chip shows where that is smaller than
+            it was for COCO in 2018.
         background_chips: negative chips at random places that other chips leave out, per positive
             chip of a record; they need no proposals.
 
@@ -181,7 +184,8 @@ def make_epoch(
         "use_negatives": settings.use_neg_chips,
         "max_negatives": settings.max_neg_chips,
         "min_alarms": settings.min_false_alarms or MIN_FALSE_ALARMS_2018,
-        "alarms_per_proposals": 0 if settings.min_false_alarms else _PROPOSALS_2018,
+        "alarms_per_proposals": 0 if settings.min_false_alarms else PROPOSALS_2018,
+        "alarms_shares": CHIP_SHARES_2018,
         "background": settings.background_chips,
         "gt_rows_only": gt_rows_only,
         "min_gt_side": MIN_SIDE_PX,

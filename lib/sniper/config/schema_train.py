@@ -83,7 +83,8 @@ CHIP_KEYS = (
         Row((Float(minimum=0), Float(minimum=0))),
         None,
         "A negative chip holds more false alarms than these: at the finest level, at the others. "
-        "None: 25 and 10 (2018) for 900 proposals of an image, in proportion to their number.",
+        "None: 25 and 10 (2018) for 900 proposals of an image and 512 px chips in COCO's images; "
+        "fewer in proportion to the proposals, and where a chip is a smaller part of its level.",
         optional=True,
     ),
     Key(

@@ -19,7 +19,8 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
         uint64_t seed, epoch
         c_bool use_negatives
         int64_t max_negatives
-        double alarms_finest, alarms_others, alarms_per_proposals, background
+        double alarms_finest, alarms_others, alarms_per_proposals, alarms_share_finest
+        double alarms_share_others, background
         c_bool gt_rows_only
         float min_gt_side
         c_bool legacy_boxes
@@ -42,7 +43,7 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
 
 def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid_ranges, *,
                 first, last, chip_size, stride, seed, epoch, use_negatives, max_negatives,
-                min_alarms, alarms_per_proposals, background, gt_rows_only, min_gt_side,
+                min_alarms, alarms_per_proposals, alarms_shares, background, gt_rows_only, min_gt_side,
                 legacy_boxes, budget_s):
     """The chips of the records `first` ... `last` - 1, or of as many of them as the time allows.
 
@@ -68,7 +69,8 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
         max_negatives: of a record.
         min_alarms: two numbers that a negative chip's boxes must exceed: finest level, others.
         alarms_per_proposals: they hold for so many proposals of a record and grow with their
-            number; 0: whatever their number.
+            number; 0: whatever their number and the size of the chip.
+        alarms_shares: two shares of a level, finest and others: smaller chips need fewer.
         background: chips at random places per positive chip of a record.
         gt_rows_only: leave proposals out of `rows`.
         min_gt_side: in chip px; smaller ground truth does not count in `gt_counts`.
@@ -114,6 +116,9 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
         _number("min_alarms", number, 0, _MAX_COUNT) for number in min_alarms
     )
     request.alarms_per_proposals = _number("alarms_per_proposals", alarms_per_proposals, 0, _MAX_COUNT)
+    request.alarms_share_finest, request.alarms_share_others = (
+        _number("alarms_shares", number, 1e-9, 1) for number in alarms_shares
+    )
     request.background = _number("background", background, 0, 1000)
     request.gt_rows_only = _flag("gt_rows_only", gt_rows_only)
     request.min_gt_side = _number("min_gt_side", min_gt_side, 0, _MAX_SIDE)

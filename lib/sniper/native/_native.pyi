@@ -168,6 +168,7 @@ def epoch_chips(
     max_negatives: int,
     min_alarms: Sequence[float],
     alarms_per_proposals: float,
+    alarms_shares: Sequence[float],
     background: float,
     gt_rows_only: bool,
     min_gt_side: float,

@@ -32,9 +32,11 @@ struct EpochRequest {
   uint64_t seed, epoch;
   bool use_negatives;
   int64_t max_negatives;  // of a record
-  // A negative chip holds more false alarms than these, at the finest level and at the others; per
-  // `alarms_per_proposals` proposals of the record, or as they are when that is 0.
-  double alarms_finest, alarms_others, alarms_per_proposals;
+  // A negative chip holds more false alarms than these, at the finest level and at the others.
+  double alarms_finest, alarms_others;
+  // When this is 0. Else they hold for so many proposals of a record and chips that are these shares
+  // of their level; fewer proposals, or smaller shares, need as many fewer.
+  double alarms_per_proposals, alarms_share_finest, alarms_share_others;
   double background;  // background chips per positive chip of the record
   bool gt_rows_only;      // leave proposals out of the chips' rows
   float min_gt_side;      // shorter sides in chip px (+1 convention) drop a box from `num_gt`

@@ -208,8 +208,13 @@ void RecordChips::find_negatives(const RecordLevel& level) {
 double RecordChips::most_without_alarm(const RecordLevel& level) const {
   const double boxes = level.index == 0 ? request_.alarms_finest : request_.alarms_others;
   if (request_.alarms_per_proposals <= 0) return boxes;
-  return boxes * static_cast<double>(record_.num_boxes - record_.num_gt) /
-         request_.alarms_per_proposals;
+  const double proposals = static_cast<double>(record_.num_boxes - record_.num_gt);
+  const double width = static_cast<double>(record_.width) * level.factor;
+  const double height = static_cast<double>(record_.height) * level.factor;
+  const double side = static_cast<double>(request_.chip_size);
+  const double share = side * side / (width * height);
+  const double usual = level.index == 0 ? request_.alarms_share_finest : request_.alarms_share_others;
+  return boxes * proposals / request_.alarms_per_proposals * std::min(share / usual, 1.0);
 }
 
 // Chips that contain the boxes of some rows, into rects_.

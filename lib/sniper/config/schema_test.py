@@ -96,6 +96,13 @@ RESULT_KEYS = (
     Key("TEST.PROPOSAL_OP.nms_thresh", RATIO, 0.7, "IoU above which NMS drops a proposal."),
     Key("TEST.PROPOSAL_OP.min_size", Int(minimum=0), 3, "Least side of a proposal in px."),
     Key("TEST.PROPOSAL_OP.post_nms_top_n", Int(minimum=1), 300, "RoIs per image."),
+    Key(
+        "TEST.PROPOSALS_AS_TRAINED",
+        Bool(),
+        True,
+        "For the area of a chip no more RoIs of valid sizes than TRAIN.PROPOSAL_OP.post_nms_top_n: "
+        "the box head takes others, which it never saw, for objects. No change at 2018's numbers.",
+    ),
     Key("TEST.EXTRACT_PROPOSALS", Bool(), False, "Write proposals instead of detections."),
     Key(
         "TEST.N_PROPOSAL_PER_SCALE",

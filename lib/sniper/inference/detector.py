@@ -272,6 +272,8 @@ class Detector:
         for raw in self.run_level(index, run, windows):
             image, chip = raw.image_index, raw.chip_index
             window, record = windows[image][chip], run.records[image]
+            if level.cap is not None:
+                raw = level.cap.apply(raw, window[2] - window[0], window[3] - window[1])
             detections = keep_confident(raw, index, window[:2])
             if level.prune:
                 detections = _pruned(detections, window, record)

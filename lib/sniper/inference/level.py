@@ -10,6 +10,7 @@ from sniper.chips.pyramid import test_factor
 from sniper.chips.slices import SliceSettings
 from sniper.data import Record
 from sniper.errors import ConfigError
+from sniper.inference.proposal_cap import ProposalCap
 from sniper.loader.images import ImageSource
 from sniper.loader.threads import StageClock
 from sniper.progress import OnStep, StageProgress
@@ -32,6 +33,7 @@ class Level:
         focus: how its map becomes the FocusChips of the next level; None where that has none.
         slices: the grid of SLICES.
         prune: drop what it finds at borders of windows inside the image, where objects are cut.
+        cap: how many proposals of a window count; None: all.
 
     Raises:
         ConfigError: windows and slices do not fit together.
@@ -44,6 +46,7 @@ class Level:
     focus: FocusSettings | None = None
     slices: SliceSettings | None = None
     prune: bool = False
+    cap: ProposalCap | None = None
 
     def __post_init__(self) -> None:
         if (self.slices is not None) != (self.windows == SLICES):

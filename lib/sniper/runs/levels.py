@@ -13,6 +13,7 @@ from sniper.chips.slices import SliceSettings
 from sniper.errors import ConfigError
 from sniper.inference.level import FOCUS, SAME, SLICES, Level
 from sniper.inference.merge_levels import MergeSettings
+from sniper.inference.proposal_cap import ProposalCap
 
 # Factors that differ by less show objects of about one size: 2018's levels are 1.8 apart and more.
 _SAME_SCALE = 1.3
@@ -20,7 +21,7 @@ _SAME_SCALE = 1.3
 
 def levels_of(cfg: EasyDict, mode: str, batch_images: int | None = None) -> list[Level]:
     """What a mode looks at; `batch_images` windows per device in one pass, if given."""
-    levels = _LEVELS[mode](cfg)
+    levels = [replace(level, cap=_cap(cfg, level)) for level in _LEVELS[mode](cfg)]
     if batch_images is None:
         return levels
     if batch_images < 1:
@@ -86,6 +87,14 @@ def untrained_windows(
 def merge_settings(cfg: EasyDict) -> MergeSettings:
     """NMS and cap of a configuration."""
     return MergeSettings(cfg.TEST.NMS, cfg.TEST.NMS_SIGMA, cfg.TEST.MAX_PER_IMAGE)
+
+
+def _cap(cfg: EasyDict, level: Level) -> ProposalCap | None:
+    """None where a window has no more proposals than a chip had in training, as in 2018."""
+    per_chip = cfg.TRAIN.PROPOSAL_OP.post_nms_top_n
+    if not cfg.TEST.PROPOSALS_AS_TRAINED or cfg.TEST.PROPOSAL_OP.post_nms_top_n <= per_chip:
+        return None
+    return ProposalCap(per_chip, cfg.TRAIN.CHIP_SIZE, level.valid_range)
 
 
 def _pyramid(cfg: EasyDict) -> list[Level]:

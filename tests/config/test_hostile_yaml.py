@@ -79,3 +79,21 @@ def test_weights_in_place_of_a_recipe(name, tmp_path, capsys):
         error = capsys.readouterr().err
         assert "--model wants an archive" in error and f"--weights {name}" in error
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("annotation_file: {set}.json", "{set}.json"),
+        ("image_folder: {set}/images  # a word", "{set}/images"),
+        ("image_folder: {set}", "{set}"),
+    ],
+)
+def test_braces_without_quotes_are_told_with_the_cure(tmp_path, line, text):
+    path = tmp_path / "own.yml"
+    path.write_text(f"dataset:\n  {line}\n")
+    with pytest.raises(ConfigError, match="quotes") as error:
+        load_config(path)
+    assert f"'{text}'" in str(error.value)
+    path.write_text(path.read_text().replace(text, f"'{text}'"))
+    assert text in load_config(path).dataset.values()

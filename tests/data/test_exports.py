@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sniper.data import load_dataset
+from sniper.data import json_text, load_dataset
 from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
 from sniper.data.listings import read_lines
 from sniper.data.voc_annotation import read_annotation
@@ -63,6 +63,17 @@ def test_a_broken_gzip_file_is_told(small_set, cut):
     small_set.path.write_bytes(raw[:cut])
     with pytest.raises(DataError, match="cannot be read"):
         load_dataset("coco", small_set.root, small_set.image_set)
+
+
+def test_a_gzip_file_that_stands_for_too_much_is_refused(small_set, monkeypatch):
+    monkeypatch.setattr(json_text, "_ALWAYS_BYTES", 1 << 20)
+    text = json.dumps(small_set.content)
+    small_set.path.write_bytes(gzip.compress((text + " " * (1 << 19)).encode()))
+    assert load_dataset("coco", small_set.root, small_set.image_set).records
+    small_set.path.write_bytes(gzip.compress((text + " " * (8 << 20)).encode()))
+    with pytest.raises(DataError, match="far more than it should") as error:
+        load_dataset("coco", small_set.root, small_set.image_set)
+    assert "gunzip" in str(error.value) and str(small_set.path) in str(error.value)
 
 
 def test_code_pages_are_named_with_the_cure(small_set):

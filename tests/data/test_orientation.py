@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 
 import cv2
 import numpy as np
@@ -59,6 +60,38 @@ def test_the_frame_of_the_boxes_decides(tmp_path, ending, orientation):
             same(read_image(path, frame=frame), expected)
             same(read_image(path, True, frame=frame), expected[:, ::-1])
             assert image_size(path, frame) == (expected.shape[1], expected.shape[0])
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_big_tiffs_are_turned_like_small_ones(tmp_path, order):
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    path.write_bytes(big_tiff(pixels, 6, "<" if order == "II" else ">"))
+    assert orientation_of(path) == 6 and read_exif(path.read_bytes()).is_tiff
+    same(read_image(path), cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE)[:, :, ::-1])
+    same(read_image(path, frame=ImageFrame(WIDTH, HEIGHT)), pixels[:, :, ::-1])
+    assert image_size(path) == (HEIGHT, WIDTH)
+
+
+def big_tiff(rgb, orientation, order):
+    """A BigTIFF with one strip: header, pixels, 64 bit directory."""
+    height, width = rgb.shape[:2]
+    start, short, long = 16, 3, 16
+    bits = struct.pack(order + "3Hxx", 8, 8, 8)
+    values = {
+        256: (short, width), 257: (short, height), 259: (short, 1), 262: (short, 2),
+        273: (long, start), 274: (short, orientation), 277: (short, 3), 278: (short, height),
+        279: (long, rgb.nbytes),
+    }  # fmt: skip
+    entries = {
+        tag: struct.pack(order + "HHQ" + ("Q" if kind == long else "H6x"), tag, kind, 1, value)
+        for tag, (kind, value) in values.items()
+    }
+    entries[258] = struct.pack(order + "HHQ", 258, short, 3) + bits
+    magic = b"II" if order == "<" else b"MM"
+    head = magic + struct.pack(order + "HHHQ", 43, 8, 0, start + rgb.nbytes)
+    listed = b"".join(entries[tag] for tag in sorted(entries))
+    return head + rgb.tobytes() + struct.pack(order + "Q", len(entries)) + listed + bytes(8)
 
 
 def test_reduced_photos_are_turned_alike(tmp_path):

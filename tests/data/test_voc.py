@@ -284,6 +284,21 @@ def test_other_encodings_and_unknown_ones(tmp_path):
         read_annotation(path, CLASS_INDEX)
 
 
+def test_an_undeclared_code_page_is_told_with_the_cure(tmp_path):
+    path = tmp_path / "000001.xml"
+    accents = GOOD.replace("<object>", "<folder>été</folder><object>", 1)
+    path.write_bytes(accents.encode("cp1252"))
+    with pytest.raises(DataError, match="not in UTF-8") as error:
+        read_annotation(path, CLASS_INDEX)
+    assert str(path) in str(error.value) and "iconv" in str(error.value)
+    path.write_bytes(b'<?xml version="1.0" encoding="cp1252"?>' + accents.encode("cp1252"))
+    assert len(read_annotation(path, CLASS_INDEX).objects) == 1
+    for unicode in ("utf-8", "utf-16"):
+        path.write_bytes(accents.replace("</annotation>", "").encode(unicode))
+        with pytest.raises(DataError, match="no valid XML"):
+            read_annotation(path, CLASS_INDEX)
+
+
 def test_files_without_measure_are_not_read(tmp_path):
     path = tmp_path / "000001.xml"
     with open(path, "wb") as stream:

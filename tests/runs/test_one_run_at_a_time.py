@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,3 +44,24 @@ def test_a_second_test_on_the_same_set_is_refused(cfg):
         assert not plan.model_dir.exists() or not list(plan.model_dir.glob("*.log"))
     with folder_lock(plan.results_dir, name="test_another_set", fix=""), pytest.raises(DataError):
         test_module.test(cfg)
+
+
+def test_evaluate_model_keeps_other_runs_out_of_its_folder(cfg, tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    made = []
+    dataset = SimpleNamespace(image_set="val")
+    model = SimpleNamespace(classes=None)
+    monkeypatch.setattr(test_module, "match_set", lambda dataset, _: dataset)
+    monkeypatch.setattr(test_module, "make_detector", lambda *_: made.append(list_locks(folder)))
+    monkeypatch.setattr(test_module, "detect_in_memory", lambda *_: 1 / 0)
+    with folder_lock(folder, name="test_val", fix=""):
+        with pytest.raises(TrainingError, match="another run"):
+            test_module.evaluate_model(test_plan(cfg), model, dataset, folder=folder)
+        assert not made
+    with pytest.raises(ZeroDivisionError):
+        test_module.evaluate_model(test_plan(cfg), model, dataset, folder=folder)
+    assert made == [[".test_val.lock"]] and not list_locks(folder)
+
+
+def list_locks(folder):
+    return [path.name for path in folder.glob(".*.lock")]

@@ -64,6 +64,9 @@ class Text(Kind):
 
     def coerce(self, value: Any) -> str:
         """Keeps text; numbers, which yaml makes of an unquoted `gpus: 0`, become text again."""
+        if isinstance(value, dict) and len(value) == 1 and None in value.values():
+            name = next(iter(value))
+            raise ValueError(f"in yaml, braces need quotes to be text: '{{{name}}}'")
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise ValueError
         text = str(value)

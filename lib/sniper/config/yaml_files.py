@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from sniper.errors import ConfigError
 from sniper.safe_yaml import PlainLoader, read_yaml_file
 
 logger = logging.getLogger(__name__)
+
+# In the lines that a message shows; a value with a comma or blank is more than one text.
+_BRACES = re.compile(r":\s*(\{\w+\}[^\s,\[\]{}]*)")
 
 TUPLE_TAG = "tag:yaml.org,2002:python/tuple"
 
@@ -68,7 +72,9 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         raise ConfigError("the config file cannot be read", where=path, got=error) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # ValueError: yaml's own scalars, e.g. the date 2020-13-40.
-        raise ConfigError("the config file is not valid", where=path, got=error) from error
+        raise ConfigError(
+            "the config file is not valid", where=path, got=error, fix=_quotes(str(error))
+        ) from error
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -79,6 +85,12 @@ def read_yaml(path: Path) -> dict[Any, Any]:
             expected="a mapping such as 'TRAIN: {lr: 0.015}'",
         )
     return document
+
+
+def _quotes(message: str) -> str | None:
+    """What to do about a text such as `{set}.json`, whose braces yaml takes for a mapping."""
+    text = _BRACES.search(message)
+    return text and f"put texts with braces in quotes: '{text[1]}'"
 
 
 _PACKAGE = Path(__file__).resolve().parents[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import gzip
 import json
 import logging
 import os
@@ -13,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from sniper.data.dataset import BACKGROUND
 from sniper.data.ids import FileId, file_id, id_key
+from sniper.data.json_text import open_json
 from sniper.data.problems import (
     BROKEN_ENTRY,
     DUPLICATE_CATEGORY,
@@ -92,22 +92,6 @@ def read_annotation_json(
         if not isinstance(content.get(key), list):
             raise DataError(f"the annotation file has no list `{key}`", where=path)
     return content
-
-
-def open_json(path: str | Path) -> IO[str]:
-    """A text file in any encoding of JSON (UTF-8, UTF-16, UTF-32, with or without a byte order
-    mark), gzip or not.
-
-    Raises:
-        OSError: it cannot be read, or is no whole gzip file.
-    """
-    with open(path, "rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    opener = gzip.open if packed else open
-    with opener(path, "rb") as stream:
-        encoding = json.detect_encoding(stream.read(4))
-    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
-    return cast("IO[str]", opener(path, "rt", encoding=encoding))
 
 
 @contextlib.contextmanager

@@ -18,8 +18,10 @@ RULES = (AUTO, APPLY, IGNORE)
 # Orientations from here on exchange width and height.
 SIDES_CHANGE = 5
 
-_TAG, _ENTRY_BYTES = 0x0112, 12
-_JPEG, _PNG, _TIFFS = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
+_TAG = 0x0112
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+# The second of each is BigTIFF, whose offsets and counts have 64 bits.
+_TIFFS = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
 _EXIF = b"Exif\0\0"
 _APP1, _SCAN = 0xE1, 0xDA
 
@@ -168,16 +170,20 @@ def _in_chunks(
 
 def _in_tiff(content: Content, start: int) -> _Found | None:
     order: Literal["little", "big"] = "little" if content[start : start + 2] == b"II" else "big"
+    big = b"+" in content[start + 2 : start + 4]
+    # Where the first offset stands, bytes of an offset and of a count, and of an entry.
+    offset_at, offset_bytes, count_bytes, entry_bytes = (8, 8, 8, 20) if big else (4, 4, 2, 12)
 
     def number(position: int, size: int) -> int:
         return int.from_bytes(content[position : position + size], order)
 
-    first = start + number(start + 4, 4)
-    for index in range(number(first, 2)):
-        entry = first + 2 + _ENTRY_BYTES * index
-        if entry + _ENTRY_BYTES > len(content):
+    first = start + number(start + offset_at, offset_bytes)
+    for index in range(number(first, count_bytes)):
+        entry = first + count_bytes + entry_bytes * index
+        if entry + entry_bytes > len(content):
             return None
         if number(entry, 2) == _TAG:
-            value = number(entry + 8, 2)
-            return _Found(value, entry + 8, order) if 1 <= value <= 8 else None
+            position = entry + entry_bytes - offset_bytes
+            value = number(position, 2)
+            return _Found(value, position, order) if 1 <= value <= 8 else None
     return None

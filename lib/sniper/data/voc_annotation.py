@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+import shlex
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -35,6 +36,9 @@ _YES, _NO = frozenset(("true", "yes", "y", "t")), frozenset(("", "false", "no", 
 _UNCLEAR = frozenset(("unspecified", "unknown", "none", "null", "n/a"))
 
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][\w.:-]*)["'][^>]*\?>""")
+
+# With a byte order mark, or the first character of XML in two bytes.
+_UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -128,8 +132,31 @@ def _parse(content: bytes, path: str | Path) -> ElementTree.Element:
     try:
         parser.Parse(_decoded(content), True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: unknown encoding
+        if _ENCODING.match(content) is None and not _is_unicode(content):
+            raise _in_code_page(path) from error
         raise _broken(path, f"it is no valid XML: {error}") from error
     return builder.close()
+
+
+def _is_unicode(content: bytes) -> bool:
+    """Whether a text that declares no encoding is in one that needs no declaration."""
+    if content.startswith(_UTF16_STARTS):
+        return True
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _in_code_page(path: str | Path) -> DataError:
+    return _broken(
+        path,
+        "it declares no encoding, and its text is not in UTF-8",
+        "XML in UTF-8, or with the name of its encoding in the first line",
+        fix='write <?xml version="1.0" encoding="windows-1252"?> in front, or iconv -f '
+        f"WINDOWS-1252 -t UTF-8 {shlex.quote(str(path))} > new.xml, with the encoding it has",
+    )
 
 
 def _decoded(content: bytes) -> bytes | str:

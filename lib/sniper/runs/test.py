@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,17 @@ def test(
         TrainingError: another run tests on the set, a file could not be written, or a process died.
     """
     plan = test_plan(cfg, rpn_only=bool(cfg.TEST.EXTRACT_PROPOSALS))
-    # Sets have files of their own: they can be tested side by side.
-    name = f"{'proposals' if plan.rpn_only else 'test'}_{plan.image_set}"
     fix = "or give this one a folder of its own: --set output_path DIR, and --weights FILE"
-    with folder_lock(plan.results_dir, name=name, fix=fix):
+    kind = "proposals" if plan.rpn_only else "test"
+    with _results_lock(plan.results_dir, plan.image_set, fix, kind):
         return _test(cfg, plan, save_prefix, weights, visualise)
+
+
+def _results_lock(
+    folder: Path, image_set: str, fix: str, kind: str = "test"
+) -> AbstractContextManager[None]:
+    """Sets have result files of their own: they can be tested side by side."""
+    return folder_lock(folder, name=f"{kind}_{image_set}", fix=fix)
 
 
 def _test(
@@ -132,13 +139,14 @@ def evaluate_model(
     Raises:
         DataError: the weights do not fit the network, the set has classes that the model does not
             have, or images or annotations are broken.
-        TrainingError: a file could not be written.
+        TrainingError: a file could not be written, or another run works on the set in this folder.
     """
     matched = match_set(dataset, model.classes)
-    table, speed = detect_in_memory(make_detector(plan, model), dataset, plan.mode)
-    logger.info(speed.table())
-    table, left_out = matched.detections(table)
-    return report_detections(folder, matched.dataset, table, speed.as_dict(), left_out=left_out)
+    with _results_lock(folder, dataset.image_set, "or choose another folder"):
+        table, speed = detect_in_memory(make_detector(plan, model), dataset, plan.mode)
+        logger.info(speed.table())
+        table, left_out = matched.detections(table)
+        return report_detections(folder, matched.dataset, table, speed.as_dict(), left_out=left_out)
 
 
 def _classes_for(dataset: Dataset, model: Model, plan: TestPlan) -> Classes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
 
 import cv2
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sniper.data import pixel_depth
-from sniper.data.image import read_image
+from sniper.data import load_dataset, pixel_depth
+from sniper.data.image import check_size, read_image
 from sniper.data.image_header import image_size
 from sniper.data.orientation import ImageFrame, orientation_of, read_exif
 from sniper.data.problems import AMBIGUOUS_TURN, TURNED
@@ -60,6 +61,36 @@ def test_the_frame_of_the_boxes_decides(tmp_path, ending, orientation):
             same(read_image(path, frame=frame), expected)
             same(read_image(path, True, frame=frame), expected[:, ::-1])
             assert image_size(path, frame) == (expected.shape[1], expected.shape[0])
+
+
+@pytest.mark.parametrize("rule", ["auto", "apply", "ignore"])
+@pytest.mark.parametrize("kind", ["folder", "yolo", "voc"])
+def test_sizes_that_come_from_files_are_those_of_the_frame(tmp_path, kind, rule, voc_set):
+    root, image_set = tmp_path, "train"
+    if kind == "voc":
+        root, image_set = voc_set.root, "2007_trainval"
+        voc_set.add("000012", (HEIGHT, WIDTH), [("dog", (5, 6, 9, 9), "0")])
+        folder = voc_set.root / "VOC2007"
+        xml = voc_set.xml("000012")
+        xml.write_text(re.sub("<size>.*</size>", "", xml.read_text()))
+        photo = folder / "JPEGImages" / "000012.jpg"
+    else:
+        photo = tmp_path / "images" / "train" / "000012.jpg"
+        photo.parent.mkdir(parents=True)
+        (tmp_path / "data.yaml").write_text("path: .\ntrain: images/train\nnames: [ant]\n")
+        (tmp_path / "labels" / "train").mkdir(parents=True)
+        (tmp_path / "labels" / "train" / "000012.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    write(photo, 6)
+    for cache in (None, tmp_path / "cache"):
+        dataset = load_dataset(kind, root, image_set, exif=rule, cache_dir=cache)
+        record = next(one for one in dataset.records if one.image_path.endswith("000012.jpg"))
+        size = (WIDTH, HEIGHT) if rule == "ignore" else (HEIGHT, WIDTH)
+        assert (record.width, record.height) == size and record.exif == rule
+        check_size(read_image(photo, frame=record.frame), record)
+    other = "apply" if rule == "ignore" else "ignore"
+    again = load_dataset(kind, root, image_set, exif=other, cache_dir=tmp_path / "cache")
+    sizes = [(one.width, one.height) for one in again.records]
+    assert size[::-1] in sizes and size not in sizes
 
 
 @pytest.mark.parametrize("order", ["II", "MM"])

@@ -8,14 +8,16 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.folder_walk import walk_files
 from sniper.data.ids import stable_ids
 from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
-from sniper.data.image_header import image_size
+from sniper.data.image_header import size_of_boxes
 from sniper.data.listings import read_class_list, read_lines
+from sniper.data.orientation import AUTO
 from sniper.data.problems import (
     MISSING_FILE,
     UNREADABLE_FILE,
@@ -42,6 +44,7 @@ def load_folder(
     image_set: str,
     *,
     with_masks: bool = False,
+    exif: str = AUTO,
     cache_dir: str | Path | None = None,
     on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
@@ -56,6 +59,7 @@ def load_folder(
         dataset_path: the folder above the images.
         image_set: name of the folder or list.
         with_masks: without effect; there are no objects.
+        exif: `dataset.EXIF`: sizes are those of the pictures as they are shown, or stored.
         cache_dir: without effect; nothing is parsed.
         on_problem: gets every problem; when it comes back, the image is left out.
 
@@ -74,7 +78,7 @@ def load_folder(
         image_set=image_set,
         class_names=class_names,
         category_ids=tuple(range(len(class_names))),
-        records=image_records(paths, ids.tolist(), on_problem),
+        records=image_records(paths, ids.tolist(), on_problem, exif),
         annotation_path=str(source),
         has_annotations=False,
     )
@@ -111,7 +115,10 @@ def find_images(
 
 
 def image_records(
-    paths: Sequence[str | Path], ids: Sequence[int], on_problem: OnProblem = stop_at_errors
+    paths: Sequence[str | Path],
+    ids: Sequence[int],
+    on_problem: OnProblem = stop_at_errors,
+    exif: str = AUTO,
 ) -> tuple[Record, ...]:
     """Records without objects, with the sizes of the image files.
 
@@ -119,13 +126,14 @@ def image_records(
         paths: the images.
         ids: one of each.
         on_problem: hears of unreadable images; when it comes back, they are left out.
+        exif: `dataset.EXIF`.
 
     Raises:
         DataError: images are unreadable; the message names all of them.
     """
     return tuple(
         image_record(path, image_id, *size)
-        for path, image_id, size in zip(paths, ids, _sizes(paths, on_problem))
+        for path, image_id, size in zip(paths, ids, _sizes(paths, on_problem, exif))
         if size is not None
     )
 
@@ -194,13 +202,17 @@ def _name(path: Path, base: Path) -> str:
     return Path(os.path.relpath(path, base)).as_posix()
 
 
-def _sizes(paths: Sequence[str | Path], on_problem: OnProblem) -> list[tuple[int, int] | None]:
+def _sizes(
+    paths: Sequence[str | Path], on_problem: OnProblem, exif: str
+) -> list[tuple[int, int] | None]:
     """Width and height of each image; None for those that cannot be read."""
     sizes: list[tuple[int, int] | None] = []
     problems: list[str] = []
     progress = Progress("image sizes read", len(paths))
     with ThreadPoolExecutor(_THREADS) as pool:
-        for done, answer in enumerate(pool.map(_size_or_problem, paths), start=1):
+        for done, answer in enumerate(
+            pool.map(partial(_size_or_problem, exif=exif), paths), start=1
+        ):
             sizes.append(None if isinstance(answer, str) else answer)
             if isinstance(answer, str):
                 problems.append(answer)
@@ -215,9 +227,9 @@ def _sizes(paths: Sequence[str | Path], on_problem: OnProblem) -> list[tuple[int
     return sizes
 
 
-def _size_or_problem(path: str | Path) -> tuple[int, int] | str:
+def _size_or_problem(path: str | Path, exif: str) -> tuple[int, int] | str:
     try:
-        return image_size(path)
+        return size_of_boxes(path, exif)
     except DataError as error:
         return f"{path} ({str(error).splitlines()[0]})"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from sniper.data.coco import load_coco
 from sniper.data.dataset import Dataset
 from sniper.data.folders import load_folder
+from sniper.data.orientation import AUTO
 from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.data.record import Record
 from sniper.data.registry import Registry
@@ -32,7 +34,9 @@ class FormatReader(Protocol):
         """Reads one image set; see `load_dataset`.
 
         A reader that can read boxes by the rules of 2018 takes `legacy_boxes: bool = False` too,
-        and one whose sets may lie elsewhere `annotation_file` and `image_folder` (texts, or None).
+        one whose sets may lie elsewhere `annotation_file` and `image_folder` (texts, or None), and
+        one that takes sizes from image files `exif` (see `size_of_boxes` of
+        `sniper.data.image_header`).
 
         A reader reports what it can do without, and raises a DataError where it cannot go on; one
         that always raises is right too, but `sniper check-data` then shows one problem at a time.
@@ -100,6 +104,7 @@ def load_dataset(
     legacy_boxes: bool = False,
     annotation_file: str | None = None,
     image_folder: str | None = None,
+    exif: str = AUTO,
     cache_dir: str | Path | None = None,
     on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
@@ -113,6 +118,7 @@ def load_dataset(
         legacy_boxes: boxes by the rules of 2018 (`TRAIN.LEGACY_BOXES`), for formats that 2018 had.
         annotation_file: the annotations, where they are not in the usual place (COCO).
         image_folder: the folder of the images, the same.
+        exif: what EXIF orientation does (`dataset.EXIF`).
         cache_dir: where parsed annotations are kept; None for no cache.
         on_problem: gets every problem; what it does not raise is left out of the set. By default
             errors are raised and warnings counted in the log.
@@ -125,6 +131,8 @@ def load_dataset(
     options: dict[str, Any] = {"with_masks": with_masks, "cache_dir": cache_dir}
     if _takes(reader, "legacy_boxes"):
         options["legacy_boxes"] = legacy_boxes
+    if _takes(reader, "exif"):
+        options["exif"] = exif
     for name, value in (("annotation_file", annotation_file), ("image_folder", image_folder)):
         if value and not _takes(reader, name):
             raise ConfigError(
@@ -150,7 +158,9 @@ def load_dataset(
             got=f"a {type(strange).__name__}",
             expected="sniper.data.Record, for example of sniper.data.record.image_record",
         )
-    return dataset
+    if exif == AUTO:
+        return dataset
+    return replace(dataset, records=tuple(replace(r, exif=exif) for r in dataset.records))
 
 
 def _takes(reader: FormatReader, option: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sniper.data.image import most_pixels, read_image, too_many_pixels
 from sniper.data.jpeg_size import jpeg_size
-from sniper.data.orientation import SIDES_CHANGE, ImageFrame, read_exif
+from sniper.data.orientation import AUTO, IGNORE, SIDES_CHANGE, ImageFrame, read_exif
 from sniper.errors import DataError
 
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
@@ -34,6 +34,21 @@ def image_size(path: str | Path, frame: ImageFrame | None = None) -> tuple[int, 
     exif = read_exif(content)
     turn = frame.turn(exif, *size) if frame else exif.orientation
     return (size[1], size[0]) if turn >= SIDES_CHANGE else size
+
+
+def size_of_boxes(path: str | Path, exif: str = AUTO) -> tuple[int, int]:
+    """Width and height in px of what boxes refer to whose annotations give no size.
+
+    The picture as it is shown, or with `ignore` as it is stored.
+
+    Args:
+        path: the image.
+        exif: `dataset.EXIF`.
+
+    Raises:
+        DataError: see `image_size`.
+    """
+    return image_size(path, ImageFrame(0, 0, IGNORE) if exif == IGNORE else None)
 
 
 def _png_size(content: bytes) -> tuple[int, int] | None:

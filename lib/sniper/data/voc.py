@@ -20,8 +20,9 @@ from sniper.data.box_problems import (
 )
 from sniper.data.cache import cache_file, cached_arrays
 from sniper.data.dataset import Dataset
-from sniper.data.image_header import image_size
+from sniper.data.image_header import size_of_boxes
 from sniper.data.listings import FileIndex, with_reason
+from sniper.data.orientation import AUTO
 from sniper.data.problems import (
     BROKEN_ENTRY,
     DUPLICATE_NAME,
@@ -93,6 +94,7 @@ def load_voc(
     *,
     with_masks: bool = False,
     legacy_boxes: bool = False,
+    exif: str = AUTO,
     cache_dir: str | Path | None = None,
     on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
@@ -108,6 +110,7 @@ def load_voc(
             layout take any word as their year: `Mine_train` lives in `VOCMine`.
         with_masks: refused, since the layout has no polygons.
         legacy_boxes: corners are truncated to whole px, as in 2018.
+        exif: `dataset.EXIF`, for sizes that come from the images.
         cache_dir: where parsed annotations are kept, keyed by their content; None for no cache.
         on_problem: gets every problem; when it comes back, an image with a broken annotation has
             no objects, and one without any size is left out.
@@ -129,7 +132,7 @@ def load_voc(
     annotations = _find_annotations(layout, names, on_problem)
     table = _table(layout, names, annotations, class_names, cache_dir, on_problem)
     paths = _find_images(layout, names, on_problem)
-    sizes = _sizes(table, paths, layout.name, on_problem)
+    sizes = _sizes(table, paths, layout.name, on_problem, exif)
     records, intake = _records(table, names, paths, sizes, layout, on_problem, legacy_boxes)
     dataset = _dataset(layout, names, class_names, table, records, intake, bool(annotations))
     logger.info(
@@ -284,7 +287,11 @@ def _missing(paths: list[str], total: int, what: str, where: Path) -> DataError:
 
 
 def _sizes(
-    table: VocTable, paths: Sequence[str], set_name: str, on_problem: OnProblem
+    table: VocTable,
+    paths: Sequence[str],
+    set_name: str,
+    on_problem: OnProblem,
+    exif: str,
 ) -> np.ndarray:
     """(n, 2) width and height of all images; those that the annotations lack come from the files.
 
@@ -294,7 +301,7 @@ def _sizes(
     unknown = np.flatnonzero(table.widths == 0)
     for i in unknown.tolist():
         try:
-            sizes[i] = image_size(paths[i])
+            sizes[i] = size_of_boxes(paths[i], exif)
         except DataError as error:
             if os.path.lexists(paths[i]):  # missing ones have been reported
                 texts = [f"image {paths[i]}: {first_lines(error)}"]

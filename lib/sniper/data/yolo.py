@@ -21,6 +21,7 @@ from sniper.data.folders import find_images, image_records
 from sniper.data.ids import stable_ids
 from sniper.data.listings import FILE_NAME as CLASS_LIST
 from sniper.data.listings import FileIndex
+from sniper.data.orientation import AUTO, IGNORE
 from sniper.data.problems import (
     BROKEN_ENTRY,
     WARNING,
@@ -111,6 +112,7 @@ def load_yolo(
     image_set: str,
     *,
     with_masks: bool = False,
+    exif: str = AUTO,
     cache_dir: str | Path | None = None,
     on_problem: OnProblem = stop_at_errors,
 ) -> Dataset:
@@ -123,6 +125,7 @@ def load_yolo(
         dataset_path: folder with one yaml, or the yaml.
         image_set: a key of the yaml.
         with_masks: also read the outlines.
+        exif: `dataset.EXIF`: labels are parts of the picture as it is shown, or stored.
         cache_dir: where parsed labels and sizes of images are kept; None for no cache. A cache
             tells no warnings.
         on_problem: gets every problem; when it comes back, the broken line or image is left out.
@@ -147,10 +150,10 @@ def load_yolo(
     _tell_lonely_labels(sources, labels, name, on_problem)
 
     def parse(hear: OnProblem) -> CocoTable:
-        content = _content(sets, images, labels if has_labels else None, hear)
+        content = _content(sets, images, labels if has_labels else None, exif, hear)
         return parse_content(content, sets.file, with_masks=with_masks, on_problem=hear)
 
-    table = _table(parse, sets, images, labels, name, with_masks, cache_dir, on_problem)
+    table = _table(parse, sets, images, labels, name, with_masks, exif, cache_dir, on_problem)
     paths = dict(zip(_names(sets, images), map(str, images)))
     found = [paths[file_name] for file_name in table.file_names.tolist()]
     dataset = dataset_of_table(name, image_set, table, found, sets.file, with_masks)
@@ -277,18 +280,20 @@ def _content(
     sets: YoloSets,
     images: Sequence[Path],
     labels: Sequence[Path | None] | None,
+    exif: str,
     on_problem: OnProblem,
 ) -> dict[str, Any]:
     """The set as a COCO file has it."""
     names = _names(sets, images)
     entries: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
-    records = {r.image_path: r for r in image_records(images, range(len(images)), on_problem)}
+    read = image_records(images, range(len(images)), on_problem, exif)
+    records = {record.image_path: record for record in read}
     for image, name, image_id in zip(images, names, stable_ids(names).tolist()):
         record = records.get(str(image))
         if record is None:
             continue
-        # YOLO programs label and read pictures as they are shown, and so does `image_size`.
+        # YOLO programs label and read pictures as they are shown, and so do records.
         width, height = record.width, record.height
         entries.append({"id": image_id, "file_name": name, "width": width, "height": height})
         path = labels[record.image_id] if labels is not None else None
@@ -331,6 +336,7 @@ def _table(
     labels: Sequence[Path | None],
     name: str,
     with_masks: bool,
+    exif: str,
     cache_dir: str | Path | None,
     on_problem: OnProblem,
 ) -> CocoTable:
@@ -339,6 +345,7 @@ def _table(
     key = {
         "files": _files_sha256(sets, images, labels),
         "masks switch": str(with_masks),
+        "pixels of sizes": "stored" if exif == IGNORE else "shown",
         "format version": f"{CACHE_FORMAT}.{_LABEL_FORMAT}",
     }
     arrays = cached_arrays(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sniper.chips.account import Account, account_of
@@ -107,7 +107,7 @@ def open_dataset(
     Raises:
         DataError: annotations or images are missing or broken.
     """
-    dataset = load_dataset(
+    return load_dataset(
         source.format,
         source.path,
         image_set,
@@ -115,13 +115,10 @@ def open_dataset(
         legacy_boxes=source.legacy_boxes,
         annotation_file=source.annotation_file,
         image_folder=source.image_folder,
+        exif=source.exif,
         cache_dir=source.cache_dir,
         on_problem=on_problem,
     )
-    if source.exif == AUTO:
-        return dataset
-    records = tuple(replace(record, exif=source.exif) for record in dataset.records)
-    return replace(dataset, records=records)
 
 
 def proposal_file(folder: str | Path, dataset_name: str) -> Path:

@@ -207,6 +207,7 @@ def _read(
                 legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
                 annotation_file=cfg.dataset.annotation_file,
                 image_folder=cfg.dataset.image_folder,
+                exif=cfg.dataset.EXIF,
                 on_problem=findings.take,
             )
         except DataError as error:

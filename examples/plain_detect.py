@@ -21,8 +21,9 @@ import numpy as np  # isort: skip
 from sniper.chips import test_factor
 from sniper.config import load_config
 from sniper.data.class_names import numbered_class_names, read_class_names
+from sniper.data.cut import content_size, level_image
 from sniper.data.detections import ImageDetections
-from sniper.data.image import content_size, level_image, read_image
+from sniper.data.image import read_image
 from sniper.inference.decode import ChipDetections, to_image
 from sniper.inference.merge_levels import keep_confident, merge_levels
 from sniper.models.assembly import (

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sniper.data.coco import load_coco
-from sniper.data.image import check_size, chip_image, content_size, level_image, read_image
+from sniper.data.cut import chip_image, content_size, level_image
+from sniper.data.image import check_size, read_image
 from sniper.errors import DataError
 
 MEANS = (103.939, 116.779, 123.68)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sniper.boxes import LAST_PX
-from sniper.data.image import cut_chip
+from sniper.data.cut import cut_chip
 from sniper.data.resample import resample
 from sniper.errors import DataError
 from sniper.inference.decode import to_image

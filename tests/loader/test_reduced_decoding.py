@@ -10,7 +10,8 @@ import pytest
 
 from sniper.chips.chip_table import Chip
 from sniper.data import append_flipped, load_dataset
-from sniper.data.image import check_size, cut_chip, cut_reduced, read_image, reduction_of
+from sniper.data.cut import cut_chip, cut_reduced, reduction_of
+from sniper.data.image import check_size, read_image
 from sniper.data.record import Record, flip_record
 from sniper.errors import DataError
 from sniper.loader.batch_settings import BatchSettings

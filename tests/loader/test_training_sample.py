@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sniper.chips.chip_table import Chip
-from sniper.data.image import chip_image, cut_chip
+from sniper.data.cut import chip_image, cut_chip
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.loader import sample as sample_module
 from sniper.loader.compact import compact_specs, empty_arrays

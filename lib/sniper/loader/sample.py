@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from sniper.chips.chip_table import Chip
-from sniper.data.image import check_size, cut_chip, cut_reduced, reduction_of
+from sniper.data.cut import cut_chip, cut_reduced, reduction_of
+from sniper.data.image import check_size
 from sniper.data.record import Record
 from sniper.errors import SniperError, TrainingError
 from sniper.loader.batch_settings import BatchSettings

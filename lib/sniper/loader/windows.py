@@ -12,7 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from sniper.data.image import check_size, content_size, level_image
+from sniper.data.cut import content_size, level_image
+from sniper.data.image import check_size
 from sniper.data.record import Record
 from sniper.errors import ConfigError, TrainingError
 from sniper.loader.images import ImageCache, ImageSource

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sniper.data import load_dataset, pixel_depth
+from sniper.data import load_dataset
 from sniper.data.image import check_size, read_image
 from sniper.data.image_header import image_size
 from sniper.data.orientation import ImageFrame, orientation_of, read_exif
@@ -167,7 +167,6 @@ def test_broken_headers_say_nothing(content):
 
 def test_twelve_bits_in_sixteen_are_scaled_and_told(tmp_path, caplog):
     grey = np.linspace(0, 255, 60 * 40).reshape(40, 60).astype(np.uint8)
-    pixel_depth._told.cache_clear()
     for ending, factor in ((".png", 16), (".tiff", 16), (".png", 257)):
         path = tmp_path / f"{factor}{ending}"
         cv2.imwrite(str(path), grey.astype(np.uint16) * factor)
@@ -189,7 +188,6 @@ def test_floats_are_scaled(tmp_path):
 def test_alpha_is_dropped_and_told(tmp_path, caplog):
     image = np.full((20, 30, 4), 200, np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), image)
-    pixel_depth._told.cache_clear()  # as a new process
     with caplog.at_level(logging.WARNING):
         read = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(read, image[:, :, :3])

@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 
 from sniper.data.image import read_image
+from sniper.data.image_header import image_size
+from sniper.data.sources import open_source
 from sniper.errors import DataError
+from sniper.loader.images import ImageCache
 
 
 def grey_levels():
@@ -46,6 +49,39 @@ def test_colours_of_every_mode(tmp_path, mode, ending):
     picture.save(path)
     wanted = np.asarray(picture.convert("RGB"))[:, :, ::-1].astype(int)
     assert np.abs(read_image(path) - wanted).max() <= 1
+
+
+def test_many_files_are_told_once_and_counted(tmp_path, caplog):
+    for number in range(12):
+        pixels = np.full((4, 5), 60_000, np.uint16)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
+    for _ in range(2):  # nothing is remembered from the first one
+        caplog.clear()
+        images = ImageCache(0)
+        for path in sorted(tmp_path.iterdir()) * 2:
+            images.read(str(path))
+            image_size(path)
+        first, counted = [record.message for record in caplog.records]
+        assert "0.png holds 16 bit values" in first and counted.startswith("10 files so far")
+    caplog.clear()
+    for image in open_source(str(tmp_path)):
+        image.read()
+    assert len(caplog.records) == 2
+
+
+def test_damage_in_the_middle_of_a_photo_names_the_file(tmp_path, caplog):
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    content = bytearray(cv2.imencode(".jpg", noise)[1].tobytes())
+    path.write_bytes(content)
+    images = ImageCache()
+    images.read(str(path))
+    assert not caplog.records
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    path.write_bytes(content)
+    assert ImageCache().read(str(path)).shape == (64, 64, 3)
+    assert len(caplog.records) == 1 and f"{path} is shown with junk" in caplog.text
 
 
 def test_a_png_without_a_header_is_refused(tmp_path):

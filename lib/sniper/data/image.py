@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sniper.data.jpeg_damage import jpeg_damage
 from sniper.data.jpeg_size import jpeg_size
 from sniper.data.orientation import (
     ImageFrame,
@@ -15,6 +16,7 @@ from sniper.data.orientation import (
     turned,
     without_orientation,
 )
+from sniper.data.picture_notes import DAMAGE, OnNote, tell_each
 from sniper.data.pixel_depth import needs_care, to_bgr8
 from sniper.data.record import Record
 from sniper.errors import DataError
@@ -36,6 +38,7 @@ def read_image(
     flipped: bool = False,
     reduction: int = 1,
     frame: ImageFrame | None = None,
+    on_note: OnNote = tell_each,
 ) -> np.ndarray:
     """Reads an image file as (H, W, 3) uint8 BGR.
 
@@ -48,6 +51,7 @@ def read_image(
         reduction: 1, 2, 4 or 8: the scale 1/n at which a JPEG is decoded, sides rounded up, which
             takes less time; other formats are always decoded in full.
         frame: what the boxes of the image refer to; None: the picture as it is shown.
+        on_note: hears of what is odd: damage in the middle of a JPEG, more than 8 bits, alpha.
 
     Raises:
         DataError: the file is missing, cut off or no image.
@@ -63,6 +67,10 @@ def read_image(
             got=f"{len(content)} bytes",
             fix="copy or download it again, or remove it from the annotations",
         )
+    damage = jpeg_damage(content)
+    if damage is not None:
+        # The JPEG library writes of it to standard error, without a name.
+        on_note(DAMAGE, str(path), f"is shown with junk or grey: {damage} (replace it)")
     flags = _FLAGS[reduction if content.startswith(_JPEG_START) else 1]
     careful = needs_care(content)
     if careful:
@@ -81,7 +89,7 @@ def read_image(
             expected="JPEG, PNG or another format that OpenCV reads",
         )
     if careful:
-        image = to_bgr8(image, path)
+        image = to_bgr8(image, path, on_note)
     exif = read_exif(content)
     if exif.orientation > 1:
         # At 1/8 the sides of a photo may be equal that are not.

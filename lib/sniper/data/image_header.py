@@ -7,6 +7,7 @@ from pathlib import Path
 from sniper.data.image import most_pixels, read_image, too_many_pixels
 from sniper.data.jpeg_size import jpeg_size
 from sniper.data.orientation import AUTO, IGNORE, SIDES_CHANGE, ImageFrame, read_exif
+from sniper.data.picture_notes import keep_quiet
 from sniper.errors import DataError
 
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
@@ -27,7 +28,7 @@ def image_size(path: str | Path, frame: ImageFrame | None = None) -> tuple[int, 
         raise DataError("an image cannot be read", where=path, got=error) from error
     size = jpeg_size(content) or _png_size(content)
     if size is None:
-        height, width = read_image(path, frame=frame).shape[:2]
+        height, width = read_image(path, frame=frame, on_note=keep_quiet).shape[:2]
         return width, height
     if size[0] * size[1] > most_pixels():
         raise too_many_pixels(path, *size)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-logger = logging.getLogger(__name__)
+from sniper.data.picture_notes import OnNote, tell_each
 
 _PNG, _TIFFS = b"\x89PNG\r\n\x1a\n", (b"II", b"MM")
 _PNG_DEPTH_AT, _PNG_COLOUR_AT, _ALPHA_COLOURS = 24, 25, (b"\x04", b"\x06")
@@ -29,24 +27,24 @@ def needs_care(content: bytes) -> bool:
     return content.startswith((*_TIFFS, *_DEEP_STARTS))
 
 
-def to_bgr8(image: np.ndarray, path: str | Path) -> np.ndarray:
+def to_bgr8(image: np.ndarray, path: str | Path, on_note: OnNote = tell_each) -> np.ndarray:
     """(H, W, 3) uint8 BGR of an image as `cv2.IMREAD_UNCHANGED` gives it.
 
     16 bits: values up to 4095 are 12 bits, larger ones 16. Floats: 0 to 1, or else up to the
-    largest value. Alpha is dropped, the colours below it stay. The first file of each kind is told.
+    largest value. Alpha is dropped, the colours below it stay. `on_note` hears of both.
     """
     if image.dtype != np.uint8:
-        image = _scaled(image, path)
+        image = _scaled(image, path, on_note)
     if image.ndim == 2 or image.shape[2] == 1:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     if image.shape[2] == 2:  # grey and alpha
         return cv2.cvtColor(np.ascontiguousarray(image[:, :, 0]), cv2.COLOR_GRAY2BGR)
     if image.shape[2] == 4 and image[:, :, 3].min() < np.iinfo(np.uint8).max:
-        _tell("alpha", str(path), "is transparent in parts: the network sees the colours below")
+        on_note("alpha", str(path), "is transparent in parts: the network sees the colours below")
     return np.ascontiguousarray(image[:, :, :3])
 
 
-def _scaled(image: np.ndarray, path: str | Path) -> np.ndarray:
+def _scaled(image: np.ndarray, path: str | Path, on_note: OnNote) -> np.ndarray:
     floats = image.dtype.kind == "f"
     values = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
     high = float(values.max(initial=0))
@@ -56,23 +54,10 @@ def _scaled(image: np.ndarray, path: str | Path) -> np.ndarray:
     else:
         full = float(_MOST_OF_12_BITS if high <= _MOST_OF_12_BITS else np.iinfo(image.dtype).max)
         kind = f"{8 * image.dtype.itemsize} bit values up to {high:g}"
-    _tell(
+    on_note(
         f"{image.dtype} {full:g}",
         str(path),
         f"holds {kind}: 0 to {full:g} become the 256 grey levels of the network's input (set the "
         "range before training where that is not right)",
     )
     return np.clip(values * (255 / full) + 0.5, 0, 255).astype(np.uint8)
-
-
-@cache
-def _told(kind: str) -> list[str]:
-    return []
-
-
-def _tell(kind: str, path: str, text: str) -> None:
-    """Once for each kind and process: a set has thousands of such files."""
-    files = _told(kind)
-    if not files:
-        files.append(path)
-        logger.warning("%s %s; other files like it are not told", path, text)

@@ -16,6 +16,7 @@ import numpy as np
 from sniper.data.folder_walk import is_drawing, walk_files
 from sniper.data.image import read_image
 from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
+from sniper.data.picture_notes import OnNote, PictureNotes, tell_each
 from sniper.data.video import Frame, is_video, read_frames, video_info
 from sniper.errors import ConfigError, DataError
 
@@ -41,6 +42,7 @@ class SourceImage:
     path: Path | None = None
     pixels: np.ndarray | None = None
     frame: Frame | None = None
+    on_note: OnNote = field(default=tell_each, compare=False, repr=False)
 
     def read(self) -> np.ndarray:
         """The pixels (H, W, 3) uint8 BGR.
@@ -52,7 +54,7 @@ class SourceImage:
             return self.pixels
         if self.path is None:
             raise DataError("an image has neither a file nor pixels", where=self.name)
-        return read_image(self.path)
+        return read_image(self.path, on_note=self.on_note)
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,7 @@ def _named(finds: Sequence[_Find | np.ndarray]) -> Iterator[SourceImage]:
     bases = [find.base for find in finds if isinstance(find, _Find)]
     base = _shared_folder(bases) if bases else ""
     number = 0
+    notes = PictureNotes()
     for find in finds:
         if isinstance(find, np.ndarray):
             yield SourceImage(f"image_{number:06d}", pixels=find)
@@ -273,7 +276,7 @@ def _named(finds: Sequence[_Find | np.ndarray]) -> Iterator[SourceImage]:
             continue
         for path in find.paths:
             name = os.path.relpath(os.path.abspath(path), base)
-            yield SourceImage(Path(name).as_posix(), Path(path))
+            yield SourceImage(Path(name).as_posix(), Path(path), on_note=notes.tell)
 
 
 def _shared_folder(folders: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from sniper.data import Dataset, ProposalSet
 from sniper.data.detections import DetectionTable
 from sniper.data.image import read_image
+from sniper.data.picture_notes import keep_quiet
 from sniper.evaluation import (
     EvaluationProtocol,
     ProposalReport,
@@ -128,7 +129,7 @@ def draw_set(folder: Path, dataset: Dataset, table: DetectionTable) -> None:
     """
     names = picture_names([record.image_path for record in dataset.records])
     for record, name, detections in zip(dataset.records, names, table):
-        pixels = read_image(record.image_path, frame=record.frame)
+        pixels = read_image(record.image_path, frame=record.frame, on_note=keep_quiet)
         save_image(folder / name, draw_detections(pixels, detections, dataset.class_names))
     logger.info("%d pictures in %s", len(names), folder)
 

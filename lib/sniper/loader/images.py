@@ -12,6 +12,7 @@ import numpy as np
 
 from sniper.data.image import read_image
 from sniper.data.orientation import ImageFrame
+from sniper.data.picture_notes import PictureNotes
 
 
 class ImageSource(Protocol):
@@ -79,6 +80,7 @@ class ImageCache:
         self._recent = RecentKeys(max_images, max_bytes)
         self._images: dict[Hashable, np.ndarray] = {}
         self._lock = threading.Lock()
+        self._notes = PictureNotes()
 
     def read(self, path: str, reduction: int = 1, frame: ImageFrame | None = None) -> np.ndarray:
         """The image (H, W, 3) uint8 BGR, which must not be written to; see `read_image`.
@@ -93,7 +95,7 @@ class ImageCache:
                 self._recent.use(key, image.nbytes)
                 return image
         # Read outside the lock, so that threads decode at the same time.
-        image = read_image(path, reduction=reduction, frame=frame)
+        image = read_image(path, reduction=reduction, frame=frame, on_note=self._notes.tell)
         with self._lock:
             self._images[key] = image
             for dropped in self._recent.use(key, image.nbytes):

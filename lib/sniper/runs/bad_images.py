@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sniper.data import Dataset, Record
 from sniper.data.image import check_size, read_image
+from sniper.data.picture_notes import keep_quiet
 from sniper.data.problems import MISSING_FILE, UNREADABLE_FILE, Problem, stop_at_errors
 from sniper.errors import DataError
 from sniper.files import atomic_write_text
@@ -110,7 +111,9 @@ class BadImages:
 
 def _problem(record: Record, detector: Detector) -> str | None:
     try:
-        check_size(read_image(record.image_path, frame=record.frame), record)
+        # It is read again for detection, which tells what is odd.
+        image = read_image(record.image_path, frame=record.frame, on_note=keep_quiet)
+        check_size(image, record)
         detector.check_image(record)
     except DataError as error:
         return str(error).splitlines()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Union
@@ -12,6 +13,7 @@ from typing import Union
 from sniper.data.image import read_image
 from sniper.data.image_header import image_size
 from sniper.data.jpeg_damage import decoder_messages, jpeg_damage
+from sniper.data.picture_notes import DAMAGE, OnNote, PictureNotes, keep_quiet
 from sniper.data.problems import Problem, first_lines
 from sniper.data.record import Record
 from sniper.data.turned import turn_of
@@ -36,10 +38,20 @@ def check_images(
         workers: threads.
     """
     progress = Progress("images checked", len(records))
+    notes = PictureNotes()
+    odd: list[tuple[str, str, str]] = []
+
+    def keep(kind: str, path: str, text: str) -> None:
+        if kind != DAMAGE:  # which is an error here
+            odd.append((kind, path, text))
+
     done = 0
     with ThreadPoolExecutor(workers) as threads:
         for block in _blocks(records):
-            for record, problem in zip(block, _results(block, threads, decode)):
+            results = _results(block, threads, decode, keep)
+            while odd:
+                notes.tell(*odd.pop(0))
+            for record, problem in zip(block, results):
                 _judge(findings, set_name, record, problem)
             done += len(block)
             progress.tell(done)
@@ -48,18 +60,23 @@ def check_images(
 Result = Union[tuple[int, int], str]
 
 
-def _results(block: list[Record], threads: ThreadPoolExecutor, decode: bool) -> list[Result]:
-    """Width and height of each file, or what is wrong with it."""
+def _results(
+    block: list[Record], threads: ThreadPoolExecutor, decode: bool, on_note: OnNote
+) -> list[Result]:
+    """Width and height of each file, or what is wrong with it.
+
+    `on_note` must not write: what is written meanwhile counts as the decoders' words.
+    """
     if not decode:
         return list(threads.map(_size_or_problem, block))
     with decoder_messages() as messages:
-        results = list(threads.map(_decoded_size_or_problem, block))
+        results = list(threads.map(partial(_decoded_size_or_problem, on_note=on_note), block))
         if not messages():
             return results
         # Some of these files are damaged: one by one they can be told from each other.
         for place, record in enumerate(block):
             if not isinstance(results[place], str):
-                again = _decoded_size_or_problem(record)
+                again = _decoded_size_or_problem(record, keep_quiet)
                 said = messages()
                 results[place] = f"the picture is damaged: {said}" if said else again
     return results
@@ -79,12 +96,12 @@ def _size_or_problem(record: Record) -> Result:
     return jpeg_damage(Path(record.image_path).read_bytes()) or size
 
 
-def _decoded_size_or_problem(record: Record) -> Result:
+def _decoded_size_or_problem(record: Record, on_note: OnNote) -> Result:
     try:
-        height, width = read_image(record.image_path, frame=record.frame).shape[:2]
+        image = read_image(record.image_path, frame=record.frame, on_note=on_note)
     except DataError as error:
         return first_lines(error)
-    return jpeg_damage(Path(record.image_path).read_bytes()) or (width, height)
+    return jpeg_damage(Path(record.image_path).read_bytes()) or (image.shape[1], image.shape[0])
 
 
 def _judge(findings: Findings, set_name: str, record: Record, result: Result) -> None:

@@ -174,7 +174,7 @@ def test_an_image_with_two_other_endings_is_refused(voc_set):
     (folder / "000007.png").write_bytes(b"another picture")
     load_dataset("voc", voc_set.root, "2007_trainval")  # VOC's own ending decides
     (folder / "000007.jpg").rename(folder / "000007.tif")
-    with pytest.raises(DataError, match="several endings"):
+    with pytest.raises(DataError, match="several files"):
         load_dataset("voc", voc_set.root, "2007_trainval")
 
 

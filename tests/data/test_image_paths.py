@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
 
 from sniper.config import load_config
 from sniper.data import load_dataset
-from sniper.data.problems import RELATED_PATH
+from sniper.data.problems import RELATED_PATH, SIMILAR_NAME
 from sniper.errors import ConfigError, DataError
 
 
@@ -153,3 +154,53 @@ def test_without_a_file_name_the_id_makes_one(small_set, prefix):
     del entry["file_name"]
     small_set.write()
     assert load(small_set)[0][1] == str(made)
+
+
+CASES = {
+    "case": ("IMG_1.JPG", "img_1.jpg"),
+    "accents": ("caf\u00e9.png", "cafe\u0301.png"),
+}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_a_name_in_another_case_or_unicode_form_is_found_and_told(small_set, kind):
+    written, stored = CASES[kind]
+    paths, _ = load(small_set)
+    shutil.move(paths[0], os.path.join(os.path.dirname(paths[0]), stored))
+    first = os.path.basename(paths[0])
+    named(small_set, lambda name: written if os.path.basename(name) == first else name)
+    found, problems = load(small_set)
+    assert os.path.basename(found[0]) == stored and found[1:] == paths[1:]
+    [told] = [problem for problem in problems if problem.kind is SIMILAR_NAME]
+    assert told.count == 1 and written in list(told.texts)[0]
+
+
+def test_two_files_that_differ_in_case_are_not_guessed(small_set):
+    paths, _ = load(small_set)
+    folder, first = os.path.split(paths[0])
+    for name in ("X.png", "x.PNG"):
+        shutil.copy(paths[0], os.path.join(folder, name))
+    named(small_set, lambda name: "x.png" if os.path.basename(name) == first else name)
+    with pytest.raises(DataError, match="may be one of several files"):
+        load(small_set)
+
+
+def test_two_names_of_one_file_are_refused(small_set):
+    paths, _ = load(small_set)
+    first, second = (os.path.basename(path) for path in paths[:2])
+    other = first.upper()
+    assert other != first
+    named(small_set, lambda name: other if os.path.basename(name) == second else name)
+    with pytest.raises(DataError, match="share a file with another image"):
+        load(small_set)
+
+
+def test_voc_names_in_another_case_are_found_and_told(voc_set, caplog):
+    voc_set.add("000012", (50, 40), [("dog", (5, 6, 20, 30))])
+    for folder, ending in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+        path = voc_set.folder / folder / f"000012{ending}"
+        path.rename(path.with_name(f"img_a{ending}"))
+    voc_set.list("trainval", "IMG_A\n000007\n")
+    dataset = load_dataset("voc", voc_set.root, "2007_trainval")
+    assert os.path.basename(dataset.records[0].image_path) == "img_a.jpg"
+    assert dataset.records[0].num_gt == 1 and caplog.text.count("differ from their files") == 2

@@ -16,6 +16,7 @@ from sniper.data.problems import (
     DUPLICATE_NAME,
     MISSING_FILE,
     RELATED_PATH,
+    SIMILAR_NAME,
     OnProblem,
     Problem,
 )
@@ -76,7 +77,8 @@ def find_images(
 ) -> list[str]:
     """One path for each (id, file name).
 
-    Names that stand for another folder or system are told once; those that fit several files, and
+    Names that stand for another folder or system, and those that differ from the only file that
+    fits in case or accents, are told once; those that fit several files, and
     two images that would be one file, are refused.
 
     Args:
@@ -92,6 +94,7 @@ def find_images(
     index = FileIndex()
     paths: list[str] = []
     related: dict[int, str] = {}
+    similar: dict[int, str] = {}
     ambiguous: dict[int, list[str]] = {}
     missing: dict[int, list[str]] = {}
     layout = 0  # where the image before was found
@@ -103,13 +106,18 @@ def find_images(
             layout = found if file_name else layout
             paths.append(exact[found])
             continue
-        fits = next(filter(None, (_files(p, index) for p in places.related(file_name))), [])
+        candidates = places.related(file_name)
+        fits = next(filter(None, (_files(tried, index) for tried in candidates)), [])
+        found_as = related
+        if not fits:
+            fits = next(filter(None, (_alike(tried, index) for tried in candidates)), [])
+            found_as = similar
         if not fits:
             missing[row] = exact
         elif len(fits) > 1:
             ambiguous[row] = fits
         else:
-            related[row] = fits[0]
+            found_as[row] = fits[0]
         paths.append(fits[0] if fits else exact[0])
     # `C:\me\1.png` may be any `1.png` below the folders.
     unclear = [
@@ -118,11 +126,12 @@ def find_images(
     ]
     place = (set_name, annotation_path, on_problem)
     _refuse(unclear, "may be one of several files", *place)
-    if related:
-        texts = (f"image {images[row][0]}: {images[row][1]} is {related[row]}" for row in related)
-        on_problem(Problem(RELATED_PATH, set_name, len(related), texts))
-        shared = _shared(paths, images, related)
-        _refuse(shared, "share a file with another image", *place)
+    for kind, rows in ((RELATED_PATH, related), (SIMILAR_NAME, similar)):
+        if rows:
+            texts = [f"image {images[row][0]}: {images[row][1]} is {rows[row]}" for row in rows]
+            on_problem(Problem(kind, set_name, len(rows), texts))
+    shared = _shared(paths, images, [*related, *similar])
+    _refuse(shared, "share a file with another image", *place)
     if missing:
         labels = (
             f"image {images[row][0]}: no file {' or '.join(map(with_reason, tried))}"
@@ -135,20 +144,28 @@ def find_images(
 
 def _files(paths: Sequence[str], index: FileIndex) -> list[str]:
     """Different files among the paths."""
-    found = [path for path in paths if index.has(path)]
+    return _different([path for path in paths if index.has(path)])
+
+
+def _alike(paths: Sequence[str], index: FileIndex) -> list[str]:
+    """Different files whose names differ from those of the paths in case or accents alone."""
+    return _different([file for path in paths for file in index.similar(path)])
+
+
+def _different(found: list[str]) -> list[str]:
     if len(found) < 2:
         return found
     return list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
 
 
 def _shared(
-    paths: list[str], images: Sequence[tuple[FileId, str]], related: dict[int, str]
+    paths: list[str], images: Sequence[tuple[FileId, str]], rows: Sequence[int]
 ) -> list[str]:
     """`a/1.png` and `b/1.png` may both end in one `1.png`: nobody knows whose picture it is."""
-    uses = Counter(map(os.path.normpath, paths))
+    uses = Counter(map(os.path.normpath, paths)) if rows else Counter()
     return [
         f"image {images[row][0]}: {images[row][1]} is {paths[row]}, too"
-        for row in related
+        for row in rows
         if uses[os.path.normpath(paths[row])] > 1
     ]
 

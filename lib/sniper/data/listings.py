@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import unicodedata
 from pathlib import Path
 
 from sniper.data.dataset import BACKGROUND
@@ -82,6 +83,7 @@ class FileIndex:
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}
+        self._alike: dict[str, dict[str, list[str]]] = {}
         self._images: dict[str, dict[str, list[str]]] = {}
 
     def has(self, path: str) -> bool:
@@ -99,10 +101,33 @@ class FileIndex:
             self._images[folder] = by_stem
         return [os.path.join(folder, file) for file in self._images[folder].get(name, ())]
 
+    def similar(self, path: str) -> list[str]:
+        """Files that differ from a path in the case and Unicode form of their name alone."""
+        folder, name = os.path.split(path)
+        if folder not in self._alike:
+            alike: dict[str, list[str]] = {}
+            for file in sorted(self._listing(folder)):
+                alike.setdefault(_folded(file), []).append(file)
+            self._alike[folder] = alike
+        return [os.path.join(folder, file) for file in self._alike[folder].get(_folded(name), ())]
+
+    def similar_images(self, stem: str) -> list[str]:
+        """Image files whose name without ending differs from a stem in the same way."""
+        folder, name = os.path.split(stem)
+        files = filter(has_image_ending, self._listing(folder))
+        wanted = _folded(name)
+        fits = (file for file in files if _folded(os.path.splitext(file)[0]) == wanted)
+        return [os.path.join(folder, file) for file in sorted(fits, key=_by_ending)]
+
     def _listing(self, folder: str) -> frozenset[str]:
         if folder not in self._names:
             self._names[folder] = _listing(folder)
         return self._names[folder]
+
+
+def _folded(name: str) -> str:
+    """What names have in common that a file system may take for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _by_ending(name: str) -> tuple[int, str]:

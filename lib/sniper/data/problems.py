@@ -119,6 +119,12 @@ RELATED_PATH = ProblemKind(
     "file names that are written for another folder or system",
     "the images were found by the end of their paths",
 )
+SIMILAR_NAME = ProblemKind(
+    "similar_name",
+    WARNING,
+    "names that differ from their files in case or in how accents are encoded",
+    "the only file that fits is taken, as Windows and macOS do; write the names alike",
+)
 UNCLEAR_DIFFICULT = ProblemKind(
     "unclear_difficult",
     WARNING,

@@ -21,12 +21,8 @@ from sniper.data.box_problems import (
 from sniper.data.cache import cache_file, cached_arrays
 from sniper.data.dataset import Dataset
 from sniper.data.image_header import size_of_boxes
-from sniper.data.listings import FileIndex, with_reason
 from sniper.data.orientation import AUTO
 from sniper.data.problems import (
-    BROKEN_ENTRY,
-    DUPLICATE_NAME,
-    MISSING_FILE,
     UNREADABLE_FILE,
     OnProblem,
     Problem,
@@ -41,6 +37,7 @@ from sniper.data.voc_annotation import (
     empty_table,
     read_table,
 )
+from sniper.data.voc_files import find_annotations, find_images
 from sniper.data.voc_layout import VocLayout, parse_set, read_image_list, voc_image_ids
 from sniper.errors import DataError
 
@@ -48,10 +45,6 @@ logger = logging.getLogger(__name__)
 
 # Raise it when the meaning or the content of the cached arrays changes.
 CACHE_FORMAT = 1
-
-_MISSING_SHOWN = 20
-USUAL_ENDING = ".jpg"
-
 
 # The area under the curve replaced the mean of 11 points in 2010.
 _FIRST_YEAR_OF_AREA = 2010
@@ -129,9 +122,9 @@ def load_voc(
         )
     names = read_image_list(layout.list_path, on_problem)
     class_names = layout.class_names()
-    annotations = _find_annotations(layout, names, on_problem)
+    annotations = find_annotations(layout, names, on_problem)
     table = _table(layout, names, annotations, class_names, cache_dir, on_problem)
-    paths = _find_images(layout, names, on_problem)
+    paths = find_images(layout, names, on_problem)
     sizes = _sizes(table, paths, layout.name, on_problem, exif)
     records, intake = _records(table, names, paths, sizes, layout, on_problem, legacy_boxes)
     dataset = _dataset(layout, names, class_names, table, records, intake, bool(annotations))
@@ -154,7 +147,7 @@ def read_voc_truth(list_path: str | Path) -> Dataset:
     root = path.resolve().parents[2]
     layout = VocLayout(root, root.name[3:] if root.name.startswith("VOC") else root.name, path.stem)
     names, class_names = read_image_list(path), layout.class_names()
-    annotations = _find_annotations(layout, names, stop_at_errors)
+    annotations = find_annotations(layout, names, stop_at_errors)
     table = _table(layout, names, annotations, class_names, None, stop_at_errors)
     # The metrics ask for no size: where there is none, that of what is annotated serves.
     ends = np.zeros((len(names), 2), np.int64)
@@ -163,22 +156,6 @@ def read_voc_truth(list_path: str | Path) -> Dataset:
     sizes = np.maximum(np.stack([table.widths, table.heights], axis=1), np.maximum(ends, 1))
     records, intake = _records(table, names, names, sizes, layout, stop_at_errors)
     return _dataset(layout, names, class_names, table, records, intake, bool(annotations))
-
-
-def _find_annotations(
-    layout: VocLayout, names: tuple[str, ...], on_problem: OnProblem
-) -> list[str]:
-    """The annotation file of every image ("" for none), or no entry for a set without any."""
-    index = FileIndex()
-    paths = [os.path.join(layout.root, "Annotations", f"{name}.xml") for name in names]
-    missing = [path for path in paths if not index.has(path)]
-    if len(missing) == len(paths):
-        return []
-    if missing:
-        texts = [f"there is no {path}" for path in missing]
-        error = _missing(missing, len(paths), "annotation files", layout.list_path)
-        on_problem(Problem(BROKEN_ENTRY, layout.name, len(missing), texts, error))
-    return [path if index.has(path) else "" for path in paths]
 
 
 def _table(
@@ -239,50 +216,6 @@ def _dataset(
         num_ignored=int(np.count_nonzero(table.difficult)),
         intake=intake,
         legacy_file_order=True,
-    )
-
-
-def _find_images(
-    layout: VocLayout, names: tuple[str, ...], on_problem: OnProblem
-) -> tuple[str, ...]:
-    """The image of each name: `.jpg` as in VOC, or the only one with another ending."""
-    folder, index = layout.root / "JPEGImages", FileIndex()
-    paths: list[str] = []
-    missing: dict[str, str] = {}
-    ambiguous: dict[str, list[str]] = {}
-    for name in names:
-        stem = os.path.join(folder, name)
-        usual = stem + USUAL_ENDING
-        files = [usual] if index.has(usual) else index.images(stem)
-        if not files:
-            missing[name] = usual
-        elif len(files) > 1:
-            ambiguous[name] = files
-        paths.append((files or [usual])[0])
-    if ambiguous:
-        texts = [f"image {name}: {' or '.join(files)}" for name, files in ambiguous.items()]
-        error = DataError(
-            f"{len(texts)} images of {layout.name} have files with several endings",
-            where=folder,
-            got="; ".join(texts[:_MISSING_SHOWN]),
-            fix="leave one of them",
-        )
-        on_problem(Problem(DUPLICATE_NAME, layout.name, len(texts), texts, error))
-    if missing:
-        texts = [f"image {name}: no file {with_reason(path)}" for name, path in missing.items()]
-        error = _missing(list(missing.values()), len(names), "images", folder)
-        on_problem(Problem(MISSING_FILE, layout.name, len(missing), texts, error))
-    return tuple(paths)
-
-
-def _missing(paths: list[str], total: int, what: str, where: Path) -> DataError:
-    shown = ", ".join(os.path.basename(path) for path in paths[:_MISSING_SHOWN])
-    return DataError(
-        f"{len(paths)} of {total} {what} are missing",
-        where=where,
-        got=f"no file for {shown}{', ...' if len(paths) > _MISSING_SHOWN else ''}",
-        expected=with_reason(paths[0]),
-        fix="put the files there, or remove the names from the list",
     )
 
 

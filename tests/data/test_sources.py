@@ -103,7 +103,7 @@ def test_arrays_and_lists_of_anything(folder):
 
 def test_nothing_is_decoded_before_it_is_asked_for(folder, monkeypatch):
     read = []
-    monkeypatch.setattr(sources, "read_image", lambda path: read.append(path.name))
+    monkeypatch.setattr(sources, "read_image", lambda path, **_: read.append(path.name))
     images = list(open_source(folder, recursive=True))
     assert read == []
     images[1].read()

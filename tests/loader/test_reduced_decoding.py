@@ -120,9 +120,9 @@ def settings_of(reduced):
 def test_samples_use_it_only_where_it_is_asked_for_and_worth_it(smooth, monkeypatch):
     asked = []
 
-    def spy(path, reduction=1, frame=None):
+    def spy(path, reduction=1, **options):
         asked.append(reduction)
-        return read_image(path, reduction=reduction, frame=frame)
+        return read_image(path, reduction=reduction, **options)
 
     monkeypatch.setattr("sniper.loader.images.read_image", spy)
     for factor, flag in [(0.2, False), (0.2, True), (0.9, True)]:

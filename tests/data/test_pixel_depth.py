@@ -29,6 +29,21 @@ def test_12_and_16_bits_become_the_whole_range(tmp_path, ending, most):
     assert np.abs(read_image(path).astype(int) - pixels).max() <= 2
 
 
+@pytest.mark.parametrize("most", [4095, 65535, 2**31 - 1])
+def test_32_bits_that_hold_fewer_become_the_whole_range(tmp_path, most):
+    pixels = grey_levels()
+    path = tmp_path / "a.tiff"
+    cv2.imencode(".tiff", (pixels / 255.0 * most).round().astype(np.int32))[1].tofile(path)
+    assert np.abs(read_image(path).astype(int) - pixels).max() <= 2
+
+
+def test_floats_of_pfm_become_the_whole_range(tmp_path):
+    pixels = grey_levels()
+    path = tmp_path / "a.pfm"
+    cv2.imencode(".pfm", (pixels / 255.0).astype(np.float32))[1].tofile(path)
+    assert np.abs(read_image(path).astype(int) - pixels).max() <= 1
+
+
 @pytest.mark.parametrize("most", [1.0, 1.02, 255.0])
 def test_floats_become_the_whole_range(tmp_path, most):
     pixels = grey_levels()

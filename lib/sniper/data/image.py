@@ -17,7 +17,7 @@ from sniper.data.orientation import (
     without_orientation,
 )
 from sniper.data.picture_notes import DAMAGE, OnNote, tell_each
-from sniper.data.pixel_depth import needs_care, to_bgr8
+from sniper.data.pixel_depth import JPEG_2000_STARTS, needs_care, to_bgr8
 from sniper.data.record import Record
 from sniper.errors import DataError
 
@@ -60,6 +60,8 @@ def read_image(
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError("an image cannot be read", where=path, got=error) from error
+    if not content:
+        raise DataError("an image file is empty", where=path)
     if _is_truncated(content):
         raise DataError(
             "an image file is cut off before its end",
@@ -76,7 +78,7 @@ def read_image(
     if careful:
         flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(without_orientation(content), np.uint8), flags)
+        image = _decode(content, path, flags)
     except cv2.error as error:
         if _PIXEL_LIMIT in error.err:
             raise too_many_pixels(path) from error
@@ -97,6 +99,14 @@ def read_image(
         width, height = size or image.shape[1::-1]
         image = turned(image, frame.turn(exif, width, height) if frame else exif.orientation)
     return cv2.flip(image, 1) if flipped else image
+
+
+def _decode(content: bytes, path: str | Path, flags: int) -> np.ndarray | None:
+    """The pixels as they are stored; None where OpenCV cannot tell them."""
+    if content.startswith(JPEG_2000_STARTS):
+        # `cv2.imdecode` 4.11 ends the process where the header of a JPEG 2000 is damaged.
+        return cv2.imread(str(path), flags)
+    return cv2.imdecode(np.frombuffer(without_orientation(content), np.uint8), flags)
 
 
 def too_many_pixels(path: str | Path, width: int = 0, height: int = 0) -> DataError:

@@ -11,12 +11,15 @@ from sniper.data.picture_notes import OnNote, tell_each
 
 _PNG, _TIFFS = b"\x89PNG\r\n\x1a\n", (b"II", b"MM")
 _PNG_DEPTH_AT, _PNG_COLOUR_AT, _ALPHA_COLOURS = 24, 25, (b"\x04", b"\x06")
-# Netpbm and JPEG 2000 (as a file, and as a bare stream) hold up to 16 bits, too.
-_DEEP_STARTS = (b"P2", b"P3", b"P5", b"P6", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
+# As a file, and as a bare stream.
+JPEG_2000_STARTS = (b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
+# Netpbm and JPEG 2000 hold up to 16 bits, too, and PFM (`PF`, `Pf`) floats.
+_DEEP_STARTS = (b"P2", b"P3", b"P5", b"P6", b"PF", b"Pf", *JPEG_2000_STARTS)
 # Floats from 0 to 1 that were compressed or resized overshoot a little.
 _OVERSHOOT = 1.5
-# Sensors with 12 bits write them into 16: read as 16, they would be nearly black.
-_MOST_OF_12_BITS = (1 << 12) - 1
+# Sensors with 12 bits write them into 16, and programs 16 into 32: read as what they are in, they
+# would be nearly black.
+_MOST_OF_BITS = ((1 << 12) - 1, (1 << 16) - 1, (1 << 32) - 1)
 
 
 def needs_care(content: bytes) -> bool:
@@ -30,8 +33,9 @@ def needs_care(content: bytes) -> bool:
 def to_bgr8(image: np.ndarray, path: str | Path, on_note: OnNote = tell_each) -> np.ndarray:
     """(H, W, 3) uint8 BGR of an image as `cv2.IMREAD_UNCHANGED` gives it.
 
-    16 bits: values up to 4095 are 12 bits, larger ones 16. Floats: 0 to 1, or else up to the
-    largest value. Alpha is dropped, the colours below it stay. `on_note` hears of both.
+    Whole numbers: values up to 4095 are 12 bits, up to 65535 16, larger ones 32. Floats: 0 to 1, or
+    else up to the largest value. Alpha is dropped, the colours below it stay. `on_note` hears of
+    both.
     """
     if image.dtype != np.uint8:
         image = _scaled(image, path, on_note)
@@ -52,7 +56,8 @@ def _scaled(image: np.ndarray, path: str | Path, on_note: OnNote) -> np.ndarray:
         full = 1.0 if high <= _OVERSHOOT else max(high, 255.0)
         kind = f"floats up to {high:g}"
     else:
-        full = float(_MOST_OF_12_BITS if high <= _MOST_OF_12_BITS else np.iinfo(image.dtype).max)
+        most = np.iinfo(image.dtype).max
+        full = float(next(min(values, most) for values in _MOST_OF_BITS if high <= values))
         kind = f"{8 * image.dtype.itemsize} bit values up to {high:g}"
     on_note(
         f"{image.dtype} {full:g}",

@@ -134,6 +134,44 @@ def test_wrong_yaml_is_said(yolo_set, changes, text):
     assert "data.yaml" in str(error.value)
 
 
+def test_names_are_what_is_written(tmp_path):
+    made = YoloSet(tmp_path)
+    made.add("1", "1 0.5 0.5 0.2 0.2")
+    text = "train: images/train\nval:\ntest: null\nnc: 5\nnames: [yes, no, 007, 1.10, null]\n"
+    (tmp_path / "data.yaml").write_text(text)
+    dataset = load_dataset("yolo", tmp_path, "train")
+    assert dataset.class_names[1:] == ("yes", "no", "007", "1.10", "null")
+    with pytest.raises(DataError, match="no set 'val'\n.*\n.*got: train\n"):
+        load_dataset("yolo", tmp_path, "val")
+
+
+@pytest.mark.parametrize("keypoints", ["0.5 0.5 1 0.4 0.4 0", "0.5 0.5 0.4 0.4"])
+def test_poses_are_read_as_boxes(tmp_path, keypoints):
+    made = YoloSet(tmp_path)
+    made.content["kpt_shape"] = [2, len(keypoints.split()) // 2]
+    made.add("1", f"1 0.5 0.5 0.25 0.5 {keypoints}\n")
+    dataset = made.load(with_masks=True)
+    np.testing.assert_allclose(dataset.records[0].boxes, [[30, 15, 49, 44]], atol=1e-5)
+    assert dataset.records[0].polygons == ((),)
+
+
+def test_label_files_of_one_name_are_not_one(tmp_path, caplog):
+    made = YoloSet(tmp_path)
+    for folder in ("images/a", "images/b"):
+        made.add("1", "1 0.5 0.5 0.2 0.2", folder)
+    made.content["train"] = ["images/a", "images/b"]
+    assert made.load().num_objects == 2
+    assert "used twice" not in caplog.text
+
+
+def test_lists_may_be_written_on_windows(tmp_path):
+    made = YoloSet(tmp_path)
+    made.add("1", "1 0.5 0.5 0.2 0.2")
+    made.content["train"] = "train.txt"
+    (tmp_path / "train.txt").write_bytes(b"images\\train\\1.png\r\n")
+    assert made.load().num_objects == 1
+
+
 def test_a_yaml_is_needed(tmp_path):
     with pytest.raises(DataError, match="needs its yaml"):
         load_dataset("yolo", tmp_path, "train")

@@ -184,7 +184,7 @@ def _images_of(source: Path, on_problem: OnProblem) -> Iterator[Path]:
 
 
 def _listed(path: Path, on_problem: OnProblem) -> list[Path]:
-    images = [path.parent / line for line in read_lines(path, "list of images")]
+    images = [_path(path.parent, line) for line in read_lines(path, "list of images")]
     missing = [f"no file {image}" for image in images if not image.is_file()]
     if missing:
         error = DataError(
@@ -195,6 +195,12 @@ def _listed(path: Path, on_problem: OnProblem) -> list[Path]:
         )
         on_problem(Problem(MISSING_FILE, str(path), len(missing), missing, error))
     return [image for image in images if image.is_file()]
+
+
+def _path(folder: Path, line: str) -> Path:
+    """The file of a line; lists of Windows have backslashes."""
+    path = folder / line
+    return path if "\\" not in line or path.is_file() else folder / line.replace("\\", "/")
 
 
 def _name(path: Path, base: Path) -> str:

@@ -34,6 +34,7 @@ def to_bgr8(image: np.ndarray, path: str | Path, on_note: OnNote = tell_each) ->
     """(H, W, 3) uint8 BGR of an image as `cv2.IMREAD_UNCHANGED` gives it.
 
     Whole numbers: values up to 4095 are 12 bits, up to 65535 16, larger ones 32. Floats: 0 to 1, or
+    Whole numbers: values up to 4095 are 12 bits, up to 65535 16, larger ones 32. Floats: 0 to 1, or
     else up to the largest value. Alpha is dropped, the colours below it stay. `on_note` hears of
     both.
     """

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -33,7 +33,7 @@ from sniper.data.problems import (
 )
 from sniper.data.yolo_labels import ENDING, YoloObject, label_path, read_labels
 from sniper.errors import DataError
-from sniper.safe_yaml import read_yaml_file
+from sniper.safe_yaml import PlainLoader, read_yaml_file
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,9 @@ LONELY_LABELS = ProblemKind(
     "their objects are left out: put the images there, or name them as their labels are named",
 )
 FILE_NAME = "data.yaml"
-_NO_SETS = frozenset({"path", "names", "nc"})
-_LABEL_FORMAT = 1
+_NO_SETS = frozenset({"path", "names", "nc", "kpt_shape"})
+_NOTHING = frozenset({"", "~", "null"})
+_LABEL_FORMAT = 2
 _SET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -64,12 +65,14 @@ class YoloSets:
         names: of the classes, by their numbers from 0.
         sources: folders, lists, images or patterns of each set.
         roots: folders that relative sources may start from, the likeliest first.
+        keypoint_numbers: that stand behind the box of every object; they are left out.
     """
 
     file: Path
     names: dict[int, str]
     sources: dict[str, list[str]]
     roots: tuple[Path, ...]
+    keypoint_numbers: int = 0
 
     def paths(self, image_set: str) -> list[Path]:
         """The sources of a set, as they are on this machine.
@@ -186,6 +189,12 @@ def find_yaml(path: Path) -> Path:
     return others[0]
 
 
+class _TextLoader(PlainLoader):
+    """Takes values as they are written: a class may be called `no`, `007` or `1.10`."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {}
+
+
 def read_sets(file: Path) -> YoloSets:
     """Reads a `data.yaml`.
 
@@ -193,14 +202,14 @@ def read_sets(file: Path) -> YoloSets:
         DataError: it is none.
     """
     try:
-        content = read_yaml_file(file)
+        content = read_yaml_file(file, _TextLoader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise DataError("the yaml of a set cannot be read", where=file, got=error) from error
     if not isinstance(content, dict):
         raise _wrong(file, f"a {type(content).__name__}")
     names = _names_of(content.get("names"), file)
     count = content.get("nc", len(names))
-    if count != len(names):
+    if str(count) != str(len(names)):
         raise _wrong(file, f"nc {count} beside {len(names)} names")
     sources = {
         str(key): [value] if isinstance(value, str) else value
@@ -210,7 +219,20 @@ def read_sets(file: Path) -> YoloSets:
     folder = file.resolve().parent
     root = content.get("path")
     roots = (folder / str(root), folder) if root else (folder,)
-    return YoloSets(file, names, sources, roots)
+    return YoloSets(file, names, sources, roots, _keypoint_numbers(content, file))
+
+
+def _keypoint_numbers(content: dict[str, Any], file: Path) -> int:
+    """How many numbers each object of a pose set has behind its box, by its `kpt_shape`."""
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return 0
+    try:
+        points, numbers = map(int, shape)
+    except (TypeError, ValueError):
+        raise _wrong(file, f"kpt_shape: {shape!r:.100}") from None
+    logger.info("%s: boxes are read, keypoints are left out", file)
+    return points * numbers
 
 
 def _names_of(value: Any, file: Path) -> dict[int, str]:
@@ -225,6 +247,8 @@ def _names_of(value: Any, file: Path) -> dict[int, str]:
         raise _wrong(file, "no names")
     if sorted(names) != list(range(len(names))):
         raise _wrong(file, f"names with the numbers {', '.join(map(str, sorted(names)))}")
+    if "" in texts:
+        raise _wrong(file, f"names: {value!r:.100}, of which one is empty")
     if twice or BACKGROUND in texts:
         raise _wrong(file, f"the name {twice[0] if twice else BACKGROUND!r} twice")
     return dict(sorted(names.items()))
@@ -233,7 +257,7 @@ def _names_of(value: Any, file: Path) -> dict[int, str]:
 def _are_paths(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(isinstance(entry, str) for entry in value)
-    return isinstance(value, str) and bool(value)
+    return isinstance(value, str) and value not in _NOTHING
 
 
 def _wrong(file: Path, got: str) -> DataError:
@@ -284,6 +308,7 @@ def _content(
     on_problem: OnProblem,
 ) -> dict[str, Any]:
     """The set as a COCO file has it."""
+    root = sets.file.resolve().parent
     names = _names(sets, images)
     entries: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
@@ -298,8 +323,9 @@ def _content(
         entries.append({"id": image_id, "file_name": name, "width": width, "height": height})
         path = labels[record.image_id] if labels is not None else None
         if path is not None:
-            for one in _read(path, len(sets.names), on_problem):
-                objects.append(_entry(one, path, image_id, width, height))
+            label = Path(os.path.relpath(path.absolute(), root)).as_posix()
+            for one in _read(path, sets, on_problem):
+                objects.append(_entry(one, label, image_id, width, height))
     content: dict[str, Any] = {
         "images": entries,
         "categories": [{"id": index, "name": text} for index, text in sets.names.items()],
@@ -307,9 +333,9 @@ def _content(
     return content if labels is None else {**content, "annotations": objects}
 
 
-def _read(path: Path, num_classes: int, on_problem: OnProblem) -> list[YoloObject]:
+def _read(path: Path, sets: YoloSets, on_problem: OnProblem) -> list[YoloObject]:
     try:
-        objects, broken = read_labels(path, num_classes)
+        objects, broken = read_labels(path, len(sets.names), sets.keypoint_numbers)
     except DataError as error:
         objects, broken = [], [(0, error)]
     for _, problem in broken:
@@ -317,11 +343,11 @@ def _read(path: Path, num_classes: int, on_problem: OnProblem) -> list[YoloObjec
     return objects
 
 
-def _entry(one: YoloObject, path: Path, image_id: int, width: int, height: int) -> dict[str, Any]:
+def _entry(one: YoloObject, label: str, image_id: int, width: int, height: int) -> dict[str, Any]:
     x, y, w, h = one.box()
     outline = one.outline(width, height)
     return {
-        "id": f"{path.name}:{one.line}",
+        "id": f"{label}:{one.line}",
         "image_id": image_id,
         "category_id": one.class_index,
         "bbox": [x * width, y * height, w * width, h * height],
@@ -361,7 +387,8 @@ def _table(
 
 def _files_sha256(sets: YoloSets, images: Sequence[Path], labels: Sequence[Path | None]) -> str:
     """Names, sizes and times of all files: reading them all would take as long as parsing them."""
-    digest = hashlib.sha256(repr(sets.names).encode())
+    facts_of_all = (sets.names, sets.keypoint_numbers)
+    digest = hashlib.sha256(repr(facts_of_all).encode("utf-8", "surrogateescape"))
     for path in (*images, *labels):
         state = os.stat(path) if path is not None and path.exists() else None
         facts = None if state is None else (state.st_size, state.st_mtime_ns)

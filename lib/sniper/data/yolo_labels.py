@@ -65,9 +65,14 @@ def label_path(image: str | Path) -> Path:
 
 
 def read_labels(
-    path: Path, num_classes: int
+    path: Path, num_classes: int, keypoint_numbers: int = 0
 ) -> tuple[list[YoloObject], list[tuple[int, DataError]]]:
     """The objects of a label file, and its broken lines with what is wrong.
+
+    Args:
+        path: the file.
+        num_classes: of the set.
+        keypoint_numbers: that stand behind a box in sets for poses; they are left out.
 
     Raises:
         DataError: the file cannot be read.
@@ -83,13 +88,15 @@ def read_labels(
         if not fields:
             continue
         try:
-            objects.append(_object(fields, number, num_classes))
+            objects.append(_object(fields, number, num_classes, keypoint_numbers))
         except ValueError as problem:
             broken.append((number, _broken(path, number, line, str(problem))))
     return objects, broken
 
 
-def _object(fields: Sequence[str], line: int, num_classes: int) -> YoloObject:
+def _object(
+    fields: Sequence[str], line: int, num_classes: int, keypoint_numbers: int
+) -> YoloObject:
     try:
         values = [float(field) for field in fields]
     except ValueError:
@@ -99,6 +106,8 @@ def _object(fields: Sequence[str], line: int, num_classes: int) -> YoloObject:
     klass, numbers = values[0], tuple(values[1:])
     if klass != int(klass) or not 0 <= klass < num_classes:
         raise ValueError(f"class {fields[0]} is none of 0 to {num_classes - 1}")
+    if keypoint_numbers and len(numbers) == BOX_NUMBERS + keypoint_numbers:
+        numbers = numbers[:BOX_NUMBERS]
     if len(numbers) != BOX_NUMBERS and (len(numbers) < LEAST_OUTLINE_NUMBERS or len(numbers) % 2):
         hint = ": are these results, with a score?" if len(numbers) == BOX_NUMBERS + 1 else ""
         raise ValueError(f"it has {len(numbers)} numbers behind the class{hint}")

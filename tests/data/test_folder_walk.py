@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sniper.data.folder_walk import walk_images
 from sniper.data.folders import find_images
 from sniper.data.sources import open_source
 from sniper.errors import DataError
@@ -91,3 +92,10 @@ def test_without_recursion_links_do_not_count(photos, tmp_path):
 def test_a_searched_folder_may_be_a_link(photos, tmp_path):
     link(tmp_path / "way", photos)
     assert found(tmp_path / "way") == ["a.png", "b/c.png"]
+
+
+def test_pictures_and_videos_that_are_left_out_are_told(tmp_path, caplog):
+    for name in ("a.png", "b.HEIC", "c.heic", "d.mp4", "e.txt", ".f.gif"):
+        (tmp_path / name).write_bytes(b"")
+    assert list(walk_images(str(tmp_path), recursive=False)) == [str(tmp_path / "a.png")]
+    assert f"left out of {tmp_path}: 2 .heic, 1 .mp4 (" in caplog.text

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from sniper.data.coco import load_coco
 from sniper.data.cut import chip_image, content_size, level_image
 from sniper.data.image import check_size, read_image
+from sniper.data.image_header import image_size
 from sniper.errors import DataError
 
 MEANS = (103.939, 116.779, 123.68)
@@ -158,6 +162,22 @@ def test_what_is_no_image_is_refused(tmp_path, content):
     with pytest.raises(DataError) as error:
         read_image(path)
     assert str(path) in str(error.value)
+
+
+def test_a_broken_jpeg_2000_does_not_end_the_process(tmp_path):
+    path = tmp_path / "a.jp2"
+    content = cv2.imencode(".jp2", np.zeros((64, 96, 3), np.uint8))[1].tobytes()
+    path.write_bytes(content[:150])  # in the header of the stream
+    text = f"from sniper.data.image import read_image\nread_image({str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "DataError" in done.stderr
+
+
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_pipes_are_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DataError, match="no file\n.*\n.*a pipe"):
+        read(tmp_path / "a.png")
 
 
 def test_missing_image_is_named(tmp_path):

@@ -85,6 +85,12 @@ def test_a_text_list_is_relative_to_its_folder(folder, monkeypatch):
     assert [image.read()[0, 0, 0] for image in source] == [2, 1, 3]
 
 
+def test_a_text_list_may_be_written_on_windows(folder):
+    (folder / "mine.txt").write_text("a.png\r\nb\\a.JPG\r\n", "utf-16")
+    parts = open_source(folder / "mine.txt").parts
+    assert [part.name for part in parts] == ["a.png", "b/a.JPG"]
+
+
 def test_names_tell_equal_names_in_different_folders_apart(folder):
     write(folder / "x" / "a.png")
     given = [folder / "x" / "a.png", str(folder / "a.png"), folder / "b"]

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
+from sniper.data.image_endings import UNREAD_ENDINGS, has_image_ending
+from sniper.data.video import is_video
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 # What `sniper detect` leaves in its --out folder.
 DETECTIONS_FILE, DRAWINGS_FOLDER = "detections.json", "drawings"
+
+
+def walk_images(folder: str, *, recursive: bool) -> Iterator[str]:
+    """`walk_files` for images, by their endings; pictures and videos that are left out are told.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    others: Counter[str] = Counter()
+
+    def is_wanted(path: str) -> bool:
+        ending = os.path.splitext(path)[1].lower()
+        if ending in UNREAD_ENDINGS or is_video(path):
+            others[ending] += 1
+        return has_image_ending(path)
+
+    yield from walk_files(folder, is_wanted, recursive=recursive)
+    if others:
+        logger.warning(
+            "left out of %s: %s (a folder stands for its images that OpenCV reads; videos have to "
+            "be named)",
+            *(folder, ", ".join(f"{count} {ending}" for ending, count in others.most_common())),
+        )
 
 
 def walk_files(folder: str, is_wanted: Callable[[str], bool], *, recursive: bool) -> Iterator[str]:

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from sniper.data.dataset import BACKGROUND, Dataset
-from sniper.data.folder_walk import walk_files
+from sniper.data.folder_walk import walk_images
 from sniper.data.ids import stable_ids
 from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
 from sniper.data.image_header import size_of_boxes
-from sniper.data.listings import read_class_list, read_lines
+from sniper.data.listings import listed_path, read_class_list, read_lines
 from sniper.data.orientation import AUTO
 from sniper.data.problems import (
     MISSING_FILE,
@@ -170,7 +170,7 @@ def _find_source(root: Path, image_set: str) -> Path:
 
 def _images_of(source: Path, on_problem: OnProblem) -> Iterator[Path]:
     if source.is_dir():
-        images = map(Path, walk_files(str(source), has_image_ending, recursive=True))
+        images = map(Path, walk_images(str(source), recursive=True))
         yield from sorted(images, key=lambda path: natural_key(path.relative_to(source)))
     elif source.suffix.lower() == LIST_ENDING:
         yield from _listed(source, on_problem)
@@ -184,7 +184,7 @@ def _images_of(source: Path, on_problem: OnProblem) -> Iterator[Path]:
 
 
 def _listed(path: Path, on_problem: OnProblem) -> list[Path]:
-    images = [_path(path.parent, line) for line in read_lines(path, "list of images")]
+    images = [Path(listed_path(path.parent, line)) for line in read_lines(path, "list of images")]
     missing = [f"no file {image}" for image in images if not image.is_file()]
     if missing:
         error = DataError(
@@ -195,12 +195,6 @@ def _listed(path: Path, on_problem: OnProblem) -> list[Path]:
         )
         on_problem(Problem(MISSING_FILE, str(path), len(missing), missing, error))
     return [image for image in images if image.is_file()]
-
-
-def _path(folder: Path, line: str) -> Path:
-    """The file of a line; lists of Windows have backslashes."""
-    path = folder / line
-    return path if "\\" not in line or path.is_file() else folder / line.replace("\\", "/")
 
 
 def _name(path: Path, base: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sniper.data.image_file import read_content
 from sniper.data.jpeg_damage import jpeg_damage
 from sniper.data.jpeg_size import jpeg_size
 from sniper.data.orientation import (
@@ -56,12 +57,7 @@ def read_image(
     Raises:
         DataError: the file is missing, cut off or no image.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError("an image cannot be read", where=path, got=error) from error
-    if not content:
-        raise DataError("an image file is empty", where=path)
+    content = read_content(path)
     if _is_truncated(content):
         raise DataError(
             "an image file is cut off before its end",

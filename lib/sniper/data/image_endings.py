@@ -9,6 +9,11 @@ IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif", ".jpe", ".dib"),
     *(".ppm", ".pgm", ".pnm", ".pbm", ".jp2"),
 )
+# Pictures of phones, cameras and the web that OpenCV does not read.
+UNREAD_ENDINGS = (
+    *(".heic", ".heif", ".avif", ".gif", ".jxl", ".svg", ".psd", ".tga", ".exr", ".hdr"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+)
 
 
 def has_image_ending(name: str | os.PathLike[str]) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sniper.data.image import most_pixels, read_image, too_many_pixels
+from sniper.data.image_file import read_content
 from sniper.data.jpeg_size import jpeg_size
 from sniper.data.orientation import AUTO, IGNORE, SIDES_CHANGE, ImageFrame, read_exif
 from sniper.data.picture_notes import keep_quiet
-from sniper.errors import DataError
 
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 
@@ -22,10 +22,7 @@ def image_size(path: str | Path, frame: ImageFrame | None = None) -> tuple[int, 
     Raises:
         DataError: the file is missing, cut off or no image, or has too many pixels for OpenCV.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError("an image cannot be read", where=path, got=error) from error
+    content = read_content(path)
     size = jpeg_size(content) or _png_size(content)
     if size is None:
         height, width = read_image(path, frame=frame, on_note=keep_quiet).shape[:2]

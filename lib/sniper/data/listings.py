@@ -35,9 +35,17 @@ def read_class_list(*folders: Path) -> tuple[str, ...] | None:
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """Lines of a text without surrounding blanks; empty lines and `#` lines are skipped.
+    """Lines of a text (`read_text`) without surrounding blanks, without empty ones and `#` lines.
 
-    The text is UTF-8 or, with a mark in front, UTF-16.
+    Raises:
+        DataError: the file cannot be read or is no text.
+    """
+    lines = [line.strip() for line in read_text(path, what).splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def read_text(path: Path, what: str) -> str:
+    """A text in UTF-8 or, with a mark in front, UTF-16.
 
     Raises:
         DataError: the file cannot be read or is no text.
@@ -45,11 +53,15 @@ def read_lines(path: Path, what: str) -> list[str]:
     try:
         content = path.read_bytes()
         # PowerShell writes what it redirects in UTF-16.
-        text = content.decode("utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig")
+        return content.decode("utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig")
     except (OSError, ValueError) as error:
         raise DataError(f"the {what} cannot be read", where=path, got=error) from error
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+
+
+def listed_path(folder: str | Path, line: str) -> str:
+    """The file of a list's line, relative to the list's folder; lists of Windows have `\\`."""
+    path = os.path.join(folder, line)
+    return path if "\\" not in line or os.path.exists(path) else path.replace("\\", "/")
 
 
 def _checked(names: list[str], path: Path) -> tuple[str, ...]:

@@ -13,9 +13,10 @@ from typing import Union
 
 import numpy as np
 
-from sniper.data.folder_walk import is_drawing, walk_files
+from sniper.data.folder_walk import is_drawing, walk_images
 from sniper.data.image import read_image
 from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
+from sniper.data.listings import listed_path, read_text
 from sniper.data.picture_notes import OnNote, PictureNotes, tell_each
 from sniper.data.video import Frame, is_video, read_frames, video_info
 from sniper.errors import ConfigError, DataError
@@ -219,7 +220,7 @@ def _find(name: str, recursive: bool) -> _Find:
 
 
 def _in_folder(folder: str, recursive: bool) -> list[str]:
-    images = list(walk_files(folder, has_image_ending, recursive=recursive))
+    images = list(walk_images(folder, recursive=recursive))
     if not images:
         raise DataError(
             "a folder has no images",
@@ -248,12 +249,9 @@ def _matches(pattern: str) -> _Find:
 
 def _in_list(name: str) -> _Find:
     """Files that a text names; whether they are there shows when they are read."""
-    try:
-        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("a list of images cannot be read", where=name, got=error) from error
+    lines = read_text(Path(name), "list of images").splitlines()
     folder = os.path.dirname(name)
-    paths = [os.path.join(folder, line.strip()) for line in lines if line.strip()]
+    paths = [listed_path(folder, line.strip()) for line in lines if line.strip()]
     if not paths:
         raise DataError("a list of images is empty", where=name, expected="one path a line")
     return _Find(_shared_folder([os.path.dirname(path) for path in paths]), paths)

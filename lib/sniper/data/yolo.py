@@ -192,7 +192,7 @@ def find_yaml(path: Path) -> Path:
 class _TextLoader(PlainLoader):
     """Takes values as they are written: a class may be called `no`, `007` or `1.10`."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_implicit_resolvers: ClassVar[dict] = {}  # type: ignore[misc]
 
 
 def read_sets(file: Path) -> YoloSets:

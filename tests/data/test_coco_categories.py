@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sniper.data.coco import load_coco
-from sniper.data.problems import EMPTY_ROOT
+from sniper.data.problems import ALIKE_CATEGORIES, EMPTY_ROOT
 from sniper.errors import DataError
 
 
@@ -31,6 +31,18 @@ def test_the_heading_of_an_export_is_no_class_and_told(small_set, name):
 def test_a_namesake_without_objects_is_left_out(small_set):
     entries = [(900, "kite"), (4, "ant"), (5, "ant"), (33, "bee")]
     assert _categories(small_set, *entries) == (("kite", "ant", "bee"), [1])
+
+
+@pytest.mark.parametrize(("name", "count"), [("Ant", 1), ("ant ", 1), ("aunt", 0), ("an t", 0)])
+def test_names_that_are_nearly_one_are_told(small_set, name, count):
+    small_set.content["categories"] = [
+        {"id": i, "name": n} for i, n in ((900, "kite"), (4, "ant"), (33, name))
+    ]
+    small_set.write()
+    told = []
+    load_coco(small_set.root, small_set.image_set, on_problem=told.append)
+    texts = [text for p in told if p.kind is ALIKE_CATEGORIES for text in p.texts]
+    assert texts == [" and ".join(map(repr, sorted(("ant", name))))] * count
 
 
 def test_a_category_with_objects_is_always_a_class(small_set):

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from sniper.data.coco import load_coco
 from sniper.data.coco_masks import polygons_of
 from sniper.data.outlines import outlines, shortened
-from sniper.data.problems import NO_MASK
+from sniper.data.problems import MASK_ELSEWHERE, NO_MASK
 from sniper.native._native import mask_rcnn_target
 
 # What `TRAIN.MAX_POLYGON_LEN` 500 leaves for the polygons of an object.
@@ -124,6 +124,28 @@ def test_masks_of_every_form_are_trained(small_set, kind):
     (polygons,) = dataset.records[0].polygons
     _, mask = star()
     assert iou(rasterised(polygons, 40, 60), mask > 0) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("polygons", "is_told"),
+    [
+        ([[30, 20, 40, 20, 40, 30]], True),
+        ([[8, 4, 8, 20, 8, 30]], True),  # a line
+        ([[30, 20, 40, 20, 40, 30], [9, 9, 12, 9, 12, 12]], False),  # hidden in its middle
+        ([[-9, 2, 5, 2, 5, 9]], False),
+    ],
+)
+def test_masks_beside_their_boxes_are_told(small_set, polygons, is_told):
+    small_set.content["annotations"] = [
+        {"id": 5, "image_id": 70, "category_id": 4, "bbox": [4, 2, 20, 36], "segmentation": of}
+        for of in ([[4, 2, 9, 2, 9, 9]], polygons)
+    ]
+    small_set.content["annotations"][1]["id"] = 6
+    small_set.write()
+    told = []
+    load_coco(small_set.root, small_set.image_set, with_masks=True, on_problem=told.append)
+    texts = [text for p in told if p.kind is MASK_ELSEWHERE for text in p.texts]
+    assert texts == ["annotation 6"] * is_told
 
 
 def test_objects_without_a_mask_are_counted(small_set, tmp_path):

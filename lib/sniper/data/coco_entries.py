@@ -18,6 +18,7 @@ from sniper.data.dataset import BACKGROUND
 from sniper.data.ids import FileId, file_id, id_key
 from sniper.data.json_text import open_json
 from sniper.data.problems import (
+    ALIKE_CATEGORIES,
     BROKEN_ENTRY,
     DUPLICATE_CATEGORY,
     DUPLICATE_ID,
@@ -221,7 +222,18 @@ def read_categories(
         categories[identity] = Category(file_id(entry["id"]), name, len(categories) + 1)
 
     reader.each("category", entries, read)
+    _tell_alike(names, reader)
     return categories
+
+
+def _tell_alike(names: Iterable[str], reader: EntryReader) -> None:
+    """Warns of names that people may have meant to be one."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(names):
+        alike.setdefault(" ".join(name.replace("_", " ").split()).casefold(), []).append(name)
+    texts = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    if texts:
+        reader.on_problem(Problem(ALIKE_CATEGORIES, reader.where, len(texts), texts))
 
 
 def _headings(entries: list, annotations: list) -> list[Entry]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sniper.data.coco_entries import Entry, EntryReader, entry_label
 from sniper.data.outlines import outlines
-from sniper.data.problems import NO_MASK, Problem
+from sniper.data.problems import MASK_ELSEWHERE, NO_MASK, Problem
 from sniper.data.rle import checked_run_lengths, decode_run_lengths
 
 # A polygon needs three corners; shorter ones are dropped (2018 behaviour).
@@ -37,15 +37,21 @@ def with_packed_polygons(entry: Entry) -> Entry:
 
 
 def read_polygons(
-    annotations: list, rows: np.ndarray, sizes: np.ndarray, reader: EntryReader
+    annotations: list,
+    rows: np.ndarray,
+    boxes: np.ndarray,
+    sizes: np.ndarray,
+    reader: EntryReader,
 ) -> tuple[dict[str, np.ndarray], int]:
     """The polygons of objects, and how many objects have none.
 
     Args:
         annotations: the file's list.
         rows: (N,) places of the objects in it.
+        boxes: (N, 4) of the objects: inclusive corners, image px.
         sizes: (N, 2) int64 height and width of the image of each.
-        reader: hears of broken masks, whose objects then have none, and of missing ones.
+        reader: hears of broken masks, whose objects then have none, of missing ones, and of masks
+            that lie elsewhere.
 
     Returns:
         `polygon_offsets`, `point_offsets` and `coordinates` of a `CocoTable`.
@@ -75,7 +81,30 @@ def read_polygons(
         # An array with a view of its buffer cannot grow; a copy lets go of the spare room too.
         "coordinates": np.frombuffer(coordinates, np.float32).copy(),
     }
+    elsewhere = rows[_lie_elsewhere(boxes, **arrays)].tolist()
+    if elsewhere:
+        texts = (entry_label("annotation", annotations[row], row) for row in elsewhere)
+        reader.on_problem(Problem(MASK_ELSEWHERE, reader.where, len(elsewhere), texts))
     return arrays, len(bare)
+
+
+def _lie_elsewhere(
+    boxes: np.ndarray,
+    polygon_offsets: np.ndarray,
+    point_offsets: np.ndarray,
+    coordinates: np.ndarray,
+) -> np.ndarray:
+    """(N,) bool: objects with polygons, of which none has a part in the object's box."""
+    if not len(coordinates):
+        return np.zeros(len(boxes), bool)
+    points = coordinates.reshape(-1, 2)  # x, y
+    starts = point_offsets[:-1] // 2
+    low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
+    counts = np.diff(polygon_offsets)
+    owners = np.repeat(np.arange(len(boxes)), counts)
+    near, far = boxes[owners, :2], boxes[owners, 2:] + 1
+    inside = ((low < far) & (high > near) & (high > low)).all(axis=1)
+    return (counts > 0) & (np.bincount(owners, inside, len(boxes)) == 0)
 
 
 def polygons_of(segmentation: object, height: int, width: int) -> list[array]:
@@ -144,6 +173,9 @@ def _flat(polygon: object) -> list | array:
 
 
 def _packed(polygon: list | array) -> array:
+    is_array = isinstance(polygon, array)
+    if not (is_array or all(isinstance(number, (int, float)) for number in polygon)):
+        raise ValueError("a polygon holds something else than numbers")
     if not math.isfinite(sum(polygon)):
         raise ValueError("a polygon is not finite, or no list of x, y pairs")
     return polygon if isinstance(polygon, array) else array("f", polygon)

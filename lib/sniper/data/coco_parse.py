@@ -135,7 +135,9 @@ def parse_content(
     crowd_chosen, crowd_offsets = _by_image(crowd, objects.image_index, len(images))
     masked = chosen if with_masks else chosen[:0]
     sizes = np.column_stack([objects.heights[masked], objects.widths[masked]]).astype(np.int64)
-    masks, without = read_polygons(annotations or [], objects.rows[masked], sizes, reader)
+    masks, without = read_polygons(
+        annotations or [], objects.rows[masked], objects.boxes[masked], sizes, reader
+    )
     intake = replace(intake, remarks={**intake.remarks, NO_MASK.name: without})
     return CocoTable(
         class_names=np.array([category.name for category in categories.values()], dtype=np.str_),

@@ -113,6 +113,12 @@ EMPTY_ROOT = ProblemKind(
     "categories above all classes (as Roboflow exports them)",
     "they have no objects and are no classes: left out",
 )
+ALIKE_CATEGORIES = ProblemKind(
+    "alike_categories",
+    WARNING,
+    "classes whose names differ in capitals or spaces only",
+    "they are trained as different classes: if they are one, give it one name and one id",
+)
 RELATED_PATH = ProblemKind(
     "related_path",
     WARNING,
@@ -207,6 +213,12 @@ NO_MASK = ProblemKind(
     WARNING,
     "objects without a mask",
     "they train the box, not the mask: give them polygons or run lengths",
+)
+MASK_ELSEWHERE = ProblemKind(
+    "mask_elsewhere",
+    WARNING,
+    "masks that have no part in the box of their object",
+    "the object's mask is trained as empty: correct the outline or the box",
 )
 BOX_OUTSIDE = ProblemKind(
     "box_outside",

@@ -50,6 +50,7 @@ _ALL = (
         "shared_image", WARNING, "images that are in more than one set", "keep one of them"
     ),
     problems.EMPTY_ROOT,
+    problems.ALIKE_CATEGORIES,
     problems.RELATED_PATH,
     problems.UNCLEAR_DIFFICULT,
     problems.REPEATED_IMAGE,
@@ -63,6 +64,7 @@ _ALL = (
     problems.BOX_NO_AREA,
     problems.AREA_FROM_BOX,
     problems.NO_MASK,
+    problems.MASK_ELSEWHERE,
     problems.BOX_OUTSIDE,
     problems.BOX_CUT,
     problems.BOX_MOVED,

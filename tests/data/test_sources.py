@@ -218,6 +218,12 @@ def test_frames_of_a_video_come_with_number_and_time(tmp_path):
     np.testing.assert_allclose(levels, 20 * np.arange(7), atol=6)
 
 
+def test_the_name_of_a_video_is_no_protocol(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", 3).rename(tmp_path / "concat:a.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(open_source("concat:a.mp4"))) == 3
+
+
 def test_every_nth_frame(tmp_path):
     path = write_video(tmp_path / "clip.mp4", 8)
     source = open_source(path, every=3)

@@ -30,6 +30,8 @@ _FLAGS = {
 }
 _JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND"
+# Where the stream of a JPEG 2000 begins, and its end, which does not occur in its data.
+_JPEG_2000_STREAM, _JPEG_2000_END = b"\xff\x4f\xff\x51", b"\xff\xd9"
 
 _PIXEL_LIMIT, _MOST_PIXELS = "IO_MAX_IMAGE_PIXELS", 1 << 30
 
@@ -100,7 +102,8 @@ def read_image(
 def _decode(content: bytes, path: str | Path, flags: int) -> np.ndarray | None:
     """The pixels as they are stored; None where OpenCV cannot tell them."""
     if content.startswith(JPEG_2000_STARTS):
-        # `cv2.imdecode` 4.11 ends the process where the header of a JPEG 2000 is damaged.
+        # `cv2.imdecode` 4.11 ends the process where the header of a JPEG 2000 is damaged, as it
+        # then frees what it never had; `cv2.imread` hardly ever does.
         return cv2.imread(str(path), flags)
     return cv2.imdecode(np.frombuffer(without_orientation(content), np.uint8), flags)
 
@@ -149,12 +152,15 @@ def check_size(image: np.ndarray, record: Record, reduction: int = 1) -> None:
 
 
 def _is_truncated(content: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end.
+    """Whether a JPEG, JPEG 2000 or PNG lacks its end.
 
     OpenCV's word is not enough: `cv2.imread` fills what is missing with grey and reports success,
     so that a network would be trained on grey pixels. `cv2.imdecode` 4.11 refuses such a file, but
-    cannot say why.
+    cannot say why; and the header of a JPEG 2000 that is cut off may end the process.
     """
+    if content.startswith(JPEG_2000_STARTS):
+        stream = content.find(_JPEG_2000_STREAM)
+        return stream < 0 or content.rfind(_JPEG_2000_END, stream) < 0
     if content.startswith(_JPEG_START):
         # Before the scan a thumbnail may have an end marker of its own. In the scan 0xFF bytes
         # are escaped, so that the marker can only be the real one; junk may follow it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,7 +152,8 @@ def _opened(path: str | Path) -> Iterator[cv2.VideoCapture]:
     if not Path(path).is_file():
         raise DataError("there is no such video", where=path)
     refuse_playlist(path)
-    capture = cv2.VideoCapture(str(path))
+    # FFmpeg takes what stands in front of a colon for a protocol, but not in absolute paths.
+    capture = cv2.VideoCapture(os.path.abspath(path))
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
     try:
         if not capture.isOpened():

@@ -52,6 +52,7 @@ _ALL = (
     problems.EMPTY_ROOT,
     problems.ALIKE_CATEGORIES,
     problems.RELATED_PATH,
+    problems.SIMILAR_NAME,
     problems.UNCLEAR_DIFFICULT,
     problems.REPEATED_IMAGE,
     problems.ORPHAN,

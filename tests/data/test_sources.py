@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -219,7 +221,7 @@ def test_frames_of_a_video_come_with_number_and_time(tmp_path):
 
 
 def test_the_name_of_a_video_is_no_protocol(tmp_path, monkeypatch):
-    write_video(tmp_path / "a.mp4", 3).rename(tmp_path / "concat:a.mp4")
+    os.rename(write_video(tmp_path / "a.mp4", 3), tmp_path / "concat:a.mp4")
     monkeypatch.chdir(tmp_path)
     assert len(list(open_source("concat:a.mp4"))) == 3
 

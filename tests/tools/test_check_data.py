@@ -800,9 +800,8 @@ def test_training_raises_at_every_error_of_a_voc_set_and_at_no_warning(tiny_set,
 
 def test_masks_are_checked_where_they_are_trained(tiny_set):
     masks = ("TRAIN.WITH_MASK", "True", "symbol", "resnet_mx_18_e2e_mask")
-    square = [[1, 1, 9, 1, 9, 9]]
     for annotation in tiny_set.content["annotations"]:
-        annotation["segmentation"] = square
+        annotation["segmentation"] = [[1, 1, 150, 1, 150, 150]]
     tiny_set.content["annotations"][1]["segmentation"] = [[1, 2, 3]]
     tiny_set.content["annotations"][3]["segmentation"] = [[1, 1, float("nan"), 1, 9, 9]]
     assert counts(checked(tiny_set)) == {}

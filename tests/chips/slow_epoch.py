@@ -268,7 +268,13 @@ def background_chips(record, settings, stride, positives, seed):
 
 
 def random_chip(record, levels, random):
-    level = levels[random.below(len(levels))]
+    weights = [
+        max(math.ceil(record.width * lv.factor / lv.chip_size), 1)
+        * max(math.ceil(record.height * lv.factor / lv.chip_size), 1)
+        for lv in levels
+    ]
+    place = random.below(sum(weights))
+    level = levels[int(np.searchsorted(np.cumsum(weights), place, side="right"))]
     width, height = level_size(record.width, record.height, level.factor)
     candidates = lattice(width, height, level.chip_size, level.stride)
     rect = candidates[random.below(len(candidates))].astype(np.float64) / level.factor

@@ -92,7 +92,8 @@ CHIP_KEYS = (
         Float(minimum=0, maximum=100),
         0.0,
         "Chips at random places of an image, per chip with objects: 0.5 adds one to every two. "
-        "They show what lies around and objects of other levels, and need no proposals.",
+        "They show what lies around and objects of other levels, each level as often as chips fit "
+        "into it, and need no proposals.",
     ),
     Key(
         "TRAIN.NEG_CHIPS_WITHOUT_OBJECTS",

@@ -1,4 +1,5 @@
-// Where background chips lie: at candidates drawn by chance, of which other chips show little.
+// Where background chips lie: at candidates drawn by chance, of which other chips show little. All
+// parts of the pyramid are about as likely: a level as often as chips fit into it.
 #ifndef SNIPER_NATIVE_BACKGROUND_CHIPS_H_
 #define SNIPER_NATIVE_BACKGROUND_CHIPS_H_
 
@@ -29,6 +30,7 @@ class BackgroundChips {
     ChipRequest request;
     ChipLattice lattice;
     std::vector<ChipRect> shown;
+    uint64_t weight;
   };
 
   int draw_level(uint64_t* random) const;

@@ -1,6 +1,7 @@
 #include "epoch_chips/background_chips.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace sniper {
 namespace {
@@ -8,6 +9,13 @@ namespace {
 constexpr int kTries = 16;
 // Of a new chip's area, that other chips of its level show at most.
 constexpr double kMostShown = 0.5;
+
+// Chips that cover one side of a level.
+uint64_t chips_along(int64_t length_im, const ChipRequest& request) {
+  const double length = static_cast<double>(length_im) * request.factor;
+  const double chips = length / static_cast<double>(request.chip_size);
+  return static_cast<uint64_t>(std::max(std::ceil(chips), 1.0));
+}
 
 double area_of(const ChipRect& rect) { return (rect[2] - rect[0]) * (rect[3] - rect[1]); }
 
@@ -20,7 +28,9 @@ double common_area(const ChipRect& a, const ChipRect& b) {
 }  // namespace
 
 void BackgroundChips::add_level(const ChipRequest& request, const std::vector<ChipRect>& rects) {
-  levels_.push_back({request, level_lattice(request), rects});
+  const uint64_t columns = chips_along(request.width_im, request);
+  const uint64_t weight = columns * chips_along(request.height_im, request);
+  levels_.push_back({request, level_lattice(request), rects, weight});
 }
 
 bool BackgroundChips::draw(uint64_t* random, int* level, ChipRect* rect) {
@@ -40,7 +50,14 @@ bool BackgroundChips::draw(uint64_t* random, int* level, ChipRect* rect) {
 }
 
 int BackgroundChips::draw_level(uint64_t* random) const {
-  return static_cast<int>(draw_below(levels_.size(), random));
+  uint64_t total = 0;
+  for (const Level& level : levels_) total += level.weight;
+  uint64_t place = draw_below(total, random);
+  int index = 0;
+  for (; place >= levels_[static_cast<std::size_t>(index)].weight; ++index) {
+    place -= levels_[static_cast<std::size_t>(index)].weight;
+  }
+  return index;
 }
 
 }  // namespace sniper

@@ -43,7 +43,8 @@ class ProposalCap:
         most = self.most(width * found.factor, height * found.factor)
         if len(found.boxes) <= most:
             return found
-        kept = np.flatnonzero(self._in_range(found.boxes))[:most]
+        kept = self._in_range(found.boxes)
+        kept &= np.cumsum(kept) <= most
         return replace(found, boxes=found.boxes[kept], scores=found.scores[kept])
 
     def _in_range(self, boxes: np.ndarray) -> np.ndarray:

@@ -105,10 +105,16 @@ def test_cached_levels_are_read_back_and_never_stale(runs, levels, capsys):
     assert seen(*both) == [1]
     assert seen(*both, *batches(5, 5)) == []
     assert runs.results(output, "first3") == expected
-    # Valid ranges and NMS apply to what is in the cache.
+    # NMS applies to what is in the cache, and valid ranges do where they choose no proposals.
+    assert seen(*both, "TEST.NMS", 0.3) == []
     ranges = ("TEST.VALID_RANGES", [[-1, 50], [20, -1]], "TEST.NMS", 0.3)
-    assert seen(*both, *ranges) == []
+    assert seen(*both, *ranges) == [0, 1]
     assert runs.results(output, "first3") == runs.run("first3", *ranges)
+    every = ("TEST.PROPOSALS_AS_TRAINED", False)
+    assert seen(*both, *every) == [0, 1]
+    assert seen(*both, *every, *ranges) == []
+    assert runs.results(output, "first3") == runs.run("first3", *every, *ranges)
+    assert seen(*both) == [0, 1]
     # Another second level: the first one still holds.
     scales = ("TEST.SCALES", [[240, 320], [96, 96]])
     assert seen(*both, *scales) == [1]

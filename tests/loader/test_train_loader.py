@@ -361,7 +361,11 @@ def test_an_image_that_disappears_or_changes_is_named(image_records, tmp_path, c
         loader.start_epoch(0)
         next(loader)
         for path in tmp_path.iterdir():
-            path.unlink() if content is None else path.write_bytes(content)
+            if content is None:
+                path.unlink()
+            else:  # in one step: a worker that reads meanwhile would see an empty file
+                (tmp_path.parent / "new").write_bytes(content)
+                (tmp_path.parent / "new").replace(path)
         with pytest.raises(DataError, match=words) as error:
             copies(loader)
         assert str(tmp_path) in str(error.value)

@@ -29,7 +29,7 @@ from sniper.evaluation.evaluators import (
     accumulate,
     choose_evaluator,
     evaluator_version,
-    join_categories,
+    no_counts,
 )
 from sniper.evaluation.report import CocoReport, reason_not_evaluated
 from sniper.evaluation.result_rows import ResultRows, best_of_groups, result_rows
@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Evaluators want a dict for every detection: about so many exist at a time, or those of a class.
 _DETECTIONS_PER_BLOCK = 2_500
+# Categories times images that evaluators walk through at a time.
+_CELLS_PER_BLOCK = 5_000
 
 
 def evaluate_coco(
@@ -163,69 +165,104 @@ class _Task:
 def _evaluate(task: _Task, truth: Sequence[Annotation], kind: str) -> CocoReport:
     """The metrics of `kind` bbox or segm.
 
-    Categories are independent of each other, so that some at a time are matched and counted.
+    Categories are independent of each other, so that some at a time are matched and counted. Those
+    without an object that is to be found have no numbers, whatever was detected: of thousands of
+    categories a set often has few.
     """
     ids = task.dataset.category_ids[1:]
-    classes = np.argsort(id_numbers(ids), kind="stable") + 1  # by id, as evaluators
-    by_category: dict[FileId, list[Annotation]] = {i: [] for i in ids}
+    by_id: dict[FileId, list[Annotation]] = {i: [] for i in ids}
     for entry in truth:
-        by_category[entry["category_id"]].append(entry)
-    parts = [
-        _accumulate(task, block, by_category, kind) for block in _blocks(task, classes.tolist())
-    ]
+        by_id[entry["category_id"]].append(entry)
+    order = np.argsort(id_numbers(ids), kind="stable") + 1  # by id, as evaluators
+    classes = [index for index in order.tolist() if _is_counted(by_id[ids[index - 1]])]
+    categories = [_category(task, index, by_id[ids[index - 1]]) for index in classes]
+    counts = no_counts(len(classes))
+    for block in _blocks(categories):
+        part = _accumulate(task, [categories[place] for place in block], kind)
+        counts.precision[:, :, block], counts.recall[:, block] = part.precision, part.recall
     return coco_report(
         task.dataset,
-        join_categories(parts),
-        classes,
+        counts,
+        np.array(classes, np.int64),
         truth,
         len(task.detections),
         evaluator_version(task.evaluator),
     )
 
 
-def _blocks(task: _Task, classes: list[int]) -> Iterator[list[int]]:
-    """Classes in the given order, some at a time."""
+def _is_counted(objects: Sequence[Annotation]) -> bool:
+    return any(not entry["iscrowd"] for entry in objects)
+
+
+@dataclass(frozen=True, eq=False)
+class _Category:
+    """What is evaluated of one category.
+
+    Attributes:
+        objects: its annotations, and (n,) int64 the number of the image of each.
+        detections: places of the detections that count, and (n,) int64 numbers of their images.
+        images: (n,) int64 numbers of the images with one or the other, rising.
+    """
+
+    objects: tuple[list[Annotation], np.ndarray]
+    detections: tuple[np.ndarray, np.ndarray]
+    images: np.ndarray
+
+
+def _category(task: _Task, index: int, objects: list[Annotation]) -> _Category:
+    of_objects = np.array([task.number_of[entry["image_id"]] for entry in objects], np.int64)
+    of_class = task.detections.of_class(index)
+    images = task.detections.images[of_class]
+    # Evaluators would drop the others themselves, but each of them costs a dict before.
+    counted = best_of_groups(images, task.detections.scores[of_class], MAX_DETECTIONS[-1])
+    kept = np.arange(of_class.start, of_class.stop)[counted]
+    of_detections = task.image_ids[images[counted]]
+    used = np.unique(np.concatenate([of_objects, of_detections]))
+    return _Category((objects, of_objects), (kept, of_detections), used)
+
+
+def _blocks(categories: Sequence[_Category]) -> Iterator[list[int]]:
+    """Places of categories that are evaluated together: all of them, those with few images first.
+
+    Evaluators look at every category of a block in every image of it. The images of each category
+    are counted anew for them (`_accumulate`), so that categories with about as many images waste
+    little, and the work grows with detections and objects, not with categories times images.
+    """
     block: list[int] = []
     count = 0
-    for index in classes:
-        of_class = task.detections.of_class(index)
-        if block and count + of_class.stop - of_class.start > _DETECTIONS_PER_BLOCK:
+    sizes = [len(category.images) for category in categories]
+    for place in np.argsort(sizes, kind="stable").tolist():
+        detections = len(categories[place].detections[0])
+        cells = (len(block) + 1) * sizes[place]
+        if block and (count + detections > _DETECTIONS_PER_BLOCK or cells > _CELLS_PER_BLOCK):
             yield block
             block, count = [], 0
-        block.append(index)
-        count += of_class.stop - of_class.start
+        block.append(place)
+        count += detections
     if block:
         yield block
 
 
-def _accumulate(
-    task: _Task, classes: list[int], by_category: dict[FileId, list[Annotation]], kind: str
-) -> Accumulated:
-    """Counts of some classes."""
-    numbers = list(range(1, len(classes) + 1))
+def _accumulate(task: _Task, categories: Sequence[_Category], kind: str) -> Accumulated:
+    """Counts of some categories."""
+    numbers = list(range(1, len(categories) + 1))
     truth: list[Annotation] = []
     detections: list[Annotation] = []
-    for number, index in zip(numbers, classes):
-        for entry in by_category[task.dataset.category_ids[index]]:
-            image_id = task.number_of[entry["image_id"]]
-            truth.append({**entry, "image_id": image_id, "category_id": number})
-        detections += _counted(task, index, number, kind)
-    # Images without objects and detections change nothing; without any, one keeps evaluators happy.
-    used = {entry["image_id"] for entry in truth}
-    for index in classes:
-        used.update(
-            task.image_ids[
-                np.unique(task.detections.images[task.detections.of_class(index)])
-            ].tolist()
-        )
-    images = {
-        number: {"id": number, "height": record.height, "width": record.width}
-        for number, record in zip(task.image_ids.tolist(), task.dataset.records)
-        if number in (used or {1})
-    }
+    for number, category in zip(numbers, categories):
+        objects, images = category.objects
+        places = np.searchsorted(category.images, images) + 1
+        truth += [
+            {**entry, "image_id": place, "category_id": number}
+            for entry, place in zip(objects, places.tolist())
+        ]
+        detections += _counted(task, category, number, kind)
+    # Image k is the k-th one of each category. Evaluators match nothing across categories, and take
+    # equal scores in the order of images, which stays. Masks bring the sizes of their own images.
+    most = max(len(category.images) for category in categories)
+    sizes = {number: {"id": number, "height": 1, "width": 1} for number in range(1, most + 1)}
     return accumulate(
-        AnnotationIndex(_numbered(truth), images, numbers),
-        AnnotationIndex(_numbered(detections), images, numbers),
+        AnnotationIndex(_numbered(truth), sizes, numbers),
+        AnnotationIndex(_numbered(detections), sizes, numbers),
         kind,
         task.evaluator,
     )
@@ -238,26 +275,22 @@ def _numbered(entries: list[Annotation]) -> list[Annotation]:
     return entries
 
 
-def _counted(task: _Task, index: int, category_id: int, kind: str) -> list[Annotation]:
-    """The detections of a class that count; their areas decide between small, medium and large."""
-    detections, of_class = task.detections, task.detections.of_class(index)
-    # Evaluators would drop the others themselves, but each of them costs a dict before.
-    counted = best_of_groups(
-        detections.images[of_class], detections.scores[of_class], MAX_DETECTIONS[-1]
-    )
-    kept = np.arange(of_class.start, of_class.stop)[counted]
+def _counted(task: _Task, category: _Category, number: int, kind: str) -> list[Annotation]:
+    """The detections of a category; their areas decide between small, medium and large."""
+    detections, (kept, images) = task.detections, category.detections
+    places = np.searchsorted(category.images, images) + 1
     boxes = detections.boxes[kept]
     entries = [
         {
             "image_id": image_id,
-            "category_id": category_id,
+            "category_id": number,
             "bbox": box,
             "area": area,
             "iscrowd": 0,
             "score": score,
         }
         for image_id, box, area, score in zip(
-            task.image_ids[detections.images[kept]].tolist(),
+            places.tolist(),
             boxes.tolist(),
             (boxes[:, 2] * boxes[:, 3]).tolist(),
             detections.scores[kept].tolist(),

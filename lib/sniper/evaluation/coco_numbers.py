@@ -31,14 +31,13 @@ def coco_report(
 
     Args:
         dataset: the set that was detected on.
-        counts: of all categories.
-        classes: (K,) class index of each category of `counts`.
+        counts: of the categories with objects, by rising id.
+        classes: (K,) class index of each of them; other classes of the set have no numbers.
         truth: the objects that were matched.
         num_detections: of all classes.
         evaluator: who counted.
     """
-    place = np.argsort(classes)  # of class 1, 2, ... among the categories
-    precision, recall = counts.precision[:, :, place], counts.recall[:, place]
+    column = dict(zip(classes.tolist(), range(len(classes))))
     names = dataset.class_names[1:]
     sizes = _object_counts(dataset, truth)
     statistics: dict[str, Any] = dict(zip(STATISTICS, _statistics(counts.precision, counts.recall)))
@@ -47,31 +46,38 @@ def coco_report(
         num_images=len({record.image_id for record in dataset.records}),
         **statistics,
         classes={
-            name: ClassNumbers(
-                objects=int(sizes[index, _ALL]),
-                ap=_mean(precision[:, :, index, _ALL, _BEST_100]),
-                ap50=_mean(precision[_IOU_50, :, index, _ALL, _BEST_100]),
-                ar=_mean(recall[:, index, _ALL, _BEST_100]),
-            )
-            for index, name in enumerate(names)
+            name: _class_numbers(counts, column.get(index), int(sizes[index - 1, _ALL]))
+            for index, name in enumerate(names, 1)
         },
         num_objects={
             name: int(count) for name, count in zip(("all", *_AREAS), sizes.sum(axis=0).tolist())
         },
         num_detections=num_detections,
         evaluator=evaluator,
-        curves=_curves(precision[..., _ALL, _BEST_100], names),
+        curves=_curves(counts.precision[..., _ALL], classes, names),
+    )
+
+
+def _class_numbers(counts: Accumulated, column: int | None, objects: int) -> ClassNumbers:
+    """The numbers of a category by its place in `counts`; NaN where it is not there."""
+    if column is None:
+        return ClassNumbers(objects, _NAN, _NAN, _NAN)
+    precision = counts.precision[:, :, column, _ALL]
+    return ClassNumbers(
+        objects=objects,
+        ap=_mean(precision),
+        ap50=_mean(precision[_IOU_50]),
+        ar=_mean(counts.recall[:, column, _ALL, _BEST_100]),
     )
 
 
 def _statistics(precision: np.ndarray, recall: np.ndarray) -> list[float]:
     """The twelve numbers of an evaluator's summary, in its order."""
-    best = precision[..., _BEST_100]
     return [
-        _mean(best[..., _ALL]),
-        _mean(best[_IOU_50, ..., _ALL]),
-        _mean(best[_IOU_75, ..., _ALL]),
-        *(_mean(best[..., area]) for area in (_SMALL, _MEDIUM, _LARGE)),
+        _mean(precision[..., _ALL]),
+        _mean(precision[_IOU_50, ..., _ALL]),
+        _mean(precision[_IOU_75, ..., _ALL]),
+        *(_mean(precision[..., area]) for area in (_SMALL, _MEDIUM, _LARGE)),
         *(_mean(recall[:, :, _ALL, limit]) for limit in (_BEST_1, _BEST_10, _BEST_100)),
         *(_mean(recall[:, :, area, _BEST_100]) for area in (_SMALL, _MEDIUM, _LARGE)),
     ]
@@ -94,7 +100,9 @@ def _object_counts(dataset: Dataset, truth: Sequence[Annotation]) -> np.ndarray:
     return counts
 
 
-def _curves(precision: np.ndarray, names: Sequence[str]) -> PrecisionRecall:
+def _curves(precision: np.ndarray, classes: np.ndarray, names: Sequence[str]) -> PrecisionRecall:
+    """Curves of all classes; NaN for those that are not among the K `classes` of `precision`."""
     defined = np.where(precision > -1, precision, _NAN)  # (10, 101, K)
-    chosen = np.stack([defined[_IOU_50], defined[_IOU_75], defined.mean(axis=0)])
+    chosen = np.full((3, len(RECALLS), len(names)), _NAN)
+    chosen[..., classes - 1] = [defined[_IOU_50], defined[_IOU_75], defined.mean(axis=0)]
     return PrecisionRecall(RECALLS, tuple(names), chosen)

@@ -9,6 +9,7 @@ import numpy as np
 
 from sniper.boxes import LAST_PX
 from sniper.loader.windows import TestBatch
+from sniper.models.class_scores import Scores
 from sniper.models.parts import WindowDetections
 
 
@@ -20,7 +21,8 @@ class ChipDetections:
         image_index: row of the image in the list of records.
         chip_index: which window of the image.
         boxes: (R, 4) float32, px of the original image, relative to the window's origin.
-        scores: (R, C) class probabilities, or (R,) objectness of an RPN-only network.
+        scores: (R, C) class probabilities, or the few that count; (R,) objectness of an RPN-only
+            network.
         factor: px of the original image -> px of the network's input.
         roi_map: (K, h, w) what the mask head reads; None where it was not asked for.
         focus_map: (h, w) float32 probability of small objects, of the padded window; None without
@@ -30,7 +32,7 @@ class ChipDetections:
     image_index: int
     chip_index: int
     boxes: np.ndarray
-    scores: np.ndarray
+    scores: Scores
     factor: float = 1.0
     roi_map: np.ndarray | None = None
     focus_map: np.ndarray | None = None

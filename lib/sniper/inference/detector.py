@@ -32,6 +32,7 @@ from sniper.inference.run_stats import RunStats, level_stage
 from sniper.loader.images import ImageCache, ImageSource
 from sniper.loader.threads import DaemonThreads
 from sniper.loader.windows import TestLoader
+from sniper.models.class_scores import objectness_of
 from sniper.process import HomeProcess
 from sniper.progress import OnStep
 
@@ -227,9 +228,10 @@ class Detector:
         for level in range(len(self.levels)):
             for image in self.run_level(level, run, whole_images(records)):
                 # Proposals come best first; slots that none fills have a score of 0.
-                kept = np.flatnonzero(image.scores > 0)[:per_level]
+                objectness = objectness_of(image.scores)
+                kept = np.flatnonzero(objectness > 0)[:per_level]
                 boxes[image.image_index][level] = image.boxes[kept]
-                scores[image.image_index][level] = image.scores[kept].astype(np.float32)
+                scores[image.image_index][level] = objectness[kept].astype(np.float32)
         self._note(run, time.perf_counter() - started_s)
         image_boxes = [np.concatenate(rows) for rows in boxes]
         counts = [len(rows) for rows in image_boxes]

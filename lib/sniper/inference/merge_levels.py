@@ -9,10 +9,9 @@ import numpy as np
 
 from sniper.data.detections import DetectionTable
 from sniper.inference.decode import ChipDetections
+from sniper.models.class_scores import above_floor
 from sniper.native._native import multi_scale_nms
 
-# Detections with a lower class score are dropped before merging (2018 behaviour).
-MIN_SCORE = 1e-3
 # Below it a cap on the detections of an image costs noise only.
 _OBJECT_SCORE = 0.1
 
@@ -53,11 +52,10 @@ def keep_confident(
     detections: ChipDetections, level: int, origin: tuple[float, float] = (0.0, 0.0)
 ) -> LevelDetections:
     """Rows of all foreground classes above the score floor, moved to image coordinates."""
-    roi, klass = np.nonzero(detections.scores[:, 1:] > MIN_SCORE)
+    roi, classes, scores = above_floor(detections.scores)
     boxes = detections.boxes[roi] + np.array([*origin, *origin], np.float32)
-    scores = detections.scores[roi, klass + 1]
     rows = np.concatenate([boxes, scores[:, None]], axis=1, dtype=np.float32)
-    return LevelDetections(level, detections.chip_index, rows, (klass + 1).astype(np.int32))
+    return LevelDetections(level, detections.chip_index, rows, classes)
 
 
 def merge_levels(

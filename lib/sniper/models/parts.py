@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Union
 import numpy as np
 
 from sniper.errors import ConfigError
+from sniper.models.class_scores import Scores
 from sniper.models.lazy import mx
 from sniper.targets.contract import Labels
 
@@ -207,15 +208,27 @@ class WindowDetections:
 
     Attributes:
         boxes: (R, 4) px of the network's input.
-        scores: (R, C) class probabilities, or (R,) objectness of an RPN alone.
+        scores: (R, C) class probabilities, the background in front; with thousands of classes
+            `ClassScores`; (R,) objectness of an RPN alone.
         is_filled: (R,) bool, the rows that hold a box; None: all.
         maps: other results by name, such as the `focus` map.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
-    scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    scores: Scores = field(default_factory=lambda: np.zeros(0, np.float32))
     is_filled: np.ndarray | None = None
     maps: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def dense_scores(self) -> np.ndarray:
+        """`scores` of heads that give an array.
+
+        Raises:
+            ConfigError: a head has left `ClassScores`.
+        """
+        if isinstance(self.scores, np.ndarray):
+            return self.scores
+        raise ConfigError("a head needs all scores of the head before it, which has left some out")
 
 
 @dataclass(frozen=True)

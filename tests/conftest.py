@@ -27,10 +27,26 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def coco_mini() -> Path:
     """Folder of real COCO images in the official layout; skips where they are not present."""
+    return _shared_data("coco_mini", "real COCO images")
+
+
+@pytest.fixture(scope="session")
+def imagenet_det() -> Path:
+    """Development kit of ILSVRC DET with annotations; skips where it is not present."""
+    return _shared_data("imagenet_det", "development kit of ILSVRC DET")
+
+
+@pytest.fixture(scope="session")
+def imagenet_layout_coco() -> Path:
+    """The annotations of `coco_mini` in the layout of ImageNet; skips where they are missing."""
+    return _shared_data("imagenet_layout_coco", "annotations in the layout of ImageNet")
+
+
+def _shared_data(name: str, what: str) -> Path:
     shared = Path(os.environ.get("SNIPER_SHARED", REPO.parent / "shared"))
-    folder = shared / "data" / "coco_mini"
+    folder = shared / "data" / name
     if not folder.is_dir():
-        pytest.skip("no real COCO images here: set SNIPER_SHARED to the folder with data/coco_mini")
+        pytest.skip(f"no {what} here: set SNIPER_SHARED to the folder with data/{name}")
     return folder
 
 

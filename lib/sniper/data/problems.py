@@ -172,6 +172,12 @@ CROWD = ProblemKind(
     "they are left out, as regions that hold many objects; if they are single objects (some tools "
     "mark every run-length mask), set iscrowd to 0",
 )
+UNKNOWN_NAME = ProblemKind(
+    "unknown_name",
+    WARNING,
+    "objects of classes that are not listed",
+    "they are left out; list their classes to have them",
+)
 IGNORED = ProblemKind(
     "ignored", WARNING, "annotations flagged `ignore`", "they are left out, as crowd regions are"
 )

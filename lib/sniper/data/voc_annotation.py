@@ -103,10 +103,8 @@ def read_annotation(path: str | Path, class_index: Mapping[str, int]) -> VocAnno
     Raises:
         DataError: the file or an element is broken; the message names both.
     """
-    root = _parse(read_xml_bytes(path), path)
-    if root.tag != "annotation":
-        raise _broken(path, f"its root is <{root.tag}>", "<annotation>")
-    width, height = _size(root, path)
+    root = parse_annotation(read_xml_bytes(path), path)
+    width, height = image_size_of(root, path)
     elements = list(root.iterfind("object"))
     objects = [
         _object(element, number, path, class_index)
@@ -116,8 +114,16 @@ def read_annotation(path: str | Path, class_index: Mapping[str, int]) -> VocAnno
     return VocAnnotation(width, height, objects, unclear)
 
 
-def _parse(content: bytes, path: str | Path) -> ElementTree.Element:
-    """The tree of an XML text; document types, and with them all entities, are refused."""
+def parse_annotation(content: bytes, path: str | Path) -> ElementTree.Element:
+    """The tree of an annotation; document types, and with them all entities, are refused.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+
+    Raises:
+        DataError: it is no XML, or no annotation.
+    """
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -135,7 +141,10 @@ def _parse(content: bytes, path: str | Path) -> ElementTree.Element:
         if _ENCODING.match(content) is None and not _is_unicode(content):
             raise _in_code_page(path) from error
         raise _broken(path, f"it is no valid XML: {error}") from error
-    return builder.close()
+    root = builder.close()
+    if root.tag != "annotation":
+        raise _broken(path, f"its root is <{root.tag}>", "<annotation>")
+    return root
 
 
 def _is_unicode(content: bytes) -> bool:
@@ -179,7 +188,12 @@ def _decoded(content: bytes) -> bytes | str:
     return re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
 
 
-def _size(root: ElementTree.Element, path: str | Path) -> tuple[int, int]:
+def image_size_of(root: ElementTree.Element, path: str | Path) -> tuple[int, int]:
+    """Width and height of the image in px, (0, 0) where the annotation does not say.
+
+    Raises:
+        DataError: they are no whole numbers.
+    """
     sides = []
     for tag in ("width", "height"):
         text = (root.findtext(f"size/{tag}") or "").strip()
@@ -204,9 +218,22 @@ def _object(
             ", ".join(class_index),
             fix="correct the name, or list the classes of your set in classes.txt",
         )
-    corners = [_corner(element, tag, label, path) for tag in _CORNERS]
-    x1, y1, x2, y2 = (corner - 1 for corner in corners)
+    x1, y1, x2, y2 = (corner - 1 for corner in corners_of(element, label, path))
     return VocObject(x1, y1, x2, y2, class_index[name], _flag(element, label, path))
+
+
+def corners_of(element: ElementTree.Element, label: str, path: str | Path) -> list[float]:
+    """x1 y1 x2 y2 of an object as they are written.
+
+    Args:
+        element: the object.
+        label: its name in messages.
+        path: of the file, for messages.
+
+    Raises:
+        DataError: one is missing or no number.
+    """
+    return [_corner(element, tag, label, path) for tag in _CORNERS]
 
 
 def _corner(element: ElementTree.Element, tag: str, label: str, path: str | Path) -> float:

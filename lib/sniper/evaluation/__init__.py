@@ -8,6 +8,7 @@ from sniper.evaluation.coco_files import (
     write_image_list,
     write_upload,
 )
+from sniper.evaluation.ilsvrc import IlsvrcReport, evaluate_ilsvrc
 from sniper.evaluation.proposal_recall import ProposalReport, proposal_recall
 from sniper.evaluation.protocol import CurvePlot, Evaluated, EvaluationProtocol
 from sniper.evaluation.protocols import (
@@ -32,6 +33,7 @@ __all__ = [
     "CurvePlot",
     "Evaluated",
     "EvaluationProtocol",
+    "IlsvrcReport",
     "PrecisionRecall",
     "ProposalReport",
     "Report",
@@ -41,6 +43,7 @@ __all__ = [
     "decode_mask",
     "encode_mask",
     "evaluate_coco",
+    "evaluate_ilsvrc",
     "evaluate_voc",
     "objects_of",
     "proposal_recall",

@@ -11,6 +11,7 @@ import numpy as np
 
 from sniper.data.dataset import Dataset
 from sniper.data.voc import VocTruth
+from sniper.evaluation.overlaps import paired_iou
 from sniper.evaluation.report import reason_not_evaluated
 from sniper.evaluation.voc_files import VocRows, voc_truth
 
@@ -197,18 +198,10 @@ def _best_objects(
     first = np.cumsum(counts[with_objects]) - counts[with_objects]
     rank = np.arange(len(detection)) - np.repeat(first, counts[with_objects])
     candidate = starts[detection] + rank
-    ious = _paired_iou(boxes[detection], objects[candidate])
+    ious = paired_iou(boxes[detection], objects[candidate])
     overlap[with_objects] = np.maximum.reduceat(ious, first)
     winners = np.flatnonzero(ious == overlap[detection])
     # Of equal overlaps the first object counts.
     matched, first_winner = np.unique(detection[winners], return_index=True)
     best[matched] = candidate[winners[first_winner]]
     return best, overlap
-
-
-def _paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU (+1 sides) of corresponding rows: (n, 4), (n, 4) -> (n,)."""
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]) + 1
-    inter = np.maximum(sides, 0).prod(axis=1)
-    areas = [(box[:, 2:] - box[:, :2] + 1).prod(axis=1) for box in (a, b)]
-    return inter / (areas[0] + areas[1] - inter)

@@ -21,6 +21,10 @@ Evaluates result files of any detector against annotations: no model, no images,
   coco  --truth    a JSON file in COCO format (instances_val2017.json)
         --results  a JSON list of detections with image_id, category_id, bbox and score; with
                    segmentation in every one of them masks are evaluated too
+  ilsvrc --truth   the development kit of ILSVRC DET, with its annotation files (a folder or an
+                   archive, ILSVRC2013_DET_val_bbox) in it or beside it
+        --results  a text file with lines `image class score x1 y1 x2 y2`: numbers of val.txt and
+                   of the 200 classes, px as in the annotations
   voc   --truth    the folder VOCdevkit or VOC<year>, or a list VOC<year>/ImageSets/Main/<set>.txt
         --results  the folder with comp4_det_<set>_<class>.txt, or the one with VOC<year>/Main
 
@@ -32,6 +36,8 @@ _EPILOG = """\
 examples:
   sniper evaluate --protocol coco --truth annotations/instances_val2017.json \\
     --results detections_val2017_results.json --out report.json
+  sniper evaluate --protocol ilsvrc --truth ILSVRC2014_devkit \\
+    --results ILSVRC2014_devkit/evaluation/demo.val.pred.det.txt --out report.json
   sniper evaluate --protocol voc --truth data/VOCdevkit --image_set 2007_test \\
     --results output/results --out report.json
 """
@@ -58,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--image_set",
         metavar="NAME",
         help="the set, where the truth holds several (default: the one that the names of the "
-        "result files fit)",
+        "result files fit; of ILSVRC the longest list whose images are all annotated)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the numbers as JSON")
     parser.add_argument(

@@ -113,10 +113,9 @@ def test_most_objects_have_the_colour_of_their_class_and_some_have_not() -> None
     rng = np.random.default_rng(0)
     typical = 0
     for index in range(400):
-        plan = scene._Plan(index % 10, 50.0)
-        hue = scene._hue(rng, plan)
-        typical += hue == scene.CLASSES[plan.class_index].hue_deg
-        assert scene._hue(rng, scene._Plan(None, 50.0)) is None, "distractors have any colour"
+        kind = CLASSES[index % 10]
+        typical += scene._hue(rng, kind) == kind.hue_deg
+        assert scene._hue(rng, None) is None, "distractors have any colour"
     assert 0.85 <= typical / 400 <= 0.95
 
 
@@ -253,6 +252,8 @@ def test_a_dead_worker_ends_the_run() -> None:
         ["--sizes", "2", "100"],
         ["--sizes", "200", "100"],
         ["--long-side", "20"],
+        ["--fine", "--size-bound"],
+        ["--fine", "--classes", "1", "--held-out", "14"],
     ],
 )
 def test_bad_settings_end_with_exit_code_2(

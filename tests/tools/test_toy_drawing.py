@@ -165,7 +165,7 @@ def test_small_objects_stand_out_in_the_finished_picture() -> None:
         )
         for item in scene.objects:
             x, y, w, h = item.box
-            if CLASSES[item.class_index].name != "triangle":
+            if item.kind.name != "triangle":
                 continue
             patch = scene.image[max(y - 4, 0) : y + h + 4, max(x - 4, 0) : x + w + 4]
             core = scene.image[y + h // 2 - 1 : y + h // 2 + 2, x + w // 2 - 1 : x + w // 2 + 2]
@@ -193,7 +193,7 @@ def test_size_bound_classes_take_their_part_of_the_sizes():
     for seed in range(4):
         scene = render_scene(np.random.default_rng(seed), settings, size=(400, 400))
         for item in scene.objects:
-            sides[item.class_index].append(np.sqrt(item.box[2] * item.box[3]))
+            sides[CLASSES.index(item.kind)].append(np.sqrt(item.box[2] * item.box[3]))
     # Things that stand in front or the image's border may hide a part of an object.
     assert all(0.5 * 12 * 3**k < side < 1.1 * 36 * 3**k for k in sides for side in sides[k])
     assert all(sides.values())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sniper.errors import DataError
+from sniper.errors import ConfigError, DataError
 from sniper.tools.arguments import (
     as_count,
     as_positive,
@@ -19,20 +19,31 @@ from sniper.tools.arguments import (
 )
 from sniper.tools.cli import run_main
 from sniper.tools.toy.scene import SceneSettings, render_scene
-from sniper.tools.toy.settings import DEMO_SPLIT_NUMBER, SPLITS, ToySettings
+from sniper.tools.toy.settings import DEMO_SPLIT_NUMBER, FINE_SIZES_PX, SPLITS, ToySettings
 from sniper.tools.toy.shapes import CLASSES
 from sniper.tools.toy.writer import encode_jpeg, make_toy_data
 
 _DEMO_SEED, _DEMO_INDEX = 7, 7
 _DEMO_BYTES = 150_000
+# Of fine classes: two of each shape; ten pictures to learn from and ten to measure on.
+_HELD_OUT, _NOVEL, _SHOTS = 20, 60, 20
 
 _DESCRIPTION = """\
 Makes a detection data set of drawn shapes in the COCO layout, with objects from 12 to 400 px:
 OUT/annotations/instances_{train,val,test}.json, image_info_test-dev2026.json and OUT/images/.
 Nine tenths of a class's objects have its typical colour, the others and the distractors any colour.
 The same settings give the same files; a folder that already holds them is reused.
+
+With --fine every shape in every hue and filling is a class: 140 such as striped-red-ring, of any
+size at any place. 20 of them are held out: OUT/annotations/instances_novel.json has scenes of
+these, OUT/few_shot/CLASS/ pictures of one object each, without boxes (`sniper fit-classes`).
 """
-_EPILOG = "example: sniper make-toy-data data/toy --train 200 --val 40"
+_EPILOG = """\
+examples:
+  sniper make-toy-data data/toy --train 200 --val 40
+  sniper make-toy-data data/toy_fine --fine
+  sniper make-toy-data data/toy_fine_all --fine --held-out 0     (all classes with boxes)
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,8 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         help="objects aimed at per image (default {} {})".format(*objects),
     )  # fmt: skip
     parser.add_argument(
-        "--sizes", type=as_positive_number, nargs=2, default=(scene.min_size_px, scene.max_size_px),
-        metavar=("MIN", "MAX"), help="object sizes in px, log-uniform (default 12 400)",
+        "--sizes", type=as_positive_number, nargs=2, metavar=("MIN", "MAX"),
+        help="object sizes in px, log-uniform (default 12 400; with --fine 32 256)",
     )  # fmt: skip
     parser.add_argument(
         "--long-side", type=as_positive, default=scene.long_side_px, metavar="PX",
@@ -94,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--size-bound", action="store_true",
         help="the class decides the size, from small to large: what training on chips finds hard",
     )  # fmt: skip
+    _add_fine_flags(parser)
     parser.add_argument(
         "--workers", type=as_positive, metavar="N", help="processes (default: all cores)"
     )
@@ -106,17 +118,55 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _make(args: argparse.Namespace) -> None:
-    (least, most), (smallest, largest) = args.objects, args.sizes
-    scene = SceneSettings(
-        args.classes, least, most, smallest, largest, args.long_side, args.size_bound
+def _add_fine_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fine", action="store_true", help="fine classes: shape x hue x filling, 140 in all"
     )
-    settings = ToySettings(args.train, args.val, args.test, args.test_dev, args.seed, scene)
+    numbers = {
+        "held-out": (_HELD_OUT, "fine classes that only `novel` and `few_shot` show"),
+        "novel": (_NOVEL, "images of scenes with the classes held out"),
+        "shots": (_SHOTS, "pictures of each class held out"),
+    }
+    for name, (default, text) in numbers.items():
+        parser.add_argument(
+            f"--{name}", type=as_count, metavar="N", help=f"with --fine: {text} (default {default})"
+        )
+
+
+def _settings(args: argparse.Namespace) -> ToySettings:
+    default = SceneSettings()
+    sizes = args.sizes
+    if sizes is None:
+        sizes = FINE_SIZES_PX if args.fine else (default.min_size_px, default.max_size_px)
+    (least, most), (smallest, largest) = args.objects, sizes
+    scene = SceneSettings(
+        *(args.classes, least, most, smallest, largest), args.long_side, args.size_bound, args.fine
+    )
+    fine = {"held_out": args.held_out, "novel": args.novel, "shots": args.shots}
+    given = [name for name, value in fine.items() if value is not None]
+    if given and not args.fine:
+        raise ConfigError(
+            "only fine classes are held out",
+            got=", ".join(f"--{name.replace('_', '-')}" for name in given),
+            fix="add --fine",
+        )
+    if args.fine:
+        defaults = {"held_out": _HELD_OUT, "novel": _NOVEL, "shots": _SHOTS}
+        fine = {name: defaults[name] if fine[name] is None else fine[name] for name in fine}
+    counts = (args.train, args.val, args.test, args.test_dev)
+    return ToySettings(*counts, args.seed, scene, **(fine if args.fine else {}))
+
+
+def _make(args: argparse.Namespace) -> None:
+    settings = _settings(args)
     start = time.monotonic()
     made = make_toy_data(args.out, settings, workers=args.workers, force=args.force)
-    counts = ", ".join(f"{settings.count(split)} {split.name}" for split in SPLITS)
+    counts = ", ".join(f"{settings.count(split)} {split.name}" for split in settings.splits)
+    classes = f"{len(settings.kinds(SPLITS[0]))} classes"
+    if settings.held_out:
+        classes += f" and {settings.held_out} held out"
     state = f"written in {time.monotonic() - start:.1f} s" if made else "was there already"
-    print(f"{args.out}: data set with {counts} images and {scene.classes} classes {state}")
+    print(f"{args.out}: data set with {counts} images and {classes} {state}")
 
 
 def write_demo_image(path: Path) -> None:

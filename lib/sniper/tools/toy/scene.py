@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,13 +11,15 @@ import numpy as np
 
 from sniper.tools.toy.canvas import Canvas
 from sniper.tools.toy.clutter import draw_clutter
-from sniper.tools.toy.shapes import CLASSES, DISTRACTORS, Outline, place_outline
+from sniper.tools.toy.fine import fine_classes
+from sniper.tools.toy.shapes import CLASSES, DISTRACTORS, Outline, ToyClass, place_outline
 from sniper.tools.toy.sprite import coverage, edge_band
 from sniper.tools.toy.textures import (
     background,
     contrast,
     contrasting_colour,
     fill,
+    fine_fill,
     gradient,
     noise,
     random_colours,
@@ -30,6 +33,7 @@ _IMAGE_SIZES = (
 _PLACES_TRIED = 16
 _MOST_OF_IMAGE = 0.75  # the boxes' areas may sum up to this share of the image
 TYPICAL_COLOUR_SHARE = 0.9  # objects that have the hue of their class
+_STRIPE_CONTRAST = 35.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class SceneSettings:
     """What a scene holds.
 
     Attributes:
-        classes: how many of the object classes are used.
+        classes: how many of the shapes are used.
         min_objects: fewest objects aimed at in an image.
         max_objects: most objects in an image.
         min_size_px: smallest square root of a full object's box area.
@@ -45,6 +49,8 @@ class SceneSettings:
         long_side_px: long side of the largest images.
         size_bound: the class decides the size: class k of n takes the k-th of n equal parts of the
             sizes on a logarithmic scale, the first class the smallest.
+        fine: the classes are shapes of one hue and filling, instead of shapes.
+        max_distractors: most things of no class; at least one if there may be any.
     """
 
     classes: int = len(CLASSES)
@@ -54,6 +60,14 @@ class SceneSettings:
     max_size_px: float = 400.0
     long_side_px: int = 640
     size_bound: bool = False
+    fine: bool = False
+    max_distractors: int = 4
+
+    @property
+    def kinds(self) -> tuple[ToyClass, ...]:
+        """All classes."""
+        shapes = CLASSES[: self.classes]
+        return fine_classes(shapes) if self.fine else shapes
 
     def sizes_of(self, class_index: int) -> tuple[float, float]:
         """Smallest and largest size of a class's full objects, px."""
@@ -66,9 +80,9 @@ class SceneSettings:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: class (row of `CLASSES`), visible box x, y, w, h, visible pixels, polygons."""
+    """One object: its class, visible box x, y, w, h, visible pixels, polygons."""
 
-    class_index: int
+    kind: ToyClass
     box: tuple[int, int, int, int]
     area: int
     polygons: list
@@ -86,13 +100,16 @@ class Scene:
 class _Plan:
     """A thing to be placed: class (None for a distractor), size, and the least it may shrink to."""
 
-    class_index: int | None
+    kind: ToyClass | None
     size_px: float
     least_px: float = 12.0
 
 
 def render_scene(
-    rng: np.random.Generator, settings: SceneSettings, size: tuple[int, int] | None = None
+    rng: np.random.Generator,
+    settings: SceneSettings,
+    size: tuple[int, int] | None = None,
+    kinds: Sequence[ToyClass] | None = None,
 ) -> Scene:
     """Makes one scene.
 
@@ -100,6 +117,7 @@ def render_scene(
         rng: decides everything.
         settings: what the scene holds.
         size: width and height in px; drawn when None.
+        kinds: classes of its objects; all when None.
 
     Returns:
         The scene. Boxes are those of the visible pixels; every object has at least 40 % of its
@@ -108,14 +126,12 @@ def render_scene(
     width, height = size or _image_size(rng, settings.long_side_px)
     ground = draw_clutter(rng, background(rng, height, width), int(rng.integers(3, 12)))
     canvas = Canvas(ground)
-    numbers: list[tuple[int, int]] = []
-    for plan in _plan(rng, settings, width, height):
+    numbers: list[tuple[ToyClass, int]] = []
+    for plan in _plan(rng, settings, kinds or settings.kinds, width, height):
         number = _add(rng, canvas, plan)
-        if plan.class_index is not None and number is not None:
-            numbers.append((plan.class_index, number))
-    objects = tuple(
-        SceneObject(class_index, *canvas.visible_part(number)) for class_index, number in numbers
-    )
+        if plan.kind is not None and number is not None:
+            numbers.append((plan.kind, number))
+    objects = tuple(SceneObject(kind, *canvas.visible_part(number)) for kind, number in numbers)
     return Scene(_photograph(rng, canvas.image), objects)
 
 
@@ -125,19 +141,23 @@ def _image_size(rng: np.random.Generator, long_side_px: int) -> tuple[int, int]:
 
 
 def _plan(
-    rng: np.random.Generator, settings: SceneSettings, width: int, height: int
+    rng: np.random.Generator,
+    settings: SceneSettings,
+    kinds: Sequence[ToyClass],
+    width: int,
+    height: int,
 ) -> list[_Plan]:
     """Draws classes and log-uniform sizes, large things mostly first."""
     count = int(rng.integers(settings.min_objects, settings.max_objects + 1))
     room_px = 0.85 * min(width, height)
-    order = rng.permutation(settings.classes)
+    order = rng.permutation(len(kinds))
     room = _MOST_OF_IMAGE * width * height
     plans: list[_Plan] = []
     classes: list[int] = []
     for k in range(count):
         # A quarter of the objects repeats the class before, as things of a kind stand together.
         repeat = k > 0 and rng.random() < 0.25
-        class_index = classes[-1] if repeat else int(order[k % settings.classes])
+        class_index = classes[-1] if repeat else int(order[k % len(kinds)])
         classes.append(class_index)
         low, high = settings.sizes_of(class_index)
         low = min(low, max(room_px, settings.min_size_px))
@@ -146,11 +166,12 @@ def _plan(
         if size**2 > room:
             size = _log_uniform(rng, low, max(low, min(high, math.sqrt(max(room, 0.0)))))
         room -= size**2
-        plans.append(_Plan(class_index, size, low if settings.size_bound else 12.0))
+        plans.append(_Plan(kinds[class_index], size, low if settings.size_bound else 12.0))
     # Small discs and quads could be taken for objects, so distractors are 16 px at least.
     distractor_low = max(settings.min_size_px, 16.0)
     distractor_high = max(distractor_low, 0.25 * min(settings.max_size_px, room_px))
-    for _ in range(int(rng.integers(1, 5))):
+    most = settings.max_distractors
+    for _ in range(int(rng.integers(1, most + 1)) if most else 0):
         plans.append(_Plan(None, _log_uniform(rng, distractor_low, distractor_high)))
     keys = [plan.size_px * math.exp(rng.normal(0, 0.5)) for plan in plans]
     return [plans[i] for i in np.argsort(keys)[::-1]]
@@ -167,11 +188,10 @@ def _least_visible(size_px: float) -> float:
 
 
 def _outline(rng: np.random.Generator, plan: _Plan, size_px: float) -> Outline:
-    if plan.class_index is None:
+    if plan.kind is None:
         maker = DISTRACTORS[int(rng.integers(len(DISTRACTORS)))]
         return place_outline(rng, maker(rng), size_px, 180)
-    toy_class = CLASSES[plan.class_index]
-    return place_outline(rng, toy_class.outline(rng), size_px, toy_class.max_rotation_deg)
+    return place_outline(rng, plan.kind.outline(rng), size_px, plan.kind.max_rotation_deg)
 
 
 def _add(rng: np.random.Generator, canvas: Canvas, plan: _Plan) -> int | None:
@@ -183,11 +203,11 @@ def _add(rng: np.random.Generator, canvas: Canvas, plan: _Plan) -> int | None:
         rings = [ring + rng.random(2) for ring in _outline(rng, plan, size)]
         rings = [ring - np.floor(rings[0].min(axis=0)) for ring in rings]
         alpha = coverage(rings)
-        least = _least_visible(size) if plan.class_index is not None else 0.1
+        least = _least_visible(size) if plan.kind is not None else 0.1
         for _ in range(_PLACES_TRIED):
             x, y = _place(rng, alpha.shape, width, height)
             if canvas.fits(alpha, x, y, least):
-                return _paint(rng, canvas, alpha, x, y, size, least, _hue(rng, plan))
+                return _paint(rng, canvas, alpha, (x, y), size, least, plan.kind)
         size = max(size * 0.6, plan.least_px)
     return None
 
@@ -207,30 +227,26 @@ def _contrast_floor(size_px: float) -> float:
     return 42 - 20 * t
 
 
-def _hue(rng: np.random.Generator, plan: _Plan) -> float | None:
+def _hue(rng: np.random.Generator, kind: ToyClass | None) -> float | None:
     """The class's own hue for most objects, as things of a kind have in nature; else any."""
     typical = rng.random() < TYPICAL_COLOUR_SHARE
-    return CLASSES[plan.class_index].hue_deg if typical and plan.class_index is not None else None
+    return kind.hue_deg if typical and kind is not None else None
 
 
 def _paint(
     rng: np.random.Generator,
     canvas: Canvas,
     alpha: np.ndarray,
-    x: int,
-    y: int,
+    place: tuple[int, int],
     size_px: float,
     least_visible: float,
-    hue_deg: float | None,
+    kind: ToyClass | None,
 ) -> int:
+    x, y = place
     h, w = alpha.shape
     around, unrest = canvas.surroundings(alpha, x, y)
     floor = _contrast_floor(size_px) + min(0.4 * unrest, 15.0)
-    colour = contrasting_colour(rng, around, floor, hue_deg)
-    second = random_colours(rng, 1, hue_deg=hue_deg)[0]
-    if contrast(second[None], around)[0] < floor / 2 or size_px < 28:
-        second = colour + (second - colour) * np.float32(0.25)
-    colours = fill(rng, h, w, size_px, colour, second)
+    colour, colours = _colours(rng, kind, (h, w), size_px, around, floor)
     if size_px >= 24 and rng.random() < 0.5:
         stroke = contrasting_colour(rng, colour, 30)
         width_px = max(1.0, size_px * rng.uniform(0.02, 0.06))
@@ -242,6 +258,29 @@ def _paint(
         distance = max(1, round(size_px * rng.uniform(0.03, 0.08)))
         canvas.shade(alpha, x + distance, y + distance, 0.5 + distance / 2, rng.uniform(0.2, 0.5))
     return canvas.paint(np.clip(colours, 0, 255), alpha, x, y, least_visible)
+
+
+def _colours(
+    rng: np.random.Generator,
+    kind: ToyClass | None,
+    shape: tuple[int, int],
+    size_px: float,
+    around: np.ndarray,
+    floor: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The main colour (3,) of a thing, and that of each of its pixels (h, w, 3)."""
+    if kind is not None and kind.filling is not None:
+        hue = kind.hue_deg
+        colour = contrasting_colour(rng, around, floor, hue, keep_hue=True)
+        second = contrasting_colour(rng, colour, _STRIPE_CONTRAST, hue, keep_hue=True)
+        pair = np.stack([colour, second])
+        return colour, fine_fill(rng, *shape, size_px, pair, kind.filling)
+    hue_deg = _hue(rng, kind)
+    colour = contrasting_colour(rng, around, floor, hue_deg)
+    second = random_colours(rng, 1, hue_deg=hue_deg)[0]
+    if contrast(second[None], around)[0] < floor / 2 or size_px < 28:
+        second = colour + (second - colour) * np.float32(0.25)
+    return colour, fill(rng, *shape, size_px, colour, second)
 
 
 def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

@@ -20,9 +20,16 @@ _CURVE_POINTS = 48
 
 @dataclass(frozen=True)
 class ToyClass:
-    """One object class: its name, COCO category id, outline, how far it may be turned, and the hue
+    """One object class.
 
-    that most of its objects have.
+    Attributes:
+        name: of the class.
+        category_id: its COCO category id.
+        outline: makes its outlines.
+        max_rotation_deg: how far it may be turned to either side.
+        hue_deg: the hue that most of its objects have, or all of a fine class.
+        filling: of all its objects, one of `FILLINGS`; None: any.
+        group: its COCO supercategory.
     """
 
     name: str
@@ -30,6 +37,8 @@ class ToyClass:
     outline: OutlineMaker
     max_rotation_deg: float
     hue_deg: float
+    filling: str | None = None
+    group: str = "shape"
 
 
 def _arc(radius: float, start: float, stop: float, n: int, closed: bool = False) -> np.ndarray:

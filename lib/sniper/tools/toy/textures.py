@@ -56,14 +56,30 @@ def contrast(colours: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def contrasting_colour(
-    rng: np.random.Generator, reference: np.ndarray, floor: float, hue_deg: float | None = None
+    rng: np.random.Generator,
+    reference: np.ndarray,
+    floor: float,
+    hue_deg: float | None = None,
+    *,
+    keep_hue: bool = False,
 ) -> np.ndarray:
-    """Draws a colour (3,) with at least the given contrast, or the nearest to it that exists."""
+    """Draws a colour (3,) with at least the given contrast, or the nearest to it that exists.
+
+    Args:
+        rng: decides everything.
+        reference: (3,) the colour to stand out against.
+        floor: least contrast.
+        hue_deg: see `random_colours`.
+        keep_hue: where no colour of this hue stands out enough, take the best of them instead of
+            black or white.
+    """
     candidates = random_colours(rng, 24, hue_deg=hue_deg)
     strength = contrast(candidates, reference)
     good = np.flatnonzero(strength >= floor)
     if len(good):
         return candidates[good[0]]
+    if keep_hue:
+        return candidates[int(np.argmax(strength))]
     extremes = np.array([[8, 8, 8], [247, 247, 247]], dtype=np.float32)
     return extremes[int(np.argmax(contrast(extremes, reference)))]
 
@@ -175,6 +191,32 @@ def fill(
     kinds = _FILL_FIELDS if size_px >= 28 else _FILL_FIELDS[:4]
     field = kinds[int(rng.integers(len(kinds)))](rng, h, w, size_px * rng.uniform(0.12, 0.35))
     return _mix(field * np.float32(rng.uniform(0.4, 0.9)), colour, second)
+
+
+# Fillings that fine classes differ in.
+PLAIN, STRIPED = "plain", "striped"
+FILLINGS = (PLAIN, STRIPED)
+_PLAIN_FIELDS: tuple[Field, ...] = (_flat, gradient, noise)
+
+
+def fine_fill(
+    rng: np.random.Generator, h: int, w: int, size_px: float, colours: np.ndarray, filling: str
+) -> np.ndarray:
+    """Texture of an object of a fine class: float32 (h, w, 3).
+
+    Args:
+        rng: decides everything.
+        h: height, px.
+        w: width, px.
+        size_px: of the object.
+        colours: (2, 3) two of one hue that stand out against each other.
+        filling: one of `FILLINGS`. Stripes grow with their object: near or far, it has as many.
+    """
+    first, second = colours
+    if filling == STRIPED:
+        return _mix(_stripes(rng, h, w, size_px * rng.uniform(0.2, 0.32)), first, second)
+    field = _PLAIN_FIELDS[int(rng.integers(len(_PLAIN_FIELDS)))](rng, h, w, size_px)
+    return _mix(field * np.float32(rng.uniform(0, 0.5)), first, second)
 
 
 def _surface(rng: np.random.Generator, h: int, w: int) -> np.ndarray:

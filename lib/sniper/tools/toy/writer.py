@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ import numpy as np
 from sniper.errors import DataError, TrainingError
 from sniper.files import atomic_write_text
 from sniper.process import usable_cores
-from sniper.tools.toy.scene import SceneSettings, render_scene
-from sniper.tools.toy.settings import SPLITS, Split, ToySettings
-from sniper.tools.toy.shapes import CLASSES
+from sniper.tools.toy.scene import render_scene
+from sniper.tools.toy.settings import EVERY_SPLIT, FEW_SHOT, Split, ToySettings
+from sniper.tools.toy.shapes import ToyClass
 
 STAMP_FILE = "toy_data.json"
 _MAKER = "sniper make-toy-data"
@@ -39,7 +39,7 @@ _PROGRESS_PERIOD_S = 5.0
 class _Picture:
     """One written image: what the annotation file says about it, and the digest of its file."""
 
-    path: str
+    file: str
     width: int
     height: int
     objects: tuple
@@ -123,17 +123,28 @@ def _prepare(out: Path, settings: ToySettings, replaces: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write_stamp(out, settings, None)
-        for split in SPLITS:
-            folder = out / "images" / split.folder
-            folder.mkdir(parents=True, exist_ok=True)
-            if replaces:
-                (out / "annotations" / split.annotation_file).unlink(missing_ok=True)
-                ours = re.compile(rf"{re.escape(split.folder)}_\d{{6}}\.jpg(\.\d+\.tmp)?")
-                for file in folder.iterdir():
-                    if ours.fullmatch(file.name):
-                        file.unlink()
+        if replaces:
+            for split in EVERY_SPLIT:
+                _clear(out, split)
+        for split in settings.splits:
+            folders = {(out / file).parent for file in _image_files(settings, [split])}
+            for folder in folders or {out / "images" / split.folder}:
+                folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError("the folder cannot be written", where=out, got=error) from error
+
+
+def _clear(out: Path, split: Split) -> None:
+    """Takes our files of a split away, and the folders of classes that are empty then."""
+    if split.annotation_file:
+        (out / "annotations" / split.annotation_file).unlink(missing_ok=True)
+    ours = re.compile(rf"{re.escape(split.folder)}_\d{{6}}\.jpg(\.\d+\.tmp)?")
+    pattern = f"{split.folder}/*/*" if split == FEW_SHOT else f"images/{split.folder}/*"
+    for file in out.glob(pattern):
+        if ours.fullmatch(file.name):
+            file.unlink()
+            if split == FEW_SHOT and not any(file.parent.iterdir()):
+                file.parent.rmdir()
 
 
 def _write_stamp(out: Path, settings: ToySettings, digest: str | None) -> None:
@@ -148,38 +159,41 @@ def _digest(sha256_by_file: dict[str, str]) -> str:
 
 def _files_on_disk(out: Path, settings: ToySettings) -> dict[str, str]:
     """SHA-256 of every file that the data set should have, those that are there."""
-    names = [f"annotations/{split.annotation_file}" for split in SPLITS if settings.count(split)]
-    names += [
-        f"images/{split.folder}/{_file_name(split, index)}"
-        for split in SPLITS
-        for index in range(settings.count(split))
+    names = [
+        f"annotations/{split.annotation_file}"
+        for split in settings.splits
+        if settings.count(split) and split.annotation_file
     ]
+    names += _image_files(settings, settings.splits)
     there = [name for name in names if (out / name).is_file()]
     return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in there}
 
 
-def _file_name(split: Split, index: int) -> str:
-    return f"{split.folder}_{index:06d}.jpg"
+def _image_files(settings: ToySettings, splits: Sequence[Split]) -> list[str]:
+    return [
+        settings.file(split, index) for split in splits for index in range(settings.count(split))
+    ]
 
 
 def _write_splits(
     out: Path, settings: ToySettings, workers: int | None, progress: Callable[[str], None]
 ) -> dict[str, str]:
     """Writes images and annotations; gives the SHA-256 of each file."""
-    jobs = [(split, index) for split in SPLITS for index in range(settings.count(split))]
-    work = partial(_write_picture, str(out), settings.seed, settings.scene)
-    by_split: dict[str, list[_Picture]] = {split.name: [] for split in SPLITS}
+    splits = settings.splits
+    jobs = [(split, index) for split in splits for index in range(settings.count(split))]
+    work = partial(_write_picture, str(out), settings)
+    by_split: dict[str, list[_Picture]] = {split.name: [] for split in splits}
     digests = {}
     last = time.monotonic()
     for done, ((split, _), picture) in enumerate(zip(jobs, _run(work, jobs, workers)), start=1):
         by_split[split.name].append(picture)
-        digests[f"images/{split.folder}/{picture.path}"] = picture.sha256
+        digests[picture.file] = picture.sha256
         if time.monotonic() - last >= _PROGRESS_PERIOD_S:
             progress(f"{done} of {len(jobs)} images")
             last = time.monotonic()
-    for split in SPLITS:
-        if by_split[split.name]:
-            text = _annotations(split, by_split[split.name], settings.scene)
+    for split in splits:
+        if by_split[split.name] and split.annotation_file:
+            text = _annotations(split, by_split[split.name], settings.kinds(split))
             name = f"annotations/{split.annotation_file}"
             atomic_write_text(out / name, text)
             digests[name] = hashlib.sha256(text.encode()).hexdigest()
@@ -211,16 +225,19 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _write_picture(out: str, seed: int, scene: SceneSettings, job: tuple[Split, int]) -> _Picture:
+def _write_picture(out: str, settings: ToySettings, job: tuple[Split, int]) -> _Picture:
     """Renders and writes one image; everything in it comes from (seed, split, index)."""
     split, index = job
-    rng = np.random.default_rng([seed, split.number, index])
-    rendered = render_scene(rng, scene)
+    rng = np.random.default_rng([settings.seed, split.number, index])
+    scene, kinds = settings.content(split, index)
+    rendered = render_scene(rng, scene, kinds=kinds)
+    while split == FEW_SHOT and not rendered.objects:  # no place was found for it
+        rendered = render_scene(rng, scene, kinds=kinds)
     encoded = encode_jpeg(rendered.image, int(rng.integers(72, 96)))
-    name = _file_name(split, index)
-    target = Path(out, "images", split.folder, name)
+    file = settings.file(split, index)
+    target = Path(out, file)
     # A rename, so that another process never sees half of an image.
-    temporary = target.with_name(f"{name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(encoded)
         os.replace(temporary, target)
@@ -228,7 +245,7 @@ def _write_picture(out: str, seed: int, scene: SceneSettings, job: tuple[Split, 
         raise DataError("an image cannot be written", where=target, got=error) from error
     height, width = rendered.image.shape[:2]
     objects = rendered.objects if split.annotated else ()
-    return _Picture(name, width, height, objects, hashlib.sha256(encoded).hexdigest())
+    return _Picture(file, width, height, objects, hashlib.sha256(encoded).hexdigest())
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
@@ -243,7 +260,7 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
     return data.tobytes()
 
 
-def _annotations(split: Split, pictures: list[_Picture], scene: SceneSettings) -> str:
+def _annotations(split: Split, pictures: list[_Picture], kinds: Sequence[ToyClass]) -> str:
     """The text of a COCO annotation file; image ids have gaps, as those of real data sets."""
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
@@ -252,7 +269,7 @@ def _annotations(split: Split, pictures: list[_Picture], scene: SceneSettings) -
         images.append(
             {
                 "id": image_id,
-                "file_name": picture.path,
+                "file_name": Path(picture.file).name,
                 "width": picture.width,
                 "height": picture.height,
             }
@@ -262,7 +279,7 @@ def _annotations(split: Split, pictures: list[_Picture], scene: SceneSettings) -
                 {
                     "id": 1_000_000 * (split.number + 1) + len(annotations) + 1,
                     "image_id": image_id,
-                    "category_id": CLASSES[item.class_index].category_id,
+                    "category_id": item.kind.category_id,
                     "bbox": [float(v) for v in item.box],
                     "area": float(item.area),
                     "iscrowd": 0,
@@ -274,8 +291,8 @@ def _annotations(split: Split, pictures: list[_Picture], scene: SceneSettings) -
         "licenses": [],
         "images": images,
         "categories": [
-            {"id": c.category_id, "name": c.name, "supercategory": "shape"}
-            for c in CLASSES[: scene.classes]
+            {"id": kind.category_id, "name": kind.name, "supercategory": kind.group}
+            for kind in kinds
         ],
     }
     if split.annotated:

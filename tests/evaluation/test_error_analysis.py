@@ -26,23 +26,23 @@ NAMES = ("__background__", "cat", "dog")
 IDS = (0, 8, 3)
 
 
-def make_dataset(tmp_path, truth, images=2):
+def make_dataset(tmp_path, truth, images=2, names=NAMES, ids=IDS):
     """truth: (image position, class, x1, y1, x2, y2, crowd)"""
     path = tmp_path / "instances_x.json"
     entries = []
     for number, (image, klass, x1, y1, x2, y2, crowd) in enumerate(truth, start=1):
         box = [float(v) for v in (x1, y1, x2 - x1 + 1, y2 - y1 + 1)]
-        entry = {"id": number, "image_id": 70 - image, "category_id": IDS[klass], "bbox": box}
+        entry = {"id": number, "image_id": 70 - image, "category_id": ids[klass], "bbox": box}
         entries.append({**entry, "area": box[2] * box[3], "iscrowd": int(crowd)})
     content = {
         "images": [{"id": 70 - i, "width": 500, "height": 500} for i in range(images)],
-        "categories": [{"id": i, "name": name} for i, name in zip(IDS[1:], NAMES[1:])],
+        "categories": [{"id": i, "name": name} for i, name in zip(ids[1:], names[1:])],
         "annotations": entries,
     }
     path.write_text(json.dumps(content))
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
     records = tuple(Record(f"{i}.jpg", 70 - i, 500, 500, False, *nothing) for i in range(images))
-    return Dataset("COCO_x", "x", NAMES, IDS, records, str(path), True)
+    return Dataset("COCO_x", "x", names, ids, records, str(path), True)
 
 
 def table(dataset, rows):
@@ -219,6 +219,18 @@ def test_confusions_by_hand(tmp_path):
     np.testing.assert_array_equal(strict.counts, [[0, 0, 0], [2, 0, 0], [1, 0, 0]])
     assert strict.worst(5) == []
     assert json.loads(json.dumps(matrix.as_dict()))["counts"] == matrix.counts.tolist()
+
+
+def test_confusions_of_thousands_of_classes_are_pairs(tmp_path):
+    names = ("__background__", *(f"c{i}" for i in range(1, 1001)))
+    truth = [(0, 700, *BOX, 0), (0, 2, 300, 300, 399, 399, 0)]
+    dataset = make_dataset(tmp_path, truth, names=names, ids=tuple(range(1001)))
+    rows = [(0, 2, 300, 300, 399, 399, 0.9), (0, 30, 0, 0, 9, 9, 0.8), (0, 999, *BOX, 0.7)]
+    matrix = confusion_matrix(match(dataset, rows), names, 0.5)
+    content = json.loads(json.dumps(matrix.as_dict()))
+    assert content["row_column_count"] == [[0, 30, 1], [2, 2, 1], [700, 999, 1]]
+    assert matrix.worst(9) == [("c700", "c999", 1)]
+    assert matrix.counts.sum() == 3 and matrix.counts[700, 999] == 1
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -67,6 +67,17 @@ def test_table_is_aligned_and_in_percent():
     ]
 
 
+def test_of_thousands_of_classes_the_best_and_the_worst_are_shown():
+    per_class = {f"class{i}": i / 3130 if i % 2 else NAN for i in range(3130)}
+    report = make_report(per_class)
+    lines = report.table().splitlines()
+    assert "of 3130; all are in the report" in lines[10]
+    shown = [cell.split()[0] for line in lines[12:-1] for cell in line.split("|")]
+    best, worst = ([f"class{i}" for i in r] for r in (range(3129, 3090, -2), range(39, 0, -2)))
+    assert sorted(shown) == sorted([*best, *worst])
+    assert len(report.as_dict()["classes"]) == 3130
+
+
 def test_dict_is_strict_json_and_complete():
     content = make_report({"cat": 0.5, "dog": NAN}).as_dict()
     assert json.loads(json.dumps(content, allow_nan=False)) == content

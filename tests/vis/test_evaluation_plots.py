@@ -101,7 +101,9 @@ def test_confusions_leave_out_unused_classes_and_write_numbers_where_there_is_ro
     if classes > 1:
         counts[3], counts[:, 3] = 0, 0
     names = ("__background__", *(f"a rather long class name {i}" for i in range(classes)))
-    figure = plot_confusion(ConfusionMatrix(names, counts, 0.5), "COCO_x, score 0.5 or more")
+    figure = plot_confusion(
+        ConfusionMatrix.of_counts(names, counts, 0.5), "COCO_x, score 0.5 or more"
+    )
     (axes,) = figure.axes
     shown = classes + 1 - (classes > 1)
     assert axes.images[0].get_array().shape == (shown, shown)
@@ -112,5 +114,21 @@ def test_confusions_leave_out_unused_classes_and_write_numbers_where_there_is_ro
 
 
 def test_confusions_without_any_detection_or_object():
-    matrix = ConfusionMatrix(("__background__", "cat"), np.zeros((2, 2), np.int64), 0.5)
+    nothing = np.zeros((2, 2), np.int64)
+    matrix = ConfusionMatrix.of_counts(("__background__", "cat"), nothing, 0.5)
     assert png_bytes(plot_confusion(matrix, "COCO_x"))
+
+
+def test_of_thousands_of_classes_those_with_the_most_errors_are_shown():
+    names = ("__background__", *(f"c{i}" for i in range(1, 3131)))
+    right = np.arange(1, 1001)
+    wrong = np.arange(2000, 2300)
+    pairs = np.array([*zip(right, right), *zip(wrong, np.zeros_like(wrong))])
+    times = np.array([9] * 1000 + [1 + i % 3 for i in range(300)])
+    figure = plot_confusion(ConfusionMatrix(names, pairs, times, 0.5), "COCO_x")
+    (axes,) = figure.axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(labels) == 201 and labels[-1] == "nothing there"
+    expected = [f"c{2000 + i}" for i in range(300) if i % 3]
+    assert labels[:-1] == expected
+    assert any("200 classes with the most errors, of 1300" in t.get_text() for t in figure.texts)

@@ -27,6 +27,8 @@ _HEADLINE = {
 }
 _SIZES = {"small": "below 32^2 px", "medium": "32^2 to 96^2 px", "large": "above 96^2 px"}
 _CLASS_COLUMNS = 2
+# Of more classes a table shows the best and the worst; all of them are in the report's file.
+_MOST_CLASSES, _BEST_AND_WORST = 400, 20
 # Fields of a report, in the order of the evaluators' statistics.
 STATISTICS = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
@@ -200,16 +202,32 @@ class CocoReport:
         return [*lines, f"AR with 1 / 10 / 100 detections an image: {recalls}"]
 
     def _class_lines(self) -> list[str]:
-        width = max((len(name) for name in ("class", *self.classes)), default=0)
+        classes = self._shown_classes()
+        width = max((len(name) for name in ("class", *classes)), default=0)
         head = f"{'class':<{width}} {'number':>7} {'AP':>6} {'AP50':>6} {'AR':>6}"
         cells = [
             f"{name:<{width}} {numbers.objects:>7} {_percent(numbers.ap):>6} "
             f"{_percent(numbers.ap50):>6} {_percent(numbers.ar):>6}"
-            for name, numbers in self.classes.items()
+            for name, numbers in classes.items()
         ]
         rows = math.ceil(len(cells) / _CLASS_COLUMNS)
         heads = [head] * min(_CLASS_COLUMNS, len(cells))
-        return ["  |  ".join(line) for line in (heads, *(cells[row::rows] for row in range(rows)))]
+        lines = ["  |  ".join(line) for line in (heads, *(cells[row::rows] for row in range(rows)))]
+        if len(classes) == len(self.classes):
+            return lines
+        have = sum(numbers.objects > 0 for numbers in self.classes.values())
+        about = f"the best and the worst of {have} classes with objects, of {len(self.classes)}"
+        return [f"{about}; all are in the report", *lines]
+
+    def _shown_classes(self) -> Mapping[str, ClassNumbers]:
+        """All classes; of very many the best and the worst that have objects, best first."""
+        if len(self.classes) <= _MOST_CLASSES:
+            return self.classes
+        have = {name: one for name, one in self.classes.items() if not math.isnan(one.ap)}
+        order = sorted(have, key=lambda name: -have[name].ap)
+        if len(order) > 2 * _BEST_AND_WORST:
+            order = [*order[:_BEST_AND_WORST], *order[-_BEST_AND_WORST:]]
+        return {name: have[name] for name in order}
 
 
 class Report(Protocol):

@@ -16,6 +16,8 @@ _MIN_SIDE_PX = 300
 _HEAD_PX, _FOOT_PX, _RIGHT_PX = 92, 40, 40
 _LETTER_PX, _SMALL_LETTER_PX = 7.2, 6.2
 _MOST_LETTERS = 20
+# Of thousands of classes those with the most errors are shown: 200 of them fill a screen.
+_MOST_CLASSES = 200
 
 
 def plot_confusion(matrix: ConfusionMatrix, heading: str) -> Figure:
@@ -23,17 +25,16 @@ def plot_confusion(matrix: ConfusionMatrix, heading: str) -> Figure:
 
     The row "nothing there" has shares of all detections that no object has. Shades go with the
     square root, so that rare confusions can be seen. Classes without objects and detections are
-    left out.
+    left out, and of more than 200 those with the fewest errors.
 
     Args:
         matrix: of a set.
         heading: one line.
     """
-    used = np.flatnonzero(matrix.counts.sum(axis=0) + matrix.counts.sum(axis=1))
-    used = used[used > 0]
+    used, total = _used_classes(matrix)
     # Classes first, the background last, as tables have their sums.
     order = np.append(used, 0)
-    counts = matrix.counts[np.ix_(order, order)]
+    counts = matrix.counts_of(order)
     names = [_short(matrix.names[i]) for i in used]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with_numbers = len(order) <= _MOST_WITH_NUMBERS
@@ -43,6 +44,8 @@ def plot_confusion(matrix: ConfusionMatrix, heading: str) -> Figure:
     labels = int(max(len("nothing there"), *map(len, names), 1) * letter) + 44
     explained = "rows: objects; columns: what was detected"
     explained += "; percent of the row, in the last row numbers" if with_numbers else ""
+    if total > len(used):
+        explained += f"; the {len(used)} classes with the most errors, of {total}"
     width, height = labels + side + _RIGHT_PX, _HEAD_PX + labels + side + _FOOT_PX
     width = max(width, int(len(heading) * 9.5) + 40, int(len(explained) * _LETTER_PX) + 40)
     figure = new_figure(width, height)
@@ -65,6 +68,20 @@ def plot_confusion(matrix: ConfusionMatrix, heading: str) -> Figure:
     if with_numbers:
         _write_numbers(axes, counts, shares)
     return figure
+
+
+def _used_classes(matrix: ConfusionMatrix) -> tuple[np.ndarray, int]:
+    """The classes to show, rising, and how many have objects or detections."""
+    used = np.unique(matrix.pairs)
+    used = used[used > 0]
+    if len(used) <= _MOST_CLASSES:
+        return used, len(used)
+    wrong = matrix.pairs[:, 0] != matrix.pairs[:, 1]
+    errors = np.zeros(len(matrix.names), np.int64)
+    for side in range(2):
+        np.add.at(errors, matrix.pairs[wrong, side], matrix.times[wrong])
+    worst = used[np.argsort(-errors[used], kind="stable")[:_MOST_CLASSES]]
+    return np.sort(worst), len(used)
 
 
 def _write_numbers(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:

@@ -172,15 +172,25 @@ class _Curve:
 
     def mean_ap(self) -> float:
         """Mean over the classes that have objects."""
-        aps = [self._ap(index) for index in np.flatnonzero(self.annotated).tolist()]
+        rows = np.flatnonzero(self.kept)
+        # By class once for all: looking for the rows of each would take classes x detections.
+        rows = rows[np.lexsort((self.image_ids[rows], -self.scores[rows], self.classes[rows]))]
+        bounds = np.searchsorted(self.classes[rows], np.arange(len(self.positives) + 1))
+        aps = [
+            self._ap(index, rows[bounds[index] : bounds[index + 1]])
+            for index in np.flatnonzero(self.annotated).tolist()
+        ]
         return float(np.mean(aps)) if aps else float("nan")
 
-    def _ap(self, index: int) -> float:
-        """Mean of the best precisions at 101 recalls (COCO)."""
+    def _ap(self, index: int, rows: np.ndarray) -> float:
+        """Mean of the best precisions at 101 recalls (COCO).
+
+        Args:
+            index: of the class.
+            rows: its detections by falling score.
+        """
         if self.positives[index] == 0:
             return 1.0
-        rows = np.flatnonzero(self.kept & (self.classes == index))
-        rows = rows[np.lexsort((self.image_ids[rows], -self.scores[rows]))]
         hits = np.cumsum(self.right[rows])
         precision = hits / np.arange(1, len(rows) + 1)
         best = np.maximum.accumulate(precision[::-1])[::-1]

@@ -11,6 +11,7 @@ import pytest
 from sniper.data import load_proposals
 from sniper.inference.detector import Detector
 from sniper.runs import detect_set
+from sniper.tools.analyze import main as analyze
 from sniper.tools.test import main as run_test
 from tests.e2e.detection_runs import batches, interrupted, jobs
 
@@ -31,6 +32,27 @@ def test_two_jobs_write_the_same_file(runs, one_image_blocks):
     assert speed["jobs"] == 2 and speed["images"] == 5 and speed["images_per_s"] > 0
     assert speed["percent_of_pixels"] == pytest.approx(100, abs=1)
     assert speed["seconds"]["forward"] > 0 and speed["mode"] == "pyramid"
+
+
+def test_class_agnostic_results_are_of_one_class_and_are_evaluated_as_such(runs, tmp_path):
+    flags = ("TEST.CLASS_AGNOSTIC", True)
+    output = runs.new_output()
+    assert run_test(runs.arguments(output, "first5", *flags)) == 0
+    results = json.loads(runs.results(output, "first5"))
+    assert len(results) > 5 and {entry["category_id"] for entry in results} == {1}
+    report = json.loads((output / "results" / "detections_first5_report.json").read_text())
+    assert report["categories"] == [{"id": 1, "name": "object"}]
+    truth = json.loads(
+        (runs.tiny.root / "toy" / "annotations" / "instances_train.json").read_text()
+    )
+    assert 0 < report["num_objects"]["all"] <= len(truth["annotations"])
+    assert 0 <= report["ap"] <= 1
+    out = tmp_path / "analysis"
+    arguments = runs.arguments(output, "first5", *flags)
+    assert analyze([*arguments[:2], "--out", str(out), "--draw", "0", *arguments[2:]]) == 0
+    found = json.loads((out / "analysis.json").read_text())
+    assert found["confusion"]["names"] == ["__background__", "object"]
+    assert found["ap50"] == pytest.approx(report["ap50"], abs=1e-9)
 
 
 @pytest.mark.slow

@@ -297,3 +297,13 @@ def test_the_measurement_sees_leaks(predictor, folder):
         assert not bench.judge(rows, block=15, largest_growth=0.04)["passed"]
     for file in kept[60:]:
         file.close()
+
+
+def test_class_agnostic_predictions_have_one_class_and_its_id(run, folder, found):
+    agnostic = Predictor(run.recipe, class_agnostic=True)
+    assert agnostic.class_names == ("__background__", "object")
+    (first, *_) = agnostic(folder)
+    assert set(first.classes) == {1}
+    assert first.as_dict()["detections"][0]["category"] == "object"
+    assert first.as_dict()["detections"][0]["category_id"] == 1
+    assert first.scores[0] >= found[0].scores[0], "any class is likelier than one of them"

@@ -76,6 +76,12 @@ MODE_KEYS = (
 
 RESULT_KEYS = (
     Key("TEST.MAX_PER_IMAGE", Int(), 200, "Detections kept per image; 0 or less: all."),
+    Key(
+        "TEST.CLASS_AGNOSTIC",
+        Bool(),
+        False,
+        "One class, `object`: boxes by their probability of being any object; no masks.",
+    ),
     Key("TEST.NMS", Float(), -1.0, "IoU of hard NMS; not positive: soft NMS is used."),
     Key("TEST.NMS_SIGMA", Float(), 0.55, "Sigma of Gaussian soft NMS; not positive: off."),
     Key(

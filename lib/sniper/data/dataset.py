@@ -31,7 +31,7 @@ class Dataset:
         has_annotations: whether the file has ground truth, so that results can be evaluated.
         truth: what the protocol of the evaluation needs beside the records, such as the difficult
             objects of Pascal VOC. For COCO None: the objects are those of the COCO file
-            `annotation_path`; other formats give `FROM_RECORDS`.
+            `annotation_path`; other formats give `FROM_RECORDS`. See also `sniper.data.one_class`.
         protocol: who evaluates detections, a name of `sniper.evaluation.protocol`.
         num_ignored: objects that need not be found: crowd regions, difficult ones.
         intake: how many annotations there were, and why some are no objects of the records; None

@@ -13,6 +13,7 @@ from sniper.data.coco_entries import is_set, read_annotation_json
 from sniper.data.coco_masks import MIN_POLYGON_NUMBERS, flat_polygons
 from sniper.data.dataset import FROM_RECORDS, Dataset
 from sniper.data.ids import id_key
+from sniper.data.one_class import OneClassTruth
 from sniper.data.record import Record
 from sniper.data.rle import checked_run_lengths
 from sniper.errors import DataError
@@ -35,6 +36,9 @@ def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]
     annotations = read_annotation_json(dataset.annotation_path, hook)["annotations"]
     images = {id_key(record.original_id): record.image_id for record in dataset.records}
     categories = {id_key(identity): identity for identity in dataset.category_ids[1:]}
+    if isinstance(dataset.truth, OneClassTruth):
+        (one,) = categories.values()
+        categories = {id_key(identity): one for identity in dataset.truth.category_ids[1:]}
     kept = []
     for entry in annotations:
         image_id = images.get(id_key(entry["image_id"]))

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sniper.data import Record
-from sniper.data.classes import MatchedSet, match_set
+from sniper.data.classes import MatchedSet
 from sniper.data.detections import DetectionTable, join_blocks
+from sniper.data.one_class import match_detected
 from sniper.evaluation import protocol_of
 from sniper.models.fit import Model
 from sniper.progress import silent
@@ -64,7 +65,10 @@ def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparis
     """
     dataset = open_dataset(plan.source, plan.image_set)
     dataset = replace(dataset, records=tuple(spread(dataset.records, count)))
-    matched = {name: match_set(dataset, model.classes) for name, model in models.items()}
+    matched = {
+        name: match_detected(dataset, model.classes, class_agnostic=plan.class_agnostic)
+        for name, model in models.items()
+    }
     detectors = {name: make_detector(plan, model) for name, model in models.items()}
     records = dataset.records
     blocks = next(iter(detectors.values())).blocks(records, most_images=16)

@@ -131,7 +131,7 @@ class StoredRun:
         self._work = BlockWork(
             plan=plan,
             weights=weights,
-            class_names=detector.executor.traits.class_names,
+            class_names=None if plan.class_agnostic else detector.executor.traits.class_names,
             # Without annotations, which make them slow to send.
             records=tuple(
                 image_record(r.image_path, r.image_id, r.width, r.height) for r in dataset.records
@@ -257,7 +257,7 @@ class BlockWork:
     Attributes:
         plan: how to detect.
         weights: the file of the weights.
-        class_names: index 0 is the background.
+        class_names: of the network, index 0 is the background; None: those of the weights.
         records: the images.
         blocks: indices of the images of each block.
         store: where finished blocks go.
@@ -268,7 +268,7 @@ class BlockWork:
 
     plan: TestPlan
     weights: Path
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
     records: tuple[Record, ...]
     blocks: tuple[tuple[int, ...], ...]
     store: BlockStore

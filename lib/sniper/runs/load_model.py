@@ -18,7 +18,9 @@ from sniper.config.yaml_files import read_yaml
 from sniper.data.class_names import check_class_names, read_classes
 from sniper.data.classes import Classes, numbered_class_names
 from sniper.errors import ConfigError, DataError, TrainingError
+from sniper.inference.class_agnostic import ClassAgnosticExecutor
 from sniper.inference.detector import Detector
+from sniper.inference.executor import Executor
 from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import META, ModelArchive, read_archive
 from sniper.models.assembly import DetectorSpec
@@ -49,8 +51,11 @@ def make_detector(plan: TestPlan, model: Model) -> Detector:
         plan: what it does.
         model: the network and its weights.
     """
+    executor: Executor = MxnetExecutor(model, plan.devices, rpn_only=plan.rpn_only)
+    if plan.class_agnostic and not plan.rpn_only:
+        executor = ClassAgnosticExecutor(executor)
     return Detector(
-        MxnetExecutor(model, plan.devices, rpn_only=plan.rpn_only),
+        executor,
         plan.levels,
         plan.merge,
         plan.pixel_means,

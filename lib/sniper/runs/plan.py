@@ -183,6 +183,7 @@ class TestPlan:
         pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
         trained_scales: `TRAIN.SCALES`.
         merge: how the findings become one result.
+        class_agnostic: all detections are of one class, `object`.
         pixel_means: three means, BGR.
         legacy_boxes: boxes as in 2018, for networks of which nothing tells how they were trained.
         jobs: processes that share the work.
@@ -210,6 +211,7 @@ class TestPlan:
     pyramid: tuple[tuple[int, int], ...]
     trained_scales: tuple[Scale, ...]
     merge: MergeSettings
+    class_agnostic: bool
     pixel_means: tuple[float, ...]
     legacy_boxes: bool
     jobs: int
@@ -327,6 +329,7 @@ def test_plan(
         pyramid=tuple(tuple(scale) for scale in test.SCALES),
         trained_scales=tuple(cfg.TRAIN.SCALES),
         merge=merge_settings(cfg),
+        class_agnostic=bool(test.CLASS_AGNOSTIC),
         pixel_means=tuple(map(float, cfg.network.PIXEL_MEANS)),
         legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
         jobs=test.CONCURRENT_JOBS,
@@ -336,7 +339,7 @@ def test_plan(
         results_dir=results_folder(cfg),
         drawings_dir=drawings_folder(cfg),
         skip_bad_images=test.SKIP_BAD_IMAGES,
-        notes=_fp16_note(cfg, fp16),
+        notes=(*_fp16_note(cfg, fp16), *_mask_note(cfg)),
     )
 
 
@@ -350,3 +353,9 @@ def _fp16_note(cfg: EasyDict, fp16: bool) -> tuple[str, ...]:
     if bool(cfg.TRAIN.fp16) == fp16:
         return ()
     return ("fp16 and the loss scale are off: MXNet has no fp16 convolution on the CPU",)
+
+
+def _mask_note(cfg: EasyDict) -> tuple[str, ...]:
+    if not (cfg.TEST.CLASS_AGNOSTIC and cfg.TRAIN.WITH_MASK):
+        return ()
+    return ("there are no masks with TEST.CLASS_AGNOSTIC: the network makes them for classes",)

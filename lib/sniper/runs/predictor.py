@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 from easydict import EasyDict
@@ -14,6 +15,7 @@ from sniper.config import TEST_MODES, load_config
 from sniper.data import Record, image_record
 from sniper.data.detections import check_threshold
 from sniper.data.ids import FileId
+from sniper.data.one_class import OBJECT_CLASSES
 from sniper.data.orientation import ImageFrame
 from sniper.data.sources import Source, SourceImage, SourceLike, open_source
 from sniper.errors import ConfigError, DataError
@@ -66,6 +68,8 @@ class Predictor:
             archive the CPU.
         batch_images: images per device in one pass; None takes `TEST.BATCH_IMAGES`.
         threshold: objects with lower scores are left out.
+        class_agnostic: all objects are of one class, `object`, with their probability of being any
+            object; None takes `TEST.CLASS_AGNOSTIC`.
 
     Raises:
         ConfigError: the recipe, a device or an argument is wrong.
@@ -81,15 +85,18 @@ class Predictor:
         devices: str | None = None,
         batch_images: int | None = None,
         threshold: float = 0.0,
+        class_agnostic: bool | None = None,
     ) -> None:
         if mode is not None and mode not in TEST_MODES:
             raise ConfigError("there is no such mode", got=mode, expected=", ".join(TEST_MODES))
         self._threshold = check_threshold(threshold)
         plan, model = _load(cfg, weights, mode=mode, devices=devices, batch_images=batch_images)
+        if class_agnostic is not None:
+            plan = replace(plan, class_agnostic=class_agnostic)
         self._detector: Detector = make_detector(plan, model)
         self._plan = plan
         self._is_told = False
-        self._category_ids = with_category_ids(model.classes, plan.source, plan.recipe_sets).ids
+        self._category_ids = _category_ids(plan, model)
         largest = max(level.batch_images for level in plan.levels) * len(plan.devices)
         self._block_images = BATCHES_IN_BLOCK * largest
 
@@ -246,6 +253,12 @@ def _load(
         return plan, load_model(plan.detector, os.fspath(weights))
     file = weights_path(plan.model_dir, plan.epoch, "SNIPER", fix=_NAME_WEIGHTS)
     return plan, load_model(plan.detector, file)
+
+
+def _category_ids(plan: TestPlan, model: Model) -> tuple[FileId, ...] | None:
+    if plan.class_agnostic:
+        return OBJECT_CLASSES.ids
+    return with_category_ids(model.classes, plan.source, plan.recipe_sets).ids
 
 
 def _blocks(

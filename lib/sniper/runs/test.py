@@ -11,7 +11,8 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.data import Dataset, ProposalSet, save_proposals
-from sniper.data.classes import Classes, match_set
+from sniper.data.classes import Classes
+from sniper.data.one_class import match_detected
 from sniper.evaluation import Report
 from sniper.inference.results import draw_set, report_detections, report_proposals
 from sniper.locks import folder_lock
@@ -85,7 +86,8 @@ def _test(
     model = load_model(plan.detector, weights)
     detector = make_detector(plan, model)
     dataset = bad_images.leave_out(dataset, detector)
-    matched = match_set(dataset, _classes_for(dataset, model, plan))
+    classes = _classes_for(dataset, model, plan)
+    matched = match_detected(dataset, classes, class_agnostic=plan.class_agnostic)
     dataset = matched.dataset
     run = StoredRun(plan, detector, weights, dataset)
     result, speed = run.run()
@@ -141,7 +143,7 @@ def evaluate_model(
             have, or images or annotations are broken.
         TrainingError: a file could not be written, or another run works on the set in this folder.
     """
-    matched = match_set(dataset, model.classes)
+    matched = match_detected(dataset, model.classes, class_agnostic=plan.class_agnostic)
     with _results_lock(folder, dataset.image_set, "or choose another folder"):
         table, speed = detect_in_memory(make_detector(plan, model), dataset, plan.mode)
         logger.info(speed.table())

@@ -13,6 +13,7 @@ from sniper.config import load_config
 from sniper.data import Dataset
 from sniper.data.detections import DetectionTable
 from sniper.data.image import read_image
+from sniper.data.one_class import as_one_class
 from sniper.errors import DataError
 from sniper.evaluation import protocol_of
 from sniper.files import atomic_write_text
@@ -107,6 +108,8 @@ def _main(argv: Sequence[str]) -> int:
     log_to_stderr()
     cfg = load_config(args.cfg, args.overrides)
     dataset = open_dataset(data_source(cfg), cfg.dataset.test_image_set)
+    if cfg.TEST.CLASS_AGNOSTIC:
+        dataset = as_one_class(dataset)
     table = _results(cfg, dataset, args.results)
     result = study(dataset, table, args.score, args.worst)
     out = args.out or analysis_folder(cfg, dataset.image_set)

@@ -83,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         help="least score of an object (default: %(default)s)",
     )
     parser.add_argument(
+        "--class-agnostic",
+        action="store_true",
+        help="boxes of the class `object`, with their probability of being any object",
+    )
+    parser.add_argument(
         "--format",
         choices=("jpg", "png", "pdf", "none"),
         default="jpg",
@@ -149,7 +154,12 @@ def _load(args: argparse.Namespace) -> tuple[Predictor, str]:
     from sniper.runs.load_model import find_weights
     from sniper.runs.predictor import Predictor
 
-    options = {"mode": args.mode, "devices": args.gpus, "batch_images": args.batch}
+    options = {
+        "mode": args.mode,
+        "devices": args.gpus,
+        "batch_images": args.batch,
+        "class_agnostic": True if args.class_agnostic else None,
+    }
     if args.model is not None:
         return Predictor(args.model, **options), str(args.model)
     cfg, weights = load_config(args.cfg, args.overrides), args.weights
@@ -178,5 +188,5 @@ def _check_archive_flags(args: argparse.Namespace) -> None:
             "an archive has its own configuration and weights",
             where="--model",
             got=f"{', '.join(given)} as well",
-            fix="leave them out; --mode, --batch and --gpus work with archives",
+            fix="leave them out; --mode, --batch, --gpus and --class-agnostic work with archives",
         )

@@ -34,7 +34,7 @@ def record(number, boxes=(), classes=()):
     )
 
 
-def make_set(objects, *, images, listed=50, blacklist=(), evaluated_as=None):
+def make_set(objects, *, images, listed=50, blacklist=(), evaluated_as=None, first_px=0):
     """objects: (image, class, x1, y1, x2, y2)"""
     table = np.array(sorted(objects), np.float64).reshape(-1, 6)
     numbers = np.arange(1, NUM_CLASSES + 1) * 10  # ids in files are not places
@@ -54,11 +54,12 @@ def make_set(objects, *, images, listed=50, blacklist=(), evaluated_as=None):
             class_names=tuple(f"det {i}" for i in range(1, NUM_CLASSES + 1)),
             class_numbers=numbers,
             evaluated_as=np.array(evaluated_as, np.int32),
-            num_listed=listed,
+            listed=np.arange(1, listed + 1),
             image_ids=table[:, 0].astype(np.int64),
             classes=table[:, 1].astype(np.int32),
             boxes=table[:, 2:],
             blacklist=np.array(blacklist, np.int64).reshape(-1, 2),
+            first_px=first_px,
         ),
     )
 
@@ -157,9 +158,10 @@ def test_the_best_object_whose_own_threshold_is_met_is_found():
     assert abs(report.classes["det 1"].ap - 0.5 / 3) < 1e-12
 
 
-def test_what_is_written_is_read_and_evaluated(tmp_path):
+@pytest.mark.parametrize("first_px", [0, 1])
+def test_what_is_written_is_read_and_evaluated(tmp_path, first_px):
     images, objects, detections = random_case(3)
-    dataset = make_set(objects, images=sorted(images))
+    dataset = make_set(objects, images=sorted(images), first_px=first_px)
     by_image = {image: [] for image in sorted(images)}
     for image, index, score, *box in detections:
         if image in by_image:
@@ -178,7 +180,7 @@ def test_what_is_written_is_read_and_evaluated(tmp_path):
     path = protocol.results_path(tmp_path, dataset)
     first, row = path.read_text().splitlines()[0], table.rows[0]
     expected = [sorted(images)[int(table.image_of_row[0])], 10 * table.classes[0]]
-    corners = [f"{v:.6f}" for v in (row[:4].astype(float) + 1)]
+    corners = [f"{v:.6f}" for v in (row[:4].astype(float) + first_px)]
     assert first.split() == [*map(str, expected), f"{row[4]:.6f}", *corners]
     report = protocol.evaluate(dataset, table)
     from_file = protocol.evaluate_files(dataset, path, leave_out_unknown=False).report
@@ -195,6 +197,7 @@ def test_fine_classes_count_as_what_the_table_says(tmp_path):
         [(1, 2, 10, 10, 59, 59), (1, 1, 100, 100, 159, 159)],
         images=[1],
         evaluated_as=[0, 2, 0, 2],
+        first_px=1,
     )
     box = [9, 9, 58, 58, 0.5]  # counted from 0
     rows = np.array([box, box, [*box[:4], 0.9], [*box[:4], 0.0009]], np.float32)
@@ -229,7 +232,9 @@ def test_a_kit_and_its_annotations_are_a_set(kit):
     assert dataset.name == "ILSVRC_val_small"  # the longest list that has all annotations
     assert [r.image_id for r in dataset.records] == [1, 2, 3]  # numbers of val.txt
     assert dataset.class_names == (BACKGROUND, "ant", "dog")
-    assert dataset.truth.num_listed == 4 and dataset.truth.blacklist.tolist() == [[2, 2]]
+    assert dataset.truth.listed.tolist() == [1, 2, 3, 4] and dataset.truth.blacklist.tolist() == [
+        [2, 2]
+    ]
     assert dataset.truth.boxes.tolist()[1] == [60, 0, 109, 49]  # as written
     assert read_ilsvrc_truth(kit, "val_less").records[0].image_id == 2
     assert read_kit(kit).descendants[2] == {"n02", "n03", "n04", "n05"}

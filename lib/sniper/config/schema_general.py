@@ -11,6 +11,7 @@ FORMATS = (
     ("voc", "PascalVOC"),
     ("yolo", "yolo"),
     ("folder", "folder"),
+    ("imagenet", "imagenet"),
 )
 KVSTORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync")
 
@@ -156,7 +157,8 @@ DATASET_KEYS = (
         "dataset.dataset",
         Name(spellings=FORMATS),
         "PascalVOC",
-        "Kind of data set: coco, PascalVOC, yolo, folder, or a registered one, in any case.",
+        "Kind of data set: coco, PascalVOC, yolo, folder, imagenet, or a registered one, in any "
+        "case.",
     ),
     Key(
         "dataset.image_set",
@@ -179,14 +181,15 @@ DATASET_KEYS = (
         Text(),
         "",
         "COCO: the annotations, if they are not annotations/instances_<set>.json; {set} stands for "
-        "the set's name, e.g. {set}/_annotations.coco.json.",
+        "the set's name, e.g. {set}/_annotations.coco.json. ImageNet: their folder, if it is not "
+        "<set>_bbox.",
     ),
     Key(
         "dataset.image_folder",
         Text(),
         "",
-        "COCO: the folder of the images, if it is not images/<set>; {set} stands for the set's "
-        "name.",
+        "COCO, ImageNet: the folder of the images, if it is not images/<set> or <set>; {set} "
+        "stands for the set's name.",
     ),
     Key("dataset.NUM_CLASSES", Int(minimum=2), 21, "Classes including the background."),
     Key("dataset.proposal", Text(("rpn",)), "rpn", "Source of proposals for negative chips."),

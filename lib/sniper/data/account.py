@@ -23,6 +23,7 @@ class Entry:
 
 BROKEN = Entry("broken", "broken entries")
 ORPHAN = Entry("orphan", "of images that are not listed")
+UNLISTED = Entry("unlisted", "of classes that are not listed")
 CROWD = Entry("crowd", "crowd regions (iscrowd)")
 IGNORED = Entry("ignored", "flagged `ignore`")
 DIFFICULT = Entry("difficult", "flagged difficult")
@@ -31,7 +32,7 @@ NO_AREA = Entry("no_area", "with area 0")
 OUTSIDE = Entry("outside", "outside their image")
 
 # Why a reader leaves annotations out: the first that applies, in this order.
-LEFT_OUT = (BROKEN, ORPHAN, CROWD, IGNORED, DIFFICULT, NO_EXTENT, NO_AREA, OUTSIDE)
+LEFT_OUT = (BROKEN, ORPHAN, UNLISTED, CROWD, IGNORED, DIFFICULT, NO_EXTENT, NO_AREA, OUTSIDE)
 
 REPEATED = Entry("repeated", "are there twice")
 CUT = Entry("cut", "are cut at the border of their image")

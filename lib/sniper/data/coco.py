@@ -24,7 +24,7 @@ from sniper.errors import DataError
 logger = logging.getLogger(__name__)
 
 # Raise it when the meaning or the content of the cached arrays changes.
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 
 _SET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _FOLDER_OF_SET = dict.fromkeys(("minival2014", "sminival2014", "valminusminival2014"), "val2014")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from sniper.data.coco import load_coco
 from sniper.data.dataset import Dataset
 from sniper.data.folders import load_folder
+from sniper.data.imagenet import load_imagenet
 from sniper.data.orientation import AUTO
 from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.data.record import Record
@@ -52,6 +53,7 @@ def new_registry() -> Registry[FormatReader]:
         "sniper.datasets",
         {
             "coco": load_coco,
+            "imagenet": load_imagenet,
             "pascalvoc": load_voc,
             "voc": load_voc,
             "yolo": load_yolo,
@@ -116,7 +118,7 @@ def load_dataset(
         image_set: one set's name (sets joined with `+` are read one by one).
         with_masks: also read the polygons.
         legacy_boxes: boxes by the rules of 2018 (`TRAIN.LEGACY_BOXES`), for formats that 2018 had.
-        annotation_file: the annotations, where they are not in the usual place (COCO).
+        annotation_file: the annotations, where they are not in the usual place (COCO, ImageNet).
         image_folder: the folder of the images, the same.
         exif: what EXIF orientation does (`dataset.EXIF`).
         cache_dir: where parsed annotations are kept; None for no cache.

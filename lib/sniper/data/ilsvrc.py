@@ -40,21 +40,25 @@ class IlsvrcTruth:
         class_numbers: (K,) int64 their ids in result files, rising.
         evaluated_as: (C,) int32: each class of the set as one that is evaluated, 1 ... K; 0 for the
             background and classes that are none.
-        num_listed: images have the numbers 1 ... num_listed, also those that are not in the set.
-        image_ids: (N,) int64, the image of each object, rising.
+        listed: (L,) int64 numbers that images may have, rising; also of those not in the set.
+        image_ids: (N,) int64, the image of each object.
         classes: (N,) int32, 1 ... K.
         boxes: (N, 4) float64 x1 y1 x2 y2 as annotated, inclusive.
         blacklist: (B, 2) int64 image and class 1 ... K that are not evaluated.
+        first_px: number of the first pixel in result files. ImageNet's annotations count from 0
+            (of 26,782 validation boxes 1,858 begin there, none ends at the image's width), and
+            files are compared with them as they are; the files of 2018 counted from 1.
     """
 
     class_names: tuple[str, ...]
     class_numbers: np.ndarray
     evaluated_as: np.ndarray
-    num_listed: int
+    listed: np.ndarray
     image_ids: np.ndarray
     classes: np.ndarray
     boxes: np.ndarray
     blacklist: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    first_px: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +70,13 @@ class DevKit:
         classes: the classes of the challenge, by rising number.
         descendants: number of each class -> WordNet ids that the kit's hierarchy has below it and
             of the class itself.
+        names: WordNet id -> name, of all synsets of the kit.
     """
 
     root: Path
     classes: tuple[DetClass, ...]
     descendants: Mapping[int, frozenset[str]]
+    names: Mapping[str, str]
 
     def list_path(self, name: str) -> Path:
         """The list of a set: `val`, `ilsvrc13_val2`, ..."""
@@ -144,7 +150,8 @@ def read_kit(root: Path) -> DevKit:
             got=error,
             expected=f"{root / _META}, or a JSON list of objects with id, wnid and name",
         ) from error
-    return DevKit(root, _checked(classes, path), {c.number: frozenset([c.wnid]) for c in classes})
+    below = {c.number: frozenset([c.wnid]) for c in classes}
+    return DevKit(root, _checked(classes, path), below, {c.wnid: c.name for c in classes})
 
 
 def _kit_of_meta(root: Path) -> DevKit:
@@ -157,6 +164,7 @@ def _kit_of_meta(root: Path) -> DevKit:
             if number <= NUM_DET_CLASSES
         ]
         below = {c.number: _below(c.number, synsets) for c in classes}
+        names = {str(entry["WNID"]): str(entry["name"]) for entry in synsets.values()}
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
             "the classes of the development kit cannot be read",
@@ -164,7 +172,7 @@ def _kit_of_meta(root: Path) -> DevKit:
             got=f"{type(error).__name__}: {error}",
             expected="`synsets` with ILSVRC2014_DET_ID, WNID, name and children",
         ) from error
-    return DevKit(root, _checked(classes, path), below)
+    return DevKit(root, _checked(classes, path), below, names)
 
 
 def _number(synset: Mapping[str, Any]) -> int:

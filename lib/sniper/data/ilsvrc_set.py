@@ -58,12 +58,12 @@ def read_ilsvrc_truth(path: Path, image_set: str | None = None) -> Dataset:
     numbers = lists[name]
     if VAL in lists and numbers.keys() <= lists[VAL].keys():
         numbers = {key: lists[VAL][key] for key in numbers}
-    num_listed = max(lists.get(VAL, numbers).values())
+    listed = np.array(sorted(lists.get(VAL, numbers).values()), np.int64)
     if name != VAL:
         logger.info("evaluated on the %d images of the list %s", len(numbers), name)
     keys = sorted(numbers, key=numbers.__getitem__)
     table = read_imagenet_table((files.read(key) for key in keys), len(keys))
-    return _dataset(kit, name, keys, [numbers[key] for key in keys], table, num_listed)
+    return _dataset(kit, name, keys, [numbers[key] for key in keys], table, listed)
 
 
 def _names_of_lists(kit: DevKit, image_set: str | None) -> list[str]:
@@ -125,16 +125,14 @@ def _dataset(
     keys: Sequence[str],
     numbers: Sequence[int],
     table: ImagenetTable,
-    num_listed: int,
+    listed: np.ndarray,
 ) -> Dataset:
     ends = np.zeros((len(keys), 2), np.int64)
     np.maximum.at(ends, table.image_of_box, np.ceil(table.boxes[:, 2:]).astype(np.int64) + 1)
     # The metrics ask for no size: where there is none, that of what is annotated serves.
     sizes = np.maximum(table.sizes, np.maximum(ends, 1)).tolist()
     class_names = (BACKGROUND, *(c.name for c in kit.classes))
-    truth = det_truth(
-        kit, table, np.array(numbers, np.int64), num_listed, np.arange(len(class_names))
-    )
+    truth = det_truth(kit, table, np.array(numbers, np.int64), listed, np.arange(len(class_names)))
     return Dataset(
         name=f"ILSVRC_{name}",
         image_set=name,
@@ -155,8 +153,9 @@ def det_truth(
     kit: DevKit,
     table: ImagenetTable,
     image_numbers: np.ndarray,
-    num_listed: int,
+    listed: np.ndarray,
     evaluated_as: np.ndarray,
+    first_px: int = 0,
 ) -> IlsvrcTruth:
     """What a set is evaluated with: the 200 classes of the challenge.
 
@@ -164,8 +163,9 @@ def det_truth(
         kit: the development kit.
         table: annotations of the images.
         image_numbers: (n,) of the images, rising.
-        num_listed: numbers that images may have.
-        evaluated_as: see `IlsvrcTruth`.
+        listed: see `IlsvrcTruth`.
+        evaluated_as: the same.
+        first_px: the same.
     """
     places = {c.wnid: place for place, c in enumerate(kit.classes, start=1)}
     classes = table.class_of_box(places)
@@ -179,9 +179,10 @@ def det_truth(
         class_names=tuple(c.name for c in kit.classes),
         class_numbers=np.array([c.number for c in kit.classes], np.int64),
         evaluated_as=evaluated_as.astype(np.int32),
-        num_listed=num_listed,
+        listed=listed,
         image_ids=image_numbers[table.image_of_box][counted],
         classes=classes[counted],
         boxes=table.boxes[counted].astype(np.float64),
         blacklist=np.array(blacklist, np.int64).reshape(-1, 2),
+        first_px=first_px,
     )

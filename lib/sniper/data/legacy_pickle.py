@@ -1,4 +1,4 @@
-"""A reader for the 2018 lists of arrays that never runs anything a pickle asks for.
+"""A reader for 2018 pickles (lists of arrays, tables) that never runs anything a pickle asks for.
 
 Python 2 pickled a list of NumPy arrays. Such a file names three or four globals of NumPy and
 nothing else. Even these are not handed out: small stand-ins take their place, check what they are
@@ -20,6 +20,7 @@ import numpy as np
 from sniper.errors import DataError
 from sniper.progress import LongCall
 
+_MOST_DEPTH = 4
 _PLAIN_NUMBER = re.compile(r"[fiu][1248]")
 # What damaged or hostile files make an unpickler raise.
 _BROKEN = (
@@ -152,6 +153,47 @@ def read_array_list(path: str | Path) -> list[np.ndarray]:
             got=f"{type(error).__name__}: {error}",
             expected="a list with one NumPy array per image, and nothing else",
         ) from error
+
+
+def read_table(path: str | Path) -> dict[int | str, Any]:
+    """The table of a 2018 pickle: a dict of numbers or texts to numbers, texts, or lists of these.
+
+    Args:
+        path: written by Python 2 with any protocol; NumPy arrays and numbers in it become lists
+            and numbers.
+
+    Raises:
+        DataError: the file is unreadable or broken, or holds or asks for anything else.
+    """
+    try:
+        with open(path, "rb") as stream, LongCall(f"reading {path}"):
+            content = _Reader(stream, encoding="latin-1").load()
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+        return {_key(key): _plain(value) for key, value in content.items()}
+    except _BROKEN as error:
+        raise DataError(
+            "the 2018 pickle is refused or cannot be read",
+            where=path,
+            got=f"{type(error).__name__}: {error}",
+            expected="a dict of numbers or texts to numbers, texts or lists, and nothing else",
+        ) from error
+
+
+def _key(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"a key is a {type(value).__name__.strip('_')}")
+    return value
+
+
+def _plain(value: object, depth: int = 0) -> Any:
+    if isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, _Array) and value.array is not None:
+        return value.array.tolist()
+    if isinstance(value, (list, tuple)) and depth < _MOST_DEPTH:
+        return [_plain(entry, depth + 1) for entry in value]
+    raise ValueError(f"an entry is a {type(value).__name__.strip('_')}")
 
 
 def _entries(content: object) -> list:

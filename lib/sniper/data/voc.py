@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,13 @@ from sniper.data.box_problems import (
 )
 from sniper.data.cache import cache_file, cached_arrays
 from sniper.data.dataset import Dataset
-from sniper.data.image_header import size_of_boxes
-from sniper.data.orientation import AUTO
-from sniper.data.problems import (
-    UNREADABLE_FILE,
-    OnProblem,
-    Problem,
-    first_lines,
-    stop_at_errors,
+from sniper.data.listed_images import (
+    complete_sizes,
+    find_listed_annotations,
+    find_listed_images,
 )
+from sniper.data.orientation import AUTO
+from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.data.record import Record
 from sniper.data.voc_annotation import (
     TABLE_FIELDS,
@@ -37,7 +34,6 @@ from sniper.data.voc_annotation import (
     empty_table,
     read_table,
 )
-from sniper.data.voc_files import find_annotations, find_images
 from sniper.data.voc_layout import VocLayout, parse_set, read_image_list, voc_image_ids
 from sniper.errors import DataError
 
@@ -45,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 # Raise it when the meaning or the content of the cached arrays changes.
 CACHE_FORMAT = 1
+
+USUAL_ENDING = ".jpg"
 
 # The area under the curve replaced the mean of 11 points in 2010.
 _FIRST_YEAR_OF_AREA = 2010
@@ -122,10 +120,12 @@ def load_voc(
         )
     names = read_image_list(layout.list_path, on_problem)
     class_names = layout.class_names()
-    annotations = find_annotations(layout, names, on_problem)
+    annotations = _annotations(layout, names, on_problem)
     table = _table(layout, names, annotations, class_names, cache_dir, on_problem)
-    paths = find_images(layout, names, on_problem)
-    sizes = _sizes(table, paths, layout.name, on_problem, exif)
+    folder = layout.root / "JPEGImages"
+    paths = find_listed_images(folder, names, USUAL_ENDING, layout.name, on_problem)
+    annotated = np.stack([table.widths, table.heights], axis=1)
+    sizes = complete_sizes(annotated, paths, layout.name, on_problem, exif)
     records, intake = _records(table, names, paths, sizes, layout, on_problem, legacy_boxes)
     dataset = _dataset(layout, names, class_names, table, records, intake, bool(annotations))
     logger.info(
@@ -147,7 +147,7 @@ def read_voc_truth(list_path: str | Path) -> Dataset:
     root = path.resolve().parents[2]
     layout = VocLayout(root, root.name[3:] if root.name.startswith("VOC") else root.name, path.stem)
     names, class_names = read_image_list(path), layout.class_names()
-    annotations = find_annotations(layout, names, stop_at_errors)
+    annotations = _annotations(layout, names, stop_at_errors)
     table = _table(layout, names, annotations, class_names, None, stop_at_errors)
     # The metrics ask for no size: where there is none, that of what is annotated serves.
     ends = np.zeros((len(names), 2), np.int64)
@@ -156,6 +156,11 @@ def read_voc_truth(list_path: str | Path) -> Dataset:
     sizes = np.maximum(np.stack([table.widths, table.heights], axis=1), np.maximum(ends, 1))
     records, intake = _records(table, names, names, sizes, layout, stop_at_errors)
     return _dataset(layout, names, class_names, table, records, intake, bool(annotations))
+
+
+def _annotations(layout: VocLayout, names: tuple[str, ...], on_problem: OnProblem) -> list[str]:
+    folder = layout.root / "Annotations"
+    return find_listed_annotations(folder, names, ".xml", layout.name, layout.list_path, on_problem)
 
 
 def _table(
@@ -217,31 +222,6 @@ def _dataset(
         intake=intake,
         legacy_file_order=True,
     )
-
-
-def _sizes(
-    table: VocTable,
-    paths: Sequence[str],
-    set_name: str,
-    on_problem: OnProblem,
-    exif: str,
-) -> np.ndarray:
-    """(n, 2) width and height of all images; those that the annotations lack come from the files.
-
-    Where a file does not tell either, they are 0.
-    """
-    sizes = np.stack([table.widths, table.heights], axis=1)
-    unknown = np.flatnonzero(table.widths == 0)
-    for i in unknown.tolist():
-        try:
-            sizes[i] = size_of_boxes(paths[i], exif)
-        except DataError as error:
-            if os.path.lexists(paths[i]):  # missing ones have been reported
-                texts = [f"image {paths[i]}: {first_lines(error)}"]
-                on_problem(Problem(UNREADABLE_FILE, set_name, 1, texts, error))
-    if len(unknown):
-        logger.info("%d annotations give no size: taken from the images", len(unknown))
-    return sizes
 
 
 def _records(

@@ -13,7 +13,6 @@ from sniper.data.ilsvrc_set import read_ilsvrc_truth
 from sniper.errors import DataError
 from sniper.evaluation.ilsvrc import IlsvrcReport, evaluate_ilsvrc
 from sniper.evaluation.ilsvrc_rows import (
-    FIRST_PX,
     ilsvrc_rows,
     ilsvrc_truth,
     read_ilsvrc_results,
@@ -71,7 +70,7 @@ class IlsvrcProtocol(EvaluationProtocol[IlsvrcReport]):
         kept = np.flatnonzero((images >= 0) & (classes > 0))
         order = kept[np.lexsort((-rows.scores[kept], classes[kept], images[kept]))]
         counts = np.bincount(images[order], minlength=len(places))
-        numbers = np.column_stack([rows.boxes - FIRST_PX, rows.scores])[order]
+        numbers = np.column_stack([rows.boxes - truth.first_px, rows.scores])[order]
         return DetectionTable(
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             rows=numbers.astype(np.float32),

@@ -20,8 +20,6 @@ from sniper.files import atomic_write
 # What 2018 left out of its files.
 LEAST_SCORE = 1e-3
 _DECIMALS = 6
-# Boxes are counted from 1 in the files (2018 behaviour).
-FIRST_PX = 1
 _NUM_WORDS = 7
 _UNKNOWN_SHOWN = 5
 _LINES_AT_ONCE = 1 << 16
@@ -90,12 +88,12 @@ def ilsvrc_rows(dataset: Dataset, table: DetectionTable) -> IlsvrcRows:
         image_ids=numbers[table.image_of_row[kept]],
         classes=classes[kept],
         scores=rows[:, 4].round(_DECIMALS),
-        boxes=(rows[:, :4] + FIRST_PX).round(_DECIMALS),
+        boxes=(rows[:, :4] + truth.first_px).round(_DECIMALS),
     )
 
 
 def write_ilsvrc_results(path: Path, dataset: Dataset, rows: IlsvrcRows) -> None:
-    """Writes a file that can be submitted: classes by their number, px counted from 1.
+    """Writes a file that can be submitted: classes by their number.
 
     Raises:
         DataError: the set has no ILSVRC truth.
@@ -137,7 +135,7 @@ def read_ilsvrc_results(
     place = np.searchsorted(truth.class_numbers, numbers)
     place = np.minimum(place, len(truth.class_numbers) - 1)
     has_class = whole & (truth.class_numbers[place] == numbers)
-    has_image = whole & (images >= 1) & (images <= truth.num_listed)
+    has_image = whole & np.isin(images, truth.listed)
     known = has_class & has_image
     if not known.all() and not leave_out_unknown:
         raise _unknown(path, dataset, values, has_image, has_class)
@@ -184,7 +182,8 @@ def _unknown(
         "classes",
         where=path,
         got=f"{shown}{', ...' if len(counts) > _UNKNOWN_SHOWN else ''}",
-        expected=f"images 1 to {truth.num_listed}, classes {truth.class_numbers[0]} to "
-        f"{truth.class_numbers[-1]}",
+        expected="images {} to {}, classes {} to {}".format(
+            *truth.listed[[0, -1]], *truth.class_numbers[[0, -1]]
+        ),
         fix="name the result file of this set; `sniper evaluate --ignore-unknown` leaves them out",
     )

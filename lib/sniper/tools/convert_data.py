@@ -22,7 +22,7 @@ from sniper.tools.convert.writers import TARGETS, Target
 from sniper.tools.explain.training_set import log_to_stderr
 
 LINK, COPY = "link", "copy"
-_BOXES_ONLY = frozenset({"voc", "pascalvoc", "folder"})
+_BOXES_ONLY = frozenset({"voc", "pascalvoc", "folder", "imagenet"})
 
 _DESCRIPTION = """\
 Writes sets of one format in another: images, boxes, outlines, class names, and which objects need

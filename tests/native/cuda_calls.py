@@ -62,6 +62,10 @@ class TargetRules(ctypes.Structure):
     ]  # fmt: skip
 
 
+class ClassTable(ctypes.Structure):
+    _fields_ = [("super_of", ctypes.c_void_p), ("num_classes", ctypes.c_int)]
+
+
 class MultiProposalTargetParams(ctypes.Structure):
     _fields_ = [
         ("num_images", ctypes.c_int),
@@ -70,11 +74,16 @@ class MultiProposalTargetParams(ctypes.Structure):
         ("limits", ProposalLimits),
         ("min_size", ctypes.c_float),
         ("rules", TargetRules),
+        ("classes", ClassTable),
     ]
 
 
 class MultiProposalTargetMaskParams(ctypes.Structure):
-    _fields_ = [("target", MultiProposalTargetParams), ("max_masks", ctypes.c_int)]
+    _fields_ = [
+        ("target", MultiProposalTargetParams),
+        ("max_masks", ctypes.c_int),
+        ("legacy_cap", ctypes.c_bool),
+    ]
 
 
 class MaskRcnnTargetParams(ctypes.Structure):
@@ -178,7 +187,8 @@ def multi_proposal_target(cuda, *arrays, pre_nms_top_n=-1, **settings):
     return cuda.run("multi_proposal_target", params, *arrays, *outputs, hosts={"grid.base": base})
 
 
-def multi_proposal_target_mask(cuda, *arrays, pre_nms_top_n=6000, max_masks=50, **settings):
+def multi_proposal_target_mask(cuda, *arrays, pre_nms_top_n=6000, max_masks=50, super_of=None,
+                               legacy_cap=True, **settings):  # fmt: skip
     """rois, label, target, weight, mask_rois, mask_ids."""
     params, base, rows = target_params(
         arrays[1], arrays[3], (True, False, False), pre_nms_top_n=pre_nms_top_n, **settings
@@ -186,9 +196,13 @@ def multi_proposal_target_mask(cuda, *arrays, pre_nms_top_n=6000, max_masks=50, 
     masks = len(arrays[3]) * max_masks
     outputs = [cuda.out((rows, width)) for width in (5, 1, 4, 4)]
     outputs += [cuda.out((masks, 5)), cuda.out((masks, 1))]
+    hosts = {"target.grid.base": base}
+    if super_of is not None:
+        hosts["target.classes.super_of"] = np.array(super_of, np.int32)
+        params.classes.num_classes = len(super_of)
     return cuda.run(
-        "multi_proposal_target_mask", MultiProposalTargetMaskParams(params, max_masks), *arrays,
-        *outputs, hosts={"target.grid.base": base},
+        "multi_proposal_target_mask", MultiProposalTargetMaskParams(params, max_masks, legacy_cap),
+        *arrays, *outputs, hosts=hosts,
     )  # fmt: skip
 
 

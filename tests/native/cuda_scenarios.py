@@ -84,6 +84,9 @@ def small_targets(operator):
     if operator.endswith("mask"):
         yield "few_mask_rows", lambda: run(4, 8, 8, 5, 6, max_masks=1)
         yield "many_mask_rows", lambda: run(4, 8, 8, 5, 6, max_masks=200)
+        fine = partial(run, 4, 8, 8, 5, 6, super_of=[1, 2, 2, 3, 1], max_masks=4, strange=True)
+        yield "fine_classes", lambda: fine(legacy_cap=False)
+        yield "fine_classes_of_the_batch", lambda: fine(legacy_cap=True)
 
 
 def large_targets(operator):
@@ -91,6 +94,9 @@ def large_targets(operator):
     yield "chips_16", lambda: run(16, 32, 32, 20, 100, pre_nms_top_n=6000)
     yield "chips_64", lambda: run(64, 32, 32, 100, 100, pre_nms_top_n=-1, strange=True)
     yield "coco_16", lambda: run(16, 88, 125, 60, 100, pre_nms_top_n=12000, post_nms_top_n=2000)
+    if operator.endswith("mask"):
+        yield "3130_classes", lambda: run(16, 32, 32, 20, 100, super_of=[1] * 3130,
+                                          legacy_cap=False)  # fmt: skip
 
 
 # ---- Masks, chips, detections --------------------------------------------------------------------
@@ -292,6 +298,9 @@ def random_one(operator, seed):
         batch = cases.random_batch(seed, *shape, number(0, max_gt), max_gt)
         settings.update({f"legacy_{rule}": bool(rng.integers(2))
                          for rule in ("gt_centre", "areas", "min_size")})  # fmt: skip
+        if operator.endswith("mask"):
+            settings["legacy_cap"] = bool(rng.integers(2))
+            settings["super_of"] = [None, [1] * 3130, [2, 1, 3]][int(rng.integers(3))]
         return call_of(operator, *batch, **settings)
     if operator == "mask_rcnn_target":
         arrays = cases.random_masks(seed, number(1, 60), number(1, 5), number(1, 9))

@@ -110,12 +110,21 @@ def multi_proposal_target(sizes, rng):
 def multi_proposal_target_mask(sizes, rng):
     arguments = {**target_arguments(sizes, rng), "max_masks": sizes["masks"]}
     rows = sizes["images"] * sizes["masks"]
+    with_classes = bool(rng.integers(2))
+    if with_classes:
+        arguments["super_of"] = rng.integers(1, 4, int(rng.integers(1, 12))).tolist()
+        arguments["legacy_cap"] = bool(rng.integers(2))
 
     def check(outputs):
         check_targets(sizes, outputs[:4])
         mask_rois, ids = outputs[4:]
         assert mask_rois.shape == (rows, 5) and ids.shape == (rows, 1) and all_finite(outputs)
-        assert np.isin(ids, np.arange(-1, sizes["rows"])).all()
+        assert np.isin(ids, np.arange(-1, 11 if with_classes else sizes["rows"])).all()
+        if not arguments.get("legacy_cap", True):
+            np.testing.assert_array_equal(
+                mask_rois[:, 0], np.repeat(np.arange(sizes["images"]), sizes["masks"])
+            )
+            return
         used = int((ids >= 0).sum())
         positive = outputs[0][outputs[1][:, 0] > 0]
         assert used == min(len(positive), rows)

@@ -185,6 +185,19 @@ def test_an_image_without_proposals_is_filled(cuda):
     check_targets(cuda, *arrays, masks=True, post_nms_top_n=150, **SMALL)
 
 
+@pytest.mark.parametrize("legacy_cap", [True, False])
+@pytest.mark.parametrize(("max_masks", "classes"), [(1, 5), (4, 3130), (200, 8)])
+def test_fine_classes_equal_the_cpu(cuda, max_masks, classes, legacy_cap):
+    """Tables with fewer classes than the data, and with more than one argument holds."""
+    arrays = random_batch(13, 4, 8, 8, 5, 6)
+    super_of = np.random.default_rng(0).integers(1, 9, classes).tolist()
+    outputs = check_targets(
+        cuda, *arrays, masks=True, max_masks=max_masks, post_nms_top_n=50, super_of=super_of,
+        legacy_cap=legacy_cap, **SMALL
+    )  # fmt: skip
+    assert 0 <= outputs[5].max() < min(classes, 8)
+
+
 @pytest.mark.parametrize("max_masks", [1, 3, 200])
 def test_mask_rows_fewer_and_more_than_positive_rois(cuda, max_masks):
     arrays = random_batch(11, 4, 8, 8, 5, 6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ INPUTS = ("cls_prob", "bbox_pred", "im_info", "gt_boxes", "valid_ranges")
 OUTPUTS = ("rois", "label", "bbox_target", "bbox_weight", "mask_rois", "mask_ids")
 ALL = np.array([[0, 512]], np.float32)
 F = np.float32
+SUPER_OF = (2, 1, 1, 3, 2, 1, 3)  # no class 8, which random_targets may draw
 
 
 def small_batch(n=1, seed=0):
@@ -41,6 +44,38 @@ def test_golden_target_mask(golden):
     assert (expected["mask_ids"] >= 0).sum() == 18
     for name, output in zip(OUTPUTS, outputs):
         np.testing.assert_allclose(output, expected[name], atol=1e-4, err_msg=name)
+
+
+def maps_with(boxes):
+    """RPN outputs whose proposals are these boxes, best first: anchors of one shape in a row."""
+    anchors = F([[16 * cell, 0, 16 * cell + 15, 15] for cell in range(len(boxes))])
+    sides, anchor_sides = boxes[:, 2:] - boxes[:, :2] + 1, F(16)
+    shift = (boxes[:, :2] + boxes[:, 2:] - anchors[:, :2] - anchors[:, 2:]) / 2 / anchor_sides
+    deltas = np.hstack([shift, np.log(sides / anchor_sides)]).T.reshape(1, 4, 1, -1)
+    scores = np.ones((1, 2, 1, len(boxes)), F)
+    scores[0, 1, 0] = np.linspace(0.9, 0.1, len(boxes))
+    settings = {"scales": (1,), "ratios": (1,), "feature_stride": 16, "nms_thresh": 1.0}
+    return [scores, deltas.astype(F), F([[512, 512, 1]])], settings
+
+
+@pytest.mark.parametrize("legacy_cap", [True, False])
+def test_golden_target_of_fine_classes(golden, legacy_cap):
+    """Made by the kernel of 2018. Ground truth takes three more rows, behind those of the file."""
+    case = json.loads((golden / "golden_rfcn3k.json").read_text())["rfcn3k_targets"]
+    rois, gt = F(case["rois"]), F([case["gt_boxes_valid"]])
+    maps, settings = maps_with(rois[:, 1:])
+    outputs = _native.multi_proposal_target_mask(
+        *maps, gt, ALL, post_nms_top_n=15, max_masks=4, super_of=(1,) * 3130,
+        legacy_cap=legacy_cap, **settings
+    )  # fmt: skip
+    np.testing.assert_allclose(outputs[0][:12], rois, atol=1e-3)
+    np.testing.assert_array_equal(outputs[1][:12, 0], case["objectness_label"])
+    positive = outputs[1][:12, 0] > 0
+    wanted = case["bbox_target_of_positives"]
+    np.testing.assert_allclose(outputs[2][:12][positive], wanted, atol=1e-4)
+    np.testing.assert_array_equal(outputs[3][:12], np.repeat(positive[:, None], 4, 1))
+    np.testing.assert_allclose(outputs[4], case["pos_rois"], atol=1e-3)
+    np.testing.assert_array_equal(outputs[5][:, 0], case["fine_label"])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -70,6 +105,53 @@ def test_target_mask_equals_the_slow_reference(seed, switch):
     expected += roi_reference.masks(expected[0], expected[1], matches, images, 4)
     for name, output, wanted in zip(OUTPUTS, outputs, expected):
         np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("legacy_cap", [True, False])
+def test_fine_classes_equal_the_slow_reference(seed, legacy_cap):
+    rng = np.random.default_rng(seed)
+    images = int(rng.integers(1, 4))
+    inputs = random_targets(rng, images)
+    max_fine = int(rng.choice([2, 9]))
+    outputs = _native.multi_proposal_target_mask(
+        *inputs, post_nms_top_n=30, max_masks=max_fine, super_of=SUPER_OF, legacy_cap=legacy_cap,
+        **SMALL
+    )  # fmt: skip
+    *expected, matches = roi_reference.target(
+        *inputs, 30, mask=True, pre=6000, super_of=SUPER_OF, **SMALL
+    )
+    expected += roi_reference.fine(expected[0], matches, inputs[3], max_fine, legacy_cap)
+    for name, output, wanted in zip(OUTPUTS, outputs, expected):
+        np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
+
+
+def test_every_image_has_rows_of_its_own_for_fine_classes():
+    """The first image has more positive rois than the batch has rows, the second one has one."""
+    inputs = small_batch(2)
+    inputs[0][:] = -1  # no proposals
+    inputs[3][0] = [[i, i, i + 30, i + 30, 3] for i in range(5)]
+    inputs[3][1, 0] = (100, 0, 140, 30, 5)
+    arguments = {"post_nms_top_n": 6, "max_masks": 2, "super_of": SUPER_OF, **SMALL}
+    *_, rois, labels = _native.multi_proposal_target_mask(*inputs, legacy_cap=False, **arguments)
+    np.testing.assert_array_equal(labels[:, 0], [2, 2, 4, -1])
+    np.testing.assert_array_equal(rois[:, 0], [0, 0, 1, 1])
+    np.testing.assert_array_equal(rois[2:, 1:], [[100, 0, 140, 30], [3, 3, 103, 103]])
+    *_, rois, labels = _native.multi_proposal_target_mask(*inputs, legacy_cap=True, **arguments)
+    np.testing.assert_array_equal(labels[:, 0], [2, 2, 2, 2])
+    np.testing.assert_array_equal(rois[:, 0], [0, 0, 0, 0])
+
+
+@pytest.mark.parametrize(("cls", "label"), [(1, 2), (7, 3), (0, 0), (8, 0), (3e38, 0)])
+def test_classes_that_a_table_does_not_have_are_not_used(cls, label):
+    inputs = small_batch()
+    inputs[0][:] = -1
+    inputs[3][0, 0] = (0, 0, 30, 30, cls)
+    outputs = _native.multi_proposal_target_mask(
+        *inputs, post_nms_top_n=2, max_masks=1, super_of=SUPER_OF, **SMALL
+    )
+    assert outputs[1].max() == label
+    assert outputs[5][0, 0] == (cls - 1 if label else -1)
 
 
 @pytest.mark.parametrize(("legacy", "label"), [(True, 3), (False, 0)])
@@ -174,6 +256,13 @@ def test_any_numbers_give_finite_targets(seed):
         {"legacy_areas": 1},
         {"legacy_min_size": None},
         {"min_size": float("inf")},
+        {"super_of": ()},
+        {"super_of": "11"},
+        {"super_of": 3},
+        {"super_of": (1, 0)},
+        {"super_of": (1, 1.5)},
+        {"super_of": [1] * 65537},
+        {"legacy_cap": None},
     ],
 )
 def test_wrong_arguments_are_refused(change):

@@ -73,13 +73,14 @@ def multi_proposal(sizes, rng):
     )  # fmt: skip
 
 
-def target_call(sizes, rng, name, extra, extra_shapes):
+def target_call(sizes, rng, name, extra, extra_shapes, host=None):
+    """`host` takes the front's attributes; None is the host function of the front's name."""
     arrays, attributes = proposal_inputs(sizes, rng, with_gt=True)
     switches = ("legacy_gt_centre", "legacy_areas", "legacy_min_size")
     attributes.update({switch: bool(rng.integers(2)) for switch in switches}, **extra)
     rows = sizes["images"] * sizes["post"]
     shapes = [(rows, columns) for columns in (5, 1, 4, 4)] + extra_shapes
-    host = getattr(_native, name)
+    host = host or getattr(_native, name)
     return Call(
         getattr(ops, name), arrays, attributes, shapes, lambda: host(**arrays, **attributes)
     )
@@ -93,6 +94,21 @@ def multi_proposal_target_mask(sizes, rng):
     rows = sizes["images"] * sizes["masks"]
     extra = {"max_masks": sizes["masks"]}
     return target_call(sizes, rng, "multi_proposal_target_mask", extra, [(rows, 5), (rows, 1)])
+
+
+def multi_proposal_target_fine(sizes, rng):
+    rows = sizes["images"] * sizes["masks"]
+    extra = {
+        "super_of": rng.integers(1, 4, int(rng.integers(1, 12))).tolist(),
+        "max_fine": sizes["masks"],
+        "legacy_cap": bool(rng.integers(2)),
+    }
+
+    def host(max_fine, **arguments):
+        return _native.multi_proposal_target_mask(max_masks=max_fine, **arguments)
+
+    shapes = [(rows, 5), (rows, 1)]
+    return target_call(sizes, rng, "multi_proposal_target_fine", extra, shapes, host)
 
 
 def mask_rcnn_target(sizes, rng):
@@ -181,7 +197,8 @@ def relu6(sizes, rng):
 CASES = {
     case.__name__: case
     for case in (
-        multi_proposal, multi_proposal_target, multi_proposal_target_mask, mask_rcnn_target,
-        chip_generator, multi_scale_nms, deformable_psroi_pooling, relu6,
+        multi_proposal, multi_proposal_target, multi_proposal_target_mask,
+        multi_proposal_target_fine, mask_rcnn_target, chip_generator, multi_scale_nms,
+        deformable_psroi_pooling, relu6,
     )
 }  # fmt: skip

@@ -58,11 +58,11 @@ TEXTS = st.one_of(
 )  # fmt: skip
 PROPOSAL = ["scales", "ratios", "feature_stride", "threshold", "rpn_min_size", "batch_size",
             "rpn_pre_nms_top_n", "rpn_post_nms_top_n", "colour"]  # fmt: skip
-LEGACY = ["legacy_gt_centre", "legacy_areas", "legacy_min_size"]
+LEGACY = ["legacy_gt_centre", "legacy_areas", "legacy_min_size", "label_mode", "super_of"]
 RAW_ATTRIBUTES = {
     "MultiProposal": (3, PROPOSAL),
     "MultiProposalTarget": (5, [*PROPOSAL, *LEGACY]),
-    "MultiProposalTargetMask": (5, [*PROPOSAL, *LEGACY, "max_masks", "max_gts"]),
+    "MultiProposalTargetMask": (5, [*PROPOSAL, *LEGACY, "max_masks", "max_gts", "legacy_cap"]),
     "MaskRcnnTarget": (3, ["mask_size", "ignore_label", "num_classes"]),
     "ChipGenerator": (1, ["width", "height", "factor", "stride", "seed", "max_chips"]),
     "MultiScaleNMS": (5, ["sigma", "nms_threshold", "min_score", "max_per_image"]),

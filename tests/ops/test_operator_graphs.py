@@ -97,7 +97,9 @@ def test_batches_of_other_sizes_equal_the_host(name, sizes):
         np.testing.assert_array_equal(output, expected)
 
 
-@pytest.mark.parametrize("name", ["multi_proposal", "multi_proposal_target_mask"])
+@pytest.mark.parametrize(
+    "name", ["multi_proposal", "multi_proposal_target_mask", "multi_proposal_target_fine"]
+)
 def test_images_of_a_batch_do_not_meet(name):
     """Sixteen images in one call, and one by one."""
     call = operator_cases.CASES[name]({**SIZES, "images": 16}, np.random.default_rng(3))

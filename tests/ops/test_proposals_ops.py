@@ -243,6 +243,61 @@ def test_legacy_gt_centre_must_be_a_bool():
         mx.nd.MultiProposalTarget(*map(mx.nd.array, arrays.values()), legacy_gt_centre="maybe")
 
 
+def test_label_mode_makes_labels_of_super_classes():
+    """On both target operators; the test data's only box is of class 3."""
+    ops.load_library()
+    inputs = list(map(mx.nd.array, small_target_arrays().values()))
+    shape = {"scales": (1, 2), "ratios": (1,), "rpn_post_nms_top_n": 6}
+    for operator in (mx.nd.MultiProposalTarget, mx.nd.MultiProposalTargetMask):
+        plain = operator(*inputs, **shape)[1].asnumpy()
+        same = operator(*inputs, **shape, label_mode="class")[1].asnumpy()
+        super_classes = operator(
+            *inputs, **shape, label_mode="super_class", super_of=(1, 1, 5)
+        )[1].asnumpy()  # fmt: skip
+        assert set(np.unique(plain)) == {0, 3}
+        np.testing.assert_array_equal(same, plain)
+        np.testing.assert_array_equal(super_classes, np.where(plain > 0, 5, 0))
+
+
+def test_a_large_table_of_classes():
+    arrays = small_target_arrays()
+    arrays["gt_boxes"][0, 0, 4] = 21841
+    *_, labels = ops.multi_proposal_target_fine(
+        *map(mx.nd.array, arrays.values()), super_of=[1] * 21841, max_fine=2, **SMALL
+    )
+    assert labels[0, 0].asscalar() == 21840
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"label_mode": "super_class"}, "'super_class' and the attribute 'super_of' need each"),
+        ({"super_of": (1, 1)}, "'super_class' and the attribute 'super_of' need each other"),
+        ({"label_mode": "fine"}, "label_mode' is 'fine', expected 'class' or 'super_class'"),
+        ({"label_mode": "super_class", "super_of": (0,)}, "65536 integers from 1 to 65536"),
+        ({"label_mode": "super_class", "super_of": (1, 1.5)}, "'(1, 1.5)', expected 1 to 65536"),
+        ({"label_mode": "super_class", "super_of": ()}, "1 to 65536 integers"),
+    ],
+)
+def test_wrong_label_modes_are_refused(attributes, words):
+    ops.load_library()
+    inputs = map(mx.nd.array, small_target_arrays().values())
+    with pytest.raises(mx.base.MXNetError) as caught:
+        mx.nd.MultiProposalTargetMask(*inputs, scales=(1, 2), ratios=(1,), **attributes)
+    assert words in str(caught.value)
+
+
+def test_front_of_fine_classes_speaks_of_its_own_arguments():
+    inputs = list(map(mx.nd.array, small_target_arrays().values()))
+    for change, words in (
+        ({"max_fine": 0}, "multi_proposal_target_fine: argument 'max_fine' is '0'"),
+        ({"super_of": (1, -1)}, "multi_proposal_target_fine: argument 'super_of' is '(1, -1)'"),
+    ):
+        with pytest.raises(OpsError) as caught:
+            ops.multi_proposal_target_fine(*inputs, **{"super_of": (1,), **SMALL, **change})
+        assert words in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("shapes", "words"),
     [

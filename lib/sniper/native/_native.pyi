@@ -66,6 +66,8 @@ def multi_proposal_target_mask(
     legacy_gt_centre: bool = True,
     legacy_areas: bool = True,
     legacy_min_size: bool = True,
+    super_of: Iterable[int] | None = None,
+    legacy_cap: bool = True,
 ) -> tuple[Float32, Float32, Float32, Float32, Float32, Float32]: ...
 def mask_rcnn_target(
     rois: Float32,

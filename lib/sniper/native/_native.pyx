@@ -6,6 +6,8 @@ Arrays come and go as C-contiguous NumPy arrays of the documented dtype. Only ty
 used, so that the build needs no NumPy headers.
 """
 
+import itertools
+
 import numpy as np
 
 include "_checks.pxi"

@@ -47,6 +47,11 @@ cdef extern from "multi_proposal_target/multi_proposal_target.h" namespace "snip
         cpp_bool legacy_areas
         cpp_bool legacy_min_size
     TargetRules multi_proposal_target_rules()
+    const int kMaxClasses
+    const Range kSuperClassRange
+    cdef struct ClassTable:
+        const int32_t* super_of
+        int num_classes
     cdef struct MultiProposalTargetParams:
         int num_images
         int max_gt
@@ -54,6 +59,7 @@ cdef extern from "multi_proposal_target/multi_proposal_target.h" namespace "snip
         ProposalLimits limits
         float min_size
         TargetRules rules
+        ClassTable classes
     void multi_proposal_target_cpu(const MultiProposalTargetParams&, const float*, const float*,
                                    const float*, const float*, const float*, float*, float*,
                                    float*, float*, int32_t*) except +
@@ -65,6 +71,7 @@ cdef extern from "multi_proposal_target_mask/multi_proposal_target_mask.h" names
     cdef struct MultiProposalTargetMaskParams:
         MultiProposalTargetParams target
         int max_masks
+        cpp_bool legacy_cap
     void multi_proposal_target_mask_cpu(const MultiProposalTargetMaskParams&, const float*,
                                         const float*, const float*, const float*, const float*,
                                         float*, float*, float*, float*, float*, float*) except +
@@ -158,6 +165,7 @@ cdef class _TargetInputs:
     """Checked inputs, parameters and outputs of the target operators."""
 
     cdef vector[Box] base
+    cdef vector[int32_t] super_of
     cdef MultiProposalTargetParams params
     cdef const float[:, :, :, ::1] cls_prob, bbox_pred
     cdef const float[:, :, ::1] gt_boxes
@@ -192,6 +200,20 @@ cdef class _TargetInputs:
         rules.legacy_min_size = _flag("legacy_min_size", legacy_min_size)
         self.params.rules = rules
 
+    cdef void set_classes(self, super_of) except *:
+        expected = f"1 to {kMaxClasses} integers from 1 to {kMaxClasses}"
+        if isinstance(super_of, (str, bytes)):
+            raise _wrong("super_of", super_of, expected)
+        try:
+            numbers = list(itertools.islice(super_of, kMaxClasses + 1))
+        except TypeError:
+            raise _wrong("super_of", super_of, expected) from None
+        if not 1 <= len(numbers) <= kMaxClasses:
+            raise _wrong("super_of", super_of, expected)
+        for number in numbers:
+            self.super_of.push_back(_integer_within("super_of", number, kSuperClassRange))
+        self.params.classes = ClassTable(self.super_of.data(), self.super_of.size())
+
 
 def multi_proposal_target(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, *, scales, ratios,
                           feature_stride, pre_nms_top_n=-1, post_nms_top_n=300, nms_thresh=0.7,
@@ -221,9 +243,11 @@ def multi_proposal_target(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, 
 def multi_proposal_target_mask(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, *, scales,
                                ratios, feature_stride, pre_nms_top_n=6000, post_nms_top_n=300,
                                nms_thresh=0.7, min_size=3, max_masks=50, legacy_gt_centre=True,
-                               legacy_areas=True, legacy_min_size=True):
+                               legacy_areas=True, legacy_min_size=True, super_of=None,
+                               legacy_cap=True):
     """The same with rois for masks: see `sniper.ops.multi_proposal_target_mask`.
 
+    With `super_of` the last two results are those of `sniper.ops.multi_proposal_target_fine`.
     Zero images give zero rows. Raises OpsError for a wrong array or number.
     """
     cdef _TargetInputs batch
@@ -234,7 +258,10 @@ def multi_proposal_target_mask(cls_prob, bbox_pred, im_info, gt_boxes, valid_ran
                               feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size)
         batch.set_rules(multi_proposal_target_mask_rules(), legacy_gt_centre, legacy_areas,
                         legacy_min_size)
+        if super_of is not None:
+            batch.set_classes(super_of)
         params.target = batch.params
+        params.legacy_cap = _flag("legacy_cap", legacy_cap)
         params.max_masks = _integer_within("max_masks", max_masks, kMaxMasksRange)
         rows = _rows("max_masks", batch.params.num_images, params.max_masks)
         mask_rois, mask_ids = np.empty((rows, 5), np.float32), np.empty((rows, 1), np.float32)

@@ -8,7 +8,11 @@ from sniper.ops.chips import chip_generator
 from sniper.ops.library import load_library
 from sniper.ops.masks import mask_rcnn_target
 from sniper.ops.nms import multi_scale_nms
-from sniper.ops.proposal_targets import multi_proposal_target, multi_proposal_target_mask
+from sniper.ops.proposal_targets import (
+    multi_proposal_target,
+    multi_proposal_target_fine,
+    multi_proposal_target_mask,
+)
 from sniper.ops.proposals import multi_proposal
 from sniper.ops.psroi import deformable_psroi_pooling
 from sniper.ops.relu6 import relu6
@@ -20,6 +24,7 @@ __all__ = [
     "mask_rcnn_target",
     "multi_proposal",
     "multi_proposal_target",
+    "multi_proposal_target_fine",
     "multi_proposal_target_mask",
     "multi_scale_nms",
     "relu6",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sniper.ops.checks import Tensor, blocked, call, frontend, named_outputs
 from sniper.ops.proposals import PROPOSAL_ATTRIBUTES
 
+FINE_ATTRIBUTES = {**PROPOSAL_ATTRIBUTES, "max_fine": "max_masks"}
 SUFFIXES = ("rois", "label", "bbox_target", "bbox_weight")
 MASK_SUFFIXES = (*SUFFIXES, "mask_rois", "mask_ids")
+FINE_SUFFIXES = (*SUFFIXES, "fine_rois", "fine_label")
 
 
 def multi_proposal_target(
@@ -174,6 +176,99 @@ def multi_proposal_target_mask(
     return rois, label, bbox_target, bbox_weight, mask_rois, mask_ids
 
 
+def multi_proposal_target_fine(
+    cls_prob: Tensor,
+    bbox_pred: Tensor,
+    im_info: Tensor,
+    gt_boxes: Tensor,
+    valid_ranges: Tensor,
+    *,
+    super_of: Iterable[int],
+    scales: Iterable[float],
+    ratios: Iterable[float],
+    feature_stride: int,
+    pre_nms_top_n: int = 6000,
+    post_nms_top_n: int = 300,
+    nms_thresh: float = 0.7,
+    min_size: float = 3,
+    max_fine: int = 50,
+    legacy_cap: bool = False,
+    legacy_gt_centre: bool = True,
+    legacy_areas: bool = True,
+    legacy_min_size: bool = True,
+    name: str = "multi_proposal_target_fine",
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Targets of a detector that finds objects first and tells their classes apart afterwards.
+
+    R-FCN-3000 (Singh et al. 2018, sections 3.1 and 3.2): labels are super-classes, and the positive
+    rois come once more with their classes. Boxes and labels are made as those of
+    `multi_proposal_target_mask` (no gradient).
+
+    Args:
+        cls_prob: as for `multi_proposal_target`, like all arguments that are not listed here.
+        bbox_pred: (N, 4A, h, w).
+        im_info: (N, 3).
+        gt_boxes: (N, rows, 5) with the classes 1 to len(super_of). Rows with another class are not
+            used: whoever makes the table checks that it has every class of the data.
+        valid_ranges: (N, 2).
+        super_of: super-class, from 1, of the classes 1, 2, ... All ones: "an object".
+        scales: anchor sides in units of the stride.
+        ratios: height / width of the anchors.
+        feature_stride: px per cell.
+        pre_nms_top_n: best boxes that enter the NMS; -1 means all.
+        post_nms_top_n: rows per image in the first four results.
+        nms_thresh: a box is dropped when its overlap with a better one exceeds this.
+        min_size: px.
+        max_fine: rows per image in the last two results.
+        legacy_cap: True lets the batch share these rows, as in 2018: late images get none when
+            early ones have many positives. False: every image has rows of its own.
+        legacy_gt_centre: as for `multi_proposal_target`.
+        legacy_areas: as for `multi_proposal_target`.
+        legacy_min_size: as for `multi_proposal_target`.
+        name: names the symbol's outputs `<name>_rois_output`, `<name>_label_output`,
+            `<name>_bbox_target_output`, `<name>_bbox_weight_output`, `<name>_fine_rois_output` and
+            `<name>_fine_label_output`.
+
+    Returns:
+        rois, label (N * post, 1), bbox_target and bbox_weight of `multi_proposal_target`, the label
+        being a super-class or 0; fine_rois (N * max_fine, 5), copies of the positive rois in their
+        order, and fine_label (N * max_fine, 1), their classes counted from 0. Rows that no roi
+        fills have the label -1 and a box of 100 px in an image of the batch: their own, or with
+        `legacy_cap` any.
+
+    Raises:
+        OpsError: a tensor or an argument is wrong, or the library is missing.
+    """
+    op = "multi_proposal_target_fine"
+    tensors = {
+        "cls_prob": cls_prob,
+        "bbox_pred": bbox_pred,
+        "im_info": im_info,
+        "gt_boxes": gt_boxes,
+        "valid_ranges": valid_ranges,
+    }
+    arguments = {
+        "label_mode": "super_class",
+        "super_of": super_of,
+        "scales": scales,
+        "ratios": ratios,
+        "feature_stride": feature_stride,
+        "pre_nms_top_n": pre_nms_top_n,
+        "post_nms_top_n": post_nms_top_n,
+        "nms_thresh": nms_thresh,
+        "min_size": min_size,
+        "max_fine": max_fine,
+        "legacy_cap": legacy_cap,
+        "legacy_gt_centre": legacy_gt_centre,
+        "legacy_areas": legacy_areas,
+        "legacy_min_size": legacy_min_size,
+    }
+    rois, label, bbox_target, bbox_weight, fine_rois, fine_label = _target(
+        op, "MultiProposalTargetMask", tensors, arguments, name, FINE_SUFFIXES, FINE_ATTRIBUTES
+    )
+    return rois, label, bbox_target, bbox_weight, fine_rois, fine_label
+
+
 def _target(
     op: str,
     operator: str,
@@ -181,10 +276,9 @@ def _target(
     arguments: dict[str, Any],
     name: str,
     suffixes: Sequence[str],
+    attributes: Mapping[str, str] = PROPOSAL_ATTRIBUTES,
 ) -> Any:
     front = frontend(op, **tensors)
     inputs = blocked(front, *tensors.values())
-    outputs = call(
-        op, front, operator, inputs, arguments, name=name, attributes=PROPOSAL_ATTRIBUTES
-    )
+    outputs = call(op, front, operator, inputs, arguments, name=name, attributes=attributes)
     return named_outputs(front, outputs, [f"{name}_{suffix}" for suffix in suffixes])

@@ -12,7 +12,11 @@ from sniper.errors import OpsError
 from sniper.ops.chips import chip_generator
 from sniper.ops.masks import mask_rcnn_target
 from sniper.ops.nms import multi_scale_nms
-from sniper.ops.proposal_targets import multi_proposal_target, multi_proposal_target_mask
+from sniper.ops.proposal_targets import (
+    multi_proposal_target,
+    multi_proposal_target_fine,
+    multi_proposal_target_mask,
+)
 from sniper.ops.proposals import multi_proposal
 from sniper.ops.psroi import deformable_psroi_pooling
 from sniper.ops.relu6 import relu6
@@ -94,6 +98,26 @@ def check_multi_proposal_target_mask() -> None:
     expect(op, "mask_ids", mask_ids, [[1], [1], [-1]])
 
 
+def check_multi_proposal_target_fine() -> None:
+    """The left anchor and the GT box itself are of class 7, which is of super-class 2."""
+    rois, label, _, weight, fine_rois, fine_label = multi_proposal_target_fine(
+        mx.nd.array([0.1, 0.2, 0.9, 0.8]).reshape((1, 2, 1, 2)),
+        mx.nd.zeros((1, 4, 1, 2)),
+        mx.nd.array(_IM_INFO),
+        mx.nd.array([[[0, 0, 15, 15, 7], [16, 0, 31, 15, 8]]]),
+        mx.nd.array([[0, 512]]),
+        super_of=(1, 1, 1, 1, 1, 1, 2),  # no class 8
+        max_fine=3,
+        **_ANCHORS,
+    )
+    op = "multi_proposal_target_fine"
+    expect(op, "rois", rois, [_LEFT, _RIGHT, _LEFT])
+    expect(op, "label", label, [[2], [0], [2]])
+    expect(op, "bbox_weight", weight, [[1] * 4, [0] * 4, [1] * 4])
+    expect(op, "fine_rois", fine_rois, [_LEFT, _LEFT, [0, 2, 2, 102, 102]])
+    expect(op, "fine_label", fine_label, [[6], [6], [-1]])
+
+
 def check_mask_rcnn_target() -> None:
     """A square of 2 x 2 px in a roi of 4 x 4 px, and a roi without a polygon."""
     square = [6, 1, 8, 11, 21, 13, 21, 13, 23, 11, 23]
@@ -173,6 +197,7 @@ SELF_TESTS: Mapping[str, Callable[[], None]] = {
     "multi_proposal": check_multi_proposal,
     "multi_proposal_target": check_multi_proposal_target,
     "multi_proposal_target_mask": check_multi_proposal_target_mask,
+    "multi_proposal_target_fine": check_multi_proposal_target_fine,
     "mask_rcnn_target": check_mask_rcnn_target,
     "chip_generator": check_chip_generator,
     "multi_scale_nms": check_multi_scale_nms,

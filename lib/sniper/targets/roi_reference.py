@@ -85,6 +85,7 @@ def target(
     threshold: float = 0.7,
     min_size: float = 3,
     rules: Mapping[str, bool] = LEGACY,
+    super_of: Sequence[int] = (),
     scales: Sequence[float],
     ratios: Sequence[float],
     feature_stride: int,
@@ -98,6 +99,8 @@ def target(
         ranges: (N, 2) valid range, chip px.
         mask: of MultiProposalTargetMask, which differs in how the list is filled.
         rules: the switches `legacy_*`.
+        super_of: super-classes of the classes 1, 2, ..., which are the labels then; none: classes
+            are.
         scales, ratios, feature_stride: see `make_anchors`.
 
     Returns:
@@ -122,6 +125,8 @@ def target(
             p = (slot if mask else n * len(decoded) + slot) % 100
             slots.append(np.array([p, p, p + 200, p + 200], F))
         used = [row for row in range(gt.shape[1]) if gt[n, row, 4] != -1]
+        if super_of:
+            used = [row for row in used if 1 <= gt[n, row, 4] <= len(super_of)]
         for j, row in enumerate(used):  # ground truth takes the last slots
             gt_area = (gt[n, row, 2] - gt[n, row, 0]) * (gt[n, row, 3] - gt[n, row, 1])
             slot = post - 1 - j if mask else post - len(used) + j
@@ -132,7 +137,8 @@ def target(
             match = best_match(box, gt[n], used, plus)
             rois.append([n, *box])
             matches.append(match)
-            labels.append([0 if match < 0 else gt[n, match, 4]])
+            label = 0 if match < 0 else gt[n, match, 4]
+            labels.append([super_of[int(label) - 1] if super_of and label else label])
             weights.append([float(match >= 0)] * 4)
             centre = rules["legacy_gt_centre"]
             targets.append([1] * 4 if match < 0 else encode(gt[n, match], box, centre))
@@ -164,6 +170,30 @@ def masks(
         mask_rois.append([i % num_images, i % 200, i % 200, i % 200 + 100, i % 200 + 100])
         ids.append(-1)
     return np.array(mask_rois, F), np.array(ids, F)[:, None]
+
+
+def fine(
+    rois: np.ndarray, matches: np.ndarray, gt: np.ndarray, max_fine: int, legacy_cap: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """RoIs (N*max_fine, 5) that classes are told apart on, and (N*max_fine, 1) those, from 0.
+
+    The first positive RoIs of every image, or with `legacy_cap` of the whole batch; the rest are
+    fillers with the label -1.
+    """
+    images = len(gt)
+    groups = [list(range(len(rois)))] if legacy_cap else np.split(np.arange(len(rois)), images)
+    rows = images * max_fine // len(groups)
+    fine_rois, labels = [], []
+    for group in groups:
+        positive = [i for i in group if matches[i] >= 0][:rows]
+        fine_rois += [rois[i] for i in positive]
+        labels += [gt[int(rois[i, 0]), matches[i], 4] - 1 for i in positive]
+        for _ in range(rows - len(positive)):
+            i = len(fine_rois)
+            image = i % images if legacy_cap else i // max_fine
+            fine_rois.append([image, i % 200, i % 200, i % 200 + 100, i % 200 + 100])
+            labels.append(-1)
+    return np.array(fine_rois, F), np.array(labels, F)[:, None]
 
 
 def make_anchors(

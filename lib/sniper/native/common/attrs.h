@@ -104,6 +104,37 @@ class Attrs {
     return values;
   }
 
+  // A list like that of integers, at most `most`; empty when the attribute is not given.
+  std::vector<std::int32_t> get_ints(const char* name, Range range, std::size_t most) {
+    std::vector<std::int32_t> values;
+    const std::string* text = find(name);
+    if (text == nullptr) return values;
+    const std::vector<std::string> items = list_items(*text);
+    bool right = !items.empty() && items.size() <= most;
+    for (std::size_t i = 0; right && i < items.size(); ++i) {
+      const double value = number(items[i]);
+      right = within(value, range) && value == std::floor(value);
+      if (right) values.push_back(static_cast<std::int32_t>(value));
+    }
+    if (!right) {
+      throw bad(name, *text,
+                "1 to " + std::to_string(most) + " integers " + range_text("%.0f", range));
+    }
+    return values;
+  }
+
+  // One of some words; the first one when the attribute is not given.
+  std::string get_word(const char* name, Names words) {
+    const std::string* text = find(name);
+    if (text == nullptr) return *words.begin();
+    std::string choices;
+    for (const char* word : words) {
+      if (trim(*text) == word) return word;
+      choices += std::string(choices.empty() ? "'" : " or '") + word + "'";
+    }
+    throw bad(name, *text, choices);
+  }
+
   // An integer of 64 bits, with a sign or without; negative ones count from 2^64 down.
   std::uint64_t get_seed(const char* name) {
     const std::string* text = find(name);

@@ -20,8 +20,9 @@ struct TargetOutputs {
 
 struct TargetScratchCuda {
   ProposalScratchCuda proposals;
-  std::int32_t* gt_rows;  // (N, max_gt): the used rows of gt_boxes, ascending
-  int* num_gt;            // (N,)
+  std::int32_t* gt_rows;   // (N, max_gt): the used rows of gt_boxes, ascending
+  int* num_gt;             // (N,)
+  std::int32_t* super_of;  // of the class table
 
   cudaError_t take(const MultiProposalTargetParams& params, Workspace* workspace) {
     const cudaError_t status =
@@ -29,11 +30,12 @@ struct TargetScratchCuda {
     gt_rows =
         workspace->take<std::int32_t>(static_cast<std::int64_t>(params.num_images) * params.max_gt);
     num_gt = workspace->take<int>(params.num_images);
+    super_of = workspace->take<std::int32_t>(params.classes.num_classes);
     return status;
   }
 };
 
-// Enqueues all of MultiProposalTarget.
+// Enqueues all of MultiProposalTarget; params.classes is in host memory.
 cudaError_t enqueue_targets(const MultiProposalTargetParams& params, const TargetInputs& inputs,
                             const TargetOutputs& outputs, const TargetScratchCuda& scratch,
                             void* stream);

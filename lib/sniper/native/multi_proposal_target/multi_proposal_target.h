@@ -18,7 +18,9 @@ constexpr float kForegroundOverlap = 0.5f;  // a label needs more
 constexpr float kCentreMultiplier = 10.0f;  // 1 / standard deviation of dx and dy
 constexpr float kSizeMultiplier = 5.0f;     // of dw and dh
 constexpr float kTargetEpsilon = 1e-7f;
-constexpr float kLargestGtCoordinate = 1e9f;  // px
+constexpr float kLargestGtCoordinate = 1e9f;          // px
+constexpr int kMaxClasses = 1 << 16;                  // of a table of super-classes
+constexpr Range kSuperClassRange = {1, kMaxClasses};  // 0 is the background
 
 // Conventions of the target operators; plain data. The first three are attributes, the others tell
 // the two operators apart.
@@ -36,6 +38,13 @@ SNIPER_HOST_DEVICE TargetRules multi_proposal_target_rules() {
   return {true, true, true, false, true, true};
 }
 
+// Super-classes of a detector that tells objects from background first, and their classes apart
+// later (R-FCN-3000, Singh et al. 2018). Without a table (num_classes 0) labels are classes.
+struct ClassTable {
+  const std::int32_t* super_of;  // of the classes 1 .. num_classes
+  int num_classes;
+};
+
 struct MultiProposalTargetParams {
   int num_images;
   int max_gt;  // rows of gt_boxes per image
@@ -43,6 +52,7 @@ struct MultiProposalTargetParams {
   ProposalLimits limits;
   float min_size;  // px
   TargetRules rules;
+  ClassTable classes;
 };
 
 // Lower and upper box area of a valid range (square roots are given).
@@ -84,12 +94,22 @@ SNIPER_HOST_DEVICE bool gt_joins(const Box& gt, const AreaRange& range, const Ta
 }
 
 // Rows of gt_boxes hold x1, y1, x2, y2, class; unused rows have class -1. Rows that are not finite,
-// or so far out that arithmetic with them overflows, are not used either.
-SNIPER_HOST_DEVICE bool gt_is_used(const float* row) {
+// or so far out that arithmetic with them overflows, are not used either, nor are classes that a
+// table does not have.
+SNIPER_HOST_DEVICE bool gt_is_used(const float* row, const ClassTable& classes) {
   for (int i = 0; i < 4; ++i) {
     if (!(std::fabs(row[i]) <= kLargestGtCoordinate)) return false;
   }
+  if (classes.num_classes > 0) {
+    return row[4] >= 1.0f && row[4] < static_cast<float>(classes.num_classes) + 1.0f;
+  }
   return row[4] >= 0.0f && is_finite(row[4]);
+}
+
+// Label of a roi that matches a used row of gt_boxes.
+SNIPER_HOST_DEVICE float label_of(const float* row, const ClassTable& classes) {
+  if (classes.num_classes == 0) return row[4];
+  return static_cast<float>(classes.super_of[static_cast<int>(row[4]) - 1]);
 }
 
 // Slot that the `j`-th of `num_gt` used GT rows takes among `post` when it joins; negative: none.

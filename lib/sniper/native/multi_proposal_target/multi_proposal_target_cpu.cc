@@ -106,7 +106,7 @@ void target_for_image(const MultiProposalTargetParams& params, const TargetImage
   thread_local Scratch scratch;
   scratch.gt_rows.clear();
   for (int row = 0; row < params.max_gt; ++row) {
-    if (gt_is_used(image.gt_boxes + 5 * static_cast<std::int64_t>(row))) {
+    if (gt_is_used(image.gt_boxes + 5 * static_cast<std::int64_t>(row), params.classes)) {
       scratch.gt_rows.push_back(row);
     }
   }
@@ -122,7 +122,9 @@ void target_for_image(const MultiProposalTargetParams& params, const TargetImage
     row[4] = box.y2;
     const int gt = scratch.matches.gt[i];
     const bool foreground = gt >= 0;
-    label[i] = foreground ? image.gt_boxes[5 * static_cast<std::int64_t>(gt) + 4] : 0.0f;
+    label[i] = foreground
+                   ? label_of(image.gt_boxes + 5 * static_cast<std::int64_t>(gt), params.classes)
+                   : 0.0f;
     std::fill_n(target + 4 * i, 4, 1.0f);
     std::fill_n(weight + 4 * i, 4, foreground ? 1.0f : 0.0f);
     if (foreground) encode_target(gt_box(image.gt_boxes, gt), box, params.rules, target + 4 * i);

@@ -24,12 +24,14 @@ __device__ Box gt_box(const float* gt_boxes, std::int64_t row) {
 }
 
 // Lists the used rows of one image in order; every thread of the block gets their number.
-__device__ int list_gt(const float* gt_boxes, int max_gt, std::int32_t* gt_rows) {
+__device__ int list_gt(const float* gt_boxes, int max_gt, const ClassTable& classes,
+                       std::int32_t* gt_rows) {
   __shared__ int counts[2][kThreads / kWarpSize];
   int num_gt = 0;
   for (int start = 0, turn = 0; start < max_gt; start += kThreads, turn ^= 1) {
     const int row = start + static_cast<int>(threadIdx.x);
-    const bool used = row < max_gt && gt_is_used(gt_boxes + 5 * static_cast<std::int64_t>(row));
+    const bool used =
+        row < max_gt && gt_is_used(gt_boxes + 5 * static_cast<std::int64_t>(row), classes);
     int found;
     const int rank = block_rank(used, counts[turn], &found);
     if (used) gt_rows[num_gt + rank] = row;
@@ -50,7 +52,7 @@ __global__ void complete_boxes(MultiProposalTargetParams params, TargetInputs in
   for (int i = scratch.proposals.num_kept[image] + thread; i < post; i += kThreads) {
     boxes[i] = fill_box(image, params.grid.count(), i, params.rules);
   }
-  const int num_gt = list_gt(gt_boxes, params.max_gt, gt_rows);
+  const int num_gt = list_gt(gt_boxes, params.max_gt, params.classes, gt_rows);
   __syncthreads();
   const AreaRange range = area_range(inputs.valid_ranges + 2 * image);
   for (int j = thread; j < num_gt; j += kThreads) {
@@ -97,16 +99,21 @@ __global__ void write_targets(MultiProposalTargetParams params, TargetInputs inp
       outputs.target[4 * row + k] = target[k];
       outputs.weight[4 * row + k] = foreground ? 1.0f : 0.0f;
     }
-    outputs.label[row] = foreground ? gt_boxes[5 * static_cast<std::int64_t>(match) + 4] : 0.0f;
+    outputs.label[row] =
+        foreground ? label_of(gt_boxes + 5 * static_cast<std::int64_t>(match), params.classes)
+                   : 0.0f;
     if (outputs.matches != nullptr) outputs.matches[row] = match;
   }
 }
 
 }  // namespace
 
-cudaError_t enqueue_targets(const MultiProposalTargetParams& params, const TargetInputs& inputs,
-                            const TargetOutputs& outputs, const TargetScratchCuda& scratch,
-                            void* stream) {
+cudaError_t enqueue_targets(const MultiProposalTargetParams& host_params,
+                            const TargetInputs& inputs, const TargetOutputs& outputs,
+                            const TargetScratchCuda& scratch, void* stream) {
+  MultiProposalTargetParams params = host_params;
+  store_values(params.classes.super_of, params.classes.num_classes, scratch.super_of, stream);
+  params.classes.super_of = scratch.super_of;
   ProposalBatch batch = {params.num_images, params.grid,      params.limits,
                          inputs.cls_prob,   inputs.bbox_pred, inputs.im_info};
   const cudaError_t status =

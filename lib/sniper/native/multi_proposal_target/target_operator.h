@@ -16,12 +16,18 @@ struct TargetOperator : Operator, ProposalAttrs {
                                          "valid_ranges"};
 
   TargetRules rules;
+  std::vector<std::int32_t> super_of;  // empty: labels are classes
 
   TargetOperator(Attrs& attrs, std::int64_t default_pre_nms_top_n, const TargetRules& of_2018)
       : ProposalAttrs(attrs, default_pre_nms_top_n), rules(of_2018) {
     rules.legacy_gt_centre = attrs.get_bool("legacy_gt_centre", rules.legacy_gt_centre);
     rules.legacy_areas = attrs.get_bool("legacy_areas", rules.legacy_areas);
     rules.legacy_min_size = attrs.get_bool("legacy_min_size", rules.legacy_min_size);
+    super_of = attrs.get_ints("super_of", kSuperClassRange, kMaxClasses);
+    const bool super = attrs.get_word("label_mode", {"class", "super_class"}) == "super_class";
+    if (super == super_of.empty()) {
+      throw attrs.error("label_mode 'super_class' and the attribute 'super_of' need each other");
+    }
   }
 
   // rois, label, bbox_target, bbox_weight.
@@ -43,7 +49,8 @@ struct TargetOperator : Operator, ProposalAttrs {
             grid(base, call),
             limits,
             min_size,
-            rules};
+            rules,
+            {super_of.data(), static_cast<int>(super_of.size())}};
   }
 };
 

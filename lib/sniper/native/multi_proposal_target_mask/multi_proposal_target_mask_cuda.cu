@@ -38,18 +38,25 @@ __global__ void flag_rois(const float* label, const std::int32_t* matches, std::
   }
 }
 
-__global__ void write_mask_rois(const float* rois, const float* label, MaskScratchCuda scratch,
-                                int num_images, std::int64_t num_rois, std::int64_t num_masks,
+__global__ void write_mask_rois(MultiProposalTargetMaskParams params, const float* gt_boxes,
+                                const float* rois, const float* label, MaskScratchCuda scratch,
                                 float* mask_rois, float* mask_ids) {
-  for (std::int64_t i = global_thread(); i < num_rois; i += global_threads()) {
-    const std::int64_t row = scratch.ranks[i];
-    if (row >= num_masks || !trains_mask(label[i], scratch.matches[i])) continue;
+  const MaskGroups groups = mask_groups(params);
+  for (std::int64_t i = global_thread(); i < groups.count * groups.rois; i += global_threads()) {
+    if (!trains_mask(label[i], scratch.matches[i])) continue;
+    const std::int64_t group = i / groups.rois;
+    const std::int64_t rank = scratch.ranks[i] - scratch.ranks[group * groups.rois];
+    if (rank >= groups.rows) continue;
+    const std::int64_t row = group * groups.rows + rank;
     for (int k = 0; k < 5; ++k) mask_rois[5 * row + k] = rois[5 * i + k];
-    mask_ids[row] = static_cast<float>(scratch.matches[i]);
+    mask_ids[row] = mask_id(params, gt_boxes, i, scratch.matches[i]);
   }
-  for (std::int64_t row = scratch.ranks[num_rois] + global_thread(); row < num_masks;
+  for (std::int64_t row = global_thread(); row < groups.count * groups.rows;
        row += global_threads()) {
-    fill_mask_roi(row, num_images, mask_rois + 5 * row);
+    const std::int64_t first_roi = row / groups.rows * groups.rois;
+    const std::int64_t used = scratch.ranks[first_roi + groups.rois] - scratch.ranks[first_roi];
+    if (row % groups.rows < used) continue;
+    fill_mask_roi(params, row, mask_rois + 5 * row);
     mask_ids[row] = kNoMask;
   }
 }
@@ -92,7 +99,7 @@ SNIPER_CUDA_API int sniper_multi_proposal_target_mask_forward(
   if (status != cudaSuccess) return status;
   SNIPER_LAUNCH(sniper::write_mask_rois,
                 sniper::blocks_for(num_rois > num_masks ? num_rois : num_masks, sniper::kThreads),
-                sniper::kThreads, 0, stream, rois, label, scratch, num_images, num_rois, num_masks,
-                mask_rois, mask_ids);
+                sniper::kThreads, 0, stream, *params, gt_boxes, rois, label, scratch, mask_rois,
+                mask_ids);
   return cudaGetLastError();
 }

@@ -13,10 +13,12 @@ struct MultiProposalTargetMask : sniper::TargetOperator {
                                                   sniper_multi_proposal_target_mask_forward);
 
   int max_masks;
+  bool legacy_cap;
 
   explicit MultiProposalTargetMask(sniper::Attrs& attrs)
       : TargetOperator(attrs, 6000, sniper::multi_proposal_target_mask_rules()),
-        max_masks(attrs.get_int("max_masks", 50, sniper::kMaxMasksRange)) {
+        max_masks(attrs.get_int("max_masks", 50, sniper::kMaxMasksRange)),
+        legacy_cap(attrs.get_bool("legacy_cap", true)) {
     attrs.ignore({"max_gts", "max_crowd"});  // the sizes come from the shapes
   }
 
@@ -30,7 +32,7 @@ struct MultiProposalTargetMask : sniper::TargetOperator {
   template <class Call>
   void forward(const Call& call) const {
     const std::vector<sniper::Box> base = base_anchors();
-    call(sniper::MultiProposalTargetMaskParams{params(base, call), max_masks});
+    call(sniper::MultiProposalTargetMaskParams{params(base, call), max_masks, legacy_cap});
   }
 };
 

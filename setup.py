@@ -97,9 +97,9 @@ class BuildPackage(build_py):
 
     def recipes(self) -> dict[Path, Path]:
         """Each yml of the checkout and its place in the built package."""
-        folder = ROOT / "configs" / "faster"
         built = Path(self.build_lib) / "sniper" / "recipes"
-        return {path: built / path.relative_to(folder) for path in sorted(folder.rglob("*.yml"))}
+        # One folder: recipes extend each other by the names of their files.
+        return {path: built / path.name for path in sorted((ROOT / "configs").rglob("*.yml"))}
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         """All files of the built package, recipes included."""

@@ -31,8 +31,8 @@ RUN_KEYS = (
         "symbol",
         Text(),
         "resnet_mx_101_e2e",
-        "Network to build: resnet_mx_101, resnet_mx_50, resnet_mx_18 or mobilenetv2, then _e2e or "
-        "_e2e_mask; or one of parts that were registered.",
+        "Network to build: resnet_mx_101, resnet_mx_50, resnet_mx_18 or mobilenetv2, then _e2e, "
+        "_e2e_mask, _3k (R-FCN-3K) or _rfcn; or one of parts that were registered.",
     ),
     Key("gpus", Text(), "", "Comma list of GPU ordinals; empty or 'cpu': run on the CPU."),
     Key("CLASS_AGNOSTIC", Bool(), True, "The box head is always class-agnostic.", LEGACY),
@@ -148,7 +148,35 @@ NETWORK_KEYS = (
         "network.FC_CHANNELS",
         Int(minimum=0),
         0,
-        "Width of the two dense layers of the box head; 0: 1024, or 512 for MobileNetV2.",
+        "Width of the two dense layers of the box head, or of the 1x1 layers of R-FCN; 0: 1024, or "
+        "512 for MobileNetV2.",
+    ),
+    Key(
+        "network.RFCN_RELU",
+        Bool(),
+        False,
+        "R-FCN: a ReLU in front of the position-sensitive maps; R-FCN-3K of 2018 had none.",
+    ),
+    Key(
+        "network.SUPER_CLASSES",
+        Text(),
+        None,
+        "R-FCN-3K: what is detected before classes are told apart: a JSON file, or JSON, such as "
+        '{"animal": ["cat", "dog"]}, of class names or category ids; None: one, "object".',
+        optional=True,
+    ),
+    Key(
+        "network.FINE_ROIS",
+        Int(minimum=1),
+        50,
+        "R-FCN-3K: positive RoIs of an image that the fine head trains on, at most.",
+    ),
+    Key(
+        "network.FINE_ID_OFFSET",
+        Int(minimum=0, maximum=1),
+        0,
+        "R-FCN-3K at test: 0: output c - 1 of the fine head is class c; 1: output c - 2, for "
+        "weights that counted classes from 0 in training (2018).",
     ),
 )
 

@@ -203,6 +203,13 @@ OPTIMISER_KEYS = (
         "Divisor of the box loss of the box head; 0: the 2018 constant 188*16. Set it when "
         "BATCH_IMAGES is small.",
     ),
+    Key(
+        "TRAIN.fine_loss_divisor",
+        Float(minimum=0),
+        0.0,
+        "R-FCN-3K: divisor of the loss of the fine head, a sum over positive RoIs; 0: "
+        "200*BATCH_IMAGES, as in 2018 for its 300 RoIs.",
+    ),
 )
 
 TARGET_KEYS = (
@@ -240,6 +247,13 @@ TARGET_KEYS = (
         True,
         "Proposals: only those are too small whose width and height both are, as in 2018; False: "
         "width or height.",
+    ),
+    Key(
+        "TRAIN.LEGACY_FINE_CAP",
+        Bool(),
+        False,
+        "R-FCN-3K: the images of a batch share their network.FINE_ROIS, so that late images may "
+        "get none, as in 2018; False: each has its own.",
     ),
     Key(
         "TRAIN.PROPOSAL_OP.pre_nms_top_n",

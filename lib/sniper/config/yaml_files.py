@@ -94,7 +94,7 @@ def _quotes(message: str) -> str | None:
 
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_CHECKOUT_FOLDER = Path("configs") / "faster"
+_CHECKOUT_FOLDERS = tuple(Path("configs") / name for name in ("faster", "rfcn3k"))
 _SUFFIXES = (".yml", ".yaml")
 _WEIGHTS = (".params", ".states", ".zip")
 
@@ -103,7 +103,8 @@ def recipe_folders(package: Path = _PACKAGE) -> list[Path]:
     """Existing folders with recipes: inside the installed package, then of the checkout."""
     candidates = [package / "recipes"]
     # lib/sniper lies two levels below the root of a checkout.
-    candidates += [parent / _CHECKOUT_FOLDER for parent in list(package.parents)[:3]]
+    roots = list(package.parents)[:3]
+    candidates += [root / folder for root in roots for folder in _CHECKOUT_FOLDERS]
     return [folder for folder in candidates if folder.is_dir()]
 
 
@@ -118,7 +119,7 @@ def find_recipe(name: str | Path, package: Path = _PACKAGE) -> Path:
 
     Args:
         name: a path, or the name of a recipe with or without `.yml`. The 2018 form
-            `configs/faster/<name>.yml` also works away from a checkout.
+            `configs/faster/<name>.yml` also works away from a checkout, as for other folders there.
         package: folder of the installed package.
 
     Raises:
@@ -126,7 +127,7 @@ def find_recipe(name: str | Path, package: Path = _PACKAGE) -> Path:
     """
     given = Path(name)
     options = _with_suffixes(given)
-    if given.parent in (Path(), _CHECKOUT_FOLDER):
+    if given.parent in (Path(), *_CHECKOUT_FOLDERS):
         for folder in recipe_folders(package):
             options += [folder / option.name for option in _with_suffixes(given)]
     _refuse_weights(given)

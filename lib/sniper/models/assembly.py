@@ -40,6 +40,7 @@ __all__ = [
 
 # Inputs of every test graph that come out as they are: which image, which window.
 IMAGE_ID, WINDOW_ID, IMAGE_INFO = "im_ids", "chip_ids", "im_info"
+FEATURE_MAP = "feature_map"
 
 OUTPUT_SUFFIX = "_output"
 
@@ -48,7 +49,12 @@ Measure = Callable[[Arrays, Arrays], Sums]
 
 
 def build_detector(
-    spec: DetectorSpec, *, train: bool, rpn_only: bool = False, roi_map: bool = False
+    spec: DetectorSpec,
+    *,
+    train: bool,
+    rpn_only: bool = False,
+    roi_map: bool = False,
+    feature_map: bool = False,
 ) -> mx.sym.Symbol:
     """Symbol of a detector: the outputs of all heads.
 
@@ -60,8 +66,9 @@ def build_detector(
 
     At test: `rois_output` (N*R, 5), `cls_prob_reshape_output`, `bbox_pred_reshape_output`,
     `im_ids`, [`scale_prob_output` (N, 2, h, w) with `spec.auto_focus`], `im_info`, `chip_ids`,
-    [`conv_new_1_relu_output` (N, roi_channels, h, w) with `roi_map`]; RPN only: `rois_output`,
-    `rois_score_output` (N*R,), `im_ids`.
+    [`conv_new_1_relu_output` (N, roi_channels, h, w) with `roi_map`], [`feature_map_output`
+    (N, channels, h, w) with `feature_map`]; RPN only: `rois_output`, `rois_score_output` (N*R,),
+    `im_ids`. What R-FCN-3K has in their place: see `sniper.models.heads.rfcn` and `fine`.
 
     The inputs are those of `train_input_shapes` and `inference_input_shapes`.
 
@@ -70,12 +77,14 @@ def build_detector(
         train: with losses; otherwise with probabilities and boxes.
         rpn_only: without the other heads, and without layers that only they need.
         roi_map: at test, the map that `build_mask_head` reads is an output as well.
+        feature_map: at test, the map of the backbone that the heads of RoIs read is an output as
+            well: classifiers of new classes read it (R-FCN-3K).
 
     Raises:
-        ConfigError: `roi_map` is asked for where there is none, or heads do not fit together.
+        ConfigError: a map is asked for where there is none, or heads do not fit together.
     """
-    if roi_map and (train or rpn_only):
-        raise ConfigError("only the test graph of a whole detector puts out its RoI map")
+    if (roi_map or feature_map) and (train or rpn_only):
+        raise ConfigError("only the test graph of a whole detector puts out its maps")
     graph = Graph(spec, _heads(spec, train=train, rpn_only=rpn_only), rpn_only=rpn_only)
     backbone = spec.network.backbone
     strides = backbone.maps(spec.feature_stride)
@@ -84,18 +93,26 @@ def build_detector(
     if train:
         # 2018 order: what needs no RoIs comes first.
         heads = sorted(graph.heads, key=lambda head: bool(head.needs))
-        return mx.sym.Group([loss for head in heads for loss in head.losses(graph)])
+        losses = [loss for head in heads for loss in head.losses(graph)]
+        return mx.sym.Group([*losses, *graph.labels])
     # 2018 order again: maps behind the images' numbers. What 2018 did not have comes last.
     results = [(head, head.results(graph)) for head in graph.heads]
     boxes = [symbol for head, symbols in results if not head.gives_maps for symbol in symbols]
     of_maps = [symbol for head, symbols in results if head.gives_maps for symbol in symbols]
-    outputs = [*boxes, graph.input(IMAGE_ID)]
-    if not rpn_only:
-        outputs += [*of_maps, graph.input(IMAGE_INFO), graph.input(WINDOW_ID)]
+    outputs = [*boxes, graph.input(IMAGE_ID), *of_maps]
+    if not _only_image_ids(graph.heads, rpn_only=rpn_only):
+        outputs += [graph.input(IMAGE_INFO), graph.input(WINDOW_ID)]
     if roi_map:
         pooled_from: RoiMap = graph.get("roi_map")
         outputs.append(pooled_from.features)
+    if feature_map:
+        # Under a name of its own: backbones call theirs differently.
+        outputs.append(mx.sym.identity(graph.map().data, name=FEATURE_MAP))
     return mx.sym.Group(outputs)
+
+
+def _only_image_ids(heads: Iterable[Head], *, rpn_only: bool) -> bool:
+    return rpn_only or any(head.only_image_ids for head in heads)
 
 
 def _heads(spec: DetectorSpec, *, train: bool, rpn_only: bool) -> list[Head]:
@@ -124,7 +141,7 @@ def train_input_shapes(
 
 
 def data_names(spec: DetectorSpec, *, rpn_only: bool = False) -> list[str]:
-    """Names of the inputs at test, in the order of the 2018 iterators (equal for all networks)."""
+    """Names of the inputs at test, in the order of the 2018 iterators."""
     return list(inference_input_shapes(spec, 1, 1, 1, rpn_only=rpn_only))
 
 
@@ -137,7 +154,9 @@ def inference_input_shapes(
         IMAGE_INFO: (batch_images, 3),
         IMAGE_ID: (batch_images,),
     }
-    return shapes if rpn_only else {**shapes, WINDOW_ID: (batch_images,)}
+    if _only_image_ids(_heads(spec, train=False, rpn_only=rpn_only), rpn_only=rpn_only):
+        return shapes
+    return {**shapes, WINDOW_ID: (batch_images,)}
 
 
 def short_output_names(names: Iterable[str], spec: DetectorSpec | None = None) -> list[str]:
@@ -167,6 +186,8 @@ def decode(window: WindowOutputs, *, rpn_only: bool = False) -> WindowDetections
     detections = WindowDetections()
     for head in _heads(window.spec, train=False, rpn_only=rpn_only):
         head.decode(window, detections)
+    if FEATURE_MAP in window.outputs:
+        detections.maps["features"] = window.outputs[FEATURE_MAP][window.row]
     if detections.is_filled is not None:
         detections.boxes, detections.scores = (
             detections.boxes[detections.is_filled],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -11,7 +11,7 @@ import numpy as np
 
 from sniper.errors import ConfigError, DataError
 from sniper.models.networks import ends_residual, start_of
-from sniper.models.parts import Start
+from sniper.models.parts import Head, Start
 
 HEAD_STD = 0.01
 NAMES_SHOWN = 8
@@ -60,6 +60,7 @@ def initialise(
     allow_missing: bool = False,
     reset_heads: bool = False,
     init: str = "legacy",
+    heads: Sequence[Head] = (),
 ) -> tuple[Arrays, Arrays, LoadReport]:
     """Float32 starting values of all parameters and auxiliary states.
 
@@ -76,13 +77,14 @@ def initialise(
         reset_heads: never load the layers of heads (2018 always overwrote them).
         init: "legacy" (2018), or "scratch": the heads' hidden layers start like the backbone, and
             the residual blocks of MobileNetV2 and of bottleneck ResNets as identities.
+        heads: of the network, where layers of different heads share a name.
 
     Raises:
         ConfigError: the shapes do not fit the network.
         DataError: the pretrained file lacks backbone tensors.
     """
     wanted_arg, wanted_aux = _shapes(symbol, input_shapes)
-    loader = _Loader(seed, reset_heads, init)
+    loader = _Loader(seed, reset_heads, init, heads)
     source_arg, source_aux = pretrained or ({}, {})
     arg = loader.fill(wanted_arg, source_arg)
     aux = loader.fill(wanted_aux, source_aux)
@@ -107,9 +109,10 @@ def initialise(
 class _Loader:
     """Fills groups of tensors and keeps the account."""
 
-    def __init__(self, seed: int, reset_heads: bool, init: str) -> None:
+    def __init__(self, seed: int, reset_heads: bool, init: str, heads: Sequence[Head]) -> None:
         self.seed = seed
         self.init = init
+        self.heads = heads
         self.reset_heads = reset_heads
         self.loaded = 0
         self.missing: list[str] = []
@@ -133,7 +136,7 @@ class _Loader:
         elif not is_head(name):
             self.missing.append(name)
         self.initialised.append(name)
-        value = initial_value(name, shape, self.seed, self.init)
+        value = initial_value(name, shape, self.seed, self.init, self.heads)
         return mx.nd.array(value, dtype="float32")
 
 
@@ -147,7 +150,13 @@ def is_parameter(name: str) -> bool:
     return name.endswith(("_weight", "_bias", "_gamma", "_beta")) and name != "bbox_weight"
 
 
-def initial_value(name: str, shape: tuple[int, ...], seed: int, init: str = "legacy") -> np.ndarray:
+def initial_value(
+    name: str,
+    shape: tuple[int, ...],
+    seed: int,
+    init: str = "legacy",
+    heads: Sequence[Head] = (),
+) -> np.ndarray:
     """Starting value of one tensor, float32; depends on these arguments only."""
     layer, _, kind = name.rpartition("_")
     if name.endswith("_moving_mean") or kind in ("bias", "beta"):
@@ -156,7 +165,7 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int, init: str = "leg
         return np.zeros(shape, np.float32)
     if name.endswith("_moving_var") or kind == "gamma":
         return np.ones(shape, np.float32)
-    start = start_of(layer)
+    start = start_of(layer, heads)
     if start is Start.OFFSET:
         return np.zeros(shape, np.float32)
     is_small = start is Start.OUTPUT or (start is not None and init != "scratch")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from sniper.errors import ConfigError
@@ -16,9 +16,11 @@ from sniper.models.backbones.resnet import (
     ResNet,
     gluon_zoo,
 )
+from sniper.models.heads.fine import FineHead
 from sniper.models.heads.focus import FocusHead
 from sniper.models.heads.mask import MaskHead
 from sniper.models.heads.proposals import Proposals
+from sniper.models.heads.rfcn import RfcnBoxHead, RfcnClassHead
 from sniper.models.heads.roi import RoiHead
 from sniper.models.heads.rpn import RpnHead
 from sniper.models.parts import Backbone, Head, Start
@@ -116,9 +118,14 @@ def network_of(symbol: str) -> Network:
     )
 
 
-def start_of(layer: str) -> Start | None:
-    """How a layer starts that no file of a pretrained backbone has; None for all others."""
-    for head in itertools.chain.from_iterable(HEADS.values()):
+def start_of(layer: str, heads: Iterable[Head] = ()) -> Start | None:
+    """How a layer starts that no file of a pretrained backbone has; None for all others.
+
+    Args:
+        layer: its name.
+        heads: of the network; they come first, for heads of others may use the name, too.
+    """
+    for head in itertools.chain(heads, *HEADS.values()):
         if layer in head.layers:
             return head.layers[layer]
     fresh = (backbone.no_pretrained for backbone in BACKBONES.values())
@@ -145,3 +152,7 @@ register_backbone("mobilenetv2", MobileNetV2())
 register_heads("e2e", (RpnHead(), Proposals(), RoiHead(), FocusHead()))
 # The RPN of the mask networks of 2018 reads an early map: in a ResNet stage 3 alone.
 register_heads("e2e_mask", (RpnHead(level=0), Proposals(), RoiHead(), FocusHead(), MaskHead()))
+# R-FCN: its RPN reads the early map, too. With the fine head it is R-FCN-3K, in the order of 2018;
+# without it every class has position-sensitive maps of its own.
+register_heads("3k", (RpnHead(level=0), Proposals(), RfcnClassHead(), FineHead(), RfcnBoxHead()))
+register_heads("rfcn", (RpnHead(level=0), Proposals(), RfcnClassHead(), RfcnBoxHead()))

@@ -148,6 +148,7 @@ class Graph:
         maps: of the backbone.
         rpn_only: for proposals alone.
         made: what heads have left for those behind them, by name.
+        labels: outputs of training that metrics need, to be put out behind all losses.
     """
 
     spec: DetectorSpec
@@ -155,6 +156,7 @@ class Graph:
     maps: Mapping[str, FeatureMap] = field(default_factory=dict)
     rpn_only: bool = False
     made: dict[str, Any] = field(default_factory=dict)
+    labels: list[mx.sym.Symbol] = field(default_factory=list)
     _inputs: dict[str, mx.sym.Symbol] = field(default_factory=dict)
 
     def map(self, level: Level = -1) -> FeatureMap:
@@ -211,7 +213,7 @@ class WindowDetections:
         scores: (R, C) class probabilities, the background in front; with thousands of classes
             `ClassScores`; (R,) objectness of an RPN alone.
         is_filled: (R,) bool, the rows that hold a box; None: all.
-        maps: other results by name, such as the `focus` map.
+        maps: other results by name, such as the `focus` map, or the `features` of the backbone.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
@@ -238,7 +240,10 @@ class Head:
     Attributes:
         in_rpn_training: part of the training of an RPN alone.
         in_rpn_test: part of the test network for proposals alone.
-        gives_maps: its test outputs are maps of the image, not rows for boxes.
+        gives_maps: its test outputs are maps of the image, not rows for boxes; or they came behind
+            the images' numbers in 2018, as maps do.
+        only_image_ids: test graphs with this head hand through the images' numbers alone (R-FCN-3K
+            of 2018), not also the sizes and numbers of windows.
         needs: what earlier heads must leave in `Graph.made` for it.
         output_names: better names for outputs of its training graph.
         output_scales: by layer, what the numbers that each of its outputs learns were divided by.
@@ -248,6 +253,7 @@ class Head:
     in_rpn_training: ClassVar[bool] = False
     in_rpn_test: ClassVar[bool] = False
     gives_maps: ClassVar[bool] = False
+    only_image_ids: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     output_names: ClassVar[Mapping[str, str]] = {}
     output_scales: ClassVar[Mapping[str, Sequence[float]]] = {}

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from sniper.data.classes import Classes
+from sniper.data.super_classes import super_of
 from sniper.errors import ConfigError
+from sniper.models.heads.fine import FineHead
+from sniper.models.heads.focus import FocusHead
 from sniper.models.heads.mask import MaskHead
 from sniper.models.networks import Network, network_of
 from sniper.targets.focus_map import FocusRanges
@@ -54,6 +58,31 @@ class TargetSettings:
 
 
 @dataclass(frozen=True)
+class FineSettings:
+    """How R-FCN-3K tells classes apart (`*_3k` networks only).
+
+    Args:
+        super_classes: names of the K super-classes and of their classes; empty: all classes are
+            one, "object".
+        super_of: super-class, 1 ... K, of every class 1 ... C; empty: they are not known yet, see
+            `DetectorSpec.for_classes`, or there is one super-class.
+        rois: positive RoIs per image that the fine head trains on.
+        legacy_cap: the images of a batch share these RoIs in their order, as in 2018; else each
+            has its own.
+        id_offset: 0: channel c - 1 of the fine head is class c. 1: channel c - 2, as in weights
+            that were trained with classes from 0 on (2018); the first class has none then.
+        loss_divisor: the fine loss is divided by it; 0: 200 times the images of a device.
+    """
+
+    super_classes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    super_of: tuple[int, ...] = ()
+    rois: int = 50
+    legacy_cap: bool = False
+    id_offset: int = 0
+    loss_divisor: float = 0.0
+
+
+@dataclass(frozen=True)
 class DetectorSpec:
     """Everything that decides a network's graph.
 
@@ -75,7 +104,10 @@ class DetectorSpec:
         dilate: the blocks behind a removed stride are dilated, if the backbone has it.
         rpn_channels: channels of the RPN's 3x3 layer; 0 is the network's own.
         roi_channels: channels of the RoI feature map, and of the mask and FocusPixel layers.
-        fc_channels: width of the RoI head's layers; 0 is the network's own.
+        fc_channels: width of the RoI head's layers, in R-FCN of its 1x1 convolutions; 0 is the
+            network's own.
+        rfcn_relu: in R-FCN a ReLU stands in front of the position-sensitive maps; R-FCN-3K of 2018
+            made one and did not use it.
         proposal: settings of the proposal operator.
         legacy_gt_centre: ground-truth centres are half a pixel off, as in 2018.
         legacy_areas: areas without +1 beside intersections with it, as in 2018.
@@ -87,6 +119,7 @@ class DetectorSpec:
         mask_size: pixels per side of a predicted mask; even.
         max_gt: rows of `gt_boxes` and `gt_masks`.
         mask_row_length: numbers of a row of `gt_masks`.
+        fine: super-classes and the fine head.
         targets: how the loader makes labels.
 
     Raises:
@@ -111,6 +144,7 @@ class DetectorSpec:
     rpn_channels: int = 0
     roi_channels: int = 256
     fc_channels: int = 0
+    rfcn_relu: bool = False
     proposal: ProposalSettings = field(default_factory=ProposalSettings)
     legacy_gt_centre: bool = True
     legacy_areas: bool = True
@@ -122,6 +156,7 @@ class DetectorSpec:
     mask_size: int = 28
     max_gt: int = 100
     mask_row_length: int = 500
+    fine: FineSettings = field(default_factory=FineSettings)
     # Not part of what the network's results depend on, which executors tell by its text.
     targets: TargetSettings = field(default_factory=TargetSettings, repr=False)
 
@@ -139,7 +174,23 @@ class DetectorSpec:
                 where="TRAIN.WITH_MASK",
                 got=True,
             )
+        if self.auto_focus and not self.network.has(FocusHead):
+            raise ConfigError(
+                f"the symbol {self.symbol} has no FocusPixel branch",
+                where="TRAIN.AUTO_FOCUS, TEST.AUTO_FOCUS",
+                got=True,
+            )
+        self._check_super_classes()
         self._check_sizes()
+
+    def _check_super_classes(self) -> None:
+        _check("network.FINE_ID_OFFSET", self.fine.id_offset, (0, 1))
+        if self.fine.super_classes and not self.network.has(FineHead):
+            raise ConfigError(
+                "only the *_3k networks have super-classes",
+                where="network.SUPER_CLASSES",
+                got=self.symbol,
+            )
 
     def _check_sizes(self) -> None:
         _check_positive("dataset.NUM_CLASSES", self.num_classes, minimum=2)
@@ -155,6 +206,7 @@ class DetectorSpec:
             ("PROPOSAL_OP.post_nms_top_n", self.proposal.post_nms_top_n),
             ("max_masks", self.max_masks),
             ("mask_size", self.mask_size),
+            ("network.FINE_ROIS", self.fine.rois),
         ):
             _check_positive(key, value)
         if self.mask_size % 2:
@@ -173,6 +225,40 @@ class DetectorSpec:
     def network(self) -> Network:
         """The network that is asked for: its backbone and its heads."""
         return network_of(self.symbol)
+
+    @property
+    def super_of(self) -> tuple[int, ...]:
+        """Super-class of every class 1 ... C.
+
+        Raises:
+            ConfigError: there are several, and the classes are not known.
+        """
+        if self.fine.super_of:
+            return self.fine.super_of
+        if len(self.fine.super_classes) > 1:
+            raise ConfigError(
+                "which classes the super-classes hold is not known yet",
+                where="network.SUPER_CLASSES",
+                fix="take the DetectorSpec of `for_classes`",
+            )
+        return (1,) * (self.num_classes - 1)
+
+    @property
+    def roi_classes(self) -> int:
+        """What an R-FCN tells RoIs apart by, with background: super-classes, or all classes."""
+        supers = max(1, len(self.fine.super_classes))
+        return supers + 1 if self.network.has(FineHead) else self.num_classes
+
+    def for_classes(self, classes: Classes) -> DetectorSpec:
+        """The network for these classes: it knows the super-class of each.
+
+        Raises:
+            DataError: the super-classes are not made of these classes.
+        """
+        table = dict(self.fine.super_classes)
+        if not table:
+            return self
+        return replace(self, fine=replace(self.fine, super_of=super_of(table, classes)))
 
     @property
     def num_anchors(self) -> int:

@@ -15,6 +15,7 @@ from sniper.models.assembly import (
     DetectorSpec,
     build_detector,
     build_mask_head,
+    data_names,
     inference_input_shapes,
 )
 from sniper.models.fit import fit_params
@@ -126,6 +127,7 @@ def _mask_shapes(spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
 
 def _meta(plan: TestPlan, classes: Classes, detector: WeightedGraph) -> dict:
     ids = {} if classes.ids is None else {"category_ids": list(classes.ids)}
+    passed = " and ".join(f"{name} (N,)" for name in data_names(plan.detector)[2:])
     return {
         "sniper_version": sniper.__version__,
         "mxnet_version": mx.__version__,
@@ -134,7 +136,7 @@ def _meta(plan: TestPlan, classes: Classes, detector: WeightedGraph) -> dict:
         **ids,
         # What a reader without our loader must know.
         "input": "data (N, 3, H, W) float32: RGB minus pixel_means_bgr, zero padded; im_info (N, 3)"
-        " height, width, scale; im_ids (N,) and chip_ids (N,) pass through",
+        f" height, width, scale; {passed} pass through",
         "pixel_means_bgr": list(plan.pixel_means),
         "outputs": detector.symbol.list_outputs(),
         "config": yaml.safe_load(plan.config),

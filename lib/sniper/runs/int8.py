@@ -18,6 +18,7 @@ from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
 from sniper.loader.windows import TestLoader
 from sniper.models.archive import INT8, ModelArchive, WeightedGraph, write_archive
+from sniper.models.assembly import data_names
 from sniper.models.fit import Model
 from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
 from sniper.models.quantize import quantize_network
@@ -95,7 +96,9 @@ def quantize_model(
     logger.info("%s calibration on %d training images", settings.calibration, len(records))
     detector = quantize_network(
         archive.detector,
-        calibration_inputs(make_detector(plan, fp32), records, plan.pixel_means),
+        calibration_inputs(
+            make_detector(plan, fp32), records, plan.pixel_means, data_names(plan.detector)
+        ),
         calibration=settings.calibration,
         fp32_layers=settings.fp32_layers,
     )
@@ -164,9 +167,12 @@ def calibration_records(data: TrainingData, count: int, classes: Classes) -> lis
 
 
 def calibration_inputs(
-    detector: Detector, records: Sequence[Record], pixel_means: Sequence[float]
+    detector: Detector,
+    records: Sequence[Record],
+    pixel_means: Sequence[float],
+    names: Sequence[str],
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Inputs of the network for every image on every level, as in a test, one by one."""
+    """Inputs `names` of the network for every image on every level, as in a test, one by one."""
     for level in detector.levels:
         with TestLoader(
             records,
@@ -183,12 +189,13 @@ def calibration_inputs(
             num_threads=usable_cores(),
         ) as loader:
             for batch in loader:
-                yield {
+                inputs = {
                     "data": batch.data,
                     "im_info": batch.im_info,
                     "im_ids": np.zeros(1, np.float32),
                     "chip_ids": np.zeros(1, np.float32),
                 }
+                yield {name: inputs[name] for name in names}
 
 
 def _int8_model(fp32: Model, detector: WeightedGraph) -> Model:

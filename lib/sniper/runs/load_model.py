@@ -25,6 +25,7 @@ from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import META, ModelArchive, read_archive
 from sniper.models.assembly import DetectorSpec
 from sniper.models.fit import Model
+from sniper.models.heads.fine import FineHead
 from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
 from sniper.models.weights import Params, for_test, read_params
 from sniper.process import usable_cores
@@ -89,7 +90,22 @@ def load_model(
     model = inference_model(
         spec, arg, aux, _named(spec, path, class_names) or weights_classes(path, spec.num_classes)
     )
-    return replace(model, legacy_boxes=legacy_boxes_of(path))
+    legacy_boxes = legacy_boxes_of(path)
+    if legacy_boxes is None:
+        _tell_fine_ids(model)
+    return replace(model, legacy_boxes=legacy_boxes)
+
+
+def _tell_fine_ids(model: Model) -> None:
+    """Says how outputs become classes, for weights that do not say how they were trained."""
+    if not model.spec.network.has(FineHead):
+        return
+    offset, names = model.spec.fine.id_offset, model.class_names
+    logger.info(
+        "output 0 of the fine head is taken for class %d, %r (network.FINE_ID_OFFSET %d): weights "
+        "of 2018 may count from the other one, look at images that you know",
+        *(1 + offset, names[1 + offset], offset),
+    )
 
 
 def inference_model(
@@ -107,6 +123,7 @@ def inference_model(
         aux: batch-norm statistics by name.
         classes: names and category ids.
     """
+    spec = spec.for_classes(classes)
     return Model(spec, for_test(arg), dict(aux), classes.names, category_ids=classes.ids)
 
 
@@ -231,7 +248,7 @@ def archive_model(
     if not archive.is_int8:
         # The graph is built as for any weights: for proposals alone, or with fp16 on a GPU.
         return Model(
-            *(spec, arg, aux, classes.names),
+            *(spec.for_classes(classes), arg, aux, classes.names),
             category_ids=classes.ids,
             legacy_boxes=archive_legacy_boxes(archive),
         )
@@ -240,13 +257,16 @@ def archive_model(
     saved = detector_spec(archive_config(archive, path), train=False, batch_images=1, fp16=False)
     _check_same_network(spec, saved, path)
     return Model(
-        *(saved, arg, aux, classes.names, archive.detector.symbol, classes.ids),
+        replace(saved, fine=spec.fine).for_classes(classes),
+        *(arg, aux, classes.names, archive.detector.symbol, classes.ids),
         legacy_boxes=archive_legacy_boxes(archive),
     )
 
 
 def _check_same_network(asked: DetectorSpec, saved: DetectorSpec, path: Path) -> None:
     names = {field.name for field in fields(DetectorSpec)} - {*_TRAINING_FIELDS, "auto_focus"}
+    # Of the fine settings the graph depends on the number of super-classes alone.
+    names = {*names - {"fine"}, "roi_classes"}
     different = sorted(name for name in names if getattr(asked, name) != getattr(saved, name))
     # The other way round does no harm: nobody reads the map.
     if asked.auto_focus and not saved.auto_focus:

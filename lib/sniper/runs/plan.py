@@ -14,16 +14,17 @@ from easydict import EasyDict
 
 from sniper.chips.pyramid import Scale
 from sniper.chips.sampler import ChipSettings
-from sniper.config import dump_config
 from sniper.errors import ConfigError
 from sniper.loader.batch_settings import BatchSettings
 from sniper.models.assembly import DetectorSpec
+from sniper.models.heads.roi import RoiHead
 from sniper.runs.backbone_file import backbone_file
 from sniper.runs.datasets import DataSource, TrainingData
 from sniper.runs.levels import levels_of, merge_settings, mode_in_force
 from sniper.runs.resolve import (
     batch_settings,
     chip_settings,
+    complete_config,
     contexts,
     data_source,
     detector_spec,
@@ -243,17 +244,25 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
                 fix=f"set it in the recipe, or with --set TRAIN.{key} VALUE",
             )
     train, network = cfg.TRAIN, cfg.network
+    if network.FINE_ID_OFFSET:
+        raise ConfigError(
+            "weights that are trained here count their classes as they should",
+            where="network.FINE_ID_OFFSET",
+            got=network.FINE_ID_OFFSET,
+            expected="0; 1 is for tests of weights of 2018",
+        )
     devices = contexts(cfg.gpus)
     fp16 = fp16_in_force(cfg, devices)
     # "frozen" is said of scale and shift as well, not only of the statistics.
     frozen = ("gamma", "beta") if network.BN_MODE == "frozen" else ()
     loop = loop_settings(cfg)
     detector = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=fp16)
-    means = train.GRADIENT_REDUCTION == "mean" or not detector.network.backbone.box_loss_images
+    by_images = not (detector.network.backbone.box_loss_images and detector.network.has(RoiHead))
+    means = train.GRADIENT_REDUCTION == "mean" or by_images
     return TrainPlan(
         name=cfg.name,
         folder=model_folder(cfg),
-        config=dump_config(cfg),
+        config=complete_config(cfg),
         seed=cfg.seed,
         kvstore=cfg.default.kvstore,
         devices=tuple(devices),
@@ -316,7 +325,7 @@ def test_plan(
         name=cfg.name,
         model_dir=model_folder(cfg),
         epoch=test.TEST_EPOCH,
-        config=dump_config(cfg),
+        config=complete_config(cfg),
         devices=tuple(device_list),
         source=data_source(cfg),
         image_set=image_set or cfg.dataset.test_image_set,

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from easydict import EasyDict
 
 from sniper.chips.sampler import ChipSettings
-from sniper.config import parse_lr_steps
+from sniper.config import dump_config, parse_lr_steps
 from sniper.config.rules import is_full_coco
+from sniper.data.super_classes import read_super_classes, super_classes_text
 from sniper.errors import ConfigError
 from sniper.loader.batch_settings import BatchSettings
 from sniper.models.assembly import DetectorSpec, ProposalSettings, batch_contract
 from sniper.models.heads.roi import BOX_LOSS_ROIS
-from sniper.models.spec import TargetSettings
+from sniper.models.spec import FineSettings, TargetSettings
 from sniper.process import usable_cores
 from sniper.runs.datasets import DataSource, TrainingData
 from sniper.targets.focus_map import FocusRanges
@@ -301,6 +302,7 @@ def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) 
         rpn_channels=network.RPN_CHANNELS,
         roi_channels=network.ROI_CHANNELS,
         fc_channels=network.FC_CHANNELS,
+        rfcn_relu=network.RFCN_RELU,
         proposal=ProposalSettings(**proposal),
         legacy_gt_centre=cfg.TRAIN.LEGACY_GT_CENTRE,
         legacy_areas=cfg.TRAIN.LEGACY_AREAS,
@@ -310,8 +312,34 @@ def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) 
         with_masks=bool(cfg.TRAIN.WITH_MASK),
         max_gt=cfg.TRAIN.MAX_GT,
         mask_row_length=cfg.TRAIN.MAX_POLYGON_LEN,
+        fine=_fine_settings(cfg),
         targets=_target_settings(cfg),
     )
+
+
+def _fine_settings(cfg: EasyDict) -> FineSettings:
+    """Super-classes and the fine head of R-FCN-3K."""
+    network = cfg.network
+    table = read_super_classes(network.SUPER_CLASSES) if network.SUPER_CLASSES else {}
+    return FineSettings(
+        super_classes=tuple(table.items()),
+        rois=network.FINE_ROIS,
+        legacy_cap=cfg.TRAIN.LEGACY_FINE_CAP,
+        id_offset=network.FINE_ID_OFFSET,
+        loss_divisor=cfg.TRAIN.fine_loss_divisor,
+    )
+
+
+def complete_config(cfg: EasyDict) -> str:
+    """The configuration as yaml, with the content of the small files that it names.
+
+    It lies beside weights and in archives, which go where these files are not.
+    """
+    if not cfg.network.SUPER_CLASSES:
+        return dump_config(cfg)
+    table = read_super_classes(cfg.network.SUPER_CLASSES)
+    network = {**cfg.network, "SUPER_CLASSES": super_classes_text(table)}
+    return dump_config({**cfg, "network": network})
 
 
 def _target_settings(cfg: EasyDict) -> TargetSettings:

@@ -13,7 +13,7 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.data import Record, image_record
-from sniper.data.class_names import numbered_class_names
+from sniper.data.classes import Classes, numbered_class_names
 from sniper.errors import ConfigError, DataError
 from sniper.files import atomic_write
 from sniper.inference.run_stats import STAGES, RunStats, level_stage
@@ -191,9 +191,12 @@ def random_model(spec: DetectorSpec) -> Model:
     arg: Params = {}
     aux: Params = {}
     for symbol, shapes in inference_networks(spec.in_fp32()):
-        own_arg, own_aux, _ = initialise(symbol, shapes, None, RANDOM_SEED, init="scratch")
+        own_arg, own_aux, _ = initialise(
+            symbol, shapes, None, RANDOM_SEED, init="scratch", heads=spec.network.heads
+        )
         arg, aux = {**arg, **own_arg}, {**aux, **own_aux}
-    return Model(spec, arg, aux, numbered_class_names(spec.num_classes))
+    names = numbered_class_names(spec.num_classes)
+    return Model(spec.for_classes(Classes(names)), arg, aux, names)
 
 
 def _scale(scale: Sequence[int] | float) -> str:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import mxnet as mx
@@ -74,6 +75,7 @@ def train(
             check_backbone(plan.weights.pretrained)
         sets = read_training_sets(plan.data, _classes_of_run(plan, checkpoint))
         records, classes = sets.records, sets.classes
+        plan = replace(plan, detector=plan.detector.for_classes(classes))
         if newest is not None:
             _refuse_other_classes(plan.folder, classes)
         if workers.is_writer:
@@ -324,6 +326,10 @@ def _initial_weights(
         return checkpoint.read_params()
     start = plan.weights
     pretrained = read_params(start.pretrained) if start.pretrained is not None else None
-    arg, aux, report = initialise(symbol, shapes, pretrained, plan.seed, init=start.init)
+    arg, aux, report = initialise(
+        *(symbol, shapes, pretrained, plan.seed),
+        init=start.init,
+        heads=plan.detector.network.heads,
+    )
     logger.info("%s", report)
     return arg, aux

@@ -1,4 +1,4 @@
-"""What several heads use: layers, pixel-wise softmax losses, deformable pooling of RoIs."""
+"""What several heads use: layers, pixel-wise softmax losses, pooling of RoIs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from sniper.models.lazy import mx, ops
 # Numbers of 2018 and of the paper (Dai et al., 2017): offsets are shares of the RoI's sides, damped
 # by `OFFSET_STD`, and learn at a hundredth of the rate.
 SAMPLES_PER_BIN = 4
+# Of position-sensitive pooling, and of the pooling of class maps (R-FCN-3K, 2018).
+BINS_PER_SIDE = 7
 OFFSET_STD = 0.1
 OFFSET_LR_MULT = "0.01"
 IGNORE = {"use_ignore": True, "ignore_label": -1}
@@ -110,3 +112,47 @@ def pool_rois(roi_map: RoiMap, rois: mx.sym.Symbol, size: int, prefix: str = "")
         name=f"{prefix}deformable_roi_pool",
         **pooling,
     )
+
+
+def pool_position_sensitive(
+    data: mx.sym.Symbol, rois: mx.sym.Symbol, outputs: int, stride: int, name: str
+) -> mx.sym.Symbol:
+    """Position-sensitive RoI pooling and voting: (R, outputs) (Dai et al., 2016, section 3).
+
+    Bin (i, j) of output c reads channel (c * 7 + i) * 7 + j; the bins of an output are averaged.
+
+    Args:
+        data: (N, 49 * outputs, h, w).
+        rois: (R, 5) image index and box in image px.
+        outputs: numbers per RoI.
+        stride: px of the image per cell.
+        name: of the bins.
+    """
+    bins = ops.deformable_psroi_pooling(
+        data,
+        rois,
+        spatial_scale=1.0 / stride,
+        output_dim=outputs,
+        pooled_size=BINS_PER_SIDE,
+        group_size=BINS_PER_SIDE,
+        sample_per_part=SAMPLES_PER_BIN,
+        name=name,
+    )
+    return mx.sym.mean(bins, axis=(2, 3), name=f"{name}_vote")
+
+
+def pool_class_map(
+    data: mx.sym.Symbol, rois: mx.sym.Symbol, stride: int, name: str
+) -> mx.sym.Symbol:
+    """Max pooling of 7x7 bins of each RoI and the mean over them: (R, channels).
+
+    Args:
+        data: (N, channels, h, w).
+        rois: (R, 5) image index and box in image px.
+        stride: px of the image per cell.
+        name: of the result.
+    """
+    bins = mx.sym.ROIPooling(
+        data, rois, pooled_size=(BINS_PER_SIDE, BINS_PER_SIDE), spatial_scale=1.0 / stride
+    )
+    return mx.sym.mean(bins, axis=(2, 3), name=name)

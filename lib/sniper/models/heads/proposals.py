@@ -47,6 +47,14 @@ class MaskRois:
 
 
 @dataclass(frozen=True)
+class FineRois:
+    """Positive RoIs (N*fine.rois, 5), and their fine labels: class - 1, or -1 for a filler."""
+
+    rois: mx.sym.Symbol
+    label: mx.sym.Symbol
+
+
+@dataclass(frozen=True)
 class Proposals(Head):
     """Decodes the RPN's boxes, suppresses duplicates and, in training, labels what is left."""
 
@@ -72,7 +80,16 @@ class Proposals(Head):
             "legacy_areas": spec.legacy_areas,
             "legacy_min_size": spec.legacy_min_size,
         }
-        if graph.is_needed("mask_rois"):
+        if graph.is_needed("fine_rois"):
+            *targets, fine_rois, fine_label = ops.multi_proposal_target_fine(
+                *inputs,
+                **arguments,
+                super_of=spec.super_of,
+                max_fine=spec.fine.rois,
+                legacy_cap=spec.fine.legacy_cap,
+            )
+            graph.made["fine_rois"] = FineRois(fine_rois, fine_label)
+        elif graph.is_needed("mask_rois"):
             *targets, mask_rois, rows = ops.multi_proposal_target_mask(
                 *inputs, **arguments, max_masks=spec.max_masks
             )

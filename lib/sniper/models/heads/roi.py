@@ -81,8 +81,8 @@ class RoiHead(Head):
             name="bbox_loss",
         )
         return [
-            _per_image(probabilities, spec, spec.num_classes, "cls_prob_reshape"),
-            _per_image(box_loss, spec, 4, "bbox_loss_reshape"),
+            per_image(probabilities, spec, spec.num_classes, "cls_prob_reshape"),
+            per_image(box_loss, spec, 4, "bbox_loss_reshape"),
             mx.sym.BlockGrad(label, name=ROI_LABEL),
         ]
 
@@ -92,8 +92,8 @@ class RoiHead(Head):
         scores, deltas = self._body(graph)
         probabilities = mx.sym.SoftmaxActivation(scores, name="cls_prob")
         return [
-            _per_image(probabilities, spec, spec.num_classes, "cls_prob_reshape"),
-            _per_image(deltas, spec, 4, "bbox_pred_reshape"),
+            per_image(probabilities, spec, spec.num_classes, "cls_prob_reshape"),
+            per_image(deltas, spec, 4, "bbox_pred_reshape"),
         ]
 
     def decode(self, window: WindowOutputs, detections: WindowDetections) -> None:
@@ -132,7 +132,7 @@ def _box_loss_divisor(spec: DetectorSpec) -> float:
     return spec.bbox_loss_divisor or BOX_LOSS_ROIS * images
 
 
-def _per_image(data: mx.sym.Symbol, spec: DetectorSpec, columns: int, name: str) -> mx.sym.Symbol:
+def per_image(data: mx.sym.Symbol, spec: DetectorSpec, columns: int, name: str) -> mx.sym.Symbol:
     """(N*rois, columns) -> (N, rois, columns); any batch size fits."""
     shape = (-1, spec.proposal.post_nms_top_n, columns)
     return mx.sym.Reshape(data, shape=shape, name=name)

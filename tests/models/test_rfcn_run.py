@@ -12,6 +12,7 @@ from sniper.models.assembly import (
     inference_input_shapes,
     short_output_names,
 )
+from sniper.models.class_scores import MIN_SCORE
 from sniper.models.spec import FineSettings
 from sniper.models.weights import initialise
 from tests.models.test_heads_run import CHIP, ROIS, bind_train, make_spec
@@ -107,6 +108,13 @@ def detected(symbol, **values):
     return spec, dict(zip(short_output_names(graph.list_outputs()), outputs))
 
 
+def dense(found):
+    """(R, C+1) scores of what a window holds; what is below the floor is 0."""
+    scores = np.zeros((len(found.boxes), CLASSES), np.float32)
+    scores[found.scores.boxes, found.scores.classes] = found.scores.scores
+    return scores
+
+
 def test_score_is_super_class_times_class():
     spec, outputs = detected("resnet_mx_18_3k", fine=TWO)
     info = np.array([CHIP, CHIP, 1.0])
@@ -115,43 +123,44 @@ def test_score_is_super_class_times_class():
     filled = outputs["rois"].reshape(2, ROIS, 5)[1, :, 1:].any(axis=1)
     assert 0 < filled.sum() == len(found.scores)
     expected = np.column_stack(
-        [supers[:, 0], *(supers[:, k] * fine[:, c] for c, k in enumerate(TWO.super_of))]
+        [0 * supers[:, 0], *(supers[:, k] * fine[:, c] for c, k in enumerate(TWO.super_of))]
     )[filled]
-    np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
+    np.testing.assert_allclose(dense(found), expected * (expected > MIN_SCORE), rtol=1e-6)
+    assert (expected[:, 1:] > MIN_SCORE).any()
     assert found.boxes.shape == (len(found.scores), 4)
     assert found.maps["features"].shape == outputs["feature_map"].shape[1:]
 
 
-def test_other_ids_of_released_weights():
-    """Classes that were counted from 0 in training: the first has no output, the last no class."""
-    fine = FineSettings(rois=FINE_ROIS, id_offset=1)
-    spec, outputs = detected("resnet_mx_18_3k", fine=fine)
-    found = decode(WindowOutputs(spec, outputs, 0, np.array([CHIP, CHIP, 1.0])))
-    plain = decode(
-        WindowOutputs(
-            make_spec("resnet_mx_18_3k", fine=ONE), outputs, 0, np.array([CHIP, CHIP, 1.0])
-        )
-    )
-    assert not found.scores[:, 1].any()
-    np.testing.assert_array_equal(found.scores[:, 2:], plain.scores[:, 1:-1])
-    np.testing.assert_array_equal(found.scores[:, 0], plain.scores[:, 0])
-
-
-def test_what_is_hardly_an_object_is_left_out():
-    spec = make_spec("resnet_mx_18_3k", fine=ONE)
+def made_outputs():
+    """Of a test graph of one window, with a likely object in every RoI."""
     rois = np.tile(np.float32([0, 1, 2, 30, 40]), (ROIS, 1))
-    supers = np.tile(np.float32([0.2, 0.8]), (1, ROIS, 1))
-    supers[0, 3] = 0.991, 0.009
-    supers[0, 4] = 0.989, 0.011
-    outputs = {
+    return {
         "rois": rois,
-        "cls_prob_reshape": supers,
+        "cls_prob_reshape": np.tile(np.float32([0.2, 0.8]), (1, ROIS, 1)),
         "bbox_pred_reshape": np.tile(np.float32([1, 0, 0, 0]), (1, ROIS, 1)),
         "subcls_prob_reshape": np.tile(np.float32([0.5, 0.3, 0.2]), (1, ROIS, 1)),
     }
-    found = decode(WindowOutputs(spec, outputs, 0, np.array([CHIP, CHIP, 1.0])))
+
+
+def found_in(outputs, fine):
+    spec = make_spec("resnet_mx_18_3k", fine=fine)
+    return decode(WindowOutputs(spec, outputs, 0, np.array([CHIP, CHIP, 1.0])))
+
+
+def test_other_ids_of_released_weights():
+    """Classes that were counted from 0 in training: the first has no output, the last no class."""
+    found = found_in(made_outputs(), FineSettings(id_offset=1))
+    np.testing.assert_allclose(dense(found)[0], [0, 0, 0.4, 0.24], rtol=1e-6)
+
+
+def test_what_is_hardly_an_object_is_left_out():
+    outputs = made_outputs()
+    outputs["cls_prob_reshape"][0, 3] = 0.991, 0.009
+    outputs["cls_prob_reshape"][0, 4] = 0.989, 0.011
+    found = found_in(outputs, ONE)
     assert len(found.boxes) == len(found.scores) == ROIS - 1
-    np.testing.assert_allclose(found.scores[0], [0.2, 0.4, 0.24, 0.16], rtol=1e-6)
-    np.testing.assert_allclose(found.scores[3], [0.989, 0.0055, 0.0033, 0.0022], rtol=1e-5)
+    np.testing.assert_allclose(dense(found)[0], [0, 0.4, 0.24, 0.16], rtol=1e-6)
+    np.testing.assert_allclose(dense(found)[3], [0, 0.0055, 0.0033, 0.0022], rtol=1e-5)
+    np.testing.assert_allclose(found.scores.objectness[[0, 3]], [0.8, 0.011], rtol=1e-4)
     # Deltas come divided by their standard deviations: 1 moves a box of 30 px by 3 px.
     np.testing.assert_allclose(found.boxes[0], [4, 2, 33, 40], atol=1e-4)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
+from sniper.models.class_scores import two_factor_scores
 from sniper.models.heads.layers import IGNORE, conv, pool_class_map, relu
 from sniper.models.heads.roi import per_image
 from sniper.models.lazy import mx
@@ -37,8 +36,8 @@ FINE_LABEL = "blockgrad1"
 class FineHead(Head):
     """Two 1x1 convolutions, RoI max pooling of the classes' maps, and the mean over its bins.
 
-    It is trained on positive RoIs alone. The score of a class is P(its super-class) x P(class), and
-    that of the background stays; the head stands behind the one that gives super-classes.
+    It is trained on positive RoIs alone. The score of a class is P(its super-class) x P(class): the
+    head stands behind the one that gives super-classes.
     """
 
     needs = ("rois", "fine_rois")
@@ -73,19 +72,15 @@ class FineHead(Head):
         return [per_image(probabilities, spec, spec.num_classes - 1, "subcls_prob_reshape")]
 
     def decode(self, window: WindowOutputs, detections: WindowDetections) -> None:
-        """Scores (R, C+1) of super-classes and classes; what is hardly an object is left out."""
-        spec, supers = window.spec, detections.scores  # (R, K+1)
-        fine = window.outputs["subcls_prob_reshape"][window.row]  # (R, C)
-        offset = spec.fine.id_offset
-        scores = np.zeros((len(fine), spec.num_classes), np.float32)
-        scores[:, 0] = supers[:, 0]
-        scores[:, 1 + offset :] = fine[:, : fine.shape[1] - offset]
-        super_of = np.array(spec.super_of)
-        for number in range(1, supers.shape[1]):
-            members = np.flatnonzero(super_of == number) + 1
-            scores[:, members] *= supers[:, number : number + 1]
-        detections.scores = scores
-        is_object = 1 - supers[:, 0] > MIN_OBJECTNESS
+        """Scores of super-classes and classes; what is hardly an object is left out."""
+        spec = window.spec
+        detections.scores = two_factor_scores(
+            detections.dense_scores,  # (R, K+1)
+            window.outputs["subcls_prob_reshape"][window.row],  # (R, C)
+            spec.super_of,
+            id_offset=spec.fine.id_offset,
+        )
+        is_object = detections.scores.objectness > MIN_OBJECTNESS
         filled = detections.is_filled
         detections.is_filled = is_object if filled is None else filled & is_object
 

@@ -307,6 +307,10 @@ NEW_KEYS = {
     "network.DILATE": True,
     "network.INIT": "legacy",
     "network.RPN_CHANNELS": 0,
+    "network.RFCN_RELU": False,
+    "network.SUPER_CLASSES": None,
+    "network.FINE_ROIS": 50,
+    "network.FINE_ID_OFFSET": 0,
     "network.ROI_CHANNELS": 256,
     "network.FC_CHANNELS": 0,
     "network.BN_MOMENTUM": 0.995,
@@ -350,6 +354,8 @@ NEW_KEYS = {
     "TRAIN.KEEP_BEST": True,
     "TRAIN.TENSORBOARD": True,
     "TRAIN.bbox_loss_divisor": 0.0,
+    "TRAIN.fine_loss_divisor": 0.0,
+    "TRAIN.LEGACY_FINE_CAP": False,
 }
 
 

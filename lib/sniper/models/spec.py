@@ -9,8 +9,8 @@ from sniper.data.classes import Classes
 from sniper.data.super_classes import super_of
 from sniper.errors import ConfigError
 from sniper.models.heads.fine import FineHead
-from sniper.models.heads.focus import FocusHead
 from sniper.models.heads.mask import MaskHead
+from sniper.models.heads.rfcn import RfcnClassHead
 from sniper.models.networks import Network, network_of
 from sniper.targets.focus_map import FocusRanges
 
@@ -174,7 +174,7 @@ class DetectorSpec:
                 where="TRAIN.WITH_MASK",
                 got=True,
             )
-        if self.auto_focus and not self.network.has(FocusHead):
+        if self.auto_focus and self.network.has(RfcnClassHead):
             raise ConfigError(
                 f"the symbol {self.symbol} has no FocusPixel branch",
                 where="TRAIN.AUTO_FOCUS, TEST.AUTO_FOCUS",

@@ -27,7 +27,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,73 +91,91 @@ def measure(job: Mapping[str, Any]) -> Row:
     import sniper  # noqa: F401, I001 (prepares the process for MXNet)
     import mxnet as mx
 
+    from sniper.models.initialisers import initialise
+
+    is_training = job["part"] == "train"
+    spec, symbol, inputs = network(job)
+    shapes = {name: value.shape for name, value in inputs.items()}
+    arg, aux, _ = initialise(symbol, shapes, None, 0, init="scratch", heads=spec.network.heads)
+    mx.nd.waitall()
+    before = largest_mb()
+    # Inputs get no gradient.
+    requests = {name: "null" if name in inputs else "write" for name in symbol.list_arguments()}
+    executor = symbol.simple_bind(mx.cpu(), grad_req=requests if is_training else "null", **shapes)
+    executor.copy_params_from(arg, aux)
+    for name, value in inputs.items():
+        executor.arg_dict[name][:] = value
+    step = training_step(symbol, executor, list(arg)) if is_training else executor.forward
+    timed(step)
+    times = sorted(timed(step) for _ in range(job["steps"]))
+    if not all(np.isfinite(output.asnumpy()).all() for output in executor.outputs):
+        raise SystemExit("the network gives numbers that are not finite")
+    weights_mb = sum(value.size for value in arg.values()) * 4 / MB
+    copies = COPIES_IN_TRAINING if is_training else 1
+    return {
+        **job,
+        "batch": len(inputs["data"]),
+        "symbol": spec.symbol,
+        "px": inputs["data"].shape[-1],
+        "ms": statistics.median(times) * 1e3,
+        "fastest_ms": times[0] * 1e3,
+        "slowest_ms": times[-1] * 1e3,
+        "weights_mb": weights_mb,
+        "memory_mb": largest_mb() - before - copies * weights_mb,
+    }
+
+
+def network(job: Mapping[str, Any]) -> tuple[Any, Any, dict[str, np.ndarray]]:
+    """Description, symbol and inputs of an arm."""
     from sniper.config import load_config
     from sniper.models.assembly import (
         build_detector,
         inference_input_shapes,
         train_input_shapes,
     )
-    from sniper.models.initialisers import initialise
     from sniper.runs.resolve import detector_spec
-    from sniper.training.sgd import Sgd
-    from sniper.training.step_settings import StepSettings
 
-    is_training = job["part"] == "train"
     backbone = str(load_config(job["recipe"]).symbol).rpartition("_")[0]
-    overrides = ["symbol", f"{backbone}_{job['arm']}", "gpus", "cpu"]
-    cfg = load_config(job["recipe"], [*overrides, "dataset.NUM_CLASSES", str(job["classes"] + 1)])
+    overrides = ["symbol", f"{backbone}_{job['arm']}", "gpus", "cpu", "dataset.NUM_CLASSES"]
+    cfg = load_config(job["recipe"], [*overrides, str(job["classes"] + 1)])
     chip, batch = cfg.TRAIN.CHIP_SIZE, job["batch"] or cfg.TRAIN.BATCH_IMAGES
+    is_training = job["part"] == "train"
     spec = detector_spec(cfg, train=is_training, batch_images=batch, fp16=False)
     symbol = build_detector(spec, train=is_training)
     if is_training:
         shapes = train_input_shapes(spec, chip)
-        inputs = training_inputs(shapes, chip, job["classes"])
-    else:
-        shapes = inference_input_shapes(spec, batch, chip, chip)
-        inputs = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        inputs["data"] = np.random.default_rng(0).normal(0, 50, shapes["data"])
-        inputs["im_info"][:] = chip, chip, 1
-    arg, aux, _ = initialise(symbol, shapes, None, 0, init="scratch", heads=spec.network.heads)
-    for value in (*arg.values(), *aux.values()):
-        value.wait_to_read()
-    weights_mb = sum(value.size for value in arg.values()) * 4 / MB
-    before = largest_mb()
-    # Inputs get no gradient.
-    requests = {name: "null" if name in shapes else "write" for name in symbol.list_arguments()}
-    executor = symbol.simple_bind(mx.cpu(), grad_req=requests if is_training else "null", **shapes)
-    executor.copy_params_from(arg, aux)
-    for name, value in inputs.items():
-        executor.arg_dict[name][:] = value
-    names = [name for name in arg if name in executor.grad_dict]
+        return spec, symbol, training_inputs(shapes, chip, job["classes"])
+    shapes = inference_input_shapes(spec, batch, chip, chip)
+    inputs = {name: np.zeros(shape) for name, shape in shapes.items()}
+    inputs["data"] = np.random.default_rng(0).normal(0, 50, shapes["data"])
+    inputs["im_info"][:] = chip, chip, 1
+    return spec, symbol, inputs
+
+
+def training_step(symbol: Any, executor: Any, names: Sequence[str]) -> Callable[[], None]:
+    """Forward, backward and the update of these parameters."""
+    from sniper.training.sgd import Sgd
+    from sniper.training.step_settings import StepSettings
+
     weights = {name: executor.arg_dict[name] for name in names}
-    settings = StepSettings(lr=1e-4, momentum=0.9, wd=1e-4)
-    optimizer = Sgd(symbol, weights, settings) if is_training else None
+    optimizer = Sgd(symbol, weights, StepSettings(lr=1e-4, momentum=0.9, wd=1e-4))
 
-    def step() -> float:
-        started = time.perf_counter()
-        executor.forward(is_train=is_training)
-        if optimizer is not None:
-            executor.backward()
-            optimizer.update({name: executor.grad_dict[name] for name in names})
-        mx.nd.waitall()
-        return time.perf_counter() - started
+    def step() -> None:
+        executor.forward(is_train=True)
+        executor.backward()
+        optimizer.update({name: executor.grad_dict[name] for name in names})
 
+    return step
+
+
+def timed(step: Callable[[], object]) -> float:
+    """Seconds until all that a step has begun is done."""
+    import mxnet as mx
+
+    started = time.perf_counter()
     step()
-    times = [step() for _ in range(job["steps"])]
-    if not all(np.isfinite(output.asnumpy()).all() for output in executor.outputs):
-        raise SystemExit("the network gives numbers that are not finite")
-    copies = COPIES_IN_TRAINING if is_training else 1
-    return {
-        **job,
-        "batch": batch,
-        "symbol": spec.symbol,
-        "px": chip,
-        "ms": statistics.median(times) * 1e3,
-        "fastest_ms": min(times) * 1e3,
-        "slowest_ms": max(times) * 1e3,
-        "weights_mb": weights_mb,
-        "memory_mb": largest_mb() - before - copies * weights_mb,
-    }
+    mx.nd.waitall()
+    return time.perf_counter() - started
 
 
 def training_inputs(

@@ -149,8 +149,9 @@ def _short_lines(
 ) -> Iterator[str]:
     mirrored = sum(record.flipped for record in records)
     copies = f" ({mirrored} of them mirrored copies)" if mirrored else ""
-    classes = plan.detector.num_classes - 1
-    yield f"images: {len(records)}{copies} with {stats.gt} objects of {classes} class(es)"
+    classes, supers = plan.detector.num_classes - 1, len(plan.detector.fine.super_classes)
+    grouped = f" in {supers} super-class(es)" if supers else ""
+    yield f"images: {len(records)}{copies} with {stats.gt} objects of {classes} class(es){grouped}"
     turns = _turn_line(records)
     if turns:
         yield turns

@@ -54,10 +54,9 @@ def read_super_classes(value: str) -> SuperClasses:
 
 
 def _is_list(members: object) -> bool:
-    is_list = isinstance(members, list) and bool(members)
-    return is_list and all(
-        isinstance(member, (str, int)) and not isinstance(member, bool) for member in members
-    )
+    if not isinstance(members, list) or not members:
+        return False
+    return all(isinstance(m, (str, int)) and not isinstance(m, bool) for m in members)
 
 
 def super_classes_text(table: SuperClasses) -> str:

@@ -189,6 +189,7 @@ setup(
         "cu110": [f"mxnet-cu110=={MXNET_VERSION}"],
         "cu112": [f"mxnet-cu112=={MXNET_VERSION}"],
         "tensorboard": ["tensorboardX"],
+        "cluster": ["scikit-learn>=1.0"],  # k-means of `sniper cluster-classes`
     },
     entry_points={
         "console_scripts": [

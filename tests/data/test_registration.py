@@ -145,7 +145,7 @@ def test_entry_points_that_do_not_load_and_unknown_names(package):
     assert "the kind of data set 'broken' of an installed package cannot be loaded" in done.stderr
     done = run(package, text.format(name="own_cvs"))
     assert "did you mean 'own_csv'?" in done.stderr
-    assert "expected: broken, coco, folder, own_csv, pascalvoc, voc" in done.stderr
+    assert "expected: broken, coco, folder, imagenet, own_csv, pascalvoc, voc" in done.stderr
     done = run(package, CHECKS.format(cfg=str(package / "csv.yml")))
     assert done.returncode == 2 and "no such kind of data set" in done.stderr
 

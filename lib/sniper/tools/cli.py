@@ -23,6 +23,7 @@ TOOLS: dict[str, tuple[str, str]] = {
     "print-config": ("sniper.tools.print_config", "show a resolved config, or explain every key"),
     "check-data": ("sniper.tools.check_data", "find all problems of a data set before training"),
     "convert-data": ("sniper.tools.convert_data", "data sets between COCO, Pascal VOC and YOLO"),
+    "cluster-classes": ("sniper.tools.cluster_classes", "super-classes for R-FCN-3K, by k-means"),
     "suggest-scales": ("sniper.tools.suggest_scales", "pyramid and anchors for your object sizes"),
     "chip-stats": ("sniper.tools.chip_stats", "chips, pixels and coverage in numbers and a plot"),
     "plot-log": ("sniper.tools.plot_log", "curves of training runs as a picture"),

@@ -14,9 +14,11 @@ from sniper.data.account import join_intakes
 from sniper.data.detections import ImageDetections, table_of
 from sniper.data.ilsvrc import read_kit
 from sniper.data.imagenet_tables import ImagenetFolder, class_names, det_places
+from sniper.data.one_class import as_one_class
 from sniper.data.wordnet import read_wordnet
 from sniper.errors import DataError
 from sniper.evaluation import protocol_of
+from sniper.tools.evaluate import main as evaluate
 from tests.evaluation.det_kit import annotation, write_kit
 
 DOG, CAT, COW = "n02084071", "n02121620", "n01887787"
@@ -203,6 +205,26 @@ def test_validation_images_are_evaluated_on_the_challenge(tmp_path):
     report = protocol_of(dataset).evaluate(dataset, table_of([found, empty]))
     assert report.classes["dog"].ap == 1 and report.classes["ant"].ap == 0
     assert (report.mean_ap, report.mean_ap_known, report.num_objects) == (0.5, 1, 2)
+
+
+def test_result_files_of_own_classes_are_evaluated_without_a_kit(root, tmp_path, capsys):
+    dataset = load_dataset("imagenet", root, "photos")  # cow, n01887787, dog, cat
+    rows = np.array([[0, 0, 49, 39, 0.9], [10, 10, 19, 19, 0.8]], np.float32)
+    found = ImageDetections(rows, np.array([3, 4], np.int32))
+    empty = ImageDetections(rows[:0], np.zeros(0, np.int32))
+    protocol, table = protocol_of(dataset), table_of([found, empty, empty])
+    protocol.write(tmp_path, dataset, table)
+    flags = ["--protocol", "ilsvrc", "--truth", str(root), "--out", str(tmp_path / "x.json")]
+    (root / "photos").rename(tmp_path / "gone")  # nobody looks for images
+    assert evaluate(["--results", str(protocol.results_path(tmp_path, dataset)), *flags]) == 0
+    numbers = json.loads((tmp_path / "x.json").read_text())
+    assert numbers["mAP"] == protocol.evaluate(dataset, table).mean_ap == (1 + 0.5) / 4
+    (root / "more_bbox").mkdir()
+    assert evaluate(["--results", "x", *flags]) == 2
+    assert "--image_set NAME" in capsys.readouterr().err
+    one = as_one_class(dataset)
+    ones = table_of([ImageDetections(rows, np.ones(2, np.int32)), empty, empty])
+    assert protocol_of(one).evaluate(one, ones).mean_ap == 2 / 5
 
 
 def test_real_photos_in_this_layout(imagenet_layout_coco):

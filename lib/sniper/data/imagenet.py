@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from sniper.data.ilsvrc import IlsvrcTruth
 from sniper.data.ilsvrc_set import VAL, det_truth
 from sniper.data.imagenet_annotation import TABLE_FIELDS, ImagenetTable, read_imagenet_table
 from sniper.data.imagenet_layout import (
+    BBOX,
     ImageList,
     ImagenetLayout,
     ImagesByName,
     annotation_paths,
     layout_of,
+    layout_of_annotations,
     list_images,
 )
 from sniper.data.imagenet_tables import class_names, det_places, listed_classes, open_folder
@@ -36,7 +39,7 @@ from sniper.data.problems import (
 from sniper.data.record import Record
 from sniper.data.voc_annotation import annotations_sha256, read_xml_bytes
 from sniper.data.wordnet import WNID
-from sniper.errors import DataError
+from sniper.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
@@ -99,35 +102,86 @@ def load_imagenet(
     images = list_images(layout, on_problem)
     annotations = _find_annotations(layout, images, on_problem)
     table = _table(layout, images, annotations, cache_dir, on_problem)
-    listed = listed_classes(folder)
-    names = _names_of(layout, table, legacy_boxes) if listed is None else listed[0]
     paths = find_listed_images(
         *(layout.images, images.keys, USUAL_ENDING, layout.name, on_problem),
         elsewhere=ImagesByName(layout.images),
     )
     sizes = complete_sizes(table.sizes, paths, layout.name, on_problem, exif)
+    dataset = _dataset(
+        *(layout, images, table, paths, sizes, on_problem),
+        has_annotations=any(annotations),
+        legacy_boxes=legacy_boxes,
+    )
+    logger.info(
+        "%s: %d images, %d objects, %d classes (by %s)",
+        *(layout.name, len(dataset.records), dataset.num_objects),
+        *(len(dataset.class_names) - 1, images.source),
+    )
+    return dataset
+
+
+def read_imagenet_truth(dataset_path: Path, image_set: str | None) -> Dataset:
+    """The annotations of a set for evaluation: images are neither looked up nor opened.
+
+    Args:
+        dataset_path: the ImageNet folder.
+        image_set: the set's name; None where the folder has one set only.
+
+    Raises:
+        ConfigError: the set must be named.
+        DataError: there is no such set, or annotations are missing or broken.
+    """
+    folder = open_folder(dataset_path)
+    sets = sorted(p.name[: -len(BBOX)] for p in dataset_path.glob(f"*{BBOX}") if p.is_dir())
+    if image_set is None and len(sets) != 1:
+        raise ConfigError(
+            "which set was detected on?",
+            where=dataset_path,
+            got=f"sets: {', '.join(sets) or 'none'}",
+            expected=f"the development kit of ILSVRC DET, or a set with a folder <set>{BBOX}",
+            fix="name the set: --image_set NAME",
+        )
+    layout = layout_of_annotations(folder, image_set or sets[0])
+    images = list_images(layout, stop_at_errors)
+    annotations = _find_annotations(layout, images, stop_at_errors)
+    table = _table(layout, images, annotations, None, stop_at_errors)
+    return _dataset(
+        *(layout, images, table, images.keys, table.least_sizes, stop_at_errors),
+        has_annotations=any(annotations),
+        legacy_boxes=False,
+    )
+
+
+def _dataset(
+    layout: ImagenetLayout,
+    images: ImageList,
+    table: ImagenetTable,
+    paths: Sequence[str],
+    sizes: np.ndarray,
+    on_problem: OnProblem,
+    *,
+    has_annotations: bool,
+    legacy_boxes: bool,
+) -> Dataset:
+    listed = listed_classes(layout.folder)
+    names = _names_of(layout, table, legacy_boxes) if listed is None else listed[0]
     classes = table.class_of_box({name: index for index, name in enumerate(names, start=1)})
     records, intake = _records(
         layout, images, table, classes, paths, sizes, on_problem, legacy_boxes=legacy_boxes
     )
-    readable = class_names(folder, names, is_complete=listed is not None)
-    dataset = Dataset(
+    readable = class_names(layout.folder, names, is_complete=listed is not None)
+    return Dataset(
         name=layout.name,
-        image_set=image_set,
+        image_set=layout.image_set,
         class_names=readable,
         category_ids=(0, *names),
         records=records,
         annotation_path=str(layout.annotations),
-        has_annotations=any(annotations),
+        has_annotations=has_annotations,
         truth=_truth(layout, images, table, classes, names, readable, int(legacy_boxes)),
         protocol="ilsvrc",
         intake=intake,
     )
-    logger.info(
-        "%s: %d images, %d objects, %d classes (by %s)",
-        *(layout.name, len(records), dataset.num_objects, len(names), images.source),
-    )
-    return dataset
 
 
 def _find_annotations(
@@ -181,7 +235,7 @@ def _records(
     images: ImageList,
     table: ImagenetTable,
     classes: np.ndarray,
-    paths: tuple[str, ...],
+    paths: Sequence[str],
     sizes: np.ndarray,
     on_problem: OnProblem,
     *,

@@ -45,6 +45,13 @@ class ImagenetTable:
         return np.stack([self.widths, self.heights], axis=1)
 
     @property
+    def least_sizes(self) -> np.ndarray:
+        """(n, 2) `sizes`; where there is none, what holds all that is annotated."""
+        ends = np.zeros((len(self.widths), 2), np.int64)
+        np.maximum.at(ends, self.image_of_box, np.ceil(self.boxes[:, 2:]).astype(np.int64) + 1)
+        return np.maximum(self.sizes, np.maximum(ends, 1))
+
+    @property
     def inverted(self) -> np.ndarray:
         """(N,) bool: the box ends before it starts."""
         return (self.boxes[:, 2:] < self.boxes[:, :2]).any(axis=1)

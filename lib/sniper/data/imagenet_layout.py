@@ -20,6 +20,8 @@ from sniper.data.listings import FileIndex, read_lines
 from sniper.data.problems import DUPLICATE_NAME, OnProblem, Problem
 from sniper.errors import DataError
 
+# Behind a set's name: the folder of its annotations.
+BBOX = "_bbox"
 # Lists of 2018 that are not named after their set.
 LISTS_2018 = {"fall11_whole": "3kcls_index", "ILSVRC2013_DET_val": "val"}
 
@@ -88,7 +90,7 @@ def layout_of(
     images = [root / image_set, root / "images" / image_set, root / "Data" / image_set]
     if image_folder:
         images = [root / image_folder.replace("{set}", image_set)]
-    annotations = [root / f"{image_set}_bbox", root / "Annotations" / image_set, *images]
+    annotations = [*_annotations_of(root, image_set), *images]
     if annotation_file:
         annotations = [root / annotation_file.replace("{set}", image_set)]
     places = [next((p for p in tried if p.is_dir()), None) for tried in (images, annotations)]
@@ -108,6 +110,27 @@ def layout_of(
             fix="name their folder with dataset.annotation_file",
         )
     return ImagenetLayout(folder, image_set, places[0], places[1])
+
+
+def layout_of_annotations(folder: ImagenetFolder, image_set: str) -> ImagenetLayout:
+    """A set whose images nobody looks for.
+
+    Raises:
+        DataError: it has no annotations.
+    """
+    candidates = _annotations_of(folder.root, image_set)
+    for path in candidates:
+        if path.is_dir() and _SET_NAME.fullmatch(image_set):
+            return ImagenetLayout(folder, image_set, path, path)
+    raise DataError(
+        f"the set {image_set!r} has no annotations",
+        where=folder.root,
+        expected=" or ".join(map(str, candidates)),
+    )
+
+
+def _annotations_of(root: Path, image_set: str) -> list[Path]:
+    return [root / f"{image_set}{BBOX}", root / "Annotations" / image_set]
 
 
 @dataclass(frozen=True, eq=False)

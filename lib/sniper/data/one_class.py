@@ -9,6 +9,7 @@ import numpy as np
 from sniper.data.classes import Classes, MatchedSet, match_set
 from sniper.data.dataset import BACKGROUND, FROM_RECORDS, Dataset
 from sniper.data.ids import FileId
+from sniper.data.ilsvrc import IlsvrcTruth
 from sniper.data.voc import VocTruth
 
 OBJECT_CLASSES = Classes((BACKGROUND, "object"), (0, 1), "class-agnostic detection")
@@ -28,14 +29,23 @@ class OneClassTruth:
 def as_one_class(dataset: Dataset) -> Dataset:
     """The set with all objects of the class `object`, whatever they were.
 
-    Sets of COCO and Pascal VOC keep their way of evaluation, crowd regions and difficult objects
-    included; objects of other formats are evaluated as in COCO.
+    Sets of COCO, Pascal VOC and ILSVRC keep their way of evaluation, crowd regions and difficult
+    objects included, but no blacklist; objects of other formats are evaluated as in COCO.
     """
     truth, protocol = dataset.truth, dataset.protocol
     if truth is None:
         truth = OneClassTruth(dataset.category_ids)
     elif isinstance(truth, VocTruth):
         truth = replace(truth, classes=np.ones_like(truth.classes))
+    elif isinstance(truth, IlsvrcTruth):
+        truth = replace(
+            truth,
+            class_names=OBJECT_CLASSES.names[1:],
+            class_numbers=np.ones(1, np.int64),
+            evaluated_as=np.arange(2, dtype=np.int32),
+            classes=np.ones_like(truth.classes),
+            blacklist=truth.blacklist[:0],
+        )
     elif truth != FROM_RECORDS:
         truth, protocol = FROM_RECORDS, "coco"
     records = tuple(

@@ -9,7 +9,9 @@ import numpy as np
 
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable
+from sniper.data.ilsvrc import find_kit
 from sniper.data.ilsvrc_set import read_ilsvrc_truth
+from sniper.data.imagenet import read_imagenet_truth
 from sniper.errors import DataError
 from sniper.evaluation.ilsvrc import IlsvrcReport, evaluate_ilsvrc
 from sniper.evaluation.ilsvrc_rows import (
@@ -97,7 +99,12 @@ class IlsvrcProtocol(EvaluationProtocol[IlsvrcReport]):
         )
 
     def read_truth(self, path: Path, image_set: str | None, results: Path) -> Dataset:
-        """See `read_ilsvrc_truth`."""
+        """Reads a development kit, or a set of an ImageNet folder without one.
+
+        See `read_ilsvrc_truth` and `read_imagenet_truth`.
+        """
+        if find_kit(path) is None and path.is_dir():
+            return read_imagenet_truth(path, image_set)
         return read_ilsvrc_truth(path, image_set)
 
     def evaluate_files(self, dataset: Dataset, path: Path, *, leave_out_unknown: bool) -> Evaluated:

@@ -22,7 +22,8 @@ Evaluates result files of any detector against annotations: no model, no images,
         --results  a JSON list of detections with image_id, category_id, bbox and score; with
                    segmentation in every one of them masks are evaluated too
   ilsvrc --truth   the development kit of ILSVRC DET, with its annotation files (a folder or an
-                   archive, ILSVRC2013_DET_val_bbox) in it or beside it
+                   archive, ILSVRC2013_DET_val_bbox) in it or beside it; or a folder without kit
+                   that has sets of its own, <set>_bbox
         --results  a text file with lines `image class score x1 y1 x2 y2`: numbers of val.txt and
                    of the 200 classes, px as in the annotations
   voc   --truth    the folder VOCdevkit or VOC<year>, or a list VOC<year>/ImageSets/Main/<set>.txt

@@ -38,8 +38,8 @@ _NO_METRICS = frozenset(
     "epoch batch update kind time lr loss_scale skipped chips_per_s data_wait memory_gb "
     "gpu_memory_gb took_s set".split()
 )
-# Figures of a validation that are drawn: COCO's, or Pascal VOC's, and those of masks.
-_VALIDATION = ("ap", "ap50", "map50", "map70", "masks_ap")
+# Figures of a validation that are drawn: COCO's, Pascal VOC's or ILSVRC's, and those of masks.
+_VALIDATION = ("ap", "ap50", "map50", "map70", "mean_ap", "mean_ap50", "masks_ap")
 _SHOWN_BROKEN = 3
 
 Line = Mapping[str, Any]

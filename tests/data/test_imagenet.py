@@ -205,6 +205,14 @@ def test_validation_images_are_evaluated_on_the_challenge(tmp_path):
     report = protocol_of(dataset).evaluate(dataset, table_of([found, empty]))
     assert report.classes["dog"].ap == 1 and report.classes["ant"].ap == 0
     assert (report.mean_ap, report.mean_ap_known, report.num_objects) == (0.5, 1, 2)
+    # Numbers of images are those of val.txt in other lists, too.
+    (root / "part.txt").write_text("b 1\n")
+    part = load_dataset(
+        *("imagenet", root, "part"),
+        annotation_file="ILSVRC2013_DET_val_bbox",
+        image_folder="ILSVRC2013_DET_val",
+    )
+    assert part.records[0].image_id == 2 and part.truth.class_names == ("ant", "dog")
 
 
 def test_result_files_of_own_classes_are_evaluated_without_a_kit(root, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def load_imagenet(
         )
     folder = open_folder(Path(dataset_path))
     layout = layout_of(folder, image_set, annotation_file, image_folder)
-    images = list_images(layout, on_problem)
+    images = _with_numbers(layout, list_images(layout, on_problem))
     annotations = _find_annotations(layout, images, on_problem)
     table = _table(layout, images, annotations, cache_dir, on_problem)
     paths = find_listed_images(
@@ -142,7 +143,7 @@ def read_imagenet_truth(dataset_path: Path, image_set: str | None) -> Dataset:
             fix="name the set: --image_set NAME",
         )
     layout = layout_of_annotations(folder, image_set or sets[0])
-    images = list_images(layout, stop_at_errors)
+    images = _with_numbers(layout, list_images(layout, stop_at_errors))
     annotations = _find_annotations(layout, images, stop_at_errors)
     table = _table(layout, images, annotations, None, stop_at_errors)
     return _dataset(
@@ -182,6 +183,19 @@ def _dataset(
         protocol="ilsvrc",
         intake=intake,
     )
+
+
+def _with_numbers(layout: ImagenetLayout, images: ImageList) -> ImageList:
+    """Validation images of the challenge have the numbers of its result files, in any list."""
+    kit = layout.folder.kit
+    if kit is None or not kit.list_path(VAL).is_file():
+        return images
+    numbers = kit.read_list(VAL)
+    if not numbers.keys() >= set(images.keys):
+        return images
+    ids = np.array([numbers[key] for key in images.keys], np.int64)
+    listed = np.array(sorted(numbers.values()), np.int64)
+    return replace(images, ids=ids, is_numbered=True, det_numbers=listed)
 
 
 def _find_annotations(
@@ -352,12 +366,9 @@ def _truth(
 ) -> IlsvrcTruth:
     """What the set is evaluated on: DET classes for validation images of the kit, else its own."""
     kit = layout.folder.kit
-    if kit is not None:
-        numbers = kit.read_list(VAL) if kit.list_path(VAL).is_file() else {}
-        if all(numbers.get(k) == i for k, i in zip(images.keys, images.ids.tolist())):
-            listed = np.array(sorted(numbers.values()), np.int64)
-            places = det_places(layout.folder, kit, names)
-            return det_truth(kit, table, images.ids, listed, places, first_px)
+    if kit is not None and images.det_numbers is not None:
+        places = det_places(layout.folder, kit, names)
+        return det_truth(kit, table, images.ids, images.det_numbers, places, first_px)
     counted = (classes > 0) & ~table.inverted  # no detection overlaps the others
     return IlsvrcTruth(
         class_names=readable[1:],

@@ -141,13 +141,15 @@ class ImageList:
         keys: path of each below the folders of images and annotations, without ending.
         ids: (n,) int64: the numbers of a numbered list, else what the keys are hashed to.
         source: the list, or the folder that was searched.
-        is_numbered: the list gives the numbers.
+        is_numbered: a list gives the numbers.
+        det_numbers: of validation images of ILSVRC DET: the numbers of all of them, rising.
     """
 
     keys: tuple[str, ...]
     ids: np.ndarray
     source: Path
     is_numbered: bool = False
+    det_numbers: np.ndarray | None = None
 
 
 def list_images(layout: ImagenetLayout, on_problem: OnProblem) -> ImageList:

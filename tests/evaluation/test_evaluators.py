@@ -107,7 +107,7 @@ def plain_statistics(dataset, table, folder, kind):
         results = json.loads(path.read_text())
         # A result of both kinds would have the area of its box, for masks as well.
         for result in results:
-            del result["segmentation" if kind == "bbox" else "bbox"]
+            result.pop("segmentation" if kind == "bbox" else "bbox", None)
         evaluator = COCOeval(truth, truth.loadRes(results), iouType=kind)
         evaluator.evaluate()
         evaluator.accumulate()
@@ -238,3 +238,49 @@ def test_unknown_evaluators_are_refused(tmp_path):
     dataset, table = random_case(tmp_path, 0)
     with pytest.raises(ConfigError, match="unknown evaluator"):
         evaluate_coco(dataset, table, evaluator="slow")
+
+
+def test_work_grows_with_detections_not_with_classes_times_images(tmp_path, monkeypatch):
+    """Evaluators look at every image of every class that they are given, empty or not."""
+    rng = np.random.default_rng(7)
+    classes, images = 400, 50
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
+    records = tuple(Record(f"{i}.jpg", i, SIZE, SIZE, False, *nothing) for i in range(images))
+    truth, found = [], []
+    for image in range(images):
+        boxes = random_boxes(rng, 6)
+        # Half of the classes have objects, the others only detections.
+        kinds = np.sort(rng.integers(1, classes // 2 + 1, 6))
+        truth += [annotation(image, int(kind), box, False) for box, kind in zip(boxes, kinds)]
+        wrong = np.sort(rng.integers(1, classes + 1, 6))
+        corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1])
+        rows = np.float32(np.hstack([np.tile(corners, (2, 1)), rng.random((12, 1))]))
+        order = np.argsort([*kinds, *wrong], kind="stable")
+        found.append(ImageDetections(rows[order], np.int32([*kinds, *wrong])[order]))
+    path = tmp_path / "instances_x.json"
+    entries = [{**entry, "id": i} for i, entry in enumerate(truth, 1)]
+    names = [f"c{i}" for i in range(1, classes + 1)]
+    path.write_text(
+        json.dumps(
+            {
+                "annotations": entries,
+                "images": [{"id": i, "width": SIZE, "height": SIZE} for i in range(images)],
+                "categories": [{"id": i, "name": name} for i, name in enumerate(names, 1)],
+            }
+        )
+    )
+    names = ("__background__", *names)
+    dataset = Dataset("COCO_x", "x", names, tuple(range(classes + 1)), records, str(path), True)
+    table, cells = table_of(found), []
+    real = coco.accumulate
+
+    def counted(truth, detections, *others):
+        cells.append(len(truth.getImgIds()) * len(truth.getCatIds()))
+        return real(truth, detections, *others)
+
+    monkeypatch.setattr(coco, "accumulate", counted)
+    report = evaluate_coco(dataset, table, evaluator="pycocotools")
+    assert sum(cells) <= 1.5 * (len(truth) + table.num_detections) < 0.1 * classes * images
+    plain = plain_statistics(dataset, table, tmp_path, "bbox")
+    np.testing.assert_array_equal(numbers(report), plain.stats)
+    assert report.ap > 0.3

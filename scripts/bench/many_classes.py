@@ -40,7 +40,7 @@ import sniper  # noqa: F401  (first of all: prepares the process)
 
 import numpy as np  # isort: skip
 
-from bench.report import load_warning, machine, machine_line
+from bench.report import machine, machine_line
 from sniper.data.dataset import Dataset
 from sniper.data.detections import DetectionTable, join_blocks, load_detections
 from sniper.data.record import Record
@@ -298,11 +298,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(measure(Size(**json.loads(args.row)), Path(folder))))
         return 0
-    facts = machine()
-    warning = load_warning(facts)
-    if warning:
-        print(warning, file=sys.stderr)
-    print(machine_line(facts))
+    print(machine_line(machine()))
     tables = {
         "more classes": [
             Size(count, args.images, args.rois, args.caps[-1]) for count in args.classes

@@ -80,12 +80,18 @@ class MxnetExecutor:
         # Numbers of images and chips pass through the graph of 2018 untouched.
         unused = np.zeros(len(data), np.float32)
         inputs = {"data": data, "im_info": im_info, "im_ids": unused, "chip_ids": unused}
-        with self._lock:
-            outputs = self._forward({name: inputs[name] for name in self._data_names})
-        return [
-            decode(WindowOutputs(self._spec, outputs, row, info), rpn_only=self._rpn_only)
-            for row, info in enumerate(im_info)
-        ]
+        step = self._windows_at_once or len(data)
+        windows: list[WindowDetections] = []
+        for start in range(0, len(data), step):
+            part = {name: inputs[name][start : start + step] for name in self._data_names}
+            with self._lock:
+                outputs = self._pass(part)
+            # Now and not at the end: with thousands of classes outputs are large, detections few.
+            windows += [
+                decode(WindowOutputs(self._spec, outputs, row, info), rpn_only=self._rpn_only)
+                for row, info in enumerate(im_info[start : start + step])
+            ]
+        return windows
 
     def masks(self, jobs: Sequence[MaskJob]) -> Iterator[np.ndarray]:
         """Masks of boxes, any map size and any number of boxes; see `Executor`."""
@@ -116,25 +122,16 @@ class MxnetExecutor:
             "threads": os.environ.get("OMP_NUM_THREADS", ""),
         }
 
-    def _forward(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        count = len(inputs["data"])
-        step = self._windows_at_once or count
-        passes = [
-            self._pass({name: array[start : start + step] for name, array in inputs.items()})
-            for start in range(0, count, step)
-        ]
-        columns = zip(*(outputs for outputs_of_pass in passes for outputs in outputs_of_pass))
-        return dict(zip(self._output_names, map(_joined, columns)))
-
-    def _pass(self, inputs: dict[str, np.ndarray]) -> list[list[np.ndarray]]:
-        """Outputs of each device."""
+    def _pass(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs of all devices together."""
         shares = {name: np.split(array, self.num_devices) for name, array in inputs.items()}
         # All devices begin before the first one is waited for.
         started = [
             graph.start({name: share[index] for name, share in shares.items()})
             for index, graph in enumerate(self._graphs)
         ]
-        return [[array.asnumpy() for array in outputs] for outputs in started]
+        columns = zip(*([array.asnumpy() for array in outputs] for outputs in started))
+        return dict(zip(self._output_names, map(_joined, columns)))
 
 
 class BoundGraph:

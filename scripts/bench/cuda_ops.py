@@ -36,6 +36,7 @@ from bench.cases import chips as chip_case  # noqa: E402
 from bench.cases import mask_targets as mask_case  # noqa: E402
 from bench.cases import multi_proposal_target as target_case  # noqa: E402
 from bench.cases import psroi as pool_case  # noqa: E402
+from bench.cases import rfcn as rfcn_case  # noqa: E402
 from tests.native import cuda_calls as calls  # noqa: E402
 from tests.native import cuda_harness as harness  # noqa: E402
 from tests.native import cuda_sources as sources  # noqa: E402
@@ -84,6 +85,21 @@ def pooling(operator: str, batch: int) -> Calls:
     return one(operator, *arrays, pool_case.ATTRIBUTES)
 
 
+def rfcn_pooling(operator: str, channels: int, head: tuple[int, ...], batch: int) -> Calls:
+    """`channels` and `head` as in the case."""
+    rng = np.random.default_rng(0)
+    each = [rfcn_case.inputs(rng, channels, head) for _ in range(batch)]
+    for image, arrays in enumerate(each):
+        arrays["rois"][:, 0] = image
+    names = ["data", "rois", *(["head"] if operator.endswith("backward") else [])]
+    arrays = [np.concatenate([one_image[name] for one_image in each]) for name in names]
+    if operator.startswith("psroi"):
+        attributes = {**rfcn_case.SCORES, "part_size": 0, "trans_std": 0.0}
+        return one(operator, *arrays[:2], None, *arrays[2:], attributes)
+    bins = {"pooled_size": rfcn_case.BINS, "spatial_scale": 1 / 16}
+    return one(operator, *arrays, bins)
+
+
 def mask_targets() -> Calls:
     arrays = mask_case.inputs(np.random.default_rng(0), (8, 61))
     return one("mask_rcnn_target", *(arrays[name] for name in ("rois", "polygons", "ids")))
@@ -121,6 +137,14 @@ def jobs() -> Iterator[tuple[str, Callable[[], Calls]]]:
         for direction in ("forward", "backward"):
             name = f"psroi {direction}: {300 * batch} RoIs of {batch} chips"
             yield name, partial(pooling, f"psroi_{direction}", batch)
+    bins = rfcn_case.BINS
+    for direction in ("forward", "backward"):
+        maps = (2 * bins**2, (2, bins, bins), 16)
+        name = f"psroi {direction}: score maps, 4800 RoIs of 16 chips"
+        yield name, partial(rfcn_pooling, f"psroi_{direction}", *maps)
+        for classes in (120, 1000):
+            name = f"roi_max_mean {direction}: {classes} classes, 4800 RoIs of 16 chips"
+            yield name, partial(rfcn_pooling, f"roi_max_mean_{direction}", classes, (classes,), 16)
     yield "mask_rcnn_target: 128 RoIs", mask_targets
     yield "chip_generator: positive, 16 images of 8 boxes", partial(chips, "positive", 8)
     for direction in ("forward", "backward"):

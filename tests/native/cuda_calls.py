@@ -127,6 +127,14 @@ class PsRoiShape(ctypes.Structure):
     ]
 
 
+class RoiMaxMeanParams(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("images", "channels", "height", "width", "rois")),
+        ("pooled", ctypes.c_int),
+        ("spatial_scale", ctypes.c_float),
+    ]
+
+
 class Relu6Params(ctypes.Structure):
     _fields_ = [("size", ctypes.c_int64)]
 
@@ -268,6 +276,27 @@ def psroi_backward(cuda, data, rois, trans, head, attributes):
         head, data, rois, trans, cuda.out(data.shape),
         None if trans is None else cuda.out(trans.shape),
         launcher="backward", workspace="backward_workspace",
+    )  # fmt: skip
+
+
+def roi_max_mean_params(data, rois, attributes):
+    return RoiMaxMeanParams(
+        *data.shape, len(rois), attributes["pooled_size"], attributes["spatial_scale"]
+    )
+
+
+def roi_max_mean_forward(cuda, data, rois, attributes):
+    """The pooled RoIs (rois, channels)."""
+    params = roi_max_mean_params(data, rois, attributes)
+    out = cuda.out((len(rois), data.shape[1]))
+    return cuda.run("roi_max_mean_pooling", params, data, rois, out)
+
+
+def roi_max_mean_backward(cuda, data, rois, head, attributes):
+    """The gradient of data."""
+    return cuda.run(
+        "roi_max_mean_pooling", roi_max_mean_params(data, rois, attributes), head, data, rois,
+        cuda.out(data.shape), launcher="backward", workspace="backward_workspace",
     )  # fmt: skip
 
 

@@ -150,3 +150,17 @@ def random_pooling(
     }
     arrays = [None if a is None else a.astype(np.float32) for a in (data, boxes, trans, head)]
     return arrays, attributes
+
+
+def random_roi_maxima(
+    seed, *, images=2, channels=5, pooled=7, rois=7, height=9, width=11, scale=1 / 8
+):
+    """Arrays (data with ties, rois, head) and attributes."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(-40, max(height, width) / scale + 40, (rois, 2, 2))
+    corners.sort(axis=1)
+    boxes = np.hstack([rng.integers(0, images, (rois, 1)), corners.reshape(rois, 4)])
+    data = np.round(rng.normal(0, 3, (images, channels, height, width)))
+    head = rng.standard_normal((rois, channels))
+    attributes = {"pooled_size": pooled, "spatial_scale": scale}
+    return [array.astype(np.float32) for array in (data, boxes, head)], attributes

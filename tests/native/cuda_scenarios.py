@@ -17,8 +17,8 @@ from tests.native.cuda_calls import RESNET, SMALL, F
 
 OPERATORS = (
     "multi_proposal", "multi_proposal_target", "multi_proposal_target_mask", "mask_rcnn_target",
-    "chip_generator", "multi_scale_nms", "psroi_forward", "psroi_backward", "relu6_forward",
-    "relu6_backward",
+    "chip_generator", "multi_scale_nms", "psroi_forward", "psroi_backward", "roi_max_mean_forward",
+    "roi_max_mean_backward", "relu6_forward", "relu6_backward",
 )  # fmt: skip
 NO_RANGE = F([[-1, -1]])
 RANGES = F([[-1, 60], [20, 50], [30, -1]])
@@ -196,7 +196,8 @@ def pooling(direction, seed, *, strange=False, **sizes):
         rois[0] = [0, np.nan, 10, np.inf, 60]
         rois[1:4, 0] = [-1, 2, np.nan]
         rois[4, 1:] = [-np.inf, -np.inf, np.inf, np.inf]
-        trans[5, 0, 0, 0] = np.nan
+        if trans is not None:
+            trans[5, 0, 0, 0] = np.nan
     if direction == "forward":
         return call_of("psroi_forward", data, rois, trans, attributes)
     return call_of("psroi_backward", data, rois, trans, head, attributes)
@@ -207,6 +208,7 @@ def small_pooling(direction):
         "plain": {},
         "no_offsets": {"classes": 0},
         "groups": {"group": 3, "pooled": 5, "part": 2},
+        "score_maps": {"classes": 0, "channels": 2, "group": 7, "pooled": 7, "samples": 4},
         "classes": {"group": 2, "pooled": 3, "part": 7, "classes": 3, "channels": 2},
         "channel_blocks": {"channels": 40, "samples": 4, "pooled": 7, "rois": 4},
         "strips": {"channels": 33, "classes": 2, "height": 3, "width": 70, "rois": 4},
@@ -215,6 +217,7 @@ def small_pooling(direction):
         "one_pixel": {"height": 1, "width": 1, "scale": 1.0},
         "no_rois": {"rois": 0},
         "strange": {"strange": True},
+        "strange_score_maps": {"strange": True, "classes": 0, "channels": 4, "group": 3},
         "chunks": {"pooled": 8, "samples": 1024, "rois": 20, "channels": 1, "images": 1, "part": 2},
     }
     for seed, (name, settings) in enumerate(sizes.items()):
@@ -227,6 +230,40 @@ def large_pooling(direction):
     yield "chip", lambda: pooling(direction, 1, **head, **{**chips, "images": 1})
     yield "chips_16", lambda: pooling(direction, 2, **{**head, "rois": 4800}, **chips)
     yield "coco", lambda: pooling(direction, 3, **head, images=2, height=88, width=125)
+    maps = {**head, "classes": 0, "group": 7, "rois": 4800, **chips}
+    yield "score_maps", lambda: pooling(direction, 4, **{**maps, "channels": 2})
+
+
+def roi_maxima(direction, seed, *, strange=False, **sizes):
+    (data, rois, head), attributes = cases.random_roi_maxima(seed, **sizes)
+    if strange:
+        rois[:4, 0] = [-1, 2, np.nan, np.inf]
+        rois[4, 1:] = [-np.inf, -np.inf, np.inf, np.inf]
+        data.flat[::7] = np.nan
+    if direction == "forward":
+        return call_of("roi_max_mean_forward", data, rois, attributes)
+    return call_of("roi_max_mean_backward", data, rois, head, attributes)
+
+
+def small_roi_maxima(direction):
+    sizes = {
+        "plain": {},
+        "bins": {"pooled": 3, "images": 3, "rois": 40},
+        "channel_blocks": {"channels": 100, "height": 30, "width": 30, "rois": 4},
+        "one_pixel": {"height": 1, "width": 1, "channels": 1},
+        "no_rois": {"rois": 0},
+        "strange": {"strange": True},
+    }
+    for seed, (name, settings) in enumerate(sizes.items()):
+        yield name, lambda seed=seed, settings=settings: roi_maxima(direction, seed, **settings)
+
+
+def large_roi_maxima(direction):
+    chips = {"images": 6, "height": 32, "width": 32, "rois": 1800, "scale": 1 / 16}
+    yield "classes_120", lambda: roi_maxima(direction, 1, **chips, channels=120)
+    yield "classes_3130", lambda: roi_maxima(
+        direction, 2, **{**chips, "images": 2, "rois": 300}, channels=3130
+    )  # fmt: skip
 
 
 # ---- ReLU6 ---------------------------------------------------------------------------------------
@@ -261,6 +298,8 @@ SMALL_ONES = {
     "multi_scale_nms": small_detections,
     "psroi_forward": partial(small_pooling, "forward"),
     "psroi_backward": partial(small_pooling, "backward"),
+    "roi_max_mean_forward": partial(small_roi_maxima, "forward"),
+    "roi_max_mean_backward": partial(small_roi_maxima, "backward"),
     "relu6_forward": partial(small_relu6, "relu6_forward"),
     "relu6_backward": partial(small_relu6, "relu6_backward"),
 }
@@ -273,6 +312,8 @@ LARGE_ONES = {
     "multi_scale_nms": large_detections,
     "psroi_forward": partial(large_pooling, "forward"),
     "psroi_backward": partial(large_pooling, "backward"),
+    "roi_max_mean_forward": partial(large_roi_maxima, "forward"),
+    "roi_max_mean_backward": partial(large_roi_maxima, "backward"),
     "relu6_forward": partial(large_relu6, "relu6_forward"),
     "relu6_backward": partial(large_relu6, "relu6_backward"),
 }
@@ -316,6 +357,12 @@ def random_one(operator, seed):
             seed, number(40, 3000), strange=seed % 2 == 1, groups=(3, number(1, 9), number(1, 9)),
             sigma=float(rng.uniform(0.05, 2)), limit=int(rng.choice([-1, number(1, 50)])),
             threshold=float(rng.choice([-1, rng.uniform(0.1, 1)])),
+        )  # fmt: skip
+    if operator.startswith("roi_max_mean"):
+        return roi_maxima(
+            operator.removeprefix("roi_max_mean_"), seed, images=number(1, 4),
+            channels=number(1, 200), pooled=number(1, 9), rois=number(0, 40),
+            height=number(1, 40), width=number(1, 40), scale=float(rng.choice([1, 1 / 4, 1 / 16])),
         )  # fmt: skip
     if operator.startswith("relu6"):
         return relu6(operator, seed, number(1, 100_000))

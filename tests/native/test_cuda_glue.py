@@ -264,6 +264,28 @@ def test_errors_of_cuda_are_quoted(emulated):
     assert problem == "MultiProposal: CUDA error 1 (emulated CUDA error)."
 
 
+def test_roi_maxima_on_the_gpu_equal_the_cpu(emulated):
+    glue, device = emulated
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(2, 5, 6, 7)).astype(F)
+    rois = F([[0, 1, 2, 20, 21], [1, 0, 0, 24, 20], [2, 0, 0, 9, 9]])
+    attributes = {"spatial_scale": "0.25", "pooled_size": "2"}
+    call = ("ROIMaxMeanPooling", attributes, [data, rois], [(3, 5)])
+    (output,) = glue.on_cpu(*call)
+    assert output[:2].all() and not output[2].any()
+    np.testing.assert_array_equal(glue.on_gpu(device, *call)[0], output)
+    call = (
+        "ROIMaxMeanPooling",
+        attributes,
+        [output + 1, data, rois, output],
+        [(2, 5, 6, 7), (3, 5)],
+    )
+    gradient, rois_gradient = glue.on_cpu(*call, backward=True)
+    assert gradient.any() and not rois_gradient.any()
+    for own, wanted in zip(glue.on_gpu(device, *call, backward=True), (gradient, rois_gradient)):
+        np.testing.assert_array_equal(own, wanted)
+
+
 def test_relu6_on_the_gpu_equals_the_cpu(emulated):
     glue, device = emulated
     data = np.random.default_rng(0).uniform(-3, 9, (2, 5, 7)).astype(F)

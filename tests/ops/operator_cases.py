@@ -165,26 +165,43 @@ def multi_scale_nms(sizes, rng):
     return Call(ops.multi_scale_nms, arrays, attributes, [(count, 5), (count,), (count,), (1,)])
 
 
+def rois_around(sizes, rng):
+    """RoIs of the map and around it, some of no image."""
+    corners = rng.uniform(-20, 16 * max(sizes["height"], sizes["width"]), (sizes["post"], 2))
+    far = corners + rng.uniform(-5, 90, corners.shape)
+    return np.hstack([rng.integers(-1, sizes["images"] + 1, (sizes["post"], 1)), corners, far])
+
+
 def deformable_psroi_pooling(sizes, rng):
     n, h, w, count = sizes["images"], sizes["height"], sizes["width"], sizes["post"]
     pooled, channels = int(rng.integers(1, 5)), 2 * sizes["masks"]
-    corners = rng.uniform(-20, 16 * max(h, w), (count, 2))
-    far = corners + rng.uniform(-5, 90, corners.shape)
+    group = int(rng.choice([0, pooled]))  # 0: with offsets
     arrays = float_arrays(
-        data=rng.normal(0, 1, (n, channels, h, w)),
-        rois=np.hstack([rng.integers(-1, n + 1, (count, 1)), corners, far]),
+        data=rng.normal(0, 1, (n, channels * max(group, 1) ** 2, h, w)),
+        rois=rois_around(sizes, rng),
         trans=rng.normal(0, 1, (count, 4, pooled, pooled)),
     )
     poison(arrays, ["rois", "trans"], rng, sizes["poison"])
+    if group:
+        arrays.pop("trans")
     attributes = {
         "spatial_scale": 1 / 16,
         "output_dim": channels,
         "pooled_size": pooled,
+        "group_size": max(group, 1),
         "sample_per_part": int(rng.integers(1, 5)),
         "trans_std": 0.1,
     }
     shape = (count, channels, pooled, pooled)
     return Call(ops.deformable_psroi_pooling, arrays, attributes, [shape])
+
+
+def roi_max_mean_pooling(sizes, rng):
+    shape = tuple(sizes[side] for side in ("images", "masks", "height", "width"))
+    arrays = float_arrays(data=rng.normal(0, 1, shape), rois=rois_around(sizes, rng))
+    poison(arrays, ["rois"], rng, sizes["poison"])
+    attributes = {"spatial_scale": 1 / 16, "pooled_size": int(rng.integers(1, 8))}
+    return Call(ops.roi_max_mean_pooling, arrays, attributes, [(sizes["post"], sizes["masks"])])
 
 
 def relu6(sizes, rng):
@@ -199,6 +216,6 @@ CASES = {
     for case in (
         multi_proposal, multi_proposal_target, multi_proposal_target_mask,
         multi_proposal_target_fine, mask_rcnn_target, chip_generator, multi_scale_nms,
-        deformable_psroi_pooling, relu6,
+        deformable_psroi_pooling, roi_max_mean_pooling, relu6,
     )
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,46 @@ def test_equals_the_stock_operator(seed):
     for k in (0, 2)[: len(grads) - 1]:
         scale = max(1.0, np.abs(expected_grads[k]).max())
         np.testing.assert_allclose(grads[k] / scale, expected_grads[k] / scale, atol=1e-5)
+
+
+@pytest.mark.parametrize("output_dim", [2, 4, 8])
+@pytest.mark.parametrize(("group", "pooled"), [(7, 7), (3, 5), (4, 2), (1, 3)])
+def test_few_channels_without_offsets_have_the_bits_of_the_general_path(output_dim, group, pooled):
+    """Offsets of zero choose that path; the stock operator judges both."""
+    rng = np.random.default_rng(group)
+    count = 40
+    corners = rng.uniform(-60, 300, (count, 2, 2))
+    corners.sort(axis=1)
+    image = rng.integers(-1, 3, (count, 1))
+    arrays = [
+        rng.standard_normal((3, output_dim * group**2, 11, 13)).astype(np.float32),
+        np.hstack([image, corners.reshape(count, 4)]).astype(np.float32),
+    ]
+    attributes = {
+        "spatial_scale": 1 / 16, "output_dim": output_dim, "pooled_size": pooled,
+        "group_size": group, "sample_per_part": 4,
+    }  # fmt: skip
+    head = rng.standard_normal((count, output_dim, pooled, pooled)).astype(np.float32)
+    output, grads = run(deformable_psroi_pooling, arrays, attributes, head)
+    zeros = np.zeros((count, 2, pooled, pooled), np.float32)
+    general, general_grads = run(deformable_psroi_pooling, [*arrays, zeros], attributes, head)
+    np.testing.assert_array_equal(output, general)
+    np.testing.assert_array_equal(grads[0], general_grads[0])
+    there = image[:, 0] >= 0  # the stock operator reads beside its memory for the others
+    expected, expected_grads = run(stock, [arrays[0], arrays[1][there]], attributes, head[there])
+    np.testing.assert_allclose(output[there], expected, rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(grads[0], expected_grads[0], rtol=1e-5, atol=1e-5)
+
+
+def test_golden_position_sensitive_pooling(golden):
+    """Of 2018's R-FCN-3K, written down with five digits."""
+    case = json.loads((golden / "golden_rfcn3k.json").read_text())["psroi_pool"]
+    pooled = deformable_psroi_pooling(
+        mx.nd.array([case["feature"]]), mx.nd.array([case["roi"]]), spatial_scale=1 / 16,
+        output_dim=case["output_dim"], pooled_size=case["pooled_size"],
+        group_size=case["pooled_size"],
+    )  # fmt: skip
+    np.testing.assert_allclose(pooled[0].asnumpy(), case["out"], atol=1e-5)
 
 
 @pytest.mark.parametrize("classes", [1, 40])

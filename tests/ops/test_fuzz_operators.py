@@ -70,6 +70,7 @@ RAW_ATTRIBUTES = {
         3,
         ["spatial_scale", "output_dim", "pooled_size", "group_size", "part_size", "trans_std"],
     ),
+    "ROIMaxMeanPooling": (2, ["spatial_scale", "pooled_size", "colour"]),
     "ReLU6": (1, ["a_min", "a_max", "colour"]),
 }
 

@@ -16,6 +16,7 @@ from sniper.ops.proposal_targets import (
 from sniper.ops.proposals import multi_proposal
 from sniper.ops.psroi import deformable_psroi_pooling
 from sniper.ops.relu6 import relu6
+from sniper.ops.roi_pooling import roi_max_mean_pooling
 
 __all__ = [
     "chip_generator",
@@ -28,4 +29,5 @@ __all__ = [
     "multi_proposal_target_mask",
     "multi_scale_nms",
     "relu6",
+    "roi_max_mean_pooling",
 ]

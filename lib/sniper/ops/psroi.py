@@ -25,6 +25,8 @@ def deformable_psroi_pooling(
 
     The same numbers as MXNet's own `contrib.DeformablePSROIPooling`, many times faster on the CPU.
     Differentiable in `data` and `trans`; the gradients do not depend on the number of threads.
+    Without offsets and with at most 8 output channels (the position-sensitive score maps of R-FCN,
+    Dai et al. 2016) the map is read as it lies, with the same numbers.
 
     Args:
         data: (N, output_dim * group_size^2, H, W).

@@ -20,6 +20,7 @@ from sniper.ops.proposal_targets import (
 from sniper.ops.proposals import multi_proposal
 from sniper.ops.psroi import deformable_psroi_pooling
 from sniper.ops.relu6 import relu6
+from sniper.ops.roi_pooling import roi_max_mean_pooling
 
 
 class _Anchors(TypedDict):
@@ -182,6 +183,20 @@ def check_deformable_psroi_pooling() -> None:
     expect(op, "data gradient", data.grad.sum(), [4])
 
 
+def check_roi_max_mean_pooling() -> None:
+    """A ramp in x: the maxima are known, and the first of equal ones takes the gradient."""
+    data = mx.nd.array(np.tile(np.arange(4, dtype=np.float32), (1, 1, 4, 1)))
+    data.attach_grad()
+    with mx.autograd.record():
+        pooled = roi_max_mean_pooling(
+            data, mx.nd.array([[0, 0, 0, 3, 3], [0, 2, 2, 2, 2]]), spatial_scale=1.0, pooled_size=2
+        )
+    pooled.backward(mx.nd.array([[4], [0]]))
+    op = "roi_max_mean_pooling"
+    expect(op, "output", pooled, [[2], [2]])
+    expect(op, "gradient", data.grad[0, 0], [[0, 1, 0, 1], [0] * 4, [0, 1, 0, 1], [0] * 4])
+
+
 def check_relu6() -> None:
     """The gradient passes at both limits."""
     data = mx.nd.array([-1, 0, 2.5, 6, 7])
@@ -202,5 +217,6 @@ SELF_TESTS: Mapping[str, Callable[[], None]] = {
     "chip_generator": check_chip_generator,
     "multi_scale_nms": check_multi_scale_nms,
     "deformable_psroi_pooling": check_deformable_psroi_pooling,
+    "roi_max_mean_pooling": check_roi_max_mean_pooling,
     "relu6": check_relu6,
 }

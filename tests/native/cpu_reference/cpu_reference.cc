@@ -14,6 +14,7 @@
 #include "multi_proposal_target_mask/multi_proposal_target_mask.h"
 #include "multi_scale_nms/multi_scale_nms.h"
 #include "relu6/relu6.h"
+#include "roi_max_mean_pooling/roi_max_mean_pooling.h"
 
 namespace {
 
@@ -62,6 +63,8 @@ SNIPER_NO_WORKSPACE(sniper_mask_rcnn_target_workspace)
 SNIPER_NO_WORKSPACE(sniper_chip_generator_workspace)
 SNIPER_NO_WORKSPACE(sniper_multi_scale_nms_workspace)
 SNIPER_NO_WORKSPACE(sniper_relu6_workspace)
+SNIPER_NO_WORKSPACE(sniper_roi_max_mean_pooling_workspace)
+SNIPER_NO_WORKSPACE(sniper_roi_max_mean_pooling_backward_workspace)
 SNIPER_NO_WORKSPACE(sniper_deformable_psroi_pooling_workspace)
 SNIPER_NO_WORKSPACE(sniper_deformable_psroi_pooling_backward_workspace)
 
@@ -132,6 +135,19 @@ SNIPER_CUDA_API int sniper_deformable_psroi_pooling_backward(const PsRoiShape* p
                                                              float* trans_grad, void*, void*) {
   return guarded(
       [&] { psroi_backward_cpu(*params, output_grad, data, rois, trans, data_grad, trans_grad); });
+}
+
+SNIPER_CUDA_API int sniper_roi_max_mean_pooling_forward(const RoiMaxMeanParams* params,
+                                                        const float* data, const float* rois,
+                                                        float* output, void*, void*) {
+  return guarded([&] { roi_max_mean_forward_cpu(*params, data, rois, output); });
+}
+
+SNIPER_CUDA_API int sniper_roi_max_mean_pooling_backward(const RoiMaxMeanParams* params,
+                                                         const float* output_grad,
+                                                         const float* data, const float* rois,
+                                                         float* data_grad, void*, void*) {
+  return guarded([&] { roi_max_mean_backward_cpu(*params, output_grad, data, rois, data_grad); });
 }
 
 SNIPER_CUDA_API int sniper_relu6_forward(const Relu6Params* params, const float* data,

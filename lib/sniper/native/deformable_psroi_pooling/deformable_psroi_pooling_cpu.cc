@@ -12,9 +12,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/lanes.h"
 #include "common/parallel.h"
 #include "deformable_psroi_pooling/deformable_psroi_pooling.h"
 #include "deformable_psroi_pooling/psroi_block.h"
+#include "deformable_psroi_pooling/psroi_plain.h"
 
 namespace sniper {
 namespace {
@@ -120,31 +122,6 @@ void locate_chunk(Plan* plan, const float* rois, const float* trans, int64_t fir
   plan->rois = std::min(plan->chunk, plan->shape.rois - first);
 #pragma omp parallel for num_threads(thread_count(plan->rois))
   for (int64_t r = 0; r < plan->rois; ++r) locate_roi(*plan, rois, trans, r);
-}
-
-// dst[column][row] = src[row][column] for `rows` <= lanes; the other lanes are set to zero.
-void pack_rows(const float* src, int64_t row_stride, int rows, int64_t columns, int lanes,
-               float* dst) {
-  constexpr int64_t kColumns = 16;
-  for (int64_t begin = 0; begin < columns; begin += kColumns) {
-    const int64_t end = std::min(begin + kColumns, columns);
-    for (int64_t column = begin; column < end; ++column) {
-      float* out = dst + column * lanes;
-      const float* in = src + column;
-      for (int row = 0; row < rows; ++row) out[row] = in[row * row_stride];
-      for (int row = rows; row < lanes; ++row) out[row] = 0.0f;
-    }
-  }
-}
-
-// Inverse of pack_rows: src[row][column] = dst[column][row].
-void unpack_rows(const float* packed, int64_t columns, int lanes, int rows, int64_t row_stride,
-                 float* dst) {
-  for (int row = 0; row < rows; ++row) {
-    float* out = dst + row * row_stride;
-    const float* in = packed + row;
-    for (int64_t column = 0; column < columns; ++column) out[column] = in[column * lanes];
-  }
 }
 
 // Where plane `task` of the packed map lies: lanes of one image, class, block and group.
@@ -268,6 +245,9 @@ void collect_trans_grad(const Plan& plan, int64_t r, const float* shift_grad, fl
 
 void psroi_forward_cpu(const PsRoiShape& shape, const float* data, const float* rois,
                        const float* trans, float* output) {
+  if (psroi_is_plain(shape, trans != nullptr)) {
+    return psroi_plain_forward_cpu(shape, data, rois, output);
+  }
   Plan plan = make_plan(shape);
   const int threads = thread_count(shape.rois * plan.all_blocks());
   float* packed = workspace.map.take<float>(plan.map_floats());
@@ -291,6 +271,9 @@ void psroi_forward_cpu(const PsRoiShape& shape, const float* data, const float* 
 void psroi_backward_cpu(const PsRoiShape& shape, const float* output_grad, const float* data,
                         const float* rois, const float* trans, float* data_grad,
                         float* trans_grad) {
+  if (psroi_is_plain(shape, trans != nullptr)) {
+    return psroi_plain_backward_cpu(shape, output_grad, rois, data_grad);
+  }
   Plan plan = make_plan(shape);
   const int64_t tasks = shape.images * plan.all_blocks();
   const int threads = thread_count(tasks);

@@ -1,6 +1,7 @@
 // CUDA kernel of deformable position-sensitive RoI pooling, forward pass.
 
 #include "deformable_psroi_pooling/deformable_psroi_pooling_cuda.h"
+#include "deformable_psroi_pooling/psroi_plain.cuh"
 #include "deformable_psroi_pooling/psroi_plan.cuh"
 
 namespace sniper {
@@ -88,6 +89,10 @@ SNIPER_CUDA_API int sniper_deformable_psroi_pooling_forward(const sniper::PsRoiS
                                                             const float* data, const float* rois,
                                                             const float* trans, float* output,
                                                             void* workspace, void* stream) {
+  if (sniper::psroi_is_plain(*params, trans != nullptr)) {
+    sniper::enqueue_plain_forward(*params, data, rois, output, stream);
+    return cudaGetLastError();
+  }
   sniper::Workspace memory(workspace);
   sniper::PsRoiPlan plan = sniper::make_psroi_plan(*params, false, &memory);
   sniper::enqueue_psroi_map(plan, data, stream);

@@ -5,6 +5,7 @@
 // and a warp passes over the bins that do not reach its strip.
 
 #include "deformable_psroi_pooling/deformable_psroi_pooling_cuda.h"
+#include "deformable_psroi_pooling/psroi_plain.cuh"
 #include "deformable_psroi_pooling/psroi_plan.cuh"
 
 namespace sniper {
@@ -269,6 +270,10 @@ SNIPER_CUDA_API int sniper_deformable_psroi_pooling_backward(const sniper::PsRoi
                                                              const float* trans, float* data_grad,
                                                              float* trans_grad, void* workspace,
                                                              void* stream) {
+  if (sniper::psroi_is_plain(*params, trans != nullptr) && sniper::psroi_plain_fits(*params)) {
+    sniper::enqueue_plain_backward(*params, output_grad, rois, data_grad, stream);
+    return cudaGetLastError();
+  }
   sniper::Workspace memory(workspace);
   sniper::PsRoiPlan plan = sniper::make_psroi_plan(*params, true, &memory);
   if (trans) sniper::enqueue_psroi_map(plan, data, stream);

@@ -8,13 +8,10 @@
 #ifndef SNIPER_NATIVE_DEFORMABLE_PSROI_POOLING_PSROI_PLAN_CUH_
 #define SNIPER_NATIVE_DEFORMABLE_PSROI_POOLING_PSROI_PLAN_CUH_
 
-#include "common/cuda.cuh"
+#include "common/transpose.cuh"
 #include "deformable_psroi_pooling/deformable_psroi_pooling.h"
 
 namespace sniper {
-
-constexpr int kPatch = kWarpSize;  // side of a transposed patch, channels of a warp
-constexpr int kPatchRows = 8;      // threads along the second side of a patch
 
 // Where the bins of a tile read; image -1: nowhere. The bounds hold all taps.
 struct PsRoiTileInfo {
@@ -66,24 +63,6 @@ __device__ __forceinline__ int64_t psroi_output_offset(const PsRoiPlan& plan, co
                                                        int64_t channel) {
   const int64_t row = tile.roi * plan.shape.output_dim + tile.cls * plan.channels + channel;
   return row * plan.shape.bins() + tile.first_bin;
-}
-
-// target[column * target_stride + row] = source[row * source_stride + column] for at most kPatch
-// rows and columns, by a block of kPatch x kPatchRows threads.
-inline __device__ void transpose_patch(const float* source, int64_t source_stride, int64_t rows,
-                                       int64_t columns, float* target, int64_t target_stride) {
-  __shared__ float patch[kPatch][kPatch + 1];
-  const int lane = static_cast<int>(threadIdx.x);
-  for (int row = static_cast<int>(threadIdx.y); row < kPatch; row += kPatchRows) {
-    if (row < rows && lane < columns) patch[row][lane] = source[row * source_stride + lane];
-  }
-  __syncthreads();
-  for (int column = static_cast<int>(threadIdx.y); column < kPatch; column += kPatchRows) {
-    if (column < columns && lane < rows) {
-      target[column * target_stride + lane] = patch[lane][column];
-    }
-  }
-  __syncthreads();
 }
 
 // Sizes of one call, and its slices of the workspace.

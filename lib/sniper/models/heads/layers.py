@@ -152,7 +152,6 @@ def pool_class_map(
         stride: px of the image per cell.
         name: of the result.
     """
-    bins = mx.sym.ROIPooling(
-        data, rois, pooled_size=(BINS_PER_SIDE, BINS_PER_SIDE), spatial_scale=1.0 / stride
+    return ops.roi_max_mean_pooling(
+        data, rois, spatial_scale=1.0 / stride, pooled_size=BINS_PER_SIDE, name=name
     )
-    return mx.sym.mean(bins, axis=(2, 3), name=name)

@@ -118,6 +118,17 @@ def test_divisors_are_those_of_16_images():
     assert {nodes[name]["normalization"] for name in ("cls_prob", "subcls_prob")} == {"null"}
 
 
+def test_no_tensor_is_larger_than_the_map_of_the_classes():
+    """2018 pooled all bins of 1800 RoIs and 3130 classes at once: 1.1 GB, twice."""
+    symbol, inputs = graph_3k("test", golden()["test"])
+    inner = symbol.get_internals()
+    _, shapes, _ = inner.infer_shape(**inputs)
+    sizes = {name: np.prod(shape) for name, shape in zip(inner.list_outputs(), shapes)}
+    backbone = 6 * 256 * 256 * 64  # `conv0`
+    assert max(sizes.values()) <= max(backbone, sizes["conv_new_3_output"])
+    assert sizes["conv_new_3_output"] == 6 * 3130 * 32 * 32
+
+
 def test_position_sensitive_maps_read_what_is_in_front_of_the_relu():
     """2018 made a ReLU there and did not use it; `rfcn_relu` does."""
     for relu, source in ((False, "conv_new_1"), (True, "conv_new_1_relu")):

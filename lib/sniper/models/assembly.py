@@ -84,7 +84,9 @@ def build_detector(
         ConfigError: a map is asked for where there is none, or heads do not fit together.
     """
     if (roi_map or feature_map) and (train or rpn_only):
-        raise ConfigError("only the test graph of a whole detector puts out its maps")
+        raise ConfigError(
+            "only the test graph of a whole detector puts out its RoI map or feature map"
+        )
     graph = Graph(spec, _heads(spec, train=train, rpn_only=rpn_only), rpn_only=rpn_only)
     backbone = spec.network.backbone
     strides = backbone.maps(spec.feature_stride)

@@ -67,16 +67,19 @@ def super_classes_text(table: SuperClasses) -> str:
 def super_of(table: SuperClasses, classes: Classes) -> tuple[int, ...]:
     """The super-class, 1 ... K, of every class 1 ... C.
 
-    Names decide, or category ids where all members are ids. Where nobody named the classes, as for
-    weights of 2018, they are those of the table in its order.
+    Names decide, or category ids where the members are these. Where nobody named the classes, as
+    for weights of 2018, they are those of the table in its order.
 
     Raises:
         DataError: the table has not the same classes.
     """
     number = {member: index for index, group in enumerate(table.values(), 1) for member in group}
     names = [*classes.names[1:]]
-    if classes.ids is not None and not set(names) & set(number):
-        names = [str(identity) for identity in classes.ids[1:]]
+    ids = [] if classes.ids is None else [str(identity) for identity in classes.ids[1:]]
+    # Some names may be ids, too: WordNet ids stay where nobody knows a name.
+    by_name = set(names) & set(number)
+    if ids and (not by_name or (by_name != set(names) and set(ids) == set(number))):
+        names = ids
     elif not classes.are_named and len(names) == len(number):
         names = list(number)
     lacking = [name for name in names if name not in number]

@@ -74,6 +74,15 @@ def test_archives_detect_as_the_run(model_folder, tiny, pictures):
     assert sum(map(len, quantised)) > 0
 
 
+def test_class_agnostic_detection_gives_objects_by_their_objectness(model_folder, pictures):
+    files = str(model_folder / "config.yml"), str(next(model_folder.glob("*.params")))
+    by_class, of_any = Predictor(*files)(pictures), Predictor(*files, class_agnostic=True)(pictures)
+    for each, objects in zip(by_class, of_any):
+        assert set(objects.classes) == {1} and objects.class_names[1:] == ("object",)
+        # The score of a class is its share of the objectness.
+        assert objects.scores[0] > each.scores[0] > 0
+
+
 def test_weights_that_say_nothing_of_their_ids(model_folder, tmp_path, caplog, monkeypatch):
     """Weights of 2018: which output is class 1 is told, and can be chosen."""
     cfg = load_config(model_folder / "config.yml", ["network.FINE_ID_OFFSET", "1"])

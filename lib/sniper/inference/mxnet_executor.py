@@ -43,13 +43,19 @@ class MxnetExecutor:
         model: the network and its weights.
         devices: a batch is spread evenly over them.
         rpn_only: proposals and their scores instead of classes and boxes.
+        roi_features: detections have `roi_features`.
 
     Raises:
         ConfigError: an INT8 network cannot do what is asked for.
     """
 
     def __init__(
-        self, model: Model, devices: Sequence[mx.Context], *, rpn_only: bool = False
+        self,
+        model: Model,
+        devices: Sequence[mx.Context],
+        *,
+        rpn_only: bool = False,
+        roi_features: bool = False,
     ) -> None:
         spec = model.spec
         self.num_devices = len(devices)
@@ -60,7 +66,12 @@ class MxnetExecutor:
             has_masks=spec.with_masks and not rpn_only,
         )
         self._spec, self._device_kinds = spec, sorted({device.device_type for device in devices})
-        symbol = _symbol(model, devices, rpn_only=rpn_only, roi_map=self.traits.has_masks)
+        symbol = _symbol(
+            *(model, devices),
+            rpn_only=rpn_only,
+            roi_map=self.traits.has_masks,
+            roi_features=roi_features,
+        )
         self._rpn_only = rpn_only
         self._data_names = data_names(spec, rpn_only=rpn_only)
         self._output_names = short_output_names(symbol.list_outputs())
@@ -183,10 +194,21 @@ class BoundGraph:
 
 
 def _symbol(
-    model: Model, devices: Sequence[mx.Context], *, rpn_only: bool, roi_map: bool
+    model: Model,
+    devices: Sequence[mx.Context],
+    *,
+    rpn_only: bool,
+    roi_map: bool,
+    roi_features: bool,
 ) -> mx.sym.Symbol:
     if model.symbol is None:
-        return build_detector(model.spec, train=False, rpn_only=rpn_only, roi_map=roi_map)
+        outputs = {"rpn_only": rpn_only, "roi_map": roi_map, "roi_features": roi_features}
+        return build_detector(model.spec, train=False, **outputs)
+    if roi_features:
+        raise ConfigError(
+            "an INT8 network has no output of features, which new classes are told by",
+            fix="take the fp32 weights",
+        )
     if any(device.device_type != "cpu" for device in devices):
         raise ConfigError(
             "INT8 networks run on the CPU only",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from sniper.errors import ConfigError
+from sniper.models.features import ROI_FEATURES, pool_features
 from sniper.models.heads.mask import build_mask_head
 from sniper.models.lazy import mx
 from sniper.models.parts import (
@@ -55,6 +56,7 @@ def build_detector(
     rpn_only: bool = False,
     roi_map: bool = False,
     feature_map: bool = False,
+    roi_features: bool = False,
 ) -> mx.sym.Symbol:
     """Symbol of a detector: the outputs of all heads.
 
@@ -67,8 +69,9 @@ def build_detector(
     At test: `rois_output` (N*R, 5), `cls_prob_reshape_output`, `bbox_pred_reshape_output`,
     `im_ids`, [`scale_prob_output` (N, 2, h, w) with `spec.auto_focus`], `im_info`, `chip_ids`,
     [`conv_new_1_relu_output` (N, roi_channels, h, w) with `roi_map`], [`feature_map_output`
-    (N, channels, h, w) with `feature_map`]; RPN only: `rois_output`, `rois_score_output` (N*R,),
-    `im_ids`. What R-FCN-3K has in their place: see `sniper.models.heads.rfcn` and `fine`.
+    (N, channels, h, w) with `feature_map`], [`roi_features_output` (N*R, channels) with
+    `roi_features`]; RPN only: `rois_output`, `rois_score_output` (N*R,), `im_ids`. What R-FCN-3K
+    has in their place: see `sniper.models.heads.rfcn` and `fine`.
 
     The inputs are those of `train_input_shapes` and `inference_input_shapes`.
 
@@ -79,11 +82,12 @@ def build_detector(
         roi_map: at test, the map that `build_mask_head` reads is an output as well.
         feature_map: at test, the map of the backbone that the heads of RoIs read is an output as
             well: classifiers of new classes read it (R-FCN-3K).
+        roi_features: at test, so is what `sniper.models.features` pools of that map for every RoI.
 
     Raises:
         ConfigError: a map is asked for where there is none, or heads do not fit together.
     """
-    if (roi_map or feature_map) and (train or rpn_only):
+    if (roi_map or feature_map or roi_features) and (train or rpn_only):
         raise ConfigError(
             "only the test graph of a whole detector puts out its RoI map or feature map"
         )
@@ -110,6 +114,8 @@ def build_detector(
     if feature_map:
         # Under a name of its own: backbones call theirs differently.
         outputs.append(mx.sym.identity(graph.map().data, name=FEATURE_MAP))
+    if roi_features:
+        outputs.append(pool_features(graph.map(), graph.get("rois").rois))
     return mx.sym.Group(outputs)
 
 
@@ -190,7 +196,13 @@ def decode(window: WindowOutputs, *, rpn_only: bool = False) -> WindowDetections
         head.decode(window, detections)
     if FEATURE_MAP in window.outputs:
         detections.maps["features"] = window.outputs[FEATURE_MAP][window.row]
+    if ROI_FEATURES in window.outputs:
+        count = window.spec.proposal.post_nms_top_n
+        rows = slice(window.row * count, (window.row + 1) * count)
+        detections.roi_features = window.outputs[ROI_FEATURES][rows]
     if detections.is_filled is not None:
+        if detections.roi_features is not None:
+            detections.roi_features = detections.roi_features[detections.is_filled]
         detections.boxes, detections.scores = (
             detections.boxes[detections.is_filled],
             detections.scores[detections.is_filled],

@@ -214,12 +214,14 @@ class WindowDetections:
             `ClassScores`; (R,) objectness of an RPN alone.
         is_filled: (R,) bool, the rows that hold a box; None: all.
         maps: other results by name, such as the `focus` map, or the `features` of the backbone.
+        roi_features: (R, channels) pooled from that map; None: not asked for.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     scores: Scores = field(default_factory=lambda: np.zeros(0, np.float32))
     is_filled: np.ndarray | None = None
     maps: dict[str, np.ndarray] = field(default_factory=dict)
+    roi_features: np.ndarray | None = None
 
     @property
     def dense_scores(self) -> np.ndarray:

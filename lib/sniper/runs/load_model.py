@@ -22,6 +22,8 @@ from sniper.inference.class_agnostic import ClassAgnosticExecutor
 from sniper.inference.detector import Detector
 from sniper.inference.executor import Executor
 from sniper.inference.mxnet_executor import MxnetExecutor
+from sniper.inference.new_classes import NewClassesExecutor
+from sniper.inference.picture_classes import PictureClasses
 from sniper.models.archive import META, ModelArchive, read_archive
 from sniper.models.assembly import DetectorSpec
 from sniper.models.fit import Model
@@ -29,6 +31,7 @@ from sniper.models.heads.fine import FineHead
 from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
 from sniper.models.weights import Params, for_test, read_params
 from sniper.process import usable_cores
+from sniper.runs.picture_features import check_same_network
 from sniper.runs.plan import TestPlan, test_plan
 from sniper.runs.resolve import detector_spec, model_folder
 from sniper.training.run_state import read_run_state
@@ -45,16 +48,27 @@ _TRAINING_FIELDS = (
 )
 
 
-def make_detector(plan: TestPlan, model: Model) -> Detector:
+def make_detector(plan: TestPlan, model: Model, classes: PictureClasses | None = None) -> Detector:
     """The detector of a plan.
 
     Args:
         plan: what it does.
         model: the network and its weights.
+        classes: to be told in place of the network's own, which it must have been learnt with.
+
+    Raises:
+        ConfigError: an INT8 network cannot do what is asked for.
+        DataError: the classes were learnt with another network, or the weights do not fit.
     """
-    executor: Executor = MxnetExecutor(model, plan.devices, rpn_only=plan.rpn_only)
+    executor: Executor = MxnetExecutor(
+        model, plan.devices, rpn_only=plan.rpn_only, roi_features=classes is not None
+    )
     if plan.class_agnostic and not plan.rpn_only:
+        _check_own_classes(classes)
         executor = ClassAgnosticExecutor(executor)
+    if classes is not None:
+        check_same_network(plan, model, classes)
+        executor = NewClassesExecutor(executor, classes)
     return Detector(
         executor,
         plan.levels,
@@ -64,6 +78,15 @@ def make_detector(plan: TestPlan, model: Model) -> Detector:
         num_threads=usable_cores(),
         legacy_boxes=plan.legacy_boxes if model.legacy_boxes is None else model.legacy_boxes,
     )
+
+
+def _check_own_classes(classes: PictureClasses | None) -> None:
+    if classes is not None:
+        raise ConfigError(
+            "detection is either of one class or of new classes",
+            got="TEST.CLASS_AGNOSTIC and a file of classes",
+            fix="leave one out",
+        )
 
 
 def load_model(

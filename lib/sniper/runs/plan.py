@@ -183,6 +183,7 @@ class TestPlan:
         levels: what the mode looks at, in this order.
         pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
         trained_scales: `TRAIN.SCALES`.
+        chip_size: `TRAIN.CHIP_SIZE`.
         merge: how the findings become one result.
         class_agnostic: all detections are of one class, `object`.
         pixel_means: three means, BGR.
@@ -211,6 +212,7 @@ class TestPlan:
     levels: tuple[Level, ...]
     pyramid: tuple[tuple[int, int], ...]
     trained_scales: tuple[Scale, ...]
+    chip_size: int
     merge: MergeSettings
     class_agnostic: bool
     pixel_means: tuple[float, ...]
@@ -337,6 +339,7 @@ def test_plan(
         levels=tuple(levels_of(cfg, mode, batch_images)),
         pyramid=tuple(tuple(scale) for scale in test.SCALES),
         trained_scales=tuple(cfg.TRAIN.SCALES),
+        chip_size=cfg.TRAIN.CHIP_SIZE,
         merge=merge_settings(cfg),
         class_agnostic=bool(test.CLASS_AGNOSTIC),
         pixel_means=tuple(map(float, cfg.network.PIXEL_MEANS)),

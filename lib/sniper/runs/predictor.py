@@ -20,6 +20,7 @@ from sniper.data.orientation import ImageFrame
 from sniper.data.sources import Source, SourceImage, SourceLike, open_source
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
+from sniper.inference.picture_classes import PictureClasses, load_classes
 from sniper.inference.prediction import Prediction, best_first
 from sniper.inference.run_stats import RunStats
 from sniper.loader.source_images import read_ahead
@@ -70,10 +71,13 @@ class Predictor:
         threshold: objects with lower scores are left out.
         class_agnostic: all objects are of one class, `object`, with their probability of being any
             object; None takes `TEST.CLASS_AGNOSTIC`.
+        classes: a file of `sniper fit-classes`, or what it holds: find these classes instead of
+            the network's own.
 
     Raises:
         ConfigError: the recipe, a device or an argument is wrong.
-        DataError: the weights are missing or do not fit the network.
+        DataError: the weights are missing or do not fit the network, or classes were learnt with
+            another network.
     """
 
     def __init__(
@@ -86,17 +90,23 @@ class Predictor:
         batch_images: int | None = None,
         threshold: float = 0.0,
         class_agnostic: bool | None = None,
+        classes: str | os.PathLike[str] | PictureClasses | None = None,
     ) -> None:
         if mode is not None and mode not in TEST_MODES:
             raise ConfigError("there is no such mode", got=mode, expected=", ".join(TEST_MODES))
         self._threshold = check_threshold(threshold)
-        plan, model = _load(cfg, weights, mode=mode, devices=devices, batch_images=batch_images)
+        if classes is not None and not isinstance(classes, PictureClasses):
+            classes = load_classes(os.fspath(classes))
+        plan, model = plan_and_model(
+            cfg, weights, mode=mode, devices=devices, batch_images=batch_images
+        )
         if class_agnostic is not None:
             plan = replace(plan, class_agnostic=class_agnostic)
-        self._detector: Detector = make_detector(plan, model)
+        self._detector: Detector = make_detector(plan, model, classes)
         self._plan = plan
         self._is_told = False
-        self._category_ids = _category_ids(plan, model)
+        # New classes are in no annotation file.
+        self._category_ids = _category_ids(plan, model) if classes is None else None
         largest = max(level.batch_images for level in plan.levels) * len(plan.devices)
         self._block_images = BATCHES_IN_BLOCK * largest
 
@@ -231,14 +241,15 @@ class InMemoryImages:
         return self._images[path]
 
 
-def _load(
+def plan_and_model(
     cfg: str | os.PathLike[str] | EasyDict,
-    weights: str | os.PathLike[str] | None,
+    weights: str | os.PathLike[str] | None = None,
     *,
-    mode: str | None,
-    devices: str | None,
-    batch_images: int | None,
+    mode: str | None = None,
+    devices: str | None = None,
+    batch_images: int | None = None,
 ) -> tuple[TestPlan, Model]:
+    """A network with its weights, and how it detects; for the arguments see `Predictor`."""
     if not isinstance(cfg, dict):
         name = os.fspath(cfg)
         if is_archive(name):

@@ -49,6 +49,10 @@ TOOLS: dict[str, tuple[str, str]] = {
     "evaluate": ("sniper.tools.evaluate", "evaluate result files of any detector, without a model"),
     "analyze": ("sniper.tools.analyze", "what is wrong with the detections of a set, and why"),
     "detect": ("sniper.tools.detect", "detect objects in images, folders and videos"),
+    "fit-classes": (
+        "sniper.tools.fit_classes",
+        "new classes for a detector from pictures without boxes",
+    ),
     "demo": ("sniper.tools.demo", "detect objects in a picture and look at them (demo.py)"),
 }
 

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 
 from sniper.config import TEST_MODES
 from sniper.data.folder_walk import DETECTIONS_FILE, DRAWINGS_FOLDER
-from sniper.errors import ConfigError
 from sniper.tools.arguments import (
-    DEFAULT_CFG,
     add_config_flags,
     add_mode_flag,
     add_out_flag,
-    add_weights_flag,
     as_positive,
     as_ratio,
     command_parser,
 )
 from sniper.tools.cli import run_main
+from sniper.tools.which_model import add_model_flags, check_model_flags, chosen_model
 
 if TYPE_CHECKING:
     from sniper.runs.predictor import Predictor
@@ -44,6 +42,7 @@ examples:
   sniper detect holiday.jpg --out found                      (the newest trained model)
   sniper detect photos/ films/*.mp4 --recursive --out found --cfg sniper_mobilenetv2_toy
   sniper detect list.txt --out found --model detector.zip --format none
+  sniper detect photos/ --out found --cfg F --classes classes.npz      (see sniper fit-classes)
 
 Files that cannot be read are left out and listed at the end, and the exit code is 3. Other exit
 codes: 1 the run failed, 2 wrong usage or configuration, 130 interrupted.
@@ -59,17 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper detect", _DESCRIPTION, _EPILOG)
     parser.add_argument("files", nargs="+", metavar="FILES", help="what to detect on")
     add_out_flag(parser, "DIR", "folder of results", required=True)
+    add_model_flags(parser)
     parser.add_argument(
-        "--model",
+        "--classes",
         type=Path,
-        metavar="MODEL.zip",
-        help="archive of `sniper export`, instead of --cfg",
-    )
-    add_weights_flag(parser)
-    parser.add_argument(
-        "--gpus",
-        metavar="LIST",
-        help="devices: 0 or 0,1 or cpu (default: the recipe's, or the CPU with --model)",
+        metavar="FILE",
+        help="find the classes of this file of `sniper fit-classes` instead of the network's own",
     )
     add_mode_flag(parser, TEST_MODES)
     parser.add_argument(
@@ -106,8 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
-    if args.model is not None:
-        _check_archive_flags(args)
+    check_model_flags(args)
     from sniper.data.sources import open_source
     from sniper.inference.detect_files import detect_files
     from sniper.inference.drawings import Drawings
@@ -135,7 +128,7 @@ def _run(argv: Sequence[str] | None) -> int:
                 args.out / DETECTIONS_FILE,
                 threshold=args.threshold,
                 drawings=None if args.format == "none" else drawings,
-                about={"model": model},
+                about=_about(args, model),
             )
     logger.info(
         "%d objects in %d images: %s", summary.objects, summary.images, args.out / DETECTIONS_FILE
@@ -148,45 +141,21 @@ def _run(argv: Sequence[str] | None) -> int:
     return EXIT_SKIPPED if summary.skipped else 0
 
 
+def _about(args: argparse.Namespace, model: str) -> dict[str, str]:
+    about = {"model": model}
+    return about if args.classes is None else {**about, "classes_file": str(args.classes)}
+
+
 def _load(args: argparse.Namespace) -> tuple[Predictor, str]:
     """The model, and what it is called in messages and in the JSON file."""
-    from sniper.config import load_config
-    from sniper.runs.load_model import find_weights
     from sniper.runs.predictor import Predictor
 
+    cfg, weights, name = chosen_model(args)
     options = {
         "mode": args.mode,
         "devices": args.gpus,
         "batch_images": args.batch,
         "class_agnostic": True if args.class_agnostic else None,
+        "classes": args.classes,
     }
-    if args.model is not None:
-        return Predictor(args.model, **options), str(args.model)
-    cfg, weights = load_config(args.cfg, args.overrides), args.weights
-    if weights is None:
-        fall_back = args.overrides if args.cfg == DEFAULT_CFG else None
-        cfg, weights = find_weights(cfg, args.save_prefix, fall_back)
-    return Predictor(cfg, weights, **options), str(weights)
-
-
-def _check_archive_flags(args: argparse.Namespace) -> None:
-    if args.model.suffix.lower() != ".zip":
-        raise ConfigError(
-            "--model wants an archive (.zip) of `sniper export` or `sniper quantize`",
-            got=args.model,
-            fix=f"weights need the recipe that they were trained with: --cfg RECIPE --weights "
-            f"{args.model}",
-        )
-    also = {
-        "--cfg": args.cfg != DEFAULT_CFG,
-        "--weights": args.weights is not None,
-        "--set": bool(args.overrides),
-    }
-    given = [flag for flag, is_given in also.items() if is_given]
-    if given:
-        raise ConfigError(
-            "an archive has its own configuration and weights",
-            where="--model",
-            got=f"{', '.join(given)} as well",
-            fix="leave them out; --mode, --batch, --gpus and --class-agnostic work with archives",
-        )
+    return Predictor(cfg, weights, **options), name

@@ -161,3 +161,12 @@ def test_flags_that_do_not_fit_are_refused(run, folder, tmp_path, capsys):
     assert fit(run, folder, tmp_path / "c.zip") == ConfigError.exit_code
     assert fit(run, tmp_path / "nowhere", tmp_path / "c.npz") == DataError.exit_code
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_rfcn_3k_serves_as_well(folder, tmp_path):
+    run = random_run(tmp_path, ["symbol", "mobilenetv2_3k"])
+    out = tmp_path / "c.npz"
+    assert fit(run, folder, out) == 0
+    (found,) = Predictor(run.recipe, mode="single", classes=out)(folder / "green" / "0.png")
+    assert found.class_names == ("__background__", *COLOURS)
+    assert len(found) and found.class_names[found.classes[0]] == "green"

@@ -21,7 +21,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
 def test_a_folder_of_folders_has_a_class_in_each(tmp_path, caplog):
     touch(tmp_path / "cat", "b.jpg", "a.PNG", "notes.txt", ".hidden.jpg")
     touch(tmp_path / "ant", "x.jpeg")
-    touch(tmp_path / "empty", "readme.md")
+    touch(tmp_path / "empty", "notes.txt")
     touch(tmp_path / ".git", "y.jpg")
     touch(tmp_path, "beside.jpg")
     with caplog.at_level(logging.WARNING):

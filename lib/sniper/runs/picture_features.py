@@ -11,7 +11,8 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from sniper.data.image import content_size, level_image, read_image
+from sniper.data.cut import content_size, level_image
+from sniper.data.image import read_image
 from sniper.data.npz import read_npz, write_npz
 from sniper.data.sources import Skipped
 from sniper.errors import ConfigError, DataError

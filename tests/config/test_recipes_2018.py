@@ -296,6 +296,7 @@ NEW_KEYS = {
     "TEST.SLICE_WITH_IMAGE": True,
     "TEST.SLICE_BATCH_IMAGES": 1,
     "TEST.SKIP_BAD_IMAGES": False,
+    "TEST.CLASS_AGNOSTIC": False,
     "TEST.PROPOSALS_AS_TRAINED": True,
     "dataset.annotation_file": "",
     "dataset.image_folder": "",

@@ -122,7 +122,7 @@ def write_images(folder, seed):
             {
                 "id": 10 * number + k,
                 "image_id": number,
-                "category_id": CLASSES[item.class_index].category_id,
+                "category_id": item.kind.category_id,
                 "bbox": [float(v) for v in item.box],
                 "area": float(item.area),
                 "iscrowd": 0,

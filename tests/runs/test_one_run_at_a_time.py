@@ -51,7 +51,7 @@ def test_evaluate_model_keeps_other_runs_out_of_its_folder(cfg, tmp_path, monkey
     made = []
     dataset = SimpleNamespace(image_set="val")
     model = SimpleNamespace(classes=None)
-    monkeypatch.setattr(test_module, "match_set", lambda dataset, _: dataset)
+    monkeypatch.setattr(test_module, "match_detected", lambda dataset, *_, **__: dataset)
     monkeypatch.setattr(test_module, "make_detector", lambda *_: made.append(list_locks(folder)))
     monkeypatch.setattr(test_module, "detect_in_memory", lambda *_: 1 / 0)
     with folder_lock(folder, name="test_val", fix=""):

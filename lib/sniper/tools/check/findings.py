@@ -53,6 +53,7 @@ _ALL = (
     problems.ALIKE_CATEGORIES,
     problems.RELATED_PATH,
     problems.SIMILAR_NAME,
+    problems.UNKNOWN_NAME,
     problems.UNCLEAR_DIFFICULT,
     problems.REPEATED_IMAGE,
     problems.ORPHAN,

@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sniper.data.folder_walk import walk_files
-from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
-from sniper.data.listings import read_lines
+from sniper.data.folder_walk import walk_images
+from sniper.data.image_endings import IMAGE_ENDINGS
+from sniper.data.listings import listed_path, read_lines
 from sniper.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Which pictures of a class measure instead of teach; of the others' class it says nothing.
+    """Which pictures of a class measure instead of teach.
 
     Attributes:
         share: of the pictures, the first ones by name (2018 behaviour).
@@ -96,7 +96,7 @@ def read_file_list(path: str | Path) -> set[Path]:
     """
     path = Path(path)
     names = read_lines(path, "list of pictures")
-    files = [(path.parent / name).resolve() for name in names]
+    files = [Path(listed_path(path.parent, name)).resolve() for name in names]
     missing = [name for name, file in zip(names, files) if not file.is_file()]
     if missing:
         raise DataError(
@@ -110,4 +110,4 @@ def read_file_list(path: str | Path) -> set[Path]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return [Path(path) for path in walk_files(str(folder), has_image_ending, recursive=False)]
+    return [Path(path) for path in walk_images(str(folder), recursive=False)]

@@ -15,6 +15,7 @@ from sniper.inference.detector import Detector
 from sniper.inference.level import Level
 from sniper.inference.merge_levels import MergeSettings
 from sniper.inference.proposal_cap import ProposalCap
+from sniper.models.class_scores import ClassScores
 from sniper.runs.levels import levels_of
 from tests.inference.spot_executor import SpotExecutor
 
@@ -42,6 +43,17 @@ def test_the_number_goes_with_the_area_and_is_never_below_that_of_a_chip():
         assert CAP.most(side * factor, side * factor) == expected
         left = CAP.apply(found([20] * 60, factor), side, side)
         assert len(left.boxes) == len(left.scores) == expected
+
+
+def test_sparse_scores_of_thousands_of_classes_are_cut_too():
+    boxes = np.array([0, 1, 1, 3, 5], np.int64)
+    classes, scores = np.arange(1, 6, dtype=np.int32), np.float32([0.1, 0.2, 0.3, 0.4, 0.5])
+    dense = found([9, 30, 60, 50, 10, 11])
+    sparse = ClassScores(boxes, classes, scores, np.linspace(1, 0.5, 6, dtype=np.float32))
+    left = CAP.apply(dataclasses.replace(dense, scores=sparse), 100, 100)
+    # Boxes 1, 3 and 5 are left, and are numbered anew.
+    assert left.scores.boxes.tolist() == [0, 0, 1, 2]
+    assert left.scores.classes.tolist() == [2, 3, 4, 5] and len(left.scores) == 3
 
 
 def test_few_proposals_are_left_alone():

@@ -11,6 +11,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
+from sniper.data.cache import file_sha256
 from sniper.data.cut import content_size, level_image
 from sniper.data.image import read_image
 from sniper.data.npz import read_npz, write_npz
@@ -97,7 +98,7 @@ class PictureFeatures:
         try:
             for done, file in enumerate(files, start=1):
                 try:
-                    digest = _digest(file)
+                    digest = file_sha256(file)
                     if digest not in known:
                         known[digest] = self._compute(file)
                     kept.append((file, digest))
@@ -189,10 +190,3 @@ def check_same_network(plan: TestPlan, model: Model, classes: PictureClasses) ->
             expected=classes.spec.network[:16],
             fix="take the weights that `sniper fit-classes` was given, or fit the classes anew",
         )
-
-
-def _digest(file: Path) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError("an image cannot be read", where=file, got=error) from error

@@ -155,7 +155,8 @@ def make_detectors(
     cfg: Any, dataset: Dataset, modes: Sequence[str], save_prefix: str
 ) -> dict[str, Detector]:
     """One detector for each mode, all with the same weights."""
-    from sniper.runs.load_model import load_model, make_detector, weights_path
+    from sniper.runs.find_weights import weights_path
+    from sniper.runs.load_model import load_model, make_detector
     from sniper.runs.plan import test_plan
 
     plans = {mode: test_plan(cfg, mode=mode) for mode in modes}

@@ -16,9 +16,10 @@ from sniper.models.initialisers import initialise
 from sniper.models.weights import with_test_params, write_params
 from sniper.runs import detect_set
 from sniper.runs.datasets import open_dataset
+from sniper.runs.folders import model_folder
 from sniper.runs.load_model import load_model, make_detector
 from sniper.runs.plan import test_plan
-from sniper.runs.resolve import data_source, detector_spec, model_folder
+from sniper.runs.resolve import data_source, detector_spec
 from sniper.tools.demo import main as demo_main
 from sniper.tools.test import main as run_test
 

@@ -18,7 +18,8 @@ from sniper.models.assembly import build_detector, train_input_shapes
 from sniper.models.initialisers import initialise
 from sniper.models.weights import with_test_params, write_params
 from sniper.runs import detect_set
-from sniper.runs.resolve import detector_spec, model_folder
+from sniper.runs.folders import model_folder
+from sniper.runs.resolve import detector_spec
 from sniper.tools.demo import main as demo_main
 from sniper.tools.test import main as run_test
 

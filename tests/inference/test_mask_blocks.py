@@ -12,7 +12,7 @@ from sniper.data import Record
 from sniper.data.detections import ImageDetections, table_of
 from sniper.data.rle import decode_mask
 from sniper.inference.decode import ChipDetections
-from sniper.inference.detector import image_blocks
+from sniper.inference.image_blocks import image_blocks
 from sniper.inference.instance_masks import BlockMaps, table_with_masks
 from sniper.inference.merge_levels import (
     LevelDetections,

@@ -6,7 +6,7 @@ import pytest
 
 from sniper.config import load_config, save_config
 from sniper.errors import DataError
-from sniper.runs.load_model import find_weights
+from sniper.runs.find_weights import find_weights
 
 
 @pytest.fixture

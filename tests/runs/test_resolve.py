@@ -7,22 +7,24 @@ from sniper.config import load_config, recipe_names
 from sniper.errors import ConfigError
 from sniper.models.assembly import train_input_shapes
 from sniper.runs import resolve as settings
+from sniper.runs.devices import contexts
+from sniper.runs.folders import model_folder
 
 
 @pytest.mark.parametrize(("gpus", "count"), [("", 1), ("cpu", 1), ("cpu,cpu", 2), ("cpu, cpu", 2)])
 def test_cpu_contexts(gpus, count):
-    assert settings.contexts(gpus) == [mx.cpu(i) for i in range(count)]
+    assert contexts(gpus) == [mx.cpu(i) for i in range(count)]
 
 
 def test_gpus_that_are_not_there_are_refused():
     with pytest.raises(ConfigError, match="--set gpus cpu"):
-        settings.contexts("0,63")
+        contexts("0,63")
 
 
 @pytest.mark.parametrize("gpus", ["cpu,0", "first", "-1"])
 def test_what_is_no_device_is_refused(gpus):
     with pytest.raises(ConfigError, match="ordinals"):
-        settings.contexts(gpus)
+        contexts(gpus)
 
 
 def test_fp16_is_off_on_the_cpu():
@@ -38,7 +40,7 @@ def test_fp16_is_off_on_the_cpu():
 
 def test_model_folder_has_the_layout_of_2018():
     cfg = load_config("sniper_res101_e2e")
-    folder = settings.model_folder(cfg)
+    folder = model_folder(cfg)
     assert folder.parts[-3:] == ("sniper_res101_bn", "sniper_res101_e2e", "train2014_val2014")
 
 

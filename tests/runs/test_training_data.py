@@ -15,7 +15,8 @@ from sniper.data.classes import Classes
 from sniper.errors import ConfigError, DataError
 from sniper.runs import datasets
 from sniper.runs.datasets import proposal_file
-from sniper.runs.resolve import data_source, model_folder, training_data, training_sets
+from sniper.runs.folders import model_folder
+from sniper.runs.resolve import data_source, training_data, training_sets
 from sniper.runs.train import train
 from sniper.tools.convert_proposals import main as convert
 from sniper.training.run_state import RunState

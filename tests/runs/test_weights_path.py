@@ -8,7 +8,7 @@ import pytest
 
 from sniper.config import load_config
 from sniper.errors import ConfigError, DataError
-from sniper.runs.load_model import newest_model, weights_path
+from sniper.runs.find_weights import newest_model, weights_path
 from sniper.runs.plan import test_plan as plan_of
 from sniper.runs.predictor import Predictor
 from sniper.training.run_state import RunState

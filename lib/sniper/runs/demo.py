@@ -18,9 +18,10 @@ from sniper.inference.drawings import Drawings
 from sniper.inference.prediction import Prediction
 from sniper.locks import folder_lock
 from sniper.process import start_logging
-from sniper.runs.load_model import find_weights, is_archive
+from sniper.runs.find_weights import find_weights
+from sniper.runs.folders import ANALYSIS_NAME, analysis_folder, demo_folder
+from sniper.runs.load_model import is_archive
 from sniper.runs.predictor import Predictor
-from sniper.runs.resolve import ANALYSIS_NAME, analysis_folder, demo_folder
 from sniper.training.interrupts import StopRequest
 from sniper.vis.draw import IMAGE_ENDINGS
 from sniper.vis.video_writer import VIDEO_ENDING

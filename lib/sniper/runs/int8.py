@@ -25,6 +25,7 @@ from sniper.models.quantize import quantize_network
 from sniper.process import usable_cores
 from sniper.runs.compare_models import FP32, QUANTISED, Comparison, compare, spread
 from sniper.runs.datasets import TrainingData, open_dataset
+from sniper.runs.devices import uses_gpu
 from sniper.runs.export import exported
 from sniper.runs.load_model import (
     archive_legacy_boxes,
@@ -33,7 +34,7 @@ from sniper.runs.load_model import (
     make_detector,
 )
 from sniper.runs.plan import test_plan
-from sniper.runs.resolve import training_data, uses_gpu
+from sniper.runs.resolve import training_data
 
 logger = logging.getLogger(__name__)
 

@@ -20,19 +20,17 @@ from sniper.models.assembly import DetectorSpec
 from sniper.models.heads.roi import RoiHead
 from sniper.runs.backbone_file import backbone_file
 from sniper.runs.datasets import DataSource, TrainingData
+from sniper.runs.devices import contexts
+from sniper.runs.folders import drawings_folder, model_folder, results_folder
 from sniper.runs.levels import levels_of, merge_settings, mode_in_force
 from sniper.runs.resolve import (
     batch_settings,
     chip_settings,
     complete_config,
-    contexts,
     data_source,
     detector_spec,
-    drawings_folder,
     fp16_in_force,
     loop_settings,
-    model_folder,
-    results_folder,
     scales_by_rule,
     step_settings,
     step_updates,

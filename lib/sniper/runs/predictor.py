@@ -28,14 +28,9 @@ from sniper.models.fit import Model
 from sniper.process import usable_cores
 from sniper.progress import silent
 from sniper.runs.category_ids import with_category_ids
+from sniper.runs.find_weights import weights_path
 from sniper.runs.levels import untrained_windows
-from sniper.runs.load_model import (
-    is_archive,
-    load_archive_model,
-    load_model,
-    make_detector,
-    weights_path,
-)
+from sniper.runs.load_model import is_archive, load_archive_model, load_model, make_detector
 from sniper.runs.plan import TestPlan, test_plan
 
 # Images of a block wait decoded: enough of them that batches of one size fill, within a limit.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,8 @@ from sniper.models.heads.roi import BOX_LOSS_ROIS
 from sniper.models.spec import FineSettings, TargetSettings
 from sniper.process import usable_cores
 from sniper.runs.datasets import DataSource, TrainingData
+from sniper.runs.devices import uses_gpu
+from sniper.runs.folders import mining_folder
 from sniper.targets.focus_map import FocusRanges
 from sniper.training.step_settings import StepSettings
 
@@ -80,11 +81,6 @@ def mines(cfg: EasyDict) -> bool:
 
 def _says_mine(cfg: EasyDict) -> bool:
     return cfg.TRAIN.USE_NEG_CHIPS == "mine"
-
-
-def mining_folder(cfg: EasyDict) -> Path:
-    """Where a run that mines leaves its proposals and the network that made them."""
-    return model_folder(cfg) / "mining"
 
 
 @dataclass(frozen=True)
@@ -191,92 +187,6 @@ def step_settings(cfg: EasyDict, *, fp16: bool) -> StepSettings:
         ema_decay=train.EMA_DECAY,
         multi_precision=fp16,
     )
-
-
-ON_CPU = "--set gpus cpu"
-
-
-def contexts(gpus: str, name: str = "gpus", on_cpu: str = ON_CPU) -> list[mx.Context]:
-    """Devices of a `gpus` value: `'0,1'` -> two GPUs; `''`, `'cpu'` or `'cpu,cpu'` -> CPU contexts.
-
-    Args:
-        gpus: the value.
-        name: what the user knows it by, for messages.
-        on_cpu: what the user writes to take the CPU.
-
-    Raises:
-        ConfigError: an entry is no device ordinal, or the GPU does not exist.
-    """
-    import mxnet as mx
-
-    entries = [entry.strip() for entry in str(gpus).split(",") if entry.strip()] or ["cpu"]
-    if set(entries) == {"cpu"}:
-        return [mx.cpu(i) for i in range(len(entries))]
-    if not all(entry.isdigit() for entry in entries):
-        raise ConfigError(
-            f"{name} must list device ordinals",
-            got=repr(gpus),
-            expected="'0', '0,1', ... or 'cpu'",
-            fix=f"{on_cpu} runs on the CPU",
-        )
-    visible = _gpu_count()
-    missing = [entry for entry in entries if int(entry) >= visible]
-    if missing:
-        raise ConfigError(
-            "the configuration asks for GPUs that MXNet does not see",
-            got=f"{name} '{gpus}', {visible} GPU(s) visible",
-            fix=f"run on the CPU with {on_cpu}, or install a CUDA wheel (README, GPUs)",
-        )
-    return [mx.gpu(int(entry)) for entry in entries]
-
-
-def _gpu_count() -> int:
-    import mxnet as mx
-
-    try:
-        return mx.context.num_gpus()
-    except mx.MXNetError:  # a CUDA wheel without a driver
-        return 0
-
-
-def uses_gpu(devices: Sequence[mx.Context]) -> bool:
-    """True if any device is a GPU."""
-    return any(device.device_type == "gpu" for device in devices)
-
-
-def model_folder(cfg: EasyDict) -> Path:
-    """`<output_path>/<recipe>/<training sets joined by _>`: 2018 layout of checkpoints and logs."""
-    return Path(cfg.output_path) / cfg.name / "_".join(cfg.dataset.image_set.split("+"))
-
-
-# The value of all 2018 files, which nobody chose.
-_DRAWINGS_OF_2018 = Path("debug/visualization")
-
-
-def drawings_folder(cfg: EasyDict) -> Path:
-    """Where `--vis` draws: below the output folder, unless the user names another place."""
-    path = Path(cfg.TEST.VISUALIZATION_PATH)
-    if path == _DRAWINGS_OF_2018:
-        path = Path(cfg.output_path) / "visualization"
-    return path / "dets_final"
-
-
-ANALYSIS_NAME = "analysis.json"
-
-
-def results_folder(cfg: EasyDict) -> Path:
-    """Where results of tests go."""
-    return Path(cfg.output_path) / "results"
-
-
-def analysis_folder(cfg: EasyDict, image_set: str | None = None) -> Path:
-    """Where the analysis of the results of a set goes; None: the test set."""
-    return results_folder(cfg) / f"analysis_{image_set or cfg.dataset.test_image_set}"
-
-
-def demo_folder(cfg: EasyDict) -> Path:
-    """Where the demo draws, unless the user names another place."""
-    return Path(cfg.output_path) / "demo"
 
 
 def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:

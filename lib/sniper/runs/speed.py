@@ -24,7 +24,8 @@ from sniper.progress import silent
 from sniper.runs.compare_models import spread
 from sniper.runs.datasets import DataSource, open_dataset
 from sniper.runs.export import inference_networks
-from sniper.runs.load_model import load_model, make_detector, weights_path
+from sniper.runs.find_weights import weights_path
+from sniper.runs.load_model import load_model, make_detector
 from sniper.runs.plan import TestPlan, test_plan
 
 logger = logging.getLogger(__name__)

@@ -22,8 +22,9 @@ from sniper.runs.bad_images import BadImages
 from sniper.runs.category_ids import with_category_ids
 from sniper.runs.datasets import proposal_file
 from sniper.runs.detect_set import StoredRun, detect_in_memory
+from sniper.runs.find_weights import weights_path
 from sniper.runs.levels import untrained_windows
-from sniper.runs.load_model import load_model, make_detector, weights_path
+from sniper.runs.load_model import load_model, make_detector
 from sniper.runs.plan import TestPlan, test_plan
 
 logger = logging.getLogger(__name__)

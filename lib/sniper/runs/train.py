@@ -24,8 +24,8 @@ from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.backbone_file import check_backbone
 from sniper.runs.datasets import read_training_sets, training_account
+from sniper.runs.devices import uses_gpu
 from sniper.runs.plan import TrainPlan, train_plan
-from sniper.runs.resolve import uses_gpu
 from sniper.runs.start_up_report import log_start_up
 from sniper.runs.validation import Validation
 from sniper.training.checkpoint import Checkpoint, CheckpointFolder

@@ -18,7 +18,8 @@ from sniper.errors import DataError
 from sniper.evaluation import protocol_of
 from sniper.files import atomic_write_text
 from sniper.runs.datasets import open_dataset
-from sniper.runs.resolve import ANALYSIS_NAME, analysis_folder, data_source, results_folder
+from sniper.runs.folders import ANALYSIS_NAME, analysis_folder, results_folder
+from sniper.runs.resolve import data_source
 from sniper.tools.arguments import (
     add_cfg_and_set,
     add_out_flag,

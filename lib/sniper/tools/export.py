@@ -59,7 +59,7 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.runs.export import export_model
-    from sniper.runs.load_model import weights_path
+    from sniper.runs.find_weights import weights_path
     from sniper.runs.plan import test_plan
 
     cfg = load_config(args.cfg, args.overrides)

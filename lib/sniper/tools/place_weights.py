@@ -137,7 +137,7 @@ def _check_fit(cfg: EasyDict, path: Path, where: Path, *, backbone: bool) -> int
 
 
 def _target(cfg: EasyDict, save_prefix: str, *, backbone: bool) -> Path:
-    from sniper.runs.resolve import model_folder
+    from sniper.runs.folders import model_folder
 
     if not backbone:
         epoch = cfg.TRAIN.end_epoch if cfg.TEST.TEST_EPOCH is None else cfg.TEST.TEST_EPOCH

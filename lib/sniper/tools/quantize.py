@@ -79,8 +79,8 @@ def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     from sniper.config import load_config
     from sniper.process import start_logging
+    from sniper.runs.find_weights import weights_path
     from sniper.runs.int8 import QuantizeSettings, quantize_model
-    from sniper.runs.load_model import weights_path
     from sniper.runs.plan import test_plan
 
     start_logging(level=logging.WARNING)

@@ -14,7 +14,8 @@ from sniper.chips.sampler import make_epoch
 from sniper.data.ids import FileId, id_key
 from sniper.data.record import Record
 from sniper.errors import DataError
-from sniper.runs.resolve import chip_settings, model_folder
+from sniper.runs.folders import model_folder
+from sniper.runs.resolve import chip_settings
 from sniper.tools.arguments import (
     add_cfg_and_set,
     add_chip_epoch_flag,

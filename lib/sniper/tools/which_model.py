@@ -66,7 +66,7 @@ def chosen_model(args: argparse.Namespace) -> tuple[Choice, Path | None, str]:
         DataError: there are no weights.
     """
     from sniper.config import load_config
-    from sniper.runs.load_model import find_weights
+    from sniper.runs.find_weights import find_weights
 
     if args.model is not None:
         return args.model, None, str(args.model)

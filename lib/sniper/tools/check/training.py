@@ -26,13 +26,7 @@ from sniper.runs.datasets import (
     read_training_sets,
     training_account,
 )
-from sniper.runs.resolve import (
-    batch_settings,
-    chip_settings,
-    mines,
-    training_data,
-    with_negatives,
-)
+from sniper.runs.resolve import batch_settings, chip_settings, mines, training_data, with_negatives
 from sniper.runs.start_up_report import level_name
 from sniper.tools.check.findings import Findings
 

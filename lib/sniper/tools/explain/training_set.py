@@ -12,7 +12,8 @@ from easydict import EasyDict
 from sniper.config import load_config
 from sniper.data.record import Record
 from sniper.runs.datasets import training_records
-from sniper.runs.resolve import mines, mining_folder, training_data
+from sniper.runs.folders import mining_folder
+from sniper.runs.resolve import mines, training_data
 
 logger = logging.getLogger(__name__)
 

@@ -190,6 +190,7 @@ setup(
         "cu112": [f"mxnet-cu112=={MXNET_VERSION}"],
         "tensorboard": ["tensorboardX"],
         "cluster": ["scikit-learn>=1.0"],  # k-means of `sniper cluster-classes`
+        "matlab": ["scipy>=1.7"],  # the lists of ILSVRC
     },
     entry_points={
         "console_scripts": [

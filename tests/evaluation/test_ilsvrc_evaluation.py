@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import sys
 import tarfile
 
 import numpy as np
@@ -299,12 +300,18 @@ def test_matlab_files_are_read_or_refused(tmp_path):
     for compressed in (True, False):
         path.write_bytes(matlab_file({"s": entries}, compressed=compressed))
         first, second = read_matlab(path)["s"]
-        assert first["a"] == "word" and first["b"].tolist() == [[1, 2, 3]]
-        assert second["a"] == "" and second["b"].size == 0
+        assert first["a"] == "word" and first["b"].tolist() == [1, 2, 3]
+        assert len(second["a"]) == 0 and second["b"].size == 0
     for cut in (100, 140, len(path.read_bytes()) - 9):
         path.write_bytes(matlab_file({"s": entries}, compressed=False)[:cut])
         with pytest.raises(DataError, match="MATLAB file cannot be read"):
             read_matlab(path)
+
+
+def test_without_scipy_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(ConfigError, match=r"sniper-mxnet\[matlab\]"):
+        read_matlab(tmp_path / "x.mat")
 
 
 def test_the_demo_predictions_reach_the_official_number(imagenet_det, tmp_path):

@@ -157,7 +157,10 @@ def read_kit(root: Path) -> DevKit:
 def _kit_of_meta(root: Path) -> DevKit:
     path = root / _META
     try:
-        synsets = {_number(entry): entry for entry in read_matlab(path)["synsets"]}
+        entries = read_matlab(path)["synsets"]
+        # SciPy gives an array of one structure as the structure.
+        entries = [entries] if isinstance(entries, Mapping) else entries
+        synsets = {_number(entry): entry for entry in entries}
         classes = [
             DetClass(number, str(entry["WNID"]), str(entry["name"]))
             for number, entry in synsets.items()

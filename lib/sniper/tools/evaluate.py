@@ -23,7 +23,8 @@ Evaluates result files of any detector against annotations: no model, no images,
                    segmentation in every one of them masks are evaluated too
   ilsvrc --truth   the development kit of ILSVRC DET, with its annotation files (a folder or an
                    archive, ILSVRC2013_DET_val_bbox) in it or beside it; or a folder without kit
-                   that has sets of its own, <set>_bbox
+                   that has sets of its own, <set>_bbox; its MATLAB files are read by SciPy:
+                   pip install "sniper-mxnet[matlab]"
         --results  a text file with lines `image class score x1 y1 x2 y2`: numbers of val.txt and
                    of the 200 classes, px as in the annotations
   voc   --truth    the folder VOCdevkit or VOC<year>, or a list VOC<year>/ImageSets/Main/<set>.txt

@@ -205,10 +205,7 @@ def _symbol(
         outputs = {"rpn_only": rpn_only, "roi_map": roi_map, "roi_features": roi_features}
         return build_detector(model.spec, train=False, **outputs)
     if roi_features:
-        raise ConfigError(
-            "an INT8 network has no output of features, which new classes are told by",
-            fix="take the fp32 weights",
-        )
+        model.check_has_features()
     if any(device.device_type != "cpu" for device in devices):
         raise ConfigError(
             "INT8 networks run on the CPU only",

@@ -11,7 +11,7 @@ import numpy as np
 
 from sniper.data.classes import Classes
 from sniper.data.ids import FileId
-from sniper.errors import DataError
+from sniper.errors import ConfigError, DataError
 from sniper.models.assembly import DetectorSpec
 from sniper.models.initialisers import is_head
 from sniper.models.weights import Params
@@ -104,6 +104,14 @@ class Model:
     def classes(self) -> Classes:
         """Names and category ids."""
         return Classes(self.class_names, self.category_ids)
+
+    def check_has_features(self) -> None:
+        """Raises ConfigError for an INT8 network, whose graph gives no features of RoIs."""
+        if self.symbol is not None:
+            raise ConfigError(
+                "an INT8 network has no output of features, which new classes are told by",
+                fix="take the fp32 weights",
+            )
 
 
 def params_of(

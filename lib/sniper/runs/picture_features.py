@@ -162,11 +162,7 @@ def network_key(plan: TestPlan, model: Model) -> str:
         ConfigError: the network is one in INT8.
         DataError: the weights do not fit.
     """
-    if model.symbol is not None:
-        raise ConfigError(
-            "an INT8 network has no output of features, which new classes are told by",
-            fix="take the fp32 weights",
-        )
+    model.check_has_features()
     # On a GPU the same features come in half precision.
     symbol = build_picture_features(model.spec.in_fp32(), "mean")
     shape = {"data": (1, 3, SIDE_MULTIPLE, SIDE_MULTIPLE)}

@@ -13,7 +13,7 @@ import numpy as np
 
 from sniper import boxes as box_ops
 from sniper.models.heads.layers import IGNORE, conv, pool_position_sensitive, relu
-from sniper.models.heads.roi import BOX_LOSS_ROIS, ROI_LABEL, per_image
+from sniper.models.heads.roi import BOX_LOSS_ROIS, BOX_STDS, ROI_LABEL, per_image
 from sniper.models.lazy import mx
 from sniper.models.parts import (
     Arrays,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from sniper.models.spec import DetectorSpec
 
 BINS = 49
-# The standard deviations by which the target operators divide. Weights are saved as they learn.
-BOX_STDS = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,9 @@ class RfcnBoxHead(Head):
 
     def decode(self, window: WindowOutputs, detections: WindowDetections) -> None:
         """Refines the RoIs and clips them to the window."""
-        deltas = window.outputs["bbox_pred_reshape"][window.row] * BOX_STDS  # (R, 4)
+        # Unlike those of the other heads, these weights are saved as they learn.
+        stds = np.array(BOX_STDS, np.float32)
+        deltas = window.outputs["bbox_pred_reshape"][window.row] * stds  # (R, 4)
         height, width, *_ = window.im_info
         detections.boxes = box_ops.clip(box_ops.decode(detections.boxes, deltas), height, width)
 

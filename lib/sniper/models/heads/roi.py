@@ -39,6 +39,9 @@ BOX_LOSS_ROIS = 188
 # In 2018 this output had no name of its own; this is what MXNet called it.
 ROI_LABEL = "blockgrad0"
 
+# The standard deviations by which the target operators divide.
+BOX_STDS = (0.1, 0.1, 0.2, 0.2)
+
 
 @dataclass(frozen=True)
 class RoiHead(Head):
@@ -46,8 +49,7 @@ class RoiHead(Head):
 
     needs = ("rois",)
     output_names: ClassVar = {ROI_LABEL: "roi_label"}
-    # The standard deviations by which the target operators divide.
-    output_scales: ClassVar = {"bbox_pred": (0.1, 0.1, 0.2, 0.2)}
+    output_scales: ClassVar = {"bbox_pred": BOX_STDS}
     layers: ClassVar = {
         "conv_new_1": Start.HIDDEN,
         "offset": Start.OFFSET,

@@ -37,11 +37,12 @@ def test_32_bits_that_hold_fewer_become_the_whole_range(tmp_path, most):
     assert np.abs(read_image(path).astype(int) - pixels).max() <= 2
 
 
-def test_floats_of_pfm_become_the_whole_range(tmp_path):
+@pytest.mark.parametrize(("ending", "most", "error"), [("pfm", 1.0, 1), ("hdr", 300.0, 2)])
+def test_floats_of_pfm_and_radiance_become_the_whole_range(tmp_path, ending, most, error):
     pixels = grey_levels()
-    path = tmp_path / "a.pfm"
-    cv2.imencode(".pfm", (pixels / 255.0).astype(np.float32))[1].tofile(path)
-    assert np.abs(read_image(path).astype(int) - pixels).max() <= 1
+    path = tmp_path / f"a.{ending}"
+    cv2.imencode(f".{ending}", (pixels / 255.0 * most).astype(np.float32))[1].tofile(path)
+    assert np.abs(read_image(path).astype(int) - pixels).max() <= error
 
 
 @pytest.mark.parametrize("most", [1.0, 1.02, 255.0])

@@ -13,8 +13,8 @@ _PNG, _TIFFS = b"\x89PNG\r\n\x1a\n", (b"II", b"MM")
 _PNG_DEPTH_AT, _PNG_COLOUR_AT, _ALPHA_COLOURS = 24, 25, (b"\x04", b"\x06")
 # As a file, and as a bare stream.
 JPEG_2000_STARTS = (b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
-# Netpbm and JPEG 2000 hold up to 16 bits, too, and PFM (`PF`, `Pf`) floats.
-_DEEP_STARTS = (b"P2", b"P3", b"P5", b"P6", b"PF", b"Pf", *JPEG_2000_STARTS)
+# Netpbm and JPEG 2000 hold up to 16 bits, too, and PFM (`PF`, `Pf`) and Radiance (`#?`) floats.
+_DEEP_STARTS = (b"P2", b"P3", b"P5", b"P6", b"PF", b"Pf", b"#?", *JPEG_2000_STARTS)
 # Floats from 0 to 1 that were compressed or resized overshoot a little.
 _OVERSHOOT = 1.5
 # Sensors with 12 bits write them into 16, and programs 16 into 32: read as what they are in, they
@@ -33,7 +33,6 @@ def needs_care(content: bytes) -> bool:
 def to_bgr8(image: np.ndarray, path: str | Path, on_note: OnNote = tell_each) -> np.ndarray:
     """(H, W, 3) uint8 BGR of an image as `cv2.IMREAD_UNCHANGED` gives it.
 
-    Whole numbers: values up to 4095 are 12 bits, up to 65535 16, larger ones 32. Floats: 0 to 1, or
     Whole numbers: values up to 4095 are 12 bits, up to 65535 16, larger ones 32. Floats: 0 to 1, or
     else up to the largest value. Alpha is dropped, the colours below it stay. `on_note` hears of
     both.

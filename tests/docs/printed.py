@@ -11,7 +11,13 @@ from pathlib import Path
 from sniper.tools.cli import TOOLS
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "data/README.md", "scripts/bench/README.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "data/README.md",
+    "docs/new_classes.md",
+    "scripts/bench/README.md",
+)
 PROGRAM = r"(?:\.venv/bin/)?(?:sniper|python|bash|pip|pytest)"
 # Words that stand for something of the reader's: `<model folder>`, `FILE.params`, `--jobs N`.
 PLACEHOLDER = re.compile(r"<.*>|\.\.\.|(?<![\w-])(?:N|ADDRESS|HEX|NAME|PATH|FILE\S*)(?![\w-])")

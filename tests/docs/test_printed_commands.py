@@ -94,8 +94,10 @@ NOT_RUN = {
     r"make-toy-data data/toy": "draws the whole set; the small one has its place here",
     r"res101|res50_e2e\.yml|mobilenetv2_e2e|coco_mini": "COCO, GPUs, or an imported backbone",
     r"plain_detect\.py picture\.jpg SNIPER": "weights of the reader's own recipe",
+    r"ILSVRC2014_devkit": "the kit of the challenge (tests/evaluation runs the same with it)",
+    r"SUPER_CLASSES super_classes": "needs pictures of every class of the training set",
 }
-TINY = ["--train", "24", "--val", "6", "--test", "4", "--test-dev", "4", "--workers", "1"]
+TINY = ["--train", "32", "--val", "6", "--test", "4", "--test-dev", "4", "--workers", "1"]
 SETTINGS = {"OMP_NUM_THREADS": "1", "TERM": "dumb"}
 
 
@@ -185,7 +187,25 @@ def add_files_of_others(place: Checkout) -> None:
     for name in ("one.jsonl", "other.jsonl"):
         shutil.copy(log, place.folder / name)
     place.must("sniper export --cfg sniper_mobilenetv2_toy --out detector.zip")
+    place.must(
+        as_this_processor_needs_it(
+            "sniper quantize --cfg sniper_mobilenetv2_toy --calib 2 --out toy_int8.zip"
+        )
+    )
+    place.must("python examples/plain_train.py data/toy --updates 2")
+    add_classes_of_pictures(place)
     add_voc(place.folder)
+
+
+def add_classes_of_pictures(place: Checkout) -> None:
+    """Folders of pictures that show one class each, and a file of classes learnt from them."""
+    place.must(f"sniper make-toy-data data/toy_fine --fine {' '.join(TINY)}")
+    kinds = sorted((place.folder / "data" / "toy_fine" / "few_shot").iterdir())
+    names = ["pets/rabbit", "pets/cat", "hamster", "rabbit"]
+    names += [f"pictures/class{number}" for number in range(8)]
+    for name, kind in zip(names, kinds):
+        shutil.copytree(kind, place.folder / name)
+    place.must("sniper fit-classes pets/ --cfg my.yml --out pets.npz")
 
 
 def add_voc(folder: Path) -> None:
@@ -223,6 +243,7 @@ def as_this_processor_needs_it(text: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
     "where",
     sorted({command.where for command in COMMANDS if not why_not(command.text)}),
@@ -253,7 +274,7 @@ def test_the_lines_that_read_an_archive(checkout):
 def test_the_python_of_the_readme(checkout):
     code = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     (checkout.folder / "readme.py").write_text(code)
-    assert "boxes" in checkout.must("python readme.py")
+    assert "detections" in checkout.must("python readme.py")
 
 
 def test_every_tool_has_examples():

@@ -59,7 +59,8 @@ _EPILOG = """\
 examples:
   sniper check-data --cfg my.yml
   sniper check-data --cfg my.yml --decode --with-test --json problems.json
-  sniper check-data --cfg sniper_mobilenetv2_toy --set dataset.dataset_path data/mine
+  sniper check-data --cfg sniper_mobilenetv2_toy --set dataset.dataset_path data/mine \\
+      dataset.NUM_CLASSES 4
 """
 EXIT_PROBLEMS = 3
 

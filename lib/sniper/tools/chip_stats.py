@@ -41,7 +41,7 @@ _EPILOG = """\
 examples:
   sniper chip-stats --cfg sniper_mobilenetv2_toy
   sniper chip-stats --cfg my.yml --plot chips.png --json chips.json
-  sniper chip-stats --cfg my.yml --set TRAIN.USE_NEG_CHIPS False TRAIN.SCALES "[2.0, 512.0]"
+  sniper chip-stats --cfg my.yml --set TRAIN.USE_NEG_CHIPS False TRAIN.SCALES "[2.0, 1.0, 320.0]"
 """
 
 

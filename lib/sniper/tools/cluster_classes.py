@@ -27,9 +27,9 @@ file for folders of pictures. k-means is that of scikit-learn: pip install "snip
 """
 _EPILOG = """\
 examples:
-  sniper fit-classes pictures/ --holdout 0 --cfg F --out classes.npz
-  sniper cluster-classes --features classes.npz --clusters 20 --out super_classes.json
-  python main_train.py --cfg F --set network.SUPER_CLASSES super_classes.json
+  sniper fit-classes pictures/ --holdout 0 --cfg my.yml --out classes.npz
+  sniper cluster-classes --features classes.npz --clusters 5 --out super_classes.json
+  python main_train.py --cfg mobilenetv2_3k_toy --set network.SUPER_CLASSES super_classes.json
 """
 
 

@@ -42,7 +42,7 @@ examples:
   sniper detect holiday.jpg --out found                      (the newest trained model)
   sniper detect photos/ films/*.mp4 --recursive --out found --cfg sniper_mobilenetv2_toy
   sniper detect list.txt --out found --model detector.zip --format none
-  sniper detect photos/ --out found --cfg F --classes classes.npz      (see sniper fit-classes)
+  sniper detect photos/ --out found --cfg my.yml --classes pets.npz    (see sniper fit-classes)
 
 Files that cannot be read are left out and listed at the end, and the exit code is 3. Other exit
 codes: 1 the run failed, 2 wrong usage or configuration, 130 interrupted.

@@ -51,11 +51,11 @@ Features are kept by network and file content, so that further fits take seconds
 """
 _EPILOG = """\
 examples:
-  sniper fit-classes pets/ --cfg F --out pets.npz
-  sniper detect photos/ --out found --cfg F --classes pets.npz
-  sniper fit-classes rabbit/ --add-to pets.npz --cfg F --out pets.npz     (one more class)
-  sniper fit-classes pets/ --schedule 2018 --pooling mean --cfg F --out pets.npz --draw shown \\
-      --set TEST.NMS 0.45     (the demonstration of 2018 in one command)
+  sniper fit-classes pets/ --cfg my.yml --out pets.npz
+  sniper detect photos/ --out found --cfg my.yml --classes pets.npz
+  sniper fit-classes rabbit/ --add-to pets.npz --cfg my.yml --out pets.npz     (one more class)
+  sniper fit-classes pets/ --schedule 2018 --pooling mean --cfg my.yml --out pets.npz \\
+      --draw shown --set TEST.NMS 0.45     (the demonstration of 2018 in one command)
 
 Pictures that cannot be read are left out and listed at the end, and the exit code is 3.
 """

@@ -49,7 +49,7 @@ training on a chip's place in the epoch; here it depends on the image and the ch
 _EPILOG = """\
 examples:
   sniper show-chips --cfg sniper_mobilenetv2_toy
-  sniper show-chips --cfg my.yml --ids 139 785 --out pictures
+  sniper show-chips --cfg my.yml --ids 100001 100004 --out pictures
   sniper show-chips --cfg my.yml --images 8 --flipped --set TRAIN.USE_NEG_CHIPS False
 """
 

@@ -12,6 +12,7 @@ import pytest
 from sniper.config import load_config
 from sniper.data import ProposalSet, save_proposals
 from sniper.data.classes import Classes
+from sniper.data.proposals import load_proposals
 from sniper.errors import ConfigError, DataError
 from sniper.runs import datasets
 from sniper.runs.datasets import proposal_file
@@ -248,6 +249,29 @@ def test_convert_proposals(project, capsys):
     out = project.root / "x.npz"
     assert convert([str(path), "--out", str(out), "--order", "file", *arguments[1:]]) == 0
     assert out.exists()
+
+
+def test_detections_become_proposals(project, capsys):
+    rows = [(1, 9, 0.2), (1, 3, 0.4), (1, 9, 0.9), (2, 9, 0.5)]
+    results = project.root / "detections_a_results.json"
+    results.write_text(
+        json.dumps(
+            [
+                {"image_id": image, "category_id": kind, "bbox": [2, 3, 9, 8], "score": score}
+                for image, kind, score in rows
+            ]
+        )
+    )
+    assert convert([str(results), "--cfg", str(project.cfg_path)]) == 0
+    assert "COCO_a_rpn.npz: 3 proposals of 3 images" in capsys.readouterr().out
+    found = load_proposals(project.root / "COCO_a_rpn.npz")
+    boxes, scores = found.for_image(1)
+    assert scores.tolist() == pytest.approx([0.9, 0.4])
+    assert boxes[0].tolist() == [2, 3, 10, 10]
+    assert [len(found.for_image(image)[0]) for image in (2, 3)] == [1, 0]
+    flags = ["--cfg", str(project.cfg_path), "--order", "file"]
+    assert convert([str(results), *flags]) == 2
+    assert "--order is not for such a file" in capsys.readouterr().err
 
 
 def test_convert_proposals_refuses(project, capsys):

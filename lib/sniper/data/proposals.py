@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from sniper import boxes as box_math
+from sniper.data.dataset import Dataset
+from sniper.data.detections import DetectionTable
 from sniper.data.npz import read_npz, write_npz
 from sniper.data.record import Record
 from sniper.errors import DataError, OpsError
@@ -78,6 +80,30 @@ class ProposalSet:
         """All arrays by name, as files hold them."""
         arrays = {name: getattr(self, name) for name in _DTYPES}
         return {**arrays, "set_name": np.array(self.set_name)}
+
+
+def proposals_of_detections(
+    dataset: Dataset, detections: DetectionTable, least_score: float = 0.0
+) -> ProposalSet:
+    """What a detector found in a set, of all classes, as proposals: negatives from its own errors.
+
+    Args:
+        dataset: the set.
+        detections: of the images of `dataset`, in its order.
+        least_score: detections with less are left out.
+    """
+    of_images = [detections[index].rows for index in range(len(dataset.records))]
+    kept = [rows[rows[:, 4] >= least_score] for rows in of_images]
+    # Best first, as proposal networks give them.
+    rows = [image_rows[np.argsort(-image_rows[:, 4], kind="stable")] for image_rows in kept]
+    joined = np.concatenate([np.zeros((0, 5), np.float32), *rows]).astype(np.float32)
+    return ProposalSet(
+        dataset.name,
+        np.array([record.image_id for record in dataset.records], np.int64),
+        np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        joined[:, :4],
+        joined[:, 4],
+    )
 
 
 def _problem(proposals: ProposalSet) -> str | None:

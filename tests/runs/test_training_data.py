@@ -252,7 +252,7 @@ def test_convert_proposals(project, capsys):
 
 
 def test_detections_become_proposals(project, capsys):
-    rows = [(1, 9, 0.2), (1, 3, 0.4), (1, 9, 0.9), (2, 9, 0.5)]
+    rows = [(1, 9, 0.1), (1, 3, 0.4), (1, 9, 0.9), (2, 9, 0.5)]
     results = project.root / "detections_a_results.json"
     results.write_text(
         json.dumps(

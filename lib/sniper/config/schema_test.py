@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sniper.config.kinds import LEGACY, RATIO, Bool, Float, Int, Key, OneOrMany, Row, Seq, Text
+from sniper.config.kinds import (
+    LEGACY,
+    RATIO,
+    Bool,
+    BoolOr,
+    Float,
+    Int,
+    Key,
+    OneOrMany,
+    Row,
+    Seq,
+    Text,
+)
 
 _PER_SCALE_BOOL = Seq(Bool())
 
@@ -109,7 +121,13 @@ RESULT_KEYS = (
         "For the area of a chip no more RoIs of valid sizes than TRAIN.PROPOSAL_OP.post_nms_top_n: "
         "the box head takes others, which it never saw, for objects. No change at 2018's numbers.",
     ),
-    Key("TEST.EXTRACT_PROPOSALS", Bool(), False, "Write proposals instead of detections."),
+    Key(
+        "TEST.EXTRACT_PROPOSALS",
+        BoolOr(words=("detections",)),
+        False,
+        "Write proposals instead of detections: those of the proposal network (true), or what the "
+        "whole detector takes for objects (detections).",
+    ),
     Key(
         "TEST.N_PROPOSAL_PER_SCALE",
         Int(),

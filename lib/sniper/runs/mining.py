@@ -76,16 +76,30 @@ def mine(cfg: EasyDict, plan: MiningPlan, *, display: int, save_prefix: str, res
     weights = newest.path(".params")
     network.TEST.TEST_EPOCH = newest.state.epoch
     logger.info("mining 2 of 2: its proposals on the training images, in %s", plan.proposal_dir)
-    for image_set in training_sets(cfg):
+    extract_proposals(network, weights, resume=resume)
+
+
+def extract_proposals(network: EasyDict, weights: Path, *, resume: bool) -> None:
+    """Writes proposals on every training set, see `TEST.EXTRACT_PROPOSALS`.
+
+    Args:
+        network: its configuration; its test set changes.
+        weights: the network's.
+        resume: files that an earlier call made with the same weights stay as they are.
+
+    Raises:
+        ConfigError, DataError, TrainingError: see `sniper.runs.test.test`.
+    """
+    for image_set in training_sets(network):
         # The model folder is named after the training sets: only the test set changes here.
         network.dataset.test_image_set = image_set
         name = open_dataset(data_source(network), image_set).name
-        path = proposal_file(plan.proposal_dir, name)
+        path = proposal_file(Path(network.TEST.PROPOSAL_SAVE_PATH), name)
         made_with = path.with_suffix(".made_with")
         if resume and _content(made_with) == _digests(weights, path):
             logger.info("the proposals of %s are there: %s", image_set, path)
         else:
-            test(network, save_prefix=save_prefix, weights=weights)
+            test(network, weights=weights)
             # Not by time: clocks go back.
             atomic_write_text(made_with, _digests(weights, path))
 

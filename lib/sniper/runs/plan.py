@@ -177,6 +177,7 @@ class TestPlan:
         recipe_sets: the sets that the recipe tests (first, since it is smaller) and trains on.
         detector: the network.
         rpn_only: proposals are extracted instead of detections.
+        detections_as_proposals: detections are written as proposals.
         mode: `single`, `pyramid`, `focus` or `slice`.
         levels: what the mode looks at, in this order.
         pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
@@ -206,6 +207,7 @@ class TestPlan:
     recipe_sets: tuple[str, ...]
     detector: DetectorSpec
     rpn_only: bool
+    detections_as_proposals: bool
     mode: str
     levels: tuple[Level, ...]
     pyramid: tuple[tuple[int, int], ...]
@@ -333,6 +335,7 @@ def test_plan(
         # The number of images is in the losses only: a test graph takes any.
         detector=detector_spec(cfg, train=False, batch_images=1, fp16=fp16),
         rpn_only=rpn_only,
+        detections_as_proposals=test.EXTRACT_PROPOSALS == "detections",
         mode=mode,
         levels=tuple(levels_of(cfg, mode, batch_images)),
         pyramid=tuple(tuple(scale) for scale in test.SCALES),

@@ -13,6 +13,7 @@ from easydict import EasyDict
 from sniper.data import Dataset, ProposalSet, save_proposals
 from sniper.data.classes import Classes
 from sniper.data.one_class import match_detected
+from sniper.data.proposals import LEAST_SCORE, proposals_of_detections
 from sniper.evaluation import Report
 from sniper.inference.results import draw_set, report_detections, report_proposals
 from sniper.locks import folder_lock
@@ -57,7 +58,7 @@ def test(
             `TEST.SKIP_BAD_IMAGES` at the very end also where images were left out.
         TrainingError: another run tests on the set, a file could not be written, or a process died.
     """
-    plan = test_plan(cfg, rpn_only=bool(cfg.TEST.EXTRACT_PROPOSALS))
+    plan = test_plan(cfg, rpn_only=cfg.TEST.EXTRACT_PROPOSALS is True)
     fix = "or give this one a folder of its own: --set output_path DIR, and --weights FILE"
     kind = "proposals" if plan.rpn_only else "test"
     with _results_lock(plan.results_dir, plan.image_set, fix, kind):
@@ -95,21 +96,31 @@ def _test(
     logger.info(speed.table())
     report: Report | None
     if isinstance(result, ProposalSet):
-        path = proposal_file(plan.proposal_dir, dataset.name)
-        save_proposals(path, result)
-        logger.info("%d proposals in %s", len(result.boxes), path)
-        report = report_proposals(path, dataset, result, speed.as_dict())
+        report = _write_proposals(plan, dataset, result, speed.as_dict())
     else:
         table, left_out = matched.detections(result)
         if visualise:
             draw_set(plan.drawings_dir, dataset, table)
-        report = report_detections(
-            plan.results_dir, dataset, table, speed.as_dict(), left_out=left_out
-        )
+        if plan.detections_as_proposals:
+            proposals = proposals_of_detections(dataset, table, LEAST_SCORE)
+            report = _write_proposals(plan, dataset, proposals, speed.as_dict())
+        else:
+            report = report_detections(
+                plan.results_dir, dataset, table, speed.as_dict(), left_out=left_out
+            )
     # Only now: a run that is killed before its results are written goes on with its blocks.
     run.clean_up()
     bad_images.tell(plan.results_dir / f"detections_{plan.image_set}_skipped.json")
     return report
+
+
+def _write_proposals(
+    plan: TestPlan, dataset: Dataset, proposals: ProposalSet, speed: dict
+) -> Report | None:
+    path = proposal_file(plan.proposal_dir, dataset.name)
+    save_proposals(path, proposals)
+    logger.info("%d proposals in %s", len(proposals.boxes), path)
+    return report_proposals(path, dataset, proposals, speed)
 
 
 def _tell_untrained_windows(plan: TestPlan, dataset: Dataset) -> None:

@@ -43,6 +43,10 @@ TOOLS: dict[str, tuple[str, str]] = {
         "sniper.tools.mine_negatives",
         "train with mined negative chips, in one go",
     ),
+    "hard-negatives": (
+        "sniper.tools.hard_negatives",
+        "train a detector on with chips around its own errors",
+    ),
     "train": ("sniper.tools.train", "train a detector (main_train.py)"),
     "launch": ("sniper.tools.launch", "train with several processes or machines"),
     "test": ("sniper.tools.test", "detect and evaluate on a data set (main_test.py)"),

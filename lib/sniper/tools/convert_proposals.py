@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sniper.data.dataset import Dataset
 from sniper.data.legacy_proposals import ORDERS, load_legacy_proposals
-from sniper.data.proposals import ProposalSet, proposals_of_detections, save_proposals
+from sniper.data.proposals import LEAST_SCORE, ProposalSet, proposals_of_detections, save_proposals
 from sniper.errors import ConfigError
 from sniper.evaluation.coco_files import read_coco_results
 from sniper.tools.arguments import (
@@ -18,9 +18,6 @@ from sniper.tools.arguments import (
     command_parser,
 )
 from sniper.tools.cli import run_main
-
-# What a detector doubts more than this it will not claim often.
-LEAST_SCORE = 0.3
 
 _DESCRIPTION = """\
 Writes the NPZ file of proposals that training cuts negative chips around (TRAIN.USE_NEG_CHIPS true,
@@ -73,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--min-score",
         type=as_ratio,
         metavar="S",
-        help="of a .json: leaves out detections with less (default: 0.3)",
+        help=f"of a .json: leaves out detections with less (default: {LEAST_SCORE})",
     )
     add_out_flag(parser, "DST.npz", "the new file (default: <NAME>_rpn.npz beside the source)")
     add_config_flags(parser)

@@ -201,7 +201,7 @@ def add_classes_of_pictures(place: Checkout) -> None:
     """Folders of pictures that show one class each, and a file of classes learnt from them."""
     place.must(f"sniper make-toy-data data/toy_fine --fine {' '.join(TINY)}")
     kinds = sorted((place.folder / "data" / "toy_fine" / "few_shot").iterdir())
-    names = ["pets/rabbit", "pets/cat", "hamster", "rabbit"]
+    names = ["pets/rabbit", "pets/cat", "hamster", "parrot"]
     names += [f"pictures/class{number}" for number in range(8)]
     for name, kind in zip(names, kinds):
         shutil.copytree(kind, place.folder / name)

@@ -53,7 +53,7 @@ _EPILOG = """\
 examples:
   sniper fit-classes pets/ --cfg my.yml --out pets.npz
   sniper detect photos/ --out found --cfg my.yml --classes pets.npz
-  sniper fit-classes rabbit/ --add-to pets.npz --cfg my.yml --out pets.npz     (one more class)
+  sniper fit-classes parrot/ --add-to pets.npz --cfg my.yml --out pets.npz     (one more class)
   sniper fit-classes pets/ --schedule 2018 --pooling mean --cfg my.yml --out pets.npz \\
       --draw shown --set TEST.NMS 0.45     (the demonstration of 2018 in one command)
 

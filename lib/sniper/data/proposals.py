@@ -26,7 +26,7 @@ _DTYPES = {
 }
 
 # Of a detection that becomes a proposal: what a detector doubts more it will hardly claim.
-LEAST_SCORE = 0.2
+LEAST_SCORE = 0.3
 
 # Rows per call of NMS: enough to keep all threads busy, few enough to stay small in memory.
 _ROWS_PER_BLOCK = 1 << 18

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 SUFFIX = "_hard"
 # One detection of what is no object is enough for a chip, and all chips of an image are taken.
-_MIN_FALSE_ALARMS, _MAX_NEG_CHIPS = [0.5, 0.5], 10
-_LR_SHARE, _EPOCHS_AT_FULL_RATE = 1 / 3, 2 / 3
+_MIN_FALSE_ALARMS, _MAX_NEG_CHIPS = [0.5, 0.5], 6
+_LR_SHARE, _EPOCHS_AT_FULL_RATE = 1 / 3, 1 / 2
 
 
 def hard_config(trained: EasyDict, epochs: int, save_prefix: str = "SNIPER") -> EasyDict:

@@ -25,7 +25,7 @@ the old one stays as it is. The same command again goes on where it stopped.
 _EPILOG = """\
 examples:
   sniper hard-negatives --cfg my.yml
-  sniper hard-negatives --cfg sniper_mobilenetv2_toy --epochs 4 --set gpus cpu
+  sniper hard-negatives --cfg sniper_mobilenetv2_toy --epochs 2 --set gpus cpu
 
 Chips show what lies around objects, and TRAIN.USE_NEG_CHIPS mine what a proposal network takes for
 objects. What is left after that are the errors of the detector itself: this is for them. A second
@@ -43,9 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--epochs",
         type=as_positive,
-        default=6,
+        default=4,
         metavar="N",
-        help="of the training that follows, the last third with a tenth of its learning rate "
+        help="of the training that follows, the second half with a tenth of its learning rate "
         "(default: %(default)s)",
     )
     add_display_flag(parser)

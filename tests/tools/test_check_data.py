@@ -377,6 +377,17 @@ def test_class_count(tiny_set):
     assert "NUM_CLASSES is 3, there are 3 categories + 1 = 4" in texts(report, "classes")[0]
 
 
+def test_super_classes_must_be_made_of_the_classes(tiny_set, tmp_path):
+    table = tmp_path / "table.json"
+    key = ("symbol", "mobilenetv2_3k", "network.SUPER_CLASSES", str(table))
+    table.write_text('{"0": ["kite"], "1": ["ant", "bee"]}')
+    assert counts(checked(tiny_set, *key)) == {}
+    table.write_text('{"0": ["kite"], "1": ["ant", "wasp"]}')
+    report = checked(tiny_set, *key)
+    assert counts(report) == {"classes": 1}
+    assert "wasp" in texts(report, "classes")[0] and "bee" in texts(report, "classes")[0]
+
+
 def test_joined_sets_are_matched_by_name(tiny_set):
     tiny_set.write()
     shutil.copytree(tiny_set.image(7).parent, tiny_set.image(7, "winter").parent)

@@ -177,7 +177,7 @@ def check(
     sets = [*training, *extra]
     for dataset in sets:
         check_images(findings, dataset.name, dataset.records, decode=decode, workers=workers)
-    check_classes(findings, training, extra, cfg.dataset.NUM_CLASSES)
+    check_classes(findings, training, extra, cfg)
     check_empty_classes(findings, training)
     check_shared_images(findings, sets)
     check_proposals(findings, training, cfg)

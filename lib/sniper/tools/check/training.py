@@ -18,6 +18,7 @@ from sniper.data.classes import join_classes, lacking_classes, match_set
 from sniper.data.legacy_proposals import find_legacy_file, load_legacy_proposals
 from sniper.data.problems import ERROR
 from sniper.data.record import Record
+from sniper.data.super_classes import read_super_classes, super_of
 from sniper.errors import ConfigError, DataError, OpsError, SniperError
 from sniper.loader.train import TrainLoader
 from sniper.runs.datasets import (
@@ -32,9 +33,10 @@ from sniper.tools.check.findings import Findings
 
 
 def check_classes(
-    findings: Findings, training: Sequence[Dataset], tested: Sequence[Dataset], num_classes: int
+    findings: Findings, training: Sequence[Dataset], tested: Sequence[Dataset], cfg: EasyDict
 ) -> None:
     """Matches the classes of the sets by name, as training and testing do."""
+    num_classes = cfg.dataset.NUM_CLASSES
     named = [dataset for dataset in training if len(dataset.class_names) > 1]
     if not named:
         return
@@ -53,6 +55,11 @@ def check_classes(
         )
         findings.add("classes", together, text)
         return
+    if cfg.network.SUPER_CLASSES:
+        try:
+            super_of(read_super_classes(cfg.network.SUPER_CLASSES), joined)
+        except DataError as error:
+            findings.add_error("classes", together, error)
     for dataset in tested:
         try:
             match_set(dataset, joined)

@@ -1,0 +1,278 @@
+"""The official tables of Open Images as arrays: boxes, verified labels, classes, the hierarchy.
+
+Millions of rows are read by pandas, which only this format needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sniper.errors import ConfigError, DataError
+
+# The root of the official hierarchy: every object is one, so it is no class.
+ROOT = "/m/0bl9f"
+
+_BOX_COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
+_GROUP_COLUMN = "IsGroupOf"
+_LABEL_COLUMNS = ("ImageID", "LabelName", "Confidence")
+# `train-annotations-bbox.csv`, `oidv6-train-annotations-human-imagelabels-boxable.csv`,
+# `challenge-2019-validation-detection-bbox.csv`
+_FILE_NAME = re.compile(
+    r"(?:oidv\d+-|challenge-\d{4}-)*(?P<set>[^-]+)-(?:annotations|detection)-"
+    r"(?P<kind>bbox|human-imagelabels)(?:-boxable)?\.csv(?:\.gz)?"
+)
+_BOXES, _LABELS = "bbox", "human-imagelabels"
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """The classes that boxes can have.
+
+    Attributes:
+        ids: machine ids, `/m/011k07`, in the order of the file: class 1 is the first.
+        names: what people call them.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BoxTable:
+    """N boxes, in the order of the file.
+
+    Attributes:
+        images: (N,) index into `image_ids`.
+        labels: (N,) index into `label_ids`.
+        boxes: (N, 4) float32 x1 y1 x2 y2, shares of the image's sides.
+        groups: (N,) bool: the box is around several objects; None where the file does not say.
+        image_ids: by index.
+        label_ids: machine ids by index.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    groups: np.ndarray | None
+    image_ids: np.ndarray
+    label_ids: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """What people have verified of whole images.
+
+    Attributes:
+        images: (N,) index into `image_ids`.
+        labels: (N,) index into `label_ids`.
+        present: (N,) bool: the class is in the image; else it is known not to be.
+        image_ids: by index.
+        label_ids: machine ids by index.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    present: np.ndarray
+    image_ids: np.ndarray
+    label_ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class SetFiles:
+    """The files of one set; `labels` is None where there are none."""
+
+    name: str
+    boxes: Path
+    labels: Path | None
+
+
+def find_sets(folder: Path) -> dict[str, SetFiles]:
+    """The sets whose official files lie in a folder or one below it, by name.
+
+    Raises:
+        DataError: two files say the same of one set.
+    """
+    found: dict[tuple[str, str], Path] = {}
+    for path in sorted([*folder.glob("*.csv*"), *folder.glob("*/*.csv*")]):
+        match = _FILE_NAME.fullmatch(path.name)
+        if match is None:
+            continue
+        key = (match["set"], match["kind"])
+        if key in found:
+            raise DataError(
+                "two files hold the same of one set",
+                where=folder,
+                got=f"{found[key]} and {path}",
+                fix="leave one there",
+            )
+        found[key] = path
+    return {
+        name: SetFiles(name, path, found.get((name, _LABELS)))
+        for (name, kind), path in found.items()
+        if kind == _BOXES
+    }
+
+
+def find_file(folder: Path, pattern: str) -> Path | None:
+    """The only file of a pattern in a folder or one below it, or None."""
+    paths = sorted([*folder.glob(pattern), *folder.glob(f"*/{pattern}")])
+    if len(paths) > 1:
+        raise DataError(
+            "several files have this name",
+            where=folder,
+            got=", ".join(map(str, paths)),
+            fix="leave one there",
+        )
+    return paths[0] if paths else None
+
+
+def read_classes(path: Path) -> ClassList:
+    """`class-descriptions-boxable.csv`: lines `id,name`, with or without a line of titles.
+
+    Raises:
+        DataError: the file cannot be read, or an id or name is empty or there twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise DataError("the classes cannot be read", where=path, got=error) from error
+    pairs = [line.partition(",")[::2] for line in lines if line.strip()]
+    pairs = pairs[1:] if pairs and pairs[0][0] == "LabelName" else pairs
+    ids, names = [a.strip() for a, _ in pairs], [_unquoted(b) for _, b in pairs]
+    if not pairs or not all(ids) or not all(names) or len({*ids}) < len(ids):
+        raise DataError(
+            "the classes are broken",
+            where=path,
+            got=f"{len(ids)} lines with {len({*ids})} ids",
+            expected="lines `/m/011k07,Tortoise` with different ids",
+        )
+    return ClassList(tuple(ids), tuple(names))
+
+
+def _unquoted(name: str) -> str:
+    name = name.strip()
+    return name[1:-1].replace('""', '"') if name[:1] == '"' == name[-1:] else name
+
+
+def read_hierarchy(path: Path) -> dict[str, frozenset[str]]:
+    """Machine id -> all classes above it, without the root; a class may have several parents.
+
+    Only `Subcategory` counts: what is `Part` of an object is none of its kinds.
+
+    Raises:
+        DataError: the file cannot be read, or is no such tree.
+    """
+    above: dict[str, set[str]] = {}
+
+    def walk(node: Mapping[str, Any], ancestors: tuple[str, ...]) -> None:
+        name = node["LabelName"]
+        above.setdefault(name, set()).update(ancestors)
+        for child in node.get("Subcategory", ()):
+            walk(child, (*ancestors, name))
+
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        top = tree["LabelName"]
+        walk(tree, ())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(
+            "the hierarchy of classes cannot be read",
+            where=path,
+            got=f"{type(error).__name__}: {error}",
+            expected="the official JSON tree of LabelName and Subcategory",
+        ) from error
+    # Another part of the tree may know more of a class's parents: those of all its places count.
+    while True:
+        grown = {name: set().union(own, *(above[a] for a in own)) for name, own in above.items()}
+        if grown == above:
+            break
+        above = grown
+    return {name: frozenset(own - {top, ROOT}) for name, own in above.items() if name != top}
+
+
+def read_boxes(path: Path) -> BoxTable:
+    """A table of boxes, in its official columns.
+
+    Raises:
+        ConfigError: pandas is not installed.
+        DataError: the file cannot be read, or columns or values are wrong.
+    """
+    table = _read(path, _BOX_COLUMNS, optional=(_GROUP_COLUMN,))
+    # Official order: x1, x2, y1, y2.
+    boxes = np.stack([table[name].to_numpy() for name in ("XMin", "YMin", "XMax", "YMax")], axis=1)
+    wrong = ~np.isfinite(boxes).all(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            "a box has no numbers", where=f"{path}, line {row + 2}", got=boxes[row].tolist()
+        )
+    groups = table[_GROUP_COLUMN].to_numpy() > 0 if _GROUP_COLUMN in table else None
+    return BoxTable(*_codes(table), boxes, groups, *_names(table))
+
+
+def read_labels(path: Path) -> LabelTable:
+    """A table of labels that people have verified; confidence 1: present, 0: absent.
+
+    Raises:
+        ConfigError: pandas is not installed.
+        DataError: the file cannot be read, or columns or values are wrong.
+    """
+    table = _read(path, _LABEL_COLUMNS)
+    present = table["Confidence"].to_numpy() >= 0.5
+    return LabelTable(*_codes(table), present, *_names(table))
+
+
+def _codes(table: Any) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = (table[name].cat.codes.to_numpy() for name in ("ImageID", "LabelName"))
+    return images, labels
+
+
+def _names(table: Any) -> tuple[np.ndarray, np.ndarray]:
+    ids = (table[name].cat.categories.to_numpy(str) for name in ("ImageID", "LabelName"))
+    images, labels = ids
+    return images, labels
+
+
+def import_pandas(path: Path) -> Any:
+    """Raises ConfigError where pandas is not installed."""
+    try:
+        return importlib.import_module("pandas")
+    except ImportError as error:
+        raise ConfigError(
+            "tables of Open Images are read by pandas, which cannot be imported",
+            where=path,
+            got=error,
+            fix='pip install "sniper-mxnet[openimages]", or pip install pandas "numpy<2"',
+        ) from error
+
+
+def _read(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Any:
+    pandas = import_pandas(path)
+    try:
+        present = pandas.read_csv(path, nrows=0).columns
+        missing = [name for name in columns if name not in present]
+        if missing:
+            raise ValueError(f"no column {', '.join(missing)}; there are {', '.join(present)}")
+        wanted = [*columns, *(name for name in optional if name in present)]
+        kinds = {name: np.float32 for name in wanted} | {
+            name: "category" for name in ("ImageID", "LabelName")
+        }
+        table = pandas.read_csv(path, usecols=wanted, dtype=kinds)
+        if table[["ImageID", "LabelName"]].isna().any().any():
+            raise ValueError("a row without image or label")
+    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
+        raise DataError(
+            "a table of Open Images cannot be read",
+            where=path,
+            got=error,
+            expected=f"a CSV file with the columns {', '.join(columns)}",
+        ) from error
+    return table

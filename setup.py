@@ -191,6 +191,7 @@ setup(
         "tensorboard": ["tensorboardX"],
         "cluster": ["scikit-learn>=1.0"],  # k-means of `sniper cluster-classes`
         "matlab": ["scipy>=1.7"],  # the lists of ILSVRC
+        "openimages": ["pandas>=1.5"],  # the tables of Open Images
     },
     entry_points={
         "console_scripts": [

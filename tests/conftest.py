@@ -42,6 +42,12 @@ def imagenet_layout_coco() -> Path:
     return _shared_data("imagenet_layout_coco", "annotations in the layout of ImageNet")
 
 
+@pytest.fixture(scope="session")
+def openimages() -> Path:
+    """Official classes and hierarchy of Open Images; skips where they are missing."""
+    return _shared_data("openimages", "tables of Open Images")
+
+
 def _shared_data(name: str, what: str) -> Path:
     shared = Path(os.environ.get("SNIPER_SHARED", REPO.parent / "shared"))
     folder = shared / "data" / name

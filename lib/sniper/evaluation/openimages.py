@@ -15,58 +15,18 @@ the reference):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from sniper.data.openimages_truth import ClassTree, Marks, TrueBoxes, Verified
 from sniper.evaluation.voc import average_precision
 
 MIN_IOU = 0.5
 MIN_SHARE_IN_GROUP = 0.5
 
 _Overlap = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class Marks:
-    """N things that are said of images: boxes, labels, detections.
-
-    Attributes:
-        images: (N,) int64 index of the image.
-        labels: (N,) int64 index of the class.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def keys(self, num_classes: int) -> np.ndarray:
-        """(N,) int64: a number for each image and class."""
-        return self.images * num_classes + self.labels
-
-
-@dataclass(frozen=True, eq=False)
-class TrueBoxes(Marks):
-    """Annotated boxes.
-
-    Attributes:
-        boxes: (N, 4) float64 x1 y1 x2 y2; detections have the same unit.
-        groups: (N,) bool: around several objects.
-    """
-
-    boxes: np.ndarray
-    groups: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Verified(Marks):
-    """Verified labels.
-
-    Attributes:
-        present: (N,) bool: the class is in the image, else it is not.
-    """
-
-    present: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,50 +40,6 @@ class FoundBoxes(Marks):
 
     boxes: np.ndarray
     scores: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class ClassTree:
-    """Which classes stand above each, itself among them.
-
-    Attributes:
-        offsets: (C + 1,) class i owns `above[offsets[i]:offsets[i + 1]]`.
-        above: class indices.
-    """
-
-    offsets: np.ndarray
-    above: np.ndarray
-
-    @classmethod
-    def of(cls, above: Sequence[Sequence[int]]) -> ClassTree:
-        """The tree of the classes above each."""
-        rows = [sorted({index, *own}) for index, own in enumerate(above)]
-        return cls(
-            np.cumsum([0, *map(len, rows)]).astype(np.int64),
-            np.array([index for row in rows for index in row], np.int64),
-        )
-
-    @classmethod
-    def flat(cls, num_classes: int) -> ClassTree:
-        """No class stands above another."""
-        return cls.of([()] * num_classes)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def turned(self) -> ClassTree:
-        """Which classes stand below each, itself among them."""
-        owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        order = np.argsort(self.above, kind="stable")
-        counts = np.bincount(self.above, minlength=len(self))
-        return ClassTree(np.concatenate([[0], np.cumsum(counts)]), owners[order])
-
-    def spread(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, labels): row i stands there once for each class that its label stands for."""
-        counts = np.diff(self.offsets)[labels]
-        rows = np.repeat(np.arange(len(labels)), counts)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return rows, self.above[self.offsets[labels][rows] + within]
 
 
 @dataclass(frozen=True, eq=False)

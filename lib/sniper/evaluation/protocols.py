@@ -9,6 +9,7 @@ from sniper.data.registry import Registry
 from sniper.errors import DataError
 from sniper.evaluation.coco_protocol import CocoProtocol
 from sniper.evaluation.ilsvrc_protocol import IlsvrcProtocol
+from sniper.evaluation.openimages_protocol import OpenImagesProtocol
 from sniper.evaluation.protocol import EvaluationProtocol, Objects
 from sniper.evaluation.report import reason_not_evaluated
 from sniper.evaluation.voc_protocol import VocProtocol
@@ -17,7 +18,12 @@ _PROTOCOLS: Registry[type[EvaluationProtocol[Any]]] = Registry(
     "protocol of evaluation",
     "--protocol, or the protocol of a data set",
     "sniper.protocols",
-    {"coco": CocoProtocol, "ilsvrc": IlsvrcProtocol, "voc": VocProtocol},
+    {
+        "coco": CocoProtocol,
+        "ilsvrc": IlsvrcProtocol,
+        "openimages": OpenImagesProtocol,
+        "voc": VocProtocol,
+    },
     is_part=lambda part: isinstance(part, type) and issubclass(part, EvaluationProtocol),
     kind="a class derived from sniper.evaluation.EvaluationProtocol",
 )

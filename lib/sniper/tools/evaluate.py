@@ -27,6 +27,11 @@ Evaluates result files of any detector against annotations: no model, no images,
                    pip install "sniper-mxnet[matlab]"
         --results  a text file with lines `image class score x1 y1 x2 y2`: numbers of val.txt and
                    of the 200 classes, px as in the annotations
+  openimages --truth  the folder with the official files (in it or in folders in it): boxes,
+                   verified labels of images, classes, hierarchy; they are read by pandas:
+                   pip install "sniper-mxnet[openimages]"
+        --results  a CSV file as it is submitted (ImageId,PredictionString), or with a line for
+                   each detection (ImageID,LabelName,Score,XMin,XMax,YMin,YMax)
   voc   --truth    the folder VOCdevkit or VOC<year>, or a list VOC<year>/ImageSets/Main/<set>.txt
         --results  the folder with comp4_det_<set>_<class>.txt, or the one with VOC<year>/Main
 
@@ -38,6 +43,8 @@ _EPILOG = """\
 examples:
   sniper evaluate --protocol coco --truth annotations/instances_val2017.json \\
     --results detections_val2017_results.json --out report.json
+  sniper evaluate --protocol openimages --truth open_images/ --image_set validation \\
+      --results submission.csv --out report.json
   sniper evaluate --protocol ilsvrc --truth ILSVRC2014_devkit \\
     --results ILSVRC2014_devkit/evaluation/demo.val.pred.det.txt --out report.json
   sniper evaluate --protocol voc --truth data/VOCdevkit --image_set 2007_test \\
@@ -89,12 +96,13 @@ def _main(argv: Sequence[str]) -> int:
     report, left_out = protocol.evaluate_files(
         dataset, args.results, leave_out_unknown=args.ignore_unknown
     )
-    print(report.table())
-    if left_out:
-        logger.warning("%d detections of unknown images or classes are left out", left_out)
+    # First: who reads the table may stop in the middle (`| head`).
     if args.out is not None:
         write_report(args.out, dataset, report, more={"left_out": left_out} if left_out else None)
         logger.info("report in %s", args.out)
+    print(report.table())
+    if left_out:
+        logger.warning("%d detections of unknown images or classes are left out", left_out)
     return 0
 
 

@@ -1,0 +1,270 @@
+"""What an Open Images set knows for its evaluation: boxes, verified labels, the tree of classes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sniper.data.dataset import BACKGROUND, Dataset
+from sniper.data.ids import id_numbers
+from sniper.data.openimages_tables import (
+    BoxTable,
+    ClassList,
+    LabelTable,
+    SetFiles,
+    find_file,
+    find_sets,
+    read_boxes,
+    read_classes,
+    read_hierarchy,
+    read_labels,
+)
+from sniper.data.record import Record, image_record
+from sniper.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+CLASS_FILES, HIERARCHY_FILES = "*class-descriptions*.csv", "*hierarchy*.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """N things that are said of images: boxes, labels, detections.
+
+    Attributes:
+        images: (N,) int64 index of the image.
+        labels: (N,) int64 index of the class.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def keys(self, num_classes: int) -> np.ndarray:
+        """(N,) int64: a number for each image and class."""
+        return self.images * num_classes + self.labels
+
+
+@dataclass(frozen=True, eq=False)
+class TrueBoxes(Marks):
+    """Annotated boxes.
+
+    Attributes:
+        boxes: (N, 4) float64 x1 y1 x2 y2; detections have the same unit.
+        groups: (N,) bool: around several objects.
+    """
+
+    boxes: np.ndarray
+    groups: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Verified(Marks):
+    """Verified labels.
+
+    Attributes:
+        present: (N,) bool: the class is in the image, else it is not.
+    """
+
+    present: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTree:
+    """Which classes stand above each, itself among them.
+
+    Attributes:
+        offsets: (C + 1,) class i owns `above[offsets[i]:offsets[i + 1]]`.
+        above: class indices.
+    """
+
+    offsets: np.ndarray
+    above: np.ndarray
+
+    @classmethod
+    def of(cls, above: Sequence[Sequence[int]]) -> ClassTree:
+        """The tree of the classes above each."""
+        rows = [sorted({index, *own}) for index, own in enumerate(above)]
+        return cls(
+            np.cumsum([0, *map(len, rows)]).astype(np.int64),
+            np.array([index for row in rows for index in row], np.int64),
+        )
+
+    @classmethod
+    def flat(cls, num_classes: int) -> ClassTree:
+        """No class stands above another."""
+        return cls.of([()] * num_classes)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def turned(self) -> ClassTree:
+        """Which classes stand below each, itself among them."""
+        owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        order = np.argsort(self.above, kind="stable")
+        counts = np.bincount(self.above, minlength=len(self))
+        return ClassTree(np.concatenate([[0], np.cumsum(counts)]), owners[order])
+
+    def spread(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, labels): row i stands there once for each class that its label stands for."""
+        counts = np.diff(self.offsets)[labels]
+        rows = np.repeat(np.arange(len(labels)), counts)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return rows, self.above[self.offsets[labels][rows] + within]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenImagesTruth:
+    """`Dataset.truth` of an Open Images set; classes count from 0, images as the records do.
+
+    Attributes:
+        tree: which classes stand above each; None where there is no hierarchy.
+        boxes: shares of the image's sides.
+        verified: labels of whole images.
+        groups_known: the file says which boxes are around several objects.
+    """
+
+    tree: ClassTree | None
+    boxes: TrueBoxes
+    verified: Verified
+    groups_known: bool
+
+
+def read_openimages_truth(folder: Path, image_set: str | None) -> Dataset:
+    """The official annotations of a set for evaluation: images are neither looked up nor opened.
+
+    The files lie in the folder or in folders in it. The sides of an image are the unit of its
+    boxes, since no file tells its px.
+
+    Args:
+        folder: with `<set>-annotations-bbox.csv`, the labels of images
+            (`<set>-annotations-human-imagelabels*.csv`), the classes and the hierarchy.
+        image_set: the set's name; None where the folder has one set only.
+
+    Raises:
+        ConfigError: the set must be named, or pandas is not installed.
+        DataError: files are missing or broken.
+    """
+    files = _chosen(folder, find_sets(folder), image_set)
+    class_file = find_file(folder, CLASS_FILES)
+    if class_file is None:
+        raise DataError("the list of classes is missing", where=folder, expected=CLASS_FILES)
+    classes = read_classes(class_file)
+    boxes = read_boxes(files.boxes)
+    labels = read_labels(files.labels) if files.labels is not None else None
+    if labels is None:
+        logger.warning(
+            "%s: no labels of images (%s-annotations-human-imagelabels.csv): classes count in "
+            "images that have a box of them",
+            *(folder, files.name),
+        )
+    if boxes.groups is None:
+        logger.warning("%s has no IsGroupOf: no box is taken for one of a group", files.boxes)
+    image_ids = np.unique(
+        np.concatenate([boxes.image_ids, *([] if labels is None else [labels.image_ids])])
+    )
+    truth = OpenImagesTruth(
+        _tree(folder, classes),
+        true_boxes(boxes, classes, image_ids, files.boxes),
+        verified_labels(labels, classes, image_ids),
+        boxes.groups is not None,
+    )
+    return Dataset(
+        name=f"OPENIMAGES_{files.name}",
+        image_set=files.name,
+        class_names=(BACKGROUND, *classes.names),
+        category_ids=(0, *classes.ids),
+        records=_records_without_files(image_ids.tolist()),
+        annotation_path=str(files.boxes),
+        has_annotations=True,
+        truth=truth,
+        protocol="openimages",
+    )
+
+
+def _chosen(folder: Path, sets: Mapping[str, SetFiles], image_set: str | None) -> SetFiles:
+    if image_set is None and len(sets) > 1:
+        raise ConfigError(
+            "which set was detected on?",
+            where=folder,
+            got=f"sets: {', '.join(sets)}",
+            fix="name the set: --image_set NAME",
+        )
+    name = image_set or next(iter(sets), None)
+    if name is None or name not in sets:
+        raise DataError(
+            "the set has no boxes",
+            where=folder,
+            got=f"sets: {', '.join(sets) or 'none'}",
+            expected=f"{name or '<set>'}-annotations-bbox.csv",
+        )
+    return sets[name]
+
+
+def _tree(folder: Path, classes: ClassList) -> ClassTree | None:
+    path = find_file(folder, HIERARCHY_FILES)
+    if path is None:
+        logger.warning("%s: no hierarchy (%s): classes are taken as they are", folder, path)
+        return None
+    return class_tree(read_hierarchy(path), classes)
+
+
+def class_tree(above: Mapping[str, frozenset[str]], classes: ClassList) -> ClassTree:
+    """The tree of some classes; others of the hierarchy are left out."""
+    place = {name: index for index, name in enumerate(classes.ids)}
+    return ClassTree.of(
+        [[place[a] for a in above.get(name, ()) if a in place] for name in classes.ids]
+    )
+
+
+def true_boxes(
+    table: BoxTable, classes: ClassList, image_ids: np.ndarray, where: Path
+) -> TrueBoxes:
+    """The boxes of a table with the numbers of classes and images.
+
+    Raises:
+        DataError: a box has a class that the list does not have.
+    """
+    labels = _places(table.label_ids, classes.ids)[table.labels]
+    if (labels < 0).any():
+        unknown = sorted(set(table.label_ids[np.unique(table.labels[labels < 0])].tolist()))
+        raise DataError(
+            "boxes have classes that are not in the list of classes",
+            where=where,
+            got=f"{np.count_nonzero(labels < 0)} boxes of {', '.join(unknown[:5])}"
+            f"{', ...' if len(unknown) > 5 else ''}",
+            fix="take the list of classes of this version",
+        )
+    images = _places(table.image_ids, image_ids)[table.images]
+    groups = np.zeros(len(images), bool) if table.groups is None else table.groups
+    return TrueBoxes(images, labels, table.boxes.astype(np.float64), groups)
+
+
+def verified_labels(
+    table: LabelTable | None, classes: ClassList, image_ids: np.ndarray
+) -> Verified:
+    """The labels of boxable classes; Open Images has labels of many more."""
+    if table is None:
+        nothing = np.zeros(0, np.int64)
+        return Verified(nothing, nothing, nothing > 0)
+    labels = _places(table.label_ids, classes.ids)[table.labels]
+    kept = labels >= 0
+    images = _places(table.image_ids, image_ids)[table.images[kept]]
+    return Verified(images, labels[kept], table.present[kept])
+
+
+def _places(names: np.ndarray, of: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(N,) int64 place of each name, -1 for none."""
+    place = {name: index for index, name in enumerate(np.asarray(of).tolist())}
+    return np.array([place.get(name, -1) for name in names.tolist()], np.int64)
+
+
+def _records_without_files(image_ids: Sequence[str]) -> tuple[Record, ...]:
+    numbers = id_numbers(image_ids).tolist()
+    return tuple(
+        replace(image_record(f"{name}.jpg", number, 1, 1), file_id=name)
+        for name, number in zip(image_ids, numbers)
+    )

@@ -28,8 +28,8 @@ examples:
   sniper hard-negatives --cfg sniper_mobilenetv2_toy --epochs 2 --set gpus cpu
 
 Chips show what lies around objects, and TRAIN.USE_NEG_CHIPS mine what a proposal network takes for
-objects. What is left after that are the errors of the detector itself: this is for them. A second
-round, with --set output_path <output_path>_hard, is another one.
+objects. What is left after that are the errors of the detector itself: this is for them. It prints
+the command of a second round, which takes the new detector's errors.
 """
 
 
@@ -61,9 +61,10 @@ def _run(argv: Sequence[str] | None) -> int:
     cfg = load_config(args.cfg, args.overrides)
     hard = hard_config(cfg, args.epochs, args.save_prefix)
     train_on_errors(cfg, hard, display=max(args.display, 1), save_prefix=args.save_prefix)
-    logger.info(
-        "test it with: python main_test.py --cfg %s --set %s",
-        args.cfg,
-        " ".join([*args.overrides, "output_path", hard.output_path]),
-    )
+    keys = [*args.overrides, "output_path", hard.output_path, "TEST.TEST_EPOCH", str(args.epochs)]
+    for what, command in (
+        ("test it", "main_test.py"),
+        ("a second round", "-m sniper hard-negatives"),
+    ):
+        logger.info("%s: python %s --cfg %s --set %s", what, command, args.cfg, " ".join(keys))
     return 0

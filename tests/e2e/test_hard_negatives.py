@@ -13,7 +13,9 @@ def command(tiny, output, *more):
     return ["--cfg", str(tiny.cfg), "--epochs", "1", "--display", "1", "--set", *keys]
 
 
-def test_a_detector_is_trained_on_in_a_folder_of_its_own(tiny, capfd):
+def test_a_detector_is_trained_on_in_a_folder_of_its_own(tiny, capfd, monkeypatch):
+    # It has hardly learned anything, and is sure of nothing.
+    monkeypatch.setattr("sniper.runs.test.LEAST_SCORE", 0.05)
     start = tiny.train("to_harden", overrides=tuple(SMALL))
     before = {path.name: path.stat().st_mtime_ns for path in start.glob("SNIPER*")}
     capfd.readouterr()
@@ -25,7 +27,7 @@ def test_a_detector_is_trained_on_in_a_folder_of_its_own(tiny, capfd):
     folder = tiny.model_folder("to_harden_hard")
     proposals = folder / "mining" / "COCO_train_rpn.npz"
     found = load_proposals(proposals)
-    assert len(found.image_ids) == 6 and found.scores.min() >= 0.3
+    assert len(found.image_ids) == 6 and found.scores.min() >= 0.05
     files = (proposals, folder / "SNIPER-0001.params")
     written = [path.stat().st_mtime_ns for path in files]
     assert main(command(tiny, "to_harden")) == 0

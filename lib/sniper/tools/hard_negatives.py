@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from collections.abc import Sequence
 
 from sniper.tools.arguments import (
@@ -66,5 +67,5 @@ def _run(argv: Sequence[str] | None) -> int:
         ("test it", "main_test.py"),
         ("a second round", "-m sniper hard-negatives"),
     ):
-        logger.info("%s: python %s --cfg %s --set %s", what, command, args.cfg, " ".join(keys))
+        logger.info("%s: python %s --cfg %s --set %s", what, command, args.cfg, shlex.join(keys))
     return 0

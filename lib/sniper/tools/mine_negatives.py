@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,6 +88,6 @@ def _run(argv: Sequence[str] | None) -> int:
     logger.info(
         "test it with: python main_test.py --cfg %s --set %s",
         args.cfg,
-        " ".join([*args.overrides, "output_path", output]),
+        shlex.join([*args.overrides, "output_path", output]),
     )
     return 0

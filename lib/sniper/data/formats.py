@@ -11,6 +11,7 @@ from sniper.data.coco import load_coco
 from sniper.data.dataset import Dataset
 from sniper.data.folders import load_folder
 from sniper.data.imagenet import load_imagenet
+from sniper.data.openimages import load_openimages
 from sniper.data.orientation import AUTO
 from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.data.record import Record
@@ -54,6 +55,7 @@ def new_registry() -> Registry[FormatReader]:
         {
             "coco": load_coco,
             "imagenet": load_imagenet,
+            "openimages": load_openimages,
             "pascalvoc": load_voc,
             "voc": load_voc,
             "yolo": load_yolo,

@@ -85,6 +85,21 @@ class LabelTable:
     label_ids: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class ImageTable:
+    """What a table says of images.
+
+    Attributes:
+        image_ids: (n,) texts.
+        sizes: (n, 2) int64 width and height, px; 0 where the table does not say.
+        file_names: of each; None where the table does not say.
+    """
+
+    image_ids: np.ndarray
+    sizes: np.ndarray
+    file_names: list[str] | None
+
+
 @dataclass(frozen=True)
 class SetFiles:
     """The files of one set; `labels` is None where there are none."""
@@ -230,6 +245,49 @@ def read_labels(path: Path) -> LabelTable:
     return LabelTable(*_codes(table), present, *_names(table))
 
 
+def read_boxes_2018(path: Path) -> tuple[BoxTable, np.ndarray]:
+    """The table of the 2018 program, which had no titles; boxes in px, x1 y1 x2 y2.
+
+    Returns:
+        The boxes, and (N, 2) width and height of each one's image, px.
+
+    Raises:
+        ConfigError: pandas is not installed.
+        DataError: the file cannot be read, or values are wrong.
+    """
+    names = ("ImageID", "LabelName", "x1", "y1", "x2", "y2", "group", "height", "width")
+    table = _parsed(path, names, names=list(names), header=None)
+    boxes = table[["x1", "y1", "x2", "y2"]].to_numpy()
+    sizes = table[["width", "height"]].to_numpy().astype(np.int64)
+    groups = table["group"].to_numpy() > 0
+    return BoxTable(*_codes(table), boxes, groups, *_names(table)), sizes
+
+
+def read_images(path: Path) -> ImageTable:
+    """A table of images: ImageID, and FileName, Width and Height where it has them.
+
+    Raises:
+        ConfigError: pandas is not installed.
+        DataError: the file cannot be read.
+    """
+    pandas = import_pandas(path)
+    texts = dict.fromkeys(("ImageID", "FileName"), str)
+    try:
+        table = pandas.read_csv(path, dtype=texts, keep_default_na=False)
+        sizes = np.zeros((len(table), 2), np.int64)
+        if {"Width", "Height"} <= set(table.columns):
+            sizes = table[["Width", "Height"]].to_numpy(np.int64)
+        named = table["FileName"].tolist() if "FileName" in table.columns else None
+        return ImageTable(table["ImageID"].to_numpy(str), sizes, named)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            "a table of images cannot be read",
+            where=path,
+            got=error,
+            expected="a CSV file with the columns ImageID, and FileName, Width, Height if known",
+        ) from error
+
+
 def _codes(table: Any) -> tuple[np.ndarray, np.ndarray]:
     images, labels = (table[name].cat.codes.to_numpy() for name in ("ImageID", "LabelName"))
     return images, labels
@@ -258,21 +316,33 @@ def _read(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> A
     pandas = import_pandas(path)
     try:
         present = pandas.read_csv(path, nrows=0).columns
-        missing = [name for name in columns if name not in present]
-        if missing:
-            raise ValueError(f"no column {', '.join(missing)}; there are {', '.join(present)}")
-        wanted = [*columns, *(name for name in optional if name in present)]
-        kinds = {name: np.float32 for name in wanted} | {
-            name: "category" for name in ("ImageID", "LabelName")
-        }
-        table = pandas.read_csv(path, usecols=wanted, dtype=kinds)
-        if table[["ImageID", "LabelName"]].isna().any().any():
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, columns, error) from error
+    missing = [name for name in columns if name not in present]
+    if missing:
+        got = f"no column {', '.join(missing)}; there are {', '.join(present)}"
+        raise _unreadable(path, columns, got)
+    wanted = [*columns, *(name for name in optional if name in present)]
+    return _parsed(path, wanted, usecols=wanted)
+
+
+def _parsed(path: Path, columns: Sequence[str], **options: Any) -> Any:
+    """The table: ids as categories, all else as float32, which are as much as boxes need."""
+    ids = ("ImageID", "LabelName")
+    kinds = {name: "category" if name in ids else np.float32 for name in columns}
+    try:
+        table = import_pandas(path).read_csv(path, dtype=kinds, **options)
+        if table[list(ids)].isna().any().any():
             raise ValueError("a row without image or label")
     except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
-        raise DataError(
-            "a table of Open Images cannot be read",
-            where=path,
-            got=error,
-            expected=f"a CSV file with the columns {', '.join(columns)}",
-        ) from error
+        raise _unreadable(path, columns, error) from error
     return table
+
+
+def _unreadable(path: Path, columns: Sequence[str], got: object) -> DataError:
+    return DataError(
+        "a table of Open Images cannot be read",
+        where=path,
+        got=got,
+        expected=f"a CSV file with the columns {', '.join(columns)}",
+    )

@@ -167,7 +167,7 @@ def read_openimages_truth(folder: Path, image_set: str | None) -> Dataset:
         np.concatenate([boxes.image_ids, *([] if labels is None else [labels.image_ids])])
     )
     truth = OpenImagesTruth(
-        _tree(folder, classes),
+        read_tree(folder, classes),
         true_boxes(boxes, classes, image_ids, files.boxes),
         verified_labels(labels, classes, image_ids),
         boxes.groups is not None,
@@ -204,10 +204,11 @@ def _chosen(folder: Path, sets: Mapping[str, SetFiles], image_set: str | None) -
     return sets[name]
 
 
-def _tree(folder: Path, classes: ClassList) -> ClassTree | None:
+def read_tree(folder: Path, classes: ClassList) -> ClassTree | None:
+    """The tree of the hierarchy in a folder; None, with a warning, where there is none."""
     path = find_file(folder, HIERARCHY_FILES)
     if path is None:
-        logger.warning("%s: no hierarchy (%s): classes are taken as they are", folder, path)
+        logger.warning("%s: no %s: classes are taken as they are", folder, HIERARCHY_FILES)
         return None
     return class_tree(read_hierarchy(path), classes)
 
@@ -228,7 +229,7 @@ def true_boxes(
     Raises:
         DataError: a box has a class that the list does not have.
     """
-    labels = _places(table.label_ids, classes.ids)[table.labels]
+    labels = places_of(table.label_ids, classes.ids)[table.labels]
     if (labels < 0).any():
         unknown = sorted(set(table.label_ids[np.unique(table.labels[labels < 0])].tolist()))
         raise DataError(
@@ -238,7 +239,7 @@ def true_boxes(
             f"{', ...' if len(unknown) > 5 else ''}",
             fix="take the list of classes of this version",
         )
-    images = _places(table.image_ids, image_ids)[table.images]
+    images = places_of(table.image_ids, image_ids)[table.images]
     groups = np.zeros(len(images), bool) if table.groups is None else table.groups
     return TrueBoxes(images, labels, table.boxes.astype(np.float64), groups)
 
@@ -250,14 +251,14 @@ def verified_labels(
     if table is None:
         nothing = np.zeros(0, np.int64)
         return Verified(nothing, nothing, nothing > 0)
-    labels = _places(table.label_ids, classes.ids)[table.labels]
+    labels = places_of(table.label_ids, classes.ids)[table.labels]
     kept = labels >= 0
-    images = _places(table.image_ids, image_ids)[table.images[kept]]
+    images = places_of(table.image_ids, image_ids)[table.images[kept]]
     return Verified(images, labels[kept], table.present[kept])
 
 
-def _places(names: np.ndarray, of: Sequence[str] | np.ndarray) -> np.ndarray:
-    """(N,) int64 place of each name, -1 for none."""
+def places_of(names: np.ndarray, of: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(N,) int64 place of each name in a list, -1 for none."""
     place = {name: index for index, name in enumerate(np.asarray(of).tolist())}
     return np.array([place.get(name, -1) for name in names.tolist()], np.int64)
 

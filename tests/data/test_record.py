@@ -14,6 +14,7 @@ from sniper.data import (
     flip_record,
     with_proposals,
 )
+from sniper.data.record import Rows, records_of_arrays
 from sniper.errors import DataError
 
 
@@ -139,3 +140,46 @@ def test_proposals_before_ground_truth_are_refused():
     record = make_record([[1, 1, 5, 5], [2, 2, 8, 8]], num_proposals=1)
     with pytest.raises(DataError, match="proposals stand before"):
         dataclasses.replace(record, is_gt=np.array([False, True]))
+
+
+def table_of(boxes, classes):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    crowd = Rows(np.array([[1, 2, 3, 4]], np.float32), np.array([0, 0, 1]))
+    rows = Rows(boxes, np.array([0, 1, len(boxes)]))
+    sizes, ids = [(40, 30), (20, 10)], ["a", 7]
+    return records_of_arrays(
+        ["a.jpg", "b.jpg"], [5, 7], ids, sizes, rows, np.array(classes, np.int32), crowd
+    )
+
+
+def test_records_of_arrays_are_those_of_single_images():
+    first, second = table_of([[1, 1, 9, 9], [0, 0, 4, 4], [2, 2, 3, 3]], [3, 1, 2])
+    single = Record(
+        image_path="b.jpg",
+        image_id=7,
+        width=20,
+        height=10,
+        flipped=False,
+        boxes=np.array([[0, 0, 4, 4], [2, 2, 3, 3]], np.float32),
+        classes=np.array([1, 2], np.int32),
+        is_gt=np.ones(2, bool),
+        crowd_boxes=np.array([[1, 2, 3, 4]], np.float32),
+    )
+    for name, value in vars(single).items():
+        np.testing.assert_array_equal(getattr(second, name), value, err_msg=name)
+    assert (first.file_id, second.file_id) == ("a", None)
+    assert first.boxes.tolist() == [[1, 1, 9, 9]] and len(first.crowd_boxes) == 0
+    assert flip_record(second).boxes.tolist() == [[15, 0, 19, 4], [16, 2, 17, 3]]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "classes", "said"),
+    [
+        ([[1, 1, 9, 9], [4, 4, 0, 0]], [1, 1], "image 7 is broken: a ground truth box ends"),
+        ([[1, 1, np.nan, 9], [0, 0, 4, 4]], [1, 1], "image a is broken: a box is not finite"),
+        ([[1, 1, 9, 9], [0, 0, 4, 4]], [1, 0], "image 7 is broken: classes must be"),
+    ],
+)
+def test_records_of_arrays_name_the_broken_image(boxes, classes, said):
+    with pytest.raises(DataError, match=said):
+        table_of(boxes, classes)

@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from sniper.data.account import NO_MASK, Intake, intake_of_array
 from sniper.data.cache import cache_file, cached_arrays, file_sha256
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_coco
@@ -18,7 +16,7 @@ from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.ids import id_numbers, unpack_ids
 from sniper.data.image_paths import ImagePlaces, find_images
 from sniper.data.problems import OnProblem, stop_at_errors
-from sniper.data.record import Polygons, Record
+from sniper.data.record import Polygons, Record, Rows, records_of_arrays
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -219,31 +217,19 @@ def _table(
 
 
 def _records(table: CocoTable, paths: list[str], with_masks: bool) -> tuple[Record, ...]:
-    starts, crowd_starts = table.box_offsets.tolist(), table.crowd_offsets.tolist()
-    is_gt = np.ones(len(table.boxes), np.bool_)
-    polygons = _polygons(table) if with_masks else ()
-    widths, heights = table.widths.tolist(), table.heights.tolist()
+    polygons, ends = None, table.box_offsets.tolist()
+    if with_masks:
+        of_objects = _polygons(table)
+        polygons = [of_objects[start:end] for start, end in zip(ends, ends[1:])]
     file_ids = unpack_ids(table.image_ids)
-    numbers = id_numbers(file_ids).tolist()
-    records = []
-    for i, path in enumerate(paths):
-        rows = slice(starts[i], starts[i + 1])
-        records.append(
-            Record(
-                image_path=path,
-                image_id=numbers[i],
-                file_id=None if file_ids[i] == numbers[i] else file_ids[i],
-                width=widths[i],
-                height=heights[i],
-                flipped=False,
-                boxes=table.boxes[rows],
-                classes=table.classes[rows],
-                is_gt=is_gt[rows],
-                polygons=polygons[rows] if with_masks else None,
-                crowd_boxes=table.crowd_boxes[crowd_starts[i] : crowd_starts[i + 1]],
-            )
-        )
-    return tuple(records)
+    return records_of_arrays(
+        *(paths, id_numbers(file_ids).tolist(), file_ids),
+        list(zip(table.widths.tolist(), table.heights.tolist())),
+        Rows(table.boxes, table.box_offsets),
+        table.classes,
+        Rows(table.crowd_boxes, table.crowd_offsets),
+        polygons,
+    )
 
 
 def _polygons(table: CocoTable) -> Polygons:

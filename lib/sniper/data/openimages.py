@@ -42,7 +42,7 @@ from sniper.data.openimages_truth import (
 )
 from sniper.data.orientation import AUTO, IGNORE
 from sniper.data.problems import OnProblem, stop_at_errors
-from sniper.data.record import Record
+from sniper.data.record import Record, Rows, records_of_arrays
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class _Arrays:
 
     Attributes:
         image_ids: (n,) texts.
+        numbers: (n,) int64 `Record.image_id`: hashing millions of texts takes long.
         paths: (n,) of the files.
         sizes: (n, 2) int64 width and height, px.
         offsets: (n + 1,) int64: image i owns the boxes offsets[i]:offsets[i + 1].
@@ -68,6 +69,7 @@ class _Arrays:
     """
 
     image_ids: np.ndarray
+    numbers: np.ndarray
     paths: np.ndarray
     sizes: np.ndarray
     offsets: np.ndarray
@@ -293,6 +295,7 @@ def _arrays(
     seen = has_size[verified.images]
     return _Arrays(
         image_ids=image_ids[has_size],
+        numbers=id_numbers(image_ids[has_size].tolist()),
         paths=np.array(paths)[has_size],
         sizes=sizes[has_size],
         offsets=np.concatenate(
@@ -342,37 +345,28 @@ def _dataset(
 
 def _records(arrays: _Arrays) -> tuple[Record, ...]:
     """Views of the arrays: millions of boxes stay where they are."""
+
+    def chosen(rows: np.ndarray) -> Rows:
+        before = np.concatenate([[0], np.cumsum(rows)])
+        return Rows(arrays.boxes[rows], before[arrays.offsets])
+
     single = ~arrays.groups
-    starts = np.concatenate([[0], np.cumsum(single)])[arrays.offsets].tolist()
-    crowd_starts = np.concatenate([[0], np.cumsum(arrays.groups)])[arrays.offsets].tolist()
-    boxes, classes = arrays.boxes[single], arrays.classes[single]
-    crowd, is_gt = arrays.boxes[arrays.groups], np.ones(len(boxes), np.bool_)
-    file_ids = arrays.image_ids.tolist()
-    rows = zip(arrays.paths.tolist(), id_numbers(file_ids).tolist(), arrays.sizes.tolist())
-    return tuple(
-        Record(
-            image_path=path,
-            image_id=number,
-            file_id=None if file_ids[i] == number else file_ids[i],
-            width=width,
-            height=height,
-            flipped=False,
-            boxes=boxes[starts[i] : starts[i + 1]],
-            classes=classes[starts[i] : starts[i + 1]],
-            is_gt=is_gt[starts[i] : starts[i + 1]],
-            crowd_boxes=crowd[crowd_starts[i] : crowd_starts[i + 1]],
-        )
-        for i, (path, number, (width, height)) in enumerate(rows)
+    return records_of_arrays(
+        *(arrays.paths.tolist(), arrays.numbers.tolist(), arrays.image_ids.tolist()),
+        arrays.sizes.tolist(),
+        chosen(single),
+        arrays.classes[single],
+        chosen(arrays.groups),
     )
 
 
 def _tell(dataset: Dataset, arrays: _Arrays) -> None:
-    images = max(len(dataset.records), 1)
+    images, objects = max(len(dataset.records), 1), dataset.num_objects
     with_boxes = len(np.unique(arrays.classes[~arrays.groups]))
     logger.info(
         "%s: %d images, %d objects (%.1f an image), %d group boxes, %d verified labels (%.1f an "
         "image, %.0f%% of them absent), %d of %d classes without boxes",
-        *(dataset.name, len(dataset.records), dataset.num_objects, dataset.num_objects / images),
+        *(dataset.name, len(dataset.records), objects, objects / images),
         *(dataset.num_ignored, len(arrays.present), len(arrays.present) / images),
         100 * float(np.mean(~arrays.present)) if len(arrays.present) else 0.0,
         *(len(dataset.class_names) - 1 - with_boxes, len(dataset.class_names) - 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -167,6 +168,95 @@ def image_record(path: str | Path, image_id: int, width: int, height: int) -> Re
         boxes=np.zeros((0, 4), np.float32),
         classes=np.zeros(0, np.int32),
         is_gt=np.zeros(0, bool),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N rows of n images: image i owns `values[offsets[i]:offsets[i + 1]]`."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def of_images(self) -> list[np.ndarray]:
+        """A view for each image."""
+        ends = self.offsets.tolist()
+        return [self.values[start:end] for start, end in zip(ends, ends[1:])]
+
+
+def records_of_arrays(
+    paths: Sequence[str],
+    numbers: Sequence[int],
+    file_ids: Sequence[FileId],
+    sizes: Sequence[tuple[int, int]],
+    boxes: Rows,
+    classes: np.ndarray,
+    crowd_boxes: Rows,
+    polygons: Sequence[Polygons | None] | None = None,
+) -> tuple[Record, ...]:
+    """Records of ground truth alone, as views: looked at together, millions take seconds.
+
+    Args:
+        paths: of the n images.
+        numbers: `Record.image_id` of each.
+        file_ids: its id in the annotation file.
+        sizes: width and height, px.
+        boxes: (N, 4) float32 ground truth of all images.
+        classes: (N,) int32.
+        crowd_boxes: (M, 4) float32.
+        polygons: of each image; None without masks.
+
+    Raises:
+        DataError: an image is broken, see `Record`.
+    """
+    is_gt = np.ones(len(boxes.values), np.bool_)
+    columns = zip(
+        *(paths, numbers, file_ids, sizes, boxes.of_images()),
+        Rows(classes, boxes.offsets).of_images(),
+        Rows(is_gt, boxes.offsets).of_images(),
+        crowd_boxes.of_images(),
+        polygons or itertools.repeat(None, len(paths)),
+    )
+    are_sound = _are_sound(sizes, boxes, classes, crowd_boxes)
+    records = []
+    for path, number, file_id, (width, height), of_image, kinds, flags, crowd, outlines in columns:
+        values = {
+            "image_path": path,
+            "image_id": number,
+            "width": width,
+            "height": height,
+            "flipped": False,
+            "boxes": of_image,
+            "classes": kinds,
+            "is_gt": flags,
+            "polygons": outlines,
+            "crowd_boxes": crowd,
+            "file_id": None if file_id == number else file_id,
+            "exif": AUTO,
+        }
+        if are_sound:
+            # What `Record` asks of each one was asked of all.
+            record = object.__new__(Record)
+            vars(record).update(values)
+        else:
+            record = Record(**values)
+        records.append(record)
+    return tuple(records)
+
+
+def _are_sound(
+    sizes: Sequence[tuple[int, int]], boxes: Rows, classes: np.ndarray, crowd_boxes: Rows
+) -> bool:
+    corners = boxes.values
+    types = (corners.dtype, crowd_boxes.values.dtype, classes.dtype)
+    return bool(
+        types == (np.float32, np.float32, np.int32)
+        and corners.shape == (len(classes), 4)
+        and crowd_boxes.values.shape[1:] == (4,)
+        and np.isfinite(corners).all()
+        and (corners[:, 2:] >= corners[:, :2]).all()
+        and (classes >= 1).all()
+        and (np.asarray(sizes) > 0).all()
     )
 
 

@@ -15,6 +15,7 @@ from sniper.tools.arguments import (
     as_count,
     as_positive,
     as_positive_number,
+    as_ratio,
     command_parser,
 )
 from sniper.tools.cli import run_main
@@ -34,6 +35,9 @@ OUT/annotations/instances_{train,val,test}.json, image_info_test-dev2026.json an
 Nine tenths of a class's objects have its typical colour, the others and the distractors any colour.
 The same settings give the same files; a folder that already holds them is reused.
 
+With --openimages OUT/annotations/ has the tables of Open Images as well, and the classes a
+hierarchy of round and angular shapes.
+
 With --fine every shape in every hue and filling is a class: 140 such as striped-red-ring, of any
 size at any place. 20 of them are held out: OUT/annotations/instances_novel.json has scenes of
 these, OUT/few_shot/CLASS/ pictures of one object each, without boxes (`sniper fit-classes`).
@@ -41,6 +45,7 @@ these, OUT/few_shot/CLASS/ pictures of one object each, without boxes (`sniper f
 _EPILOG = """\
 examples:
   sniper make-toy-data data/toy --train 200 --val 40
+  sniper make-toy-data data/toy_open --openimages --drop-labels 0.3
   sniper make-toy-data data/toy_fine --fine
   sniper make-toy-data data/toy_fine_all --fine --held-out 0     (all classes with boxes)
 """
@@ -107,6 +112,19 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_fine_flags(parser)
     parser.add_argument(
+        "--openimages", action="store_true",
+        help="also write the official tables of Open Images: boxes, some of them around groups, "
+        "verified labels, a small hierarchy",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drop-labels", type=as_ratio, default=default.drop_labels, metavar="SHARE",
+        help="leave this share of the objects of train without annotation (default 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drop-seed", type=as_count, default=default.drop_seed, metavar="N",
+        help="which objects these are (default 0)",
+    )  # fmt: skip
+    parser.add_argument(
         "--workers", type=as_positive, metavar="N", help="processes (default: all cores)"
     )
     parser.add_argument(
@@ -154,7 +172,13 @@ def _settings(args: argparse.Namespace) -> ToySettings:
         defaults = {"held_out": _HELD_OUT, "novel": _NOVEL, "shots": _SHOTS}
         fine = {name: defaults[name] if fine[name] is None else fine[name] for name in fine}
     counts = (args.train, args.val, args.test, args.test_dev)
-    return ToySettings(*counts, args.seed, scene, **(fine if args.fine else {}))
+    return ToySettings(
+        *(*counts, args.seed, scene),
+        **(fine if args.fine else {}),
+        openimages=args.openimages,
+        drop_labels=args.drop_labels,
+        drop_seed=args.drop_seed,
+    )
 
 
 def _make(args: argparse.Namespace) -> None:

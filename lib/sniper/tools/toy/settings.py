@@ -33,6 +33,7 @@ SPLITS = (
     Split("test", 2, "test", "instances_test.json", True),
     Split("test-dev2026", 3, "test2026", "image_info_test-dev2026.json", False),
 )
+TRAIN = SPLITS[0]
 # Classes that no other split shows: scenes with boxes, and pictures of one object each without.
 NOVEL = Split("novel", 4, "novel", "instances_novel.json", True)
 FEW_SHOT = Split("few_shot", 5, "few_shot", "", False)
@@ -54,6 +55,10 @@ class ToySettings:
         held_out: fine classes that only the splits `novel` and `few_shot` show.
         novel: images of the split `novel`.
         shots: pictures of each of these classes in `few_shot`.
+        openimages: also write the official tables of Open Images.
+        drop_labels: share of the objects of `train` that lose their annotation; every image keeps
+            one.
+        drop_seed: which these are.
     """
 
     train: int = 1000
@@ -65,6 +70,9 @@ class ToySettings:
     held_out: int = 0
     novel: int = 0
     shots: int = 0
+    openimages: bool = False
+    drop_labels: float = 0.0
+    drop_seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks the values.
@@ -96,6 +104,8 @@ class ToySettings:
         _check(not (scene.fine and scene.size_bound), "sizes", "--fine and --size-bound", "one")
         most = len(scene.kinds) - 1 if scene.fine else 0
         _check(0 <= self.held_out <= most, "held-out classes", self.held_out, f"0 .. {most}")
+        _check(0 <= self.drop_labels < 1, "share of dropped labels", self.drop_labels, "0 .. 1")
+        _check(self.drop_seed >= 0, "seed of dropped labels", self.drop_seed, ">= 0")
         _check(self.shots >= 0, "pictures per held-out class", self.shots, ">= 0")
 
     def count(self, split: Split) -> int:
@@ -150,6 +160,10 @@ class ToySettings:
         # The stamps of sets that were made before these settings do not have them.
         if not self.scene.size_bound:
             del content["scene"]["size_bound"]
+        if not self.openimages:
+            del content["openimages"]
+        if not self.drop_labels:
+            del content["drop_labels"], content["drop_seed"]
         if not self.scene.fine:
             for name in ("held_out", "novel", "shots"):
                 del content[name]

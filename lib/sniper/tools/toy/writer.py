@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +25,9 @@ import numpy as np
 from sniper.errors import DataError, TrainingError
 from sniper.files import atomic_write_text
 from sniper.process import usable_cores
+from sniper.tools.toy import openimages
 from sniper.tools.toy.scene import render_scene
-from sniper.tools.toy.settings import EVERY_SPLIT, FEW_SHOT, Split, ToySettings
+from sniper.tools.toy.settings import EVERY_SPLIT, FEW_SHOT, TRAIN, Split, ToySettings
 from sniper.tools.toy.shapes import ToyClass
 
 STAMP_FILE = "toy_data.json"
@@ -126,6 +127,8 @@ def _prepare(out: Path, settings: ToySettings, replaces: bool) -> None:
         if replaces:
             for split in EVERY_SPLIT:
                 _clear(out, split)
+            for name in (openimages.CLASS_FILE, openimages.HIERARCHY_FILE):
+                (out / "annotations" / name).unlink(missing_ok=True)
         for split in settings.splits:
             folders = {(out / file).parent for file in _image_files(settings, [split])}
             for folder in folders or {out / "images" / split.folder}:
@@ -138,6 +141,8 @@ def _clear(out: Path, split: Split) -> None:
     """Takes our files of a split away, and the folders of classes that are empty then."""
     if split.annotation_file:
         (out / "annotations" / split.annotation_file).unlink(missing_ok=True)
+    for name in openimages.table_names(split.name).values():
+        (out / "annotations" / name).unlink(missing_ok=True)
     ours = re.compile(rf"{re.escape(split.folder)}_\d{{6}}\.jpg(\.\d+\.tmp)?")
     pattern = f"{split.folder}/*/*" if split == FEW_SHOT else f"images/{split.folder}/*"
     for file in out.glob(pattern):
@@ -164,6 +169,7 @@ def _files_on_disk(out: Path, settings: ToySettings) -> dict[str, str]:
         for split in settings.splits
         if settings.count(split) and split.annotation_file
     ]
+    names += _table_files(settings)
     names += _image_files(settings, settings.splits)
     there = [name for name in names if (out / name).is_file()]
     return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in there}
@@ -173,6 +179,17 @@ def _image_files(settings: ToySettings, splits: Sequence[Split]) -> list[str]:
     return [
         settings.file(split, index) for split in splits for index in range(settings.count(split))
     ]
+
+
+def _table_files(settings: ToySettings) -> list[str]:
+    """The tables of Open Images, if there are to be some."""
+    if not settings.openimages:
+        return []
+    tables = [openimages.CLASS_FILE, openimages.HIERARCHY_FILE]
+    for split in settings.splits:
+        if settings.count(split) and split.annotated:
+            tables += openimages.table_names(split.name).values()
+    return [f"annotations/{name}" for name in tables]
 
 
 def _write_splits(
@@ -191,13 +208,55 @@ def _write_splits(
         if time.monotonic() - last >= _PROGRESS_PERIOD_S:
             progress(f"{done} of {len(jobs)} images")
             last = time.monotonic()
+    annotated = {**by_split, TRAIN.name: _with_labels_dropped(by_split[TRAIN.name], settings)}
+    texts = openimages.common_tables(settings.kinds(TRAIN)) if settings.openimages else {}
     for split in splits:
-        if by_split[split.name] and split.annotation_file:
-            text = _annotations(split, by_split[split.name], settings.kinds(split))
-            name = f"annotations/{split.annotation_file}"
-            atomic_write_text(out / name, text)
-            digests[name] = hashlib.sha256(text.encode()).hexdigest()
+        pictures, kinds = annotated[split.name], settings.kinds(split)
+        if pictures and split.annotation_file:
+            texts[split.annotation_file] = _annotations(split, pictures, kinds)
+        if pictures and split.annotated and settings.openimages:
+            whole = by_split[split.name]
+            images = [
+                _toy_image(split, index, picture, whole[index])
+                for index, picture in enumerate(pictures)
+            ]
+            texts |= openimages.split_tables(split.name, images, kinds, settings.seed)
+    for file, text in texts.items():
+        name = f"annotations/{file}"
+        atomic_write_text(out / name, text)
+        digests[name] = hashlib.sha256(text.encode()).hexdigest()
     return digests
+
+
+def _with_labels_dropped(pictures: list[_Picture], settings: ToySettings) -> list[_Picture]:
+    """Without some of the objects, which stay in the pictures."""
+    if not settings.drop_labels:
+        return pictures
+    rng = np.random.default_rng(settings.drop_seed)
+    changed = []
+    for picture in pictures:
+        kept = rng.random(len(picture.objects)) >= settings.drop_labels
+        if len(kept) and not kept.any():
+            kept[rng.integers(len(kept))] = True
+        objects = tuple(item for item, stays in zip(picture.objects, kept) if stays)
+        changed.append(replace(picture, objects=objects))
+    return changed
+
+
+def _toy_image(split: Split, index: int, picture: _Picture, whole: _Picture) -> openimages.ToyImage:
+    return openimages.ToyImage(
+        _image_id(split, index),
+        Path(picture.file).name,
+        picture.width,
+        picture.height,
+        [item.box for item in picture.objects],
+        [item.kind for item in picture.objects],
+        frozenset(item.kind.name for item in whole.objects),
+    )
+
+
+def _image_id(split: Split, index: int) -> int:
+    return 100_000 * (split.number + 1) + 3 * index + 1
 
 
 def _run(
@@ -265,7 +324,7 @@ def _annotations(split: Split, pictures: list[_Picture], kinds: Sequence[ToyClas
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
     for index, picture in enumerate(pictures):
-        image_id = 100_000 * (split.number + 1) + 3 * index + 1
+        image_id = _image_id(split, index)
         images.append(
             {
                 "id": image_id,

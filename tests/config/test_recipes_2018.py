@@ -287,6 +287,7 @@ NEW_DEFAULTS = {
 # Keys of this project.
 NEW_KEYS = {
     "dataset.EXIF": "auto",
+    "dataset.CLASS_BALANCED": 0.0,
     "seed": 0,
     "TEST.MODE": "auto",
     "TEST.SINGLE_SCALE": None,

@@ -27,6 +27,7 @@ class BoxTable:
         height: (R,) int64, image px.
         image_id: (R,) int64.
         flipped: (R,) bool.
+        classes: R arrays (n,) of the boxes' classes, 0 for proposals; None if nobody needs them.
     """
 
     boxes: tuple[np.ndarray, ...]
@@ -35,6 +36,7 @@ class BoxTable:
     height: np.ndarray
     image_id: np.ndarray
     flipped: np.ndarray
+    classes: tuple[np.ndarray, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
@@ -75,4 +77,5 @@ def box_table(records: Sequence[Record]) -> BoxTable:
         height=np.array([record.height for record in records], np.int64),
         image_id=np.array([record.image_id for record in records], np.int64),
         flipped=np.array([record.flipped for record in records], bool),
+        classes=tuple(record.classes for record in records),
     )

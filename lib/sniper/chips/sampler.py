@@ -18,7 +18,7 @@ from sniper.chips.checks import check_finite, check_positive
 from sniper.chips.chip_table import ChipTable, join_chips
 from sniper.chips.pyramid import Scale, level_factors
 from sniper.chips.stats import EpochStats, GtFate, LevelStats
-from sniper.chips.streams import ORDER, STRIDE, stream_seeds
+from sniper.chips.streams import ORDER, REPEATS, STRIDE, stream_seeds
 from sniper.data.record import Record
 from sniper.errors import ConfigError, OpsError, TrainingError
 from sniper.native._native import epoch_chips
@@ -59,6 +59,8 @@ class ChipSettings:
             it was for COCO in 2018.
         background_chips: negative chips at random places that other chips leave out, per positive
             chip of a record; they need no proposals.
+        class_balance: an image is trained more often than once an epoch where it has a class that
+            fewer images have than this share, see `repeat_factors`; 0: never (2018 behaviour).
 
     Raises:
         ConfigError: the levels do not fit together.
@@ -72,6 +74,7 @@ class ChipSettings:
     legacy_boxes: bool = False
     min_false_alarms: Sequence[float] | None = None
     background_chips: float = 0.0
+    class_balance: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.scales) != len(self.valid_ranges):
@@ -194,7 +197,8 @@ def make_epoch(
     blocks = list(_blocks(table, factors, settings.valid_ranges, options, cancelled))
     chips = join_chips(blocks, table, factors, settings.chip_size)
     counts = np.diff(chips.offsets)
-    samples = training_order(counts, seed=seed, epoch=epoch, batch_size=batch_size, window=window)
+    order = {"seed": seed, "epoch": epoch, "batch_size": batch_size, "window": window}
+    samples = training_order(counts, **order, repeats=_repeats(table, settings, seed, epoch))
     fates = np.concatenate([np.zeros(0, np.uint8), *(block["fates"] for block in blocks)])
     stats = _statistics(blocks, chips, fates, len(settings.scales), len(samples), stride)
     return Epoch(chips, samples, stride, stats, fates)
@@ -313,8 +317,47 @@ def _resident_mib() -> int:
     return pages * resource.getpagesize() >> 20
 
 
+def _repeats(table: BoxTable, settings: ChipSettings, seed: int, epoch: int) -> np.ndarray | None:
+    """(R,) how often the chips of each record stand in the epoch; None: once."""
+    if not settings.class_balance:
+        return None
+    factors = repeat_factors(table, settings.class_balance)
+    rng = np.random.default_rng(int(stream_seeds(seed, epoch, REPEATS)))
+    return np.floor(factors + rng.random(len(factors))).astype(np.int64)
+
+
+def repeat_factors(table: BoxTable, share: float) -> np.ndarray:
+    """(R,) how often each record is trained in an epoch, on average.
+
+    A class that a share f of the images with objects has is repeated max(1, sqrt(share / f))
+    times, an image as often as its rarest class (repeat factor sampling, Gupta et al., 2019).
+
+    Args:
+        table: of the records, with their classes.
+        share: classes of at least so many images are not repeated.
+    """
+    factors = np.ones(len(table))
+    of_records = [
+        np.unique(classes[:num]) for classes, num in zip(table.classes or (), table.num_gt.tolist())
+    ]
+    counts = np.array([len(classes) for classes in of_records])
+    if not counts.any():
+        return factors
+    classes = np.concatenate(of_records)
+    frequency = np.bincount(classes) / np.count_nonzero(counts)
+    repeats = np.maximum(1.0, np.sqrt(share / np.maximum(frequency, np.finfo(float).tiny)))
+    np.maximum.at(factors, np.repeat(np.arange(len(table)), counts), repeats[classes])
+    return factors
+
+
 def training_order(
-    counts: np.ndarray, *, seed: int, epoch: int, batch_size: int, window: int = 0
+    counts: np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    window: int = 0,
+    repeats: np.ndarray | None = None,
 ) -> np.ndarray:
     """Every chip once, padded to a multiple of the batch size, in random order.
 
@@ -336,13 +379,18 @@ def training_order(
         epoch: number of the epoch.
         batch_size: samples of a batch.
         window: records whose chips are shuffled together; 0: all of them (2018 behaviour).
+        repeats: (R,) how often all chips of each record occur; None: once.
 
     Returns:
         (S, 2) int32 rows of (record index, chip index); S = 0 without chips.
     """
-    total = int(counts.sum())
-    record = np.repeat(np.arange(len(counts)), counts)
-    chip = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    turns = np.arange(len(counts))
+    if repeats is not None:
+        turns = np.repeat(turns, repeats)
+    of_turn = counts[turns]
+    total = int(of_turn.sum())
+    record = np.repeat(turns, of_turn)
+    chip = np.arange(total) - np.repeat(np.cumsum(of_turn) - of_turn, of_turn)
     samples = np.stack([record, chip], axis=1).astype(np.int32)
     if not total:
         return samples

@@ -185,8 +185,8 @@ DATASET_KEYS = (
         "dataset.dataset",
         Name(spellings=FORMATS),
         "PascalVOC",
-        "Kind of data set: coco, PascalVOC, yolo, folder, imagenet, or a registered one, in any "
-        "case.",
+        "Kind of data set: coco, PascalVOC, yolo, folder, imagenet, openimages, or a registered "
+        "one, in any case.",
     ),
     Key(
         "dataset.image_set",
@@ -203,6 +203,14 @@ DATASET_KEYS = (
         "auto",
         "EXIF orientation of photos: auto (the annotated size decides; where both fit, photos are "
         "turned and TIFFs are not), apply, or ignore (boxes count the stored pixels).",
+    ),
+    Key(
+        "dataset.CLASS_BALANCED",
+        Float(minimum=0, maximum=1),
+        0.0,
+        "Images with rare classes are trained several times an epoch: a class of a share f of the "
+        "images max(1, sqrt(CLASS_BALANCED / f)) times, an image as often as its rarest class "
+        "(repeat factor sampling; 0.001 for thousands of classes). 0: every image once (2018).",
     ),
     Key(
         "dataset.annotation_file",

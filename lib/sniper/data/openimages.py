@@ -19,9 +19,9 @@ from sniper.data.ids import id_numbers
 from sniper.data.image_paths import ImagePlaces, find_images
 from sniper.data.listed_images import complete_sizes
 from sniper.data.openimages_tables import (
-    BoxTable,
+    BoxRows,
     ClassList,
-    LabelTable,
+    LabelRows,
     find_file,
     find_sets,
     read_boxes,
@@ -245,7 +245,7 @@ def _read(
     return _arrays(image_ids, paths, sizes, found, verified, name, on_problem, shares=shares)
 
 
-def _image_ids(table: BoxTable, labels: LabelTable | None) -> np.ndarray:
+def _image_ids(table: BoxRows, labels: LabelRows | None) -> np.ndarray:
     more = [] if labels is None else [labels.image_ids]
     return np.unique(np.concatenate([table.image_ids, *more]))
 

@@ -46,7 +46,7 @@ class ClassList:
 
 
 @dataclass(frozen=True, eq=False)
-class BoxTable:
+class BoxRows:
     """N boxes, in the order of the file.
 
     Attributes:
@@ -67,7 +67,7 @@ class BoxTable:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelTable:
+class LabelRows:
     """What people have verified of whole images.
 
     Attributes:
@@ -86,7 +86,7 @@ class LabelTable:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageTable:
+class ImageRows:
     """What a table says of images.
 
     Attributes:
@@ -213,7 +213,7 @@ def read_hierarchy(path: Path) -> dict[str, frozenset[str]]:
     return {name: frozenset(own - {top, ROOT}) for name, own in above.items() if name != top}
 
 
-def read_boxes(path: Path) -> BoxTable:
+def read_boxes(path: Path) -> BoxRows:
     """A table of boxes, in its official columns.
 
     Raises:
@@ -230,10 +230,10 @@ def read_boxes(path: Path) -> BoxTable:
             "a box has no numbers", where=f"{path}, line {row + 2}", got=boxes[row].tolist()
         )
     groups = table[_GROUP_COLUMN].to_numpy() > 0 if _GROUP_COLUMN in table else None
-    return BoxTable(*_codes(table), boxes, groups, *_names(table))
+    return BoxRows(*_codes(table), boxes, groups, *_names(table))
 
 
-def read_labels(path: Path) -> LabelTable:
+def read_labels(path: Path) -> LabelRows:
     """A table of labels that people have verified; confidence 1: present, 0: absent.
 
     Raises:
@@ -242,10 +242,10 @@ def read_labels(path: Path) -> LabelTable:
     """
     table = _read(path, _LABEL_COLUMNS)
     present = table["Confidence"].to_numpy() >= 0.5
-    return LabelTable(*_codes(table), present, *_names(table))
+    return LabelRows(*_codes(table), present, *_names(table))
 
 
-def read_boxes_2018(path: Path) -> tuple[BoxTable, np.ndarray]:
+def read_boxes_2018(path: Path) -> tuple[BoxRows, np.ndarray]:
     """The table of the 2018 program, which had no titles; boxes in px, x1 y1 x2 y2.
 
     Returns:
@@ -260,10 +260,10 @@ def read_boxes_2018(path: Path) -> tuple[BoxTable, np.ndarray]:
     boxes = table[["x1", "y1", "x2", "y2"]].to_numpy()
     sizes = table[["width", "height"]].to_numpy().astype(np.int64)
     groups = table["group"].to_numpy() > 0
-    return BoxTable(*_codes(table), boxes, groups, *_names(table)), sizes
+    return BoxRows(*_codes(table), boxes, groups, *_names(table)), sizes
 
 
-def read_images(path: Path) -> ImageTable:
+def read_images(path: Path) -> ImageRows:
     """A table of images: ImageID, and FileName, Width and Height where it has them.
 
     Raises:
@@ -278,7 +278,7 @@ def read_images(path: Path) -> ImageTable:
         if {"Width", "Height"} <= set(table.columns):
             sizes = table[["Width", "Height"]].to_numpy(np.int64)
         named = table["FileName"].tolist() if "FileName" in table.columns else None
-        return ImageTable(table["ImageID"].to_numpy(str), sizes, named)
+        return ImageRows(table["ImageID"].to_numpy(str), sizes, named)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             "a table of images cannot be read",

@@ -12,9 +12,9 @@ import numpy as np
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.ids import id_numbers
 from sniper.data.openimages_tables import (
-    BoxTable,
+    BoxRows,
     ClassList,
-    LabelTable,
+    LabelRows,
     SetFiles,
     find_file,
     find_sets,
@@ -221,9 +221,7 @@ def class_tree(above: Mapping[str, frozenset[str]], classes: ClassList) -> Class
     )
 
 
-def true_boxes(
-    table: BoxTable, classes: ClassList, image_ids: np.ndarray, where: Path
-) -> TrueBoxes:
+def true_boxes(table: BoxRows, classes: ClassList, image_ids: np.ndarray, where: Path) -> TrueBoxes:
     """The boxes of a table with the numbers of classes and images.
 
     Raises:
@@ -244,9 +242,7 @@ def true_boxes(
     return TrueBoxes(images, labels, table.boxes.astype(np.float64), groups)
 
 
-def verified_labels(
-    table: LabelTable | None, classes: ClassList, image_ids: np.ndarray
-) -> Verified:
+def verified_labels(table: LabelRows | None, classes: ClassList, image_ids: np.ndarray) -> Verified:
     """The labels of boxable classes; Open Images has labels of many more."""
     if table is None:
         nothing = np.zeros(0, np.int64)

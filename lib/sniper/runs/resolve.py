@@ -297,6 +297,7 @@ def chip_settings(cfg: EasyDict) -> ChipSettings:
         legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
         min_false_alarms=cfg.TRAIN.MIN_FALSE_ALARMS,
         background_chips=cfg.TRAIN.BACKGROUND_CHIPS,
+        class_balance=cfg.dataset.CLASS_BALANCED,
     )
 
 

@@ -3,6 +3,7 @@
 #   bash scripts/test.sh                     the default suite
 #   bash scripts/test.sh -m slow             the long tests
 #   bash scripts/test.sh tests/ops -k nms    some of them
+# Two tests run at once (-n 0: one); those of a file stay together and share what it has made.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -11,4 +12,4 @@ ensure_environment
 ruff format --check .
 ruff check .
 mypy
-exec python -m pytest "$@"
+exec python -m pytest -n 2 --dist loadfile "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -16,6 +17,17 @@ REPO = Path(__file__).resolve().parents[1]
 def pytest_pycollect_makeitem(obj):
     """What the package calls `test_plan` or `TestLoader` is no test."""
     return [] if str(getattr(obj, "__module__", "")).startswith("sniper.") else None
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logging() -> None:
+    """Programs that run in the test process keep their log open; the next test has its own."""
+    logger = logging.getLogger("sniper")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -228,7 +228,7 @@ def table(rows: Sequence[Row]) -> str:
         base = first[row["arm"], row["part"]]
         cells = [f"{row['part']}, batch {row['batch']}", row["arm"], str(row["classes"])]
         for key in ("ms", "weights_mb", "memory_mb"):
-            cells += [f"{row[key]:.0f}", f"+{row[key] - base[key]:.0f}"]
+            cells += [f"{row[key]:.0f}", f"{row[key] - base[key]:+.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -2,11 +2,15 @@
 
     python scripts/bench/openimages_tables.py                   # 1,743,042 images, 14,610,229 boxes
     python scripts/bench/openimages_tables.py --share 0.01      # a hundredth of both
+    python scripts/bench/openimages_tables.py --evaluate        # the metric, 20 detections an image
 
 Tables in the official format are generated in a folder (`--folder`; kept there when named): boxes
 of 600 classes in random images, three verified labels an image, sizes of images, and an empty file
 for each image, since readers look whether it is there. Every reading is a process of its own; its
 memory is the largest resident size (Linux). Exit code: 0 measured, 1 a reading failed.
+
+`--evaluate` adds a hierarchy and detections, half of them near boxes, instead of the files of the
+images, and tells of each step how much is resident before it and at most during it.
 """
 
 from __future__ import annotations
@@ -20,27 +24,36 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 IMAGES, BOXES, CLASSES = 1_743_042, 14_610_229, 600
 LABELS_PER_IMAGE = 3
+DETECTIONS_PER_IMAGE = 20
+TOP_CLASSES, BELOW_EACH = 50, 5  # a class has 1.4 classes above it, an official one 1.5
 ROWS_AT_ONCE = 1 << 20
 SET = "train"
+RESULTS = "detections.csv"
 
 
 def main() -> int:
     """Generates the set where it is not there, and reads it twice."""
     args = _parser().parse_args()
     if args.read is not None:
-        print(json.dumps(_read(args.read)))
+        print(json.dumps(_evaluate(args.read) if args.evaluate else _read(args.read)))
         return 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         if not (folder / f"{SET}-annotations-bbox.csv").exists():
             generate(folder, args.share)
-        for what in ("tables", "cache"):
+        if not args.evaluate:
+            write_images(folder)
+        elif not (folder / RESULTS).exists():
+            write_detections(folder)
+        for what in ("metric",) if args.evaluate else ("tables", "cache"):
             command = [sys.executable, __file__, "--read", str(folder)]
+            command += ["--evaluate"] if args.evaluate else []
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 print(done.stderr, file=sys.stderr)
@@ -55,12 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--share", type=float, default=1.0, help="of all images and boxes")
     parser.add_argument("--folder", type=Path, help="where the tables stay")
+    parser.add_argument("--evaluate", action="store_true", help="measure the metric")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
 def generate(folder: Path, share: float) -> None:
-    """Writes the tables and the empty files of the images."""
+    """Writes the tables."""
     import pandas as pd
 
     rng = np.random.default_rng(0)
@@ -72,10 +86,6 @@ def generate(folder: Path, share: float) -> None:
     (folder / "class-descriptions-boxable.csv").write_text(names)
     sides = {"Width": 1024, "Height": rng.integers(500, 1025, images)}
     pd.DataFrame({"ImageID": ids, **sides}).to_csv(folder / f"{SET}-images.csv", index=False)
-    pictures = folder / "images" / SET
-    pictures.mkdir(parents=True, exist_ok=True)
-    for name in ids:
-        (pictures / f"{name}.jpg").touch()
 
     def write(name: str, count: int, columns: Callable[[int, int], dict]) -> None:
         for start in range(0, count, ROWS_AT_ONCE):
@@ -118,6 +128,87 @@ def generate(folder: Path, share: float) -> None:
     write(f"{SET}-annotations-bbox.csv", boxes, of_boxes)
     labels = f"{SET}-annotations-human-imagelabels-boxable.csv"
     write(labels, images * LABELS_PER_IMAGE, of_labels)
+
+
+def write_images(folder: Path) -> None:
+    """An empty file for each image."""
+    import pandas as pd
+
+    pictures = folder / "images" / SET
+    pictures.mkdir(parents=True, exist_ok=True)
+    for name in pd.read_csv(folder / f"{SET}-images.csv", dtype=str)["ImageID"]:
+        (pictures / f"{name}.jpg").touch()
+
+
+def write_detections(folder: Path) -> None:
+    """A hierarchy, and detections as they are submitted: every second one is near a box."""
+    import pandas as pd
+
+    def node(label: int) -> dict:
+        first = TOP_CLASSES + BELOW_EACH * label
+        below = range(first, min(first + BELOW_EACH, CLASSES))
+        return {"LabelName": f"/m/{label:05d}", "Subcategory": [node(child) for child in below]}
+
+    tops = [node(label) for label in range(TOP_CLASSES)]
+    tree = {"LabelName": "/m/0bl9f", "Subcategory": tops}
+    (folder / "bbox_labels_600_hierarchy.json").write_text(json.dumps(tree))
+    rng = np.random.default_rng(1)
+    ids = pd.read_csv(folder / f"{SET}-images.csv", dtype=str)["ImageID"].tolist()
+    names = ["XMin", "YMin", "XMax", "YMax"]
+    table = pd.read_csv(
+        folder / f"{SET}-annotations-bbox.csv",
+        usecols=["ImageID", "LabelName", *names],
+        dtype={"ImageID": "category", "LabelName": "category", **dict.fromkeys(names, np.float32)},
+    )
+    place = {name: index for index, name in enumerate(ids)}
+    of_category = np.array([place[name] for name in table["ImageID"].cat.categories])
+    owners = of_category[table["ImageID"].cat.codes.to_numpy()]
+    labels, boxes = table["LabelName"].cat.codes.to_numpy(), table[names].to_numpy()
+    ends = np.searchsorted(owners, np.arange(len(ids) + 1))
+    with open(folder / RESULTS, "w", encoding="utf-8") as stream:
+        stream.write("ImageId,PredictionString\n")
+        for image, name in enumerate(ids):
+            kinds = rng.integers(0, CLASSES, DETECTIONS_PER_IMAGE)
+            found = np.tile(rng.uniform(0, 0.7, (DETECTIONS_PER_IMAGE, 2)), 2)
+            found[:, 2:] += rng.uniform(0.05, 0.3, (DETECTIONS_PER_IMAGE, 2))
+            if ends[image + 1] > ends[image]:
+                near = rng.integers(ends[image], ends[image + 1], DETECTIONS_PER_IMAGE // 2)
+                kinds[::2] = labels[near]
+                found[::2] = boxes[near] + rng.normal(0, 0.01, (len(near), 4))
+            scores = rng.random(DETECTIONS_PER_IMAGE).tolist()
+            words = [
+                f"/m/{kind:05d} {score:.6f} {b[0]:.6f} {b[1]:.6f} {b[2]:.6f} {b[3]:.6f}"
+                for kind, score, b in zip(kinds.tolist(), scores, found.tolist())
+            ]
+            stream.write(f"{name},{' '.join(words)}\n")
+
+
+def _evaluate(folder: Path) -> dict[str, object]:
+    from sniper.data.openimages_truth import read_openimages_truth
+    from sniper.evaluation.openimages_files import read_results
+    from sniper.evaluation.openimages_protocol import evaluate_open_images
+
+    steps: dict[str, object] = {}
+
+    def measured(name: str, step: Callable[[], Any]) -> Any:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+        before, started, busy = _resident("VmRSS"), time.perf_counter(), time.process_time()
+        result = step()
+        spent = {"seconds": time.perf_counter() - started, "CPU s": time.process_time() - busy}
+        rounded = {key: round(value, 1) for key, value in spent.items()}
+        steps[name] = {**rounded, "GB before": before, "peak GB": _resident("VmHWM")}
+        return result
+
+    truth = measured("truth", lambda: read_openimages_truth(folder, SET))
+    found = measured("results", lambda: read_results(folder / RESULTS, truth).found)
+    report = measured("metric", lambda: evaluate_open_images(truth, found))
+    means = {key: value for key, value in report.as_dict().items() if key.startswith("mAP_")}
+    return {"boxes": report.num_boxes, "detections": len(found.scores), **steps, **means}
+
+
+def _resident(key: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1e6, 2)
 
 
 def _read(folder: Path) -> dict[str, object]:

@@ -14,8 +14,10 @@ from sniper.data.openimages_tables import read_classes, read_hierarchy
 from sniper.data.openimages_truth import ClassTree, TrueBoxes, Verified, read_openimages_truth
 from sniper.errors import ConfigError, DataError
 from sniper.evaluation import protocol_named
-from sniper.evaluation.openimages import FoundBoxes, evaluate_classes
+from sniper.evaluation.openimages import FoundBoxes, Limits, evaluate_classes
 from sniper.tools.evaluate import main
+
+ALL = Limits(1 << 30, 1 << 30, 1 << 30)
 
 
 def iou(a, b):
@@ -82,14 +84,15 @@ def marks(rows, *names):
     return [np.array([row[name] for row in rows]) for name in names]
 
 
-def fast_ap(above, boxes, verified, detections, group_weight):
+def fast_ap(above, boxes, verified, detections, group_weight, limits=ALL):
     columns = np.array(verified, np.int64).reshape(-1, 3)
-    results = evaluate_classes(
+    (results,) = evaluate_classes(
         ClassTree.of(above),
         TrueBoxes(*marks(boxes, "image", "label"), *marks(boxes, "box", "group")),
         Verified(columns[:, 0], columns[:, 1], columns[:, 2] > 0),
         FoundBoxes(*marks(detections, "image", "label"), *marks(detections, "box", "score")),
-        group_weight=group_weight,
+        group_weights=[group_weight],
+        limits=limits,
     )
     return results.ap
 
@@ -131,6 +134,57 @@ def test_it_equals_the_slow_reference(seed, group_weight):
     ap = fast_ap(*case, group_weight)
     np.testing.assert_allclose(ap, slow_ap(*case, group_weight), atol=1e-9)
     assert 0 < np.nanmean(ap) < 1
+
+
+@pytest.mark.parametrize("stand_by_image", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_size_of_blocks_changes_nothing(seed, stand_by_image):
+    case = random_case(np.random.default_rng(seed))
+    if stand_by_image:
+        above, *tables = case
+        case = (above, *(sorted(rows, key=image_of) for rows in tables))
+    for group_weight in (1.0, 0.0):
+        whole = fast_ap(*case, group_weight)
+        np.testing.assert_allclose(whole, slow_ap(*case, group_weight), atol=1e-9)
+        for size in (1, 3, 40):
+            for limits in (Limits(size, size, size), Limits(size, ALL.pairs, ALL.outcomes)):
+                np.testing.assert_array_equal(fast_ap(*case, group_weight, limits), whole)
+
+
+def image_of(row):
+    return row["image"] if isinstance(row, dict) else row[0]
+
+
+def test_equal_scores_count_alike_in_all_blocks():
+    above, boxes, verified, detections = random_case(np.random.default_rng(7))
+    for row in detections:
+        row["score"] = round(row["score"], 1)
+    whole = fast_ap(above, boxes, verified, detections, 1.0)
+    for size in (1, 3, 40):
+        limits = Limits(size, size, size)
+        found = fast_ap(above, boxes, verified, detections, 1.0, limits)
+        np.testing.assert_array_equal(found, whole)
+
+
+def test_a_set_without_anything_has_no_precision():
+    nothing = np.zeros(0, np.int64)
+    tables = (
+        TrueBoxes(nothing, nothing, np.zeros((0, 4)), nothing > 0),
+        Verified(nothing, nothing, nothing > 0),
+        FoundBoxes(nothing, nothing, np.zeros((0, 4)), np.zeros(0)),
+    )
+    for results in evaluate_classes(ClassTree.of([(), (0,)]), *tables):
+        assert np.isnan(results.ap).all() and np.isnan(results.mean_ap)
+        assert results.detections.tolist() == results.objects.tolist() == [0, 0]
+
+
+def test_an_overlap_of_exactly_a_half_counts():
+    # IoU 0.5 finds a box, and half of the area in a group is enough.
+    assert fast_ap([()], [row(0, LEFT)], [], [row(0, FULL, 0.9)], 1).tolist() == [1.0]
+    group = [row(0, [0, 0, 0.25, 1], image=1), row(0, [0.5, 0, 1, 1], group=True)]
+    found = [row(0, [0, 0, 0.25, 1], 0.5, image=1), row(0, [0.25, 0, 0.75, 1], 0.9)]
+    assert fast_ap([()], group, [], found, 1).tolist() == [1.0]
+    assert fast_ap([()], group, [], found, 0).tolist() == [1.0]
 
 
 FULL, LEFT, FAR = [0, 0, 1, 1], [0, 0, 0.5, 1], [0.9, 0.9, 1, 1]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from sniper.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
+_MarksT = TypeVar("_MarksT", bound="Marks")
+
 CLASS_FILES, HIERARCHY_FILES = "*class-descriptions*.csv", "*hierarchy*.json"
 
 
@@ -46,6 +49,15 @@ class Marks:
     def keys(self, num_classes: int) -> np.ndarray:
         """(N,) int64: a number for each image and class."""
         return self.images * num_classes + self.labels
+
+    def take(self: _MarksT, rows: slice | np.ndarray) -> _MarksT:
+        """Some of the rows."""
+        return replace(self, **{name: values[rows] for name, values in vars(self).items()})
+
+    def spread(self: _MarksT, tree: ClassTree) -> _MarksT:
+        """Each row once for each class that its label stands for."""
+        rows, labels = tree.spread(self.labels)
+        return replace(self.take(rows), labels=labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +86,7 @@ class Verified(Marks):
 
 @dataclass(frozen=True, eq=False)
 class ClassTree:
-    """Which classes stand above each, itself among them.
+    """Which classes each stands for: those above it and itself.
 
     Attributes:
         offsets: (C + 1,) class i owns `above[offsets[i]:offsets[i + 1]]`.
@@ -107,6 +119,17 @@ class ClassTree:
         order = np.argsort(self.above, kind="stable")
         counts = np.bincount(self.above, minlength=len(self))
         return ClassTree(np.concatenate([[0], np.cumsum(counts)]), owners[order])
+
+    def only(self, classes: np.ndarray) -> ClassTree:
+        """The tree in which classes stand for none but some, (C,) bool."""
+        kept = classes[self.above]
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return ClassTree(before[self.offsets], self.above[kept])
+
+    def spread_counts(self, counts: np.ndarray) -> np.ndarray:
+        """(C,) int64: how many rows `spread` makes of each class where it has (C,) `counts`."""
+        of_row = np.repeat(counts, np.diff(self.offsets))
+        return np.bincount(self.above, of_row, minlength=len(self)).astype(np.int64)
 
     def spread(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(rows, labels): row i stands there once for each class that its label stands for."""

@@ -176,24 +176,23 @@ def evaluate_open_images(dataset: Dataset, found: FoundBoxes) -> OpenImagesRepor
     """
     truth = _truth(dataset)
     flat = ClassTree.flat(len(dataset.class_names) - 1)
-    results = {
-        (tree is not flat, weight): evaluate_classes(
-            *(tree, truth.boxes, truth.verified, found), group_weight=weight
-        )
-        for tree in (truth.tree or flat, flat)
-        for weight in (1.0, 0.0)
-    }
-    first = results[(truth.tree is not None, 1.0)]
+
+    def evaluated(tree: ClassTree) -> list[ClassResults]:
+        weights = (1.0, 0.0)
+        return evaluate_classes(tree, truth.boxes, truth.verified, found, group_weights=weights)
+
+    by_annotation = evaluated(flat)
+    by_tree = by_annotation if truth.tree is None else evaluated(truth.tree)
     return OpenImagesReport(
         dataset=dataset.name,
         num_images=len(dataset.records),
         num_boxes=len(truth.boxes.images),
-        mean_ap=first.mean_ap,
-        mean_ap_no_groups=results[(truth.tree is not None, 0.0)].mean_ap,
-        mean_ap_flat=results[(False, 1.0)].mean_ap,
-        mean_ap_flat_no_groups=results[(False, 0.0)].mean_ap,
+        mean_ap=by_tree[0].mean_ap,
+        mean_ap_no_groups=by_tree[1].mean_ap,
+        mean_ap_flat=by_annotation[0].mean_ap,
+        mean_ap_flat_no_groups=by_annotation[1].mean_ap,
         has_hierarchy=truth.tree is not None,
-        classes=_of_classes(dataset, first),
+        classes=_of_classes(dataset, by_tree[0]),
     )
 
 

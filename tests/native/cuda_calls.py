@@ -70,6 +70,9 @@ class MultiProposalTargetParams(ctypes.Structure):
     _fields_ = [
         ("num_images", ctypes.c_int),
         ("max_gt", ctypes.c_int),
+        ("max_crowd", ctypes.c_int),
+        ("crowd_ioa", ctypes.c_float),
+        ("soft_sampling", ctypes.c_float * 3),
         ("grid", AnchorGrid),
         ("limits", ProposalLimits),
         ("min_size", ctypes.c_float),
@@ -175,29 +178,39 @@ def multi_proposal(cuda, cls_prob, bbox_pred, im_info, *, pre_nms_top_n=12000, p
 
 def target_params(bbox_pred, gt_boxes, rules, *, pre_nms_top_n, post_nms_top_n=300, nms_thresh=0.7,
                   min_size=3, legacy_gt_centre=True, legacy_areas=True, legacy_min_size=True,
-                  **anchors):  # fmt: skip
+                  crowd_boxes=None, crowd_ioa=0.9, soft_sampling=None, **anchors):  # fmt: skip
     grid, base = make_grid(bbox_pred, **anchors)
     limits = ProposalLimits(pre_nms_top_n, post_nms_top_n, nms_thresh)
     rules = TargetRules(legacy_gt_centre, legacy_areas, legacy_min_size, *rules)
     return (
-        MultiProposalTargetParams(*gt_boxes.shape[:2], grid, limits, min_size, rules),
+        MultiProposalTargetParams(
+            *gt_boxes.shape[:2], 0 if crowd_boxes is None else crowd_boxes.shape[1], crowd_ioa,
+            (ctypes.c_float * 3)(*(soft_sampling or ())), grid, limits, min_size, rules,
+        ),
         base,
         len(gt_boxes) * post_nms_top_n,
     )
 
 
 def multi_proposal_target(cuda, *arrays, pre_nms_top_n=-1, **settings):
-    """rois, label, target, weight."""
+    """rois, label, target, weight, and with `soft_sampling` label weights."""
     params, base, rows = target_params(
         arrays[1], arrays[3], (False, True, True), pre_nms_top_n=pre_nms_top_n, **settings
     )
     outputs = [cuda.out((rows, width)) for width in (5, 1, 4, 4)]
-    return cuda.run("multi_proposal_target", params, *arrays, *outputs, hosts={"grid.base": base})
+    return cuda.run(
+        "multi_proposal_target", params, *arrays, settings.get("crowd_boxes"), *outputs,
+        weights_out(cuda, rows, settings), hosts={"grid.base": base},
+    )  # fmt: skip
+
+
+def weights_out(cuda, rows, settings):
+    return cuda.out((rows, 1)) if settings.get("soft_sampling") else None
 
 
 def multi_proposal_target_mask(cuda, *arrays, pre_nms_top_n=6000, max_masks=50, super_of=None,
                                legacy_cap=True, **settings):  # fmt: skip
-    """rois, label, target, weight, mask_rois, mask_ids."""
+    """rois, label, target, weight, mask_rois, mask_ids, and with `soft_sampling` label weights."""
     params, base, rows = target_params(
         arrays[1], arrays[3], (True, False, False), pre_nms_top_n=pre_nms_top_n, **settings
     )
@@ -210,7 +223,8 @@ def multi_proposal_target_mask(cuda, *arrays, pre_nms_top_n=6000, max_masks=50, 
         params.classes.num_classes = len(super_of)
     return cuda.run(
         "multi_proposal_target_mask", MultiProposalTargetMaskParams(params, max_masks, legacy_cap),
-        *arrays, *outputs, hosts=hosts,
+        *arrays, settings.get("crowd_boxes"), *outputs, weights_out(cuda, rows, settings),
+        hosts=hosts,
     )  # fmt: skip
 
 

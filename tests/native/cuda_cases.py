@@ -32,6 +32,16 @@ def random_batch(seed, n, height, width, num_gt, max_gt, num_anchors=9):
     return scores.reshape(n, 2, num_anchors * height, width), deltas, sizes, gt, ranges.astype(F)
 
 
+def random_crowds(seed, n, rows, side):
+    """Regions (n, rows, 5) in images of `side` px, some of them no numbers; some rows unused."""
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, side, (n, rows, 2))
+    crowd = np.dstack([corner, corner + rng.integers(1, side, (n, rows, 2)),
+                       rng.integers(-1, 2, (n, rows, 1))]).astype(F)  # fmt: skip
+    crowd[:, 3::7, 1] = np.nan
+    return crowd
+
+
 def tied_maps(seed, n, num_anchors, height, width):
     """Hundreds of equal scores, and whole tiles that one box suppresses."""
     scores, deltas, sizes = random_maps(seed, n, num_anchors, height, width, spread=0.02)

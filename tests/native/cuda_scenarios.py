@@ -47,8 +47,11 @@ def strange_truth(batch):
     return batch
 
 
-def targets(operator, *shape, strange=False, num_anchors=9, **settings):
+def targets(operator, *shape, strange=False, num_anchors=9, crowd_rows=0, **settings):
     batch = cases.random_batch(sum(shape), *shape, num_anchors=num_anchors)
+    if crowd_rows:
+        crowd = cases.random_crowds(crowd_rows, shape[0], crowd_rows, 8 * min(shape[1:3]))
+        settings = {"crowd_boxes": crowd, "soft_sampling": (0.25, 50, 20), **settings}
     return call_of(operator, *(strange_truth(batch) if strange else batch), **settings)
 
 
@@ -81,6 +84,7 @@ def small_targets(operator):
     yield "no_truth", lambda: run(2, 8, 8, 0, 5)
     yield "more_truth_than_rois", lambda: run(2, 8, 8, 300, 300)
     yield "strange", lambda: run(4, 8, 8, 6, 8, strange=True)
+    yield "crowds", lambda: run(3, 8, 8, 5, 6, crowd_rows=12, crowd_ioa=0.4)
     if operator.endswith("mask"):
         yield "few_mask_rows", lambda: run(4, 8, 8, 5, 6, max_masks=1)
         yield "many_mask_rows", lambda: run(4, 8, 8, 5, 6, max_masks=200)
@@ -94,6 +98,7 @@ def large_targets(operator):
     yield "chips_16", lambda: run(16, 32, 32, 20, 100, pre_nms_top_n=6000)
     yield "chips_64", lambda: run(64, 32, 32, 100, 100, pre_nms_top_n=-1, strange=True)
     yield "coco_16", lambda: run(16, 88, 125, 60, 100, pre_nms_top_n=12000, post_nms_top_n=2000)
+    yield "crowds_16", lambda: run(16, 32, 32, 20, 100, crowd_rows=10)
     if operator.endswith("mask"):
         yield "3130_classes", lambda: run(16, 32, 32, 20, 100, super_of=[1] * 3130,
                                           legacy_cap=False)  # fmt: skip

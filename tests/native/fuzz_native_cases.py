@@ -81,7 +81,12 @@ def target_arguments(sizes, rng):
         "gt_boxes": gt.astype(F),
         "valid_ranges": rng.choice([-5, 0, 20, 90, 512], (n, 2)).astype(F),
     }
+    more = {}
+    if rng.integers(2):
+        more["soft_sampling"] = [rng.uniform(), *rng.uniform(0, 99, 2)]
+        arrays["crowd_boxes"] = gt[:, : rng.integers(rows + 1)].astype(F)
     return {
+        **more,
         **maps(sizes, rng, False),
         **{name: poisoned(array, rng, sizes["poison"]) for name, array in arrays.items()},
         **anchor_settings(sizes, rng),
@@ -94,12 +99,15 @@ def target_arguments(sizes, rng):
 
 def check_targets(sizes, outputs):
     rows = sizes["images"] * sizes["post"]
-    assert [output.shape for output in outputs] == [(rows, k) for k in (5, 1, 4, 4)]
+    assert [output.shape for output in outputs] == [(rows, k) for k in (5, 1, 4, 4, 1)][
+        : len(outputs)
+    ]
     assert all_finite(outputs)
-    rois, label, target, weight = outputs
+    rois, label, target, weight, *label_weight = outputs
     np.testing.assert_array_equal(rois[:, 0], np.repeat(np.arange(sizes["images"]), sizes["post"]))
-    assert (label >= 0).all() and np.isin(weight, [0, 1]).all()
-    assert (target[weight == 0] == 1).all() and (label[weight[:, 0] == 0] == 0).all()
+    assert all((0 <= values).all() and (values <= 1).all() for values in label_weight)
+    assert (label >= (-1 if label_weight else 0)).all() and np.isin(weight, [0, 1]).all()
+    assert (target[weight == 0] == 1).all() and (label[weight[:, 0] == 0] <= 0).all()
 
 
 def multi_proposal_target(sizes, rng):
@@ -116,8 +124,8 @@ def multi_proposal_target_mask(sizes, rng):
         arguments["legacy_cap"] = bool(rng.integers(2))
 
     def check(outputs):
-        check_targets(sizes, outputs[:4])
-        mask_rois, ids = outputs[4:]
+        check_targets(sizes, [*outputs[:4], *outputs[6:]])
+        mask_rois, ids = outputs[4:6]
         assert mask_rois.shape == (rows, 5) and ids.shape == (rows, 1) and all_finite(outputs)
         assert np.isin(ids, np.arange(-1, 11 if with_classes else sizes["rows"])).all()
         if not arguments.get("legacy_cap", True):

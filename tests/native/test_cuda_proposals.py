@@ -19,7 +19,13 @@ from tests.native.cuda_calls import (
     multi_proposal_target,
     multi_proposal_target_mask,
 )
-from tests.native.cuda_cases import random_batch, random_maps, strange_maps, tied_maps
+from tests.native.cuda_cases import (
+    random_batch,
+    random_crowds,
+    random_maps,
+    strange_maps,
+    tied_maps,
+)
 
 
 def same_bits(got, wanted):
@@ -183,6 +189,19 @@ def test_an_image_without_proposals_is_filled(cuda):
     arrays[4][2] = [5000, 6000]
     check_targets(cuda, *arrays, post_nms_top_n=150, **SMALL)
     check_targets(cuda, *arrays, masks=True, post_nms_top_n=150, **SMALL)
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("legacy_areas", [True, False])
+@pytest.mark.parametrize("rows", [1, 12, 300])
+def test_crowds_and_label_weights_equal_the_cpu(cuda, masks, legacy_areas, rows):
+    outputs = check_targets(
+        cuda, *random_batch(14, 3, 8, 8, 5, 6), masks=masks, post_nms_top_n=60,
+        crowd_boxes=random_crowds(rows, 3, rows, 64), crowd_ioa=0.4, soft_sampling=(0.25, 50, 20),
+        legacy_areas=legacy_areas, **SMALL
+    )  # fmt: skip
+    assert rows == 1 or set(np.sign(outputs[1]).ravel()) == {-1, 0, 1}
+    assert outputs[-1].min() < 0.5 and outputs[-1].max() == 1
 
 
 @pytest.mark.parametrize("legacy_cap", [True, False])

@@ -84,7 +84,7 @@ def test_target_equals_the_slow_reference(seed, switch):
     inputs = random_targets(np.random.default_rng(seed))
     rules = {**RULES, **({switch: False} if switch else {})}
     outputs = _native.multi_proposal_target(*inputs, post_nms_top_n=50, **rules, **SMALL)
-    *expected, _ = roi_reference.target(*inputs, 50, mask=False, rules=rules, **SMALL)
+    *expected, _, _ = roi_reference.target(*inputs, 50, mask=False, rules=rules, **SMALL)
     for name, output, wanted in zip(OUTPUTS, outputs, expected):
         np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
 
@@ -101,7 +101,7 @@ def test_target_mask_equals_the_slow_reference(seed, switch):
         *inputs, post_nms_top_n=30, pre_nms_top_n=40, nms_thresh=0.5, min_size=8, max_masks=4,
         **rules, **SMALL
     )  # fmt: skip
-    *expected, matches = roi_reference.target(*inputs, mask=True, rules=rules, **settings, **SMALL)
+    *expected, matches, _ = roi_reference.target(*inputs, mask=True, rules=rules, **settings, **SMALL)
     expected += roi_reference.masks(expected[0], expected[1], matches, images, 4)
     for name, output, wanted in zip(OUTPUTS, outputs, expected):
         np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
@@ -118,12 +118,120 @@ def test_fine_classes_equal_the_slow_reference(seed, legacy_cap):
         *inputs, post_nms_top_n=30, max_masks=max_fine, super_of=SUPER_OF, legacy_cap=legacy_cap,
         **SMALL
     )  # fmt: skip
-    *expected, matches = roi_reference.target(
+    *expected, matches, _ = roi_reference.target(
         *inputs, 30, mask=True, pre=6000, super_of=SUPER_OF, **SMALL
     )
     expected += roi_reference.fine(expected[0], matches, inputs[3], max_fine, legacy_cap)
     for name, output, wanted in zip(OUTPUTS, outputs, expected):
         np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
+
+
+def random_crowds(rng, images, rows):
+    """Regions (images, rows, 5); used rows are not always a prefix."""
+    corner = rng.integers(0, 60, (images, rows, 2))
+    crowd = np.dstack([corner, corner + rng.integers(5, 60, (images, rows, 2))])
+    used = rng.integers(-1, 1, (images, rows, 1))
+    return np.dstack([crowd, used]).astype(F)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("legacy_areas", [True, False])
+@pytest.mark.parametrize("mask", [True, False])
+def test_crowds_and_label_weights_equal_the_slow_reference(seed, legacy_areas, mask):
+    rng = np.random.default_rng(seed)
+    inputs = random_targets(rng)
+    crowd = random_crowds(rng, 2, int(rng.choice([1, 5, 40])))
+    soft = (0.25, 50, 20) if seed % 2 else (0.6, 3, 7)
+    common = {"crowd_ioa": 0.5, "super_of": SUPER_OF} if mask else {"crowd_ioa": 0.5}
+    operator = getattr(_native, "multi_proposal_target" + "_mask" * mask)
+    outputs = operator(
+        *inputs, post_nms_top_n=50, crowd_boxes=crowd, soft_sampling=soft,
+        legacy_areas=legacy_areas, **common, **SMALL
+    )  # fmt: skip
+    *expected, _, weights = roi_reference.target(
+        *inputs, 50, mask=mask, rules={**RULES, "legacy_areas": legacy_areas}, crowd=crowd,
+        soft=soft, **({"pre": 6000} if mask else {}), **common, **SMALL
+    )  # fmt: skip
+    for name, output, wanted in zip(OUTPUTS[:4], outputs, expected):
+        np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(outputs[-1], weights, atol=1e-6)
+
+
+def test_crowds_and_weights_change_nothing_else():
+    rng = np.random.default_rng(0)
+    inputs = random_targets(rng, 4)
+    plain = _native.multi_proposal_target(*inputs, **SMALL)
+    crowd = random_crowds(rng, 4, 9)
+    *rest, weights = _native.multi_proposal_target(
+        *inputs, crowd_boxes=crowd, crowd_ioa=0.3, soft_sampling=(0.25, 50, 20), **SMALL
+    )
+    ignored = rest[1] == -1
+    assert ignored.any() and not plain[1][ignored].any()
+    assert (weights < 1).any() and (weights[plain[1] > 0] == 1).all()
+    rest[1] = np.where(ignored, 0, rest[1])
+    for ours, theirs in zip(rest, plain):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_golden_weights(golden):
+    """Overlaps, labels and weights of Soft Sampling as 2018's kernel makes them."""
+    case = json.loads((golden / "golden_soft_sampling.json").read_text())["openimages_targets"]
+    rois, gt = F(case["rois"]), F([case["gt_boxes_valid"]])
+    maps, settings = maps_with(rois[:, 1:])
+    outputs = _native.multi_proposal_target(
+        *maps, gt, ALL, post_nms_top_n=12 + len(gt[0]), crowd_boxes=F([case["crowd_valid"]]),
+        soft_sampling=(0.25, 50, 20), **settings
+    )  # fmt: skip
+    np.testing.assert_allclose(outputs[0][:12], rois, atol=1e-3)
+    np.testing.assert_array_equal(outputs[1][:12, 0], case["label"])
+    np.testing.assert_allclose(outputs[-1][:12, 0], case["label_weight"], atol=2e-5)
+    positive = outputs[1][:12, 0] > 0
+    wanted = case["bbox_target_of_positives"]
+    np.testing.assert_allclose(outputs[2][:12][positive], wanted, atol=1e-4)
+
+
+def test_the_curve_of_the_weights(golden):
+    """One proposal of 200 px, and a GT that is shifted until they overlap by so much."""
+    table = json.loads((golden / "golden_soft_sampling.json").read_text())["soft_sampling_weight"]
+    maps, settings = maps_with(F([[100, 100, 299, 299]]))
+    for overlap, weight in table:
+        shift = 200 * (1 - overlap) / (1 + overlap)
+        gt = F([[[100 + shift, 100, 299 + shift, 299, 1]]])
+        *_, weights = _native.multi_proposal_target(
+            *maps, gt, ALL, post_nms_top_n=2, legacy_areas=False, soft_sampling=(0.25, 50, 20),
+            **settings
+        )  # fmt: skip
+        np.testing.assert_allclose(weights[:, 0], [weight, 1], atol=2e-4)
+
+
+@pytest.mark.parametrize(("a", "b", "c"), [(1, 50, 20), (0.3, 0, 20), (0, 1000, 0)])
+def test_ends_of_the_curve(a, b, c):
+    """a = 1: all count alike, to the bit. b = 0 the same. c = 0: all background alike."""
+    inputs = random_targets(np.random.default_rng(1))
+    *_, weights = _native.multi_proposal_target(*inputs, soft_sampling=(a, b, c), **SMALL)
+    background = weights[weights != 1]
+    assert (a != 1 or not background.size) and weights.max() == 1
+    if b == 0:
+        np.testing.assert_allclose(weights, 1, atol=1e-6)
+    elif c == 0:
+        np.testing.assert_allclose(background, np.exp(-87.0), rtol=1e-3)
+
+
+def test_an_object_in_a_crowd_stays_an_object():
+    inputs = small_batch()
+    inputs[0][:] = -1
+    inputs[3][0, 0] = (0, 0, 30, 30, 5)
+    crowd = F([[[0, 0, 100, 100, 0], [200, 200, 250, 250, -1]]])
+    rois, label, *_ = _native.multi_proposal_target(
+        *inputs, crowd_boxes=crowd, post_nms_top_n=3, **SMALL
+    )
+    np.testing.assert_array_equal(rois[-1, 1:], [0, 0, 30, 30])
+    np.testing.assert_array_equal(label[:, 0], [0, 0, 5])  # fillers of 200 px stick out
+    crowd[0, 0, 2:4] = 300
+    *_, label, _, _ = _native.multi_proposal_target(
+        *inputs, crowd_boxes=crowd, post_nms_top_n=3, **SMALL
+    )
+    np.testing.assert_array_equal(label[:, 0], [-1, -1, 5])
 
 
 def test_every_image_has_rows_of_its_own_for_fine_classes():
@@ -263,6 +371,12 @@ def test_any_numbers_give_finite_targets(seed):
         {"super_of": (1, 1.5)},
         {"super_of": [1] * 65537},
         {"legacy_cap": None},
+        {"crowd_boxes": np.zeros((1, 5), F)},
+        {"crowd_boxes": np.zeros((2, 3, 5), F)},
+        {"crowd_ioa": 1.5},
+        {"soft_sampling": (0.25, 50)},
+        {"soft_sampling": (1.25, 50, 20)},
+        {"soft_sampling": (0.25, -1, 20)},
     ],
 )
 def test_wrong_arguments_are_refused(change):

@@ -224,6 +224,41 @@ TARGET_KEYS = (
         )
         for name, default in (("FG_THRESH", 0.5), ("BG_THRESH_HI", 0.5), ("BG_THRESH_LO", 0.0))
     ),
+    Key(
+        "TRAIN.SOFT_SAMPLING.ENABLE",
+        Bool(),
+        False,
+        "Soft Sampling: background far from every annotated object counts less in the class loss "
+        "of the box head, for data with missing annotations. By the overlap o with the nearest "
+        "object: A + (1 - A) exp(-B exp(-C o)); objects count 1.",
+    ),
+    Key("TRAIN.SOFT_SAMPLING.A", RATIO, 0.25, "What background counts that touches no object."),
+    Key(
+        "TRAIN.SOFT_SAMPLING.B",
+        Float(minimum=0, maximum=1000),
+        50.0,
+        "How far the rise is delayed.",
+    ),
+    Key("TRAIN.SOFT_SAMPLING.C", Float(minimum=0, maximum=1000), 20.0, "How steep the rise is."),
+    Key(
+        "TRAIN.CROWD_IOA",
+        RATIO,
+        0.0,
+        "A RoI with more than this share of its area in a crowd region (COCO's iscrowd, Open "
+        "Images' group boxes) is not trained as background; 0: it is, as in 2018 for COCO.",
+    ),
+    Key(
+        "TRAIN.MAX_CROWD",
+        Int(minimum=1),
+        10,
+        "Crowd regions per chip that the targets hold; more are dropped and counted.",
+    ),
+    Key(
+        "TRAIN.RPN_IGNORE_CROWD",
+        Bool(),
+        False,
+        "The same rule for the anchors of the RPN; needs TRAIN.CROWD_IOA. False: as in 2018.",
+    ),
     Key("TRAIN.RPN_BATCH_SIZE", Int(minimum=1), 256, "Anchors sampled per chip."),
     Key("TRAIN.RPN_FG_FRACTION", RATIO, 0.5, "Largest share of positive anchors."),
     Key("TRAIN.RPN_POSITIVE_OVERLAP", RATIO, 0.7, "IoU from which an anchor is positive."),

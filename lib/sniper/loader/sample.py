@@ -17,7 +17,7 @@ from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.compact import Expander, compact_specs, empty_arrays
 from sniper.loader.images import ImageCache
 from sniper.targets.contract import ChipTruth
-from sniper.targets.gt import gt_in_chip
+from sniper.targets.gt import crowd_in_chip, gt_in_chip
 
 __all__ = ["BatchSettings", "image_reduction", "make_sample", "write_sample"]
 
@@ -80,7 +80,8 @@ def write_sample(
         gt = gt_in_chip(
             *(record, chip.rect, chip.factor, chip.rows, size, settings.min_visible), legacy=legacy
         )
-        truth = ChipTruth(record, chip, gt, size, seed, legacy)
+        crowd = crowd_in_chip(record, chip.rect, chip.factor, size, legacy=legacy)
+        truth = ChipTruth(record, chip, gt, size, seed, legacy, crowd)
         return sum(part.write(truth, row) for part in settings.contract.parts)
 
 

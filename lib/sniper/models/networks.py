@@ -150,6 +150,8 @@ register_backbone("resnet_mx_50", ResNet(arch=RESNET_50, released=gluon_zoo(50))
 register_backbone("resnet_mx_18", ResNet(arch=RESNET_18, rpn_channels=256))
 register_backbone("mobilenetv2", MobileNetV2())
 register_heads("e2e", (RpnHead(), Proposals(), RoiHead(), FocusHead()))
+# The RPN reads an early map (in a ResNet stage 3, "C4") alone: 2018's for Open Images.
+register_heads("e2e_c4", (RpnHead(level=0), Proposals(), RoiHead(), FocusHead()))
 # The RPN of the mask networks of 2018 reads an early map: in a ResNet stage 3 alone.
 register_heads("e2e_mask", (RpnHead(level=0), Proposals(), RoiHead(), FocusHead(), MaskHead()))
 # R-FCN: its RPN reads the early map, too. With the fine head it is R-FCN-3K, in the order of 2018;

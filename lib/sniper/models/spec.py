@@ -47,6 +47,7 @@ class TargetSettings:
         rpn_positive_overlap: IoU from which an anchor is positive.
         rpn_negative_overlap: IoU below which an anchor is negative.
         focus: sizes of the boxes that the FocusPixel labels look for.
+        rpn_ignore_crowd: what lies in crowd regions is no background to the RPN.
     """
 
     valid_ranges: Sequence[Sequence[float]] = ((-1, -1),)
@@ -55,6 +56,7 @@ class TargetSettings:
     rpn_positive_overlap: float = 0.5
     rpn_negative_overlap: float = 0.4
     focus: FocusRanges = field(default_factory=lambda: FocusRanges(5, 64, 90))
+    rpn_ignore_crowd: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ class DetectorSpec:
         max_masks: rois per image that the mask head trains on.
         mask_size: pixels per side of a predicted mask; even.
         max_gt: rows of `gt_boxes` and `gt_masks`.
+        soft_sampling: a, b, c of Soft Sampling: background counts the less the farther it is from
+            every object; None: all counts alike.
+        crowd_ioa: RoIs with more than this share of their area in a crowd region are no background
+            there; 0: they are (2018 for COCO).
+        max_crowd: rows of `crowd_boxes`.
         mask_row_length: numbers of a row of `gt_masks`.
         fine: super-classes and the fine head.
         targets: how the loader makes labels.
@@ -155,6 +162,9 @@ class DetectorSpec:
     max_masks: int = 50
     mask_size: int = 28
     max_gt: int = 100
+    soft_sampling: tuple[float, float, float] | None = None
+    crowd_ioa: float = 0.0
+    max_crowd: int = 10
     mask_row_length: int = 500
     fine: FineSettings = field(default_factory=FineSettings)
     # Not part of what the network's results depend on, which executors tell by its text.
@@ -180,6 +190,13 @@ class DetectorSpec:
                 where="TRAIN.AUTO_FOCUS, TEST.AUTO_FOCUS",
                 got=True,
             )
+        if self.targets.rpn_ignore_crowd and not self.crowd_ioa:
+            raise ConfigError(
+                "which anchors lie in a crowd region is not said",
+                where="TRAIN.RPN_IGNORE_CROWD, TRAIN.CROWD_IOA",
+                got="True, 0",
+                fix="set TRAIN.CROWD_IOA, such as 0.9",
+            )
         self._check_super_classes()
         self._check_sizes()
 
@@ -199,6 +216,7 @@ class DetectorSpec:
             ("BATCH_IMAGES", self.batch_images),
             ("TRAIN.RPN_BATCH_SIZE", self.rpn_batch_size),
             ("TRAIN.MAX_GT", self.max_gt),
+            ("TRAIN.MAX_CROWD", self.max_crowd),
             ("network.WIDTH", self.width),
             ("network.ROI_CHANNELS", self.roi_channels),
             ("network.ANCHOR_SCALES", len(self.anchor_scales)),

@@ -47,7 +47,10 @@ def multi_proposal_target(
     legacy_gt_centre: bool = True,
     legacy_areas: bool = True,
     legacy_min_size: bool = True,
-) -> tuple[Float32, Float32, Float32, Float32]: ...
+    crowd_boxes: Float32 | None = None,
+    crowd_ioa: float = 0.9,
+    soft_sampling: Sequence[float] | None = None,
+) -> tuple[Float32, ...]: ...
 def multi_proposal_target_mask(
     cls_prob: Float32,
     bbox_pred: Float32,
@@ -66,9 +69,12 @@ def multi_proposal_target_mask(
     legacy_gt_centre: bool = True,
     legacy_areas: bool = True,
     legacy_min_size: bool = True,
+    crowd_boxes: Float32 | None = None,
+    crowd_ioa: float = 0.9,
+    soft_sampling: Sequence[float] | None = None,
     super_of: Iterable[int] | None = None,
     legacy_cap: bool = True,
-) -> tuple[Float32, Float32, Float32, Float32, Float32, Float32]: ...
+) -> tuple[Float32, ...]: ...
 def mask_rcnn_target(
     rois: Float32,
     mask_polys: Float32,
@@ -133,13 +139,14 @@ class RpnMatcher:
         ignore_overlap: float,
         batch_size: int,
         max_positives: int,
+        crowd_ioa: float = 0.9,
     ) -> None: ...
     @property
     def shape(self) -> tuple[int, int, int]: ...
     @property
     def inside(self) -> NDArray[np.bool_]: ...
     def __call__(
-        self, valid_gt: Float32, invalid_gt: Float32, seed: int
+        self, valid_gt: Float32, invalid_gt: Float32, seed: int, crowd: Float32 = ...
     ) -> tuple[Int8, Int32, Float32]: ...
 
 def expand_rpn(

@@ -52,17 +52,24 @@ cdef extern from "multi_proposal_target/multi_proposal_target.h" namespace "snip
     cdef struct ClassTable:
         const int32_t* super_of
         int num_classes
+    cdef struct SoftSampling:
+        float a, b, c
+    const SoftSampling kSoftSampling
+    const Range kSoftSamplingRange
     cdef struct MultiProposalTargetParams:
         int num_images
         int max_gt
+        int max_crowd
+        float crowd_ioa
+        SoftSampling soft_sampling
         AnchorGrid grid
         ProposalLimits limits
         float min_size
         TargetRules rules
         ClassTable classes
     void multi_proposal_target_cpu(const MultiProposalTargetParams&, const float*, const float*,
-                                   const float*, const float*, const float*, float*, float*,
-                                   float*, float*, int32_t*) except +
+                                   const float*, const float*, const float*, const float*, float*,
+                                   float*, float*, float*, float*, int32_t*) except +
 
 
 cdef extern from "multi_proposal_target_mask/multi_proposal_target_mask.h" namespace "sniper" nogil:
@@ -74,7 +81,8 @@ cdef extern from "multi_proposal_target_mask/multi_proposal_target_mask.h" names
         cpp_bool legacy_cap
     void multi_proposal_target_mask_cpu(const MultiProposalTargetMaskParams&, const float*,
                                         const float*, const float*, const float*, const float*,
-                                        float*, float*, float*, float*, float*, float*) except +
+                                        const float*, float*, float*, float*, float*, float*,
+                                        float*, float*) except +
 
 
 _MAX_INDEX = 0xFFFFFFFF  # anchor indices are 32 bit wide
@@ -170,11 +178,15 @@ cdef class _TargetInputs:
     cdef const float[:, :, :, ::1] cls_prob, bbox_pred
     cdef const float[:, :, ::1] gt_boxes
     cdef const float[:, ::1] im_info, valid_ranges
-    cdef float[:, ::1] rois, label, target, weight
-    cdef readonly tuple outputs
+    cdef const float[:, :, ::1] crowd_view
+    cdef float[:, ::1] rois, label, target, weight, label_weight_view
+    cdef const float* crowd_boxes
+    cdef float* label_weight
+    cdef readonly tuple outputs, weights
 
     def __init__(self, cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, scales, ratios,
-                 feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size):
+                 feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size, crowd_boxes,
+                 crowd_ioa, soft_sampling):
         self.base = _base_anchors(feature_stride, scales, ratios)
         anchors = self.base.size()
         bbox_pred = _array("bbox_pred", bbox_pred, np.float32, (None, 4 * anchors, None, None))
@@ -192,6 +204,36 @@ cdef class _TargetInputs:
         self.params.max_gt = self.gt_boxes.shape[1]
         self.outputs = tuple(np.empty((rows, columns), np.float32) for columns in (5, 1, 4, 4))
         self.rois, self.label, self.target, self.weight = self.outputs
+        self.set_crowd(crowd_boxes, crowd_ioa)
+        self.set_soft_sampling(soft_sampling, rows)
+
+    cdef void set_crowd(self, crowd_boxes, crowd_ioa) except *:
+        self.crowd_boxes = NULL
+        self.params.crowd_ioa = _number("crowd_ioa", crowd_ioa, 0, 1)
+        self.params.max_crowd = 0
+        if crowd_boxes is None:
+            return
+        self.crowd_view = _array("crowd_boxes", crowd_boxes, np.float32,
+                                 (self.params.num_images, None, 5))
+        self.params.max_crowd = self.crowd_view.shape[1]
+        if self.crowd_view.size:
+            self.crowd_boxes = &self.crowd_view[0, 0, 0]
+
+    cdef void set_soft_sampling(self, soft_sampling, rows) except *:
+        self.label_weight = NULL
+        self.weights = ()
+        self.params.soft_sampling = kSoftSampling
+        if soft_sampling is None:
+            return
+        numbers = _numbers("soft_sampling", soft_sampling, kSoftSamplingRange.low,
+                           kSoftSamplingRange.high)
+        if len(numbers) != 3 or numbers[0] > 1:
+            raise _wrong("soft_sampling", soft_sampling, "three numbers a, b, c, a at most 1")
+        self.params.soft_sampling = SoftSampling(numbers[0], numbers[1], numbers[2])
+        self.weights = (np.empty((rows, 1), np.float32),)
+        self.label_weight_view = self.weights[0]
+        if rows:
+            self.label_weight = &self.label_weight_view[0, 0]
 
     cdef void set_rules(self, TargetRules rules, legacy_gt_centre, legacy_areas,
                         legacy_min_size) except *:
@@ -218,7 +260,8 @@ cdef class _TargetInputs:
 def multi_proposal_target(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, *, scales, ratios,
                           feature_stride, pre_nms_top_n=-1, post_nms_top_n=300, nms_thresh=0.7,
                           min_size=3, legacy_gt_centre=True, legacy_areas=True,
-                          legacy_min_size=True):
+                          legacy_min_size=True, crowd_boxes=None, crowd_ioa=0.9,
+                          soft_sampling=None):
     """Proposals with targets: see `sniper.ops.multi_proposal_target`; float32 arrays in and out.
 
     Zero images give zero rows. Raises OpsError for a wrong array or number.
@@ -226,24 +269,27 @@ def multi_proposal_target(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, 
     cdef _TargetInputs batch
     try:
         batch = _TargetInputs(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, scales, ratios,
-                              feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size)
+                              feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size,
+                              crowd_boxes, crowd_ioa, soft_sampling)
         batch.set_rules(multi_proposal_target_rules(), legacy_gt_centre, legacy_areas,
                         legacy_min_size)
         with nogil:
             multi_proposal_target_cpu(batch.params, &batch.cls_prob[0, 0, 0, 0],
                                       &batch.bbox_pred[0, 0, 0, 0], &batch.im_info[0, 0],
                                       &batch.gt_boxes[0, 0, 0], &batch.valid_ranges[0, 0],
-                                      &batch.rois[0, 0], &batch.label[0, 0], &batch.target[0, 0],
-                                      &batch.weight[0, 0], NULL)
+                                      batch.crowd_boxes, &batch.rois[0, 0], &batch.label[0, 0],
+                                      &batch.target[0, 0], &batch.weight[0, 0],
+                                      batch.label_weight, NULL)
     except (MemoryError, OverflowError, RuntimeError, ValueError) as error:
         raise _refused("multi_proposal_target", error) from None
-    return batch.outputs
+    return (*batch.outputs, *batch.weights)
 
 
 def multi_proposal_target_mask(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, *, scales,
                                ratios, feature_stride, pre_nms_top_n=6000, post_nms_top_n=300,
                                nms_thresh=0.7, min_size=3, max_masks=50, legacy_gt_centre=True,
-                               legacy_areas=True, legacy_min_size=True, super_of=None,
+                               legacy_areas=True, legacy_min_size=True, crowd_boxes=None,
+                               crowd_ioa=0.9, soft_sampling=None, super_of=None,
                                legacy_cap=True):
     """The same with rois for masks: see `sniper.ops.multi_proposal_target_mask`.
 
@@ -255,7 +301,8 @@ def multi_proposal_target_mask(cls_prob, bbox_pred, im_info, gt_boxes, valid_ran
     cdef float[:, ::1] rois_view, ids_view
     try:
         batch = _TargetInputs(cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, scales, ratios,
-                              feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size)
+                              feature_stride, pre_nms_top_n, post_nms_top_n, nms_thresh, min_size,
+                              crowd_boxes, crowd_ioa, soft_sampling)
         batch.set_rules(multi_proposal_target_mask_rules(), legacy_gt_centre, legacy_areas,
                         legacy_min_size)
         if super_of is not None:
@@ -270,9 +317,10 @@ def multi_proposal_target_mask(cls_prob, bbox_pred, im_info, gt_boxes, valid_ran
             multi_proposal_target_mask_cpu(params, &batch.cls_prob[0, 0, 0, 0],
                                            &batch.bbox_pred[0, 0, 0, 0], &batch.im_info[0, 0],
                                            &batch.gt_boxes[0, 0, 0], &batch.valid_ranges[0, 0],
-                                           &batch.rois[0, 0], &batch.label[0, 0],
-                                           &batch.target[0, 0], &batch.weight[0, 0],
-                                           &rois_view[0, 0], &ids_view[0, 0])
+                                           batch.crowd_boxes, &batch.rois[0, 0],
+                                           &batch.label[0, 0], &batch.target[0, 0],
+                                           &batch.weight[0, 0], &rois_view[0, 0], &ids_view[0, 0],
+                                           batch.label_weight)
     except (MemoryError, OverflowError, RuntimeError, ValueError) as error:
         raise _refused("multi_proposal_target_mask", error) from None
-    return (*batch.outputs, mask_rois, mask_ids)
+    return (*batch.outputs, mask_rois, mask_ids, *batch.weights)

@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 cdef extern from "rpn_targets/rpn_targets.h" namespace "sniper" nogil:
     cdef struct RpnSettings:
-        double positive_overlap, negative_overlap, ignore_overlap
+        double positive_overlap, negative_overlap, ignore_overlap, crowd_ioa
         int64_t batch_size, max_positives
     cdef cppclass RpnAnchors:
         int32_t cells
@@ -17,7 +17,8 @@ cdef extern from "rpn_targets/rpn_targets.h" namespace "sniper" nogil:
     RpnAnchors make_rpn_anchors(const float*, int64_t, int64_t, int64_t, double) except +
     void check_rpn_settings(const RpnSettings&) except +
     RpnPositives rpn_targets_cpu(const RpnAnchors&, const RpnSettings&, const float*, int64_t,
-                                 const float*, int64_t, uint64_t, int8_t*) except +
+                                 const float*, int64_t, const float*, int64_t, uint64_t,
+                                 int8_t*) except +
     void expand_rpn_cpu(const int8_t*, int64_t, int64_t, const int32_t*, const float*, int64_t,
                         float*, float*, float*) except +
 
@@ -40,6 +41,9 @@ cdef const float[:, ::1] _boxes(name, array) except *:
     return view
 
 
+_NO_BOXES = np.zeros((0, 4), np.float32)
+
+
 cdef class RpnMatcher:
     """Matches the anchors of chips with boxes: see `sniper.targets.rpn.RpnTargets`.
 
@@ -55,6 +59,7 @@ cdef class RpnMatcher:
         ignore_overlap: IoU with an invalid box above which an anchor is not trained.
         batch_size: most anchors of a chip with a label of 0 or 1.
         max_positives: most anchors of a chip with a label of 1.
+        crowd_ioa: share of an anchor in a crowd region above which it is no negative.
 
     Raises:
         OpsError: a wrong dtype or shape, or a number out of range.
@@ -65,7 +70,7 @@ cdef class RpnMatcher:
     cdef tuple arguments
 
     def __cinit__(self, base_anchors, stride, chip_size, border, positive_overlap,
-                  negative_overlap, ignore_overlap, batch_size, max_positives):
+                  negative_overlap, ignore_overlap, batch_size, max_positives, crowd_ioa=0.9):
         base = _matrix("base_anchors", base_anchors, np.float32, 4).copy()
         cdef const float[:, ::1] view = base
         cdef int64_t stride_px = _integer("stride", stride, 1, _MAX_SIDE)
@@ -75,11 +80,13 @@ cdef class RpnMatcher:
             _number("positive_overlap", positive_overlap, 0, 1),
             _number("negative_overlap", negative_overlap, 0, 1),
             _number("ignore_overlap", ignore_overlap, 0, 1),
+            _number("crowd_ioa", crowd_ioa, 0, 1),
             _integer("batch_size", batch_size, 0, _MAX_COUNT),
             _integer("max_positives", max_positives, 0, _MAX_COUNT),
         )
         self.arguments = (base, int(stride), int(chip_size), border, positive_overlap,
-                          negative_overlap, ignore_overlap, int(batch_size), int(max_positives))
+                          negative_overlap, ignore_overlap, int(batch_size), int(max_positives),
+                          crowd_ioa)
         try:
             check_rpn_settings(self.settings)
             self.anchors = make_rpn_anchors(&view[0, 0] if len(base) else NULL, len(base),
@@ -105,13 +112,14 @@ cdef class RpnMatcher:
             view[i] = self.anchors.first_marks[i] == 0
         return inside.reshape(-1, self.anchors.cells, self.anchors.cells)
 
-    def __call__(self, valid_gt, invalid_gt, seed):
+    def __call__(self, valid_gt, invalid_gt, seed, crowd=_NO_BOXES):
         """Targets of one chip.
 
         Args:
             valid_gt: float32 (n, 4), chip px.
             invalid_gt: float32 (m, 4), chip px.
             seed: of the sampling; integer, taken modulo 2^64.
+            crowd: float32 (k, 4), regions of many objects, chip px.
 
         Returns:
             label int8 (A*H*W,) of -1, 0, 1 in the order (A, H, W); index int32 (p,) of the
@@ -122,17 +130,21 @@ cdef class RpnMatcher:
         """
         cdef const float[:, ::1] valid = _boxes("valid_gt", valid_gt)
         cdef const float[:, ::1] invalid = _boxes("invalid_gt", invalid_gt)
+        cdef const float[:, ::1] regions = _boxes("crowd", crowd)
         cdef uint64_t state = _integer("seed", seed, -(2**63), 2**64 - 1) & SEED_MASK
         cdef int64_t num_valid = valid.shape[0], num_invalid = invalid.shape[0]
+        cdef int64_t num_crowd = regions.shape[0]
         cdef const float* valid_data = &valid[0, 0] if num_valid else NULL
         cdef const float* invalid_data = &invalid[0, 0] if num_invalid else NULL
+        cdef const float* crowd_data = &regions[0, 0] if num_crowd else NULL
         label = np.empty(self.anchors.count(), np.int8)
         cdef int8_t[::1] label_view = label
         cdef RpnPositives positives
         try:
             with nogil:
                 positives = rpn_targets_cpu(self.anchors, self.settings, valid_data, num_valid,
-                                            invalid_data, num_invalid, state, &label_view[0])
+                                            invalid_data, num_invalid, crowd_data, num_crowd,
+                                            state, &label_view[0])
         except _FAILURES as error:
             raise _target_error(error) from None
         cdef int64_t count = positives.index.size()

@@ -31,8 +31,11 @@ def multi_proposal_target(
     legacy_gt_centre: bool = True,
     legacy_areas: bool = True,
     legacy_min_size: bool = True,
+    crowd_boxes: Tensor | None = None,
+    crowd_ioa: float = 0.9,
+    soft_sampling: Sequence[float] | None = None,
     name: str = "multi_proposal_target",
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Training proposals inside the valid range, labelled, with box targets (no gradient).
 
     2018 GPU behaviour by default; GT boxes inside the valid range take the last rows.
@@ -56,13 +59,22 @@ def multi_proposal_target(
             NMS and labels), so that small boxes overlap too much, as in 2018.
         legacy_min_size: True drops only boxes with both sides (without +1) below `min_size`, as in
             2018; False drops boxes with either side (with +1) below it, like `multi_proposal`.
+        crowd_boxes: (N, any, 5), like `gt_boxes`: regions of many objects that are not annotated
+            one by one. A roi that no GT matches is ignored there (label -1).
+        crowd_ioa: share of the roi's area that must lie in a region: more than this.
+        soft_sampling: (a, b, c): how much a roi counts, by its largest overlap o with a GT, is one
+            more result: 1 for o >= 0.5, else a + (1 - a) exp(-b exp(-c o)), so that background far
+            from every object, which may be an object without annotation, counts a (Soft Sampling,
+            Wu et al. 2019; theirs are 0.25, 50, 20).
         name: names the symbol's outputs `<name>_rois_output`, `<name>_label_output`,
-            `<name>_bbox_target_output` and `<name>_bbox_weight_output`.
+            `<name>_bbox_target_output` and `<name>_bbox_weight_output`, and with `soft_sampling`
+            `<name>_label_weight_output`.
 
     Returns:
         rois (N * post, 5), label (N * post, 1) with 0 for background, bbox_target (N * post, 4)
-        divided by the standard deviations (.1, .1, .2, .2), bbox_weight (N * post, 4). Rows that
-        no proposal fills hold a deterministic 200 px box. Without GT every label is 0.
+        divided by the standard deviations (.1, .1, .2, .2), bbox_weight (N * post, 4); with
+        `soft_sampling` also label_weight (N * post, 1). Rows that no proposal fills hold a
+        deterministic 200 px box. Without GT every label is 0.
 
     Raises:
         OpsError: a tensor or an argument is wrong, or the library is missing.
@@ -74,6 +86,7 @@ def multi_proposal_target(
         "im_info": im_info,
         "gt_boxes": gt_boxes,
         "valid_ranges": valid_ranges,
+        "crowd_boxes": crowd_boxes,
     }
     arguments = {
         "scales": scales,
@@ -86,11 +99,10 @@ def multi_proposal_target(
         "legacy_gt_centre": legacy_gt_centre,
         "legacy_areas": legacy_areas,
         "legacy_min_size": legacy_min_size,
+        "crowd_ioa": crowd_ioa,
+        "soft_sampling": soft_sampling,
     }
-    rois, label, bbox_target, bbox_weight = _target(
-        op, "MultiProposalTarget", tensors, arguments, name, SUFFIXES
-    )
-    return rois, label, bbox_target, bbox_weight
+    return _target(op, "MultiProposalTarget", tensors, arguments, name, SUFFIXES)
 
 
 def multi_proposal_target_mask(
@@ -111,8 +123,11 @@ def multi_proposal_target_mask(
     legacy_gt_centre: bool = True,
     legacy_areas: bool = True,
     legacy_min_size: bool = True,
+    crowd_boxes: Tensor | None = None,
+    crowd_ioa: float = 0.9,
+    soft_sampling: Sequence[float] | None = None,
     name: str = "multi_proposal_target_mask",
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """`multi_proposal_target` plus the positive rois that the mask head trains on (no gradient).
 
     2018 GPU behaviour, which differs from `multi_proposal_target` in details: GT j takes row
@@ -137,6 +152,9 @@ def multi_proposal_target_mask(
         legacy_gt_centre: as for `multi_proposal_target`.
         legacy_areas: as for `multi_proposal_target`.
         legacy_min_size: as for `multi_proposal_target`.
+        crowd_boxes: as for `multi_proposal_target`.
+        crowd_ioa: as for `multi_proposal_target`.
+        soft_sampling: as for `multi_proposal_target`.
         name: names the symbol's outputs `<name>_rois_output`, `<name>_label_output`,
             `<name>_bbox_target_output`, `<name>_bbox_weight_output`, `<name>_mask_rois_output` and
             `<name>_mask_ids_output`.
@@ -144,7 +162,8 @@ def multi_proposal_target_mask(
     Returns:
         rois, label, bbox_target and bbox_weight of `multi_proposal_target`; mask_rois
         (N * max_masks, 5), copies of rois with a label above 0; mask_ids (N * max_masks, 1), the
-        rows of `gt_boxes` that gave the labels, -1 in rows that no roi fills.
+        rows of `gt_boxes` that gave the labels, -1 in rows that no roi fills; with `soft_sampling`
+        also label_weight.
 
     Raises:
         OpsError: a tensor or an argument is wrong, or the library is missing.
@@ -156,6 +175,7 @@ def multi_proposal_target_mask(
         "im_info": im_info,
         "gt_boxes": gt_boxes,
         "valid_ranges": valid_ranges,
+        "crowd_boxes": crowd_boxes,
     }
     arguments = {
         "scales": scales,
@@ -169,11 +189,10 @@ def multi_proposal_target_mask(
         "legacy_areas": legacy_areas,
         "legacy_min_size": legacy_min_size,
         "max_masks": max_masks,
+        "crowd_ioa": crowd_ioa,
+        "soft_sampling": soft_sampling,
     }
-    rois, label, bbox_target, bbox_weight, mask_rois, mask_ids = _target(
-        op, "MultiProposalTargetMask", tensors, arguments, name, MASK_SUFFIXES
-    )
-    return rois, label, bbox_target, bbox_weight, mask_rois, mask_ids
+    return _target(op, "MultiProposalTargetMask", tensors, arguments, name, MASK_SUFFIXES)
 
 
 def multi_proposal_target_fine(
@@ -196,8 +215,11 @@ def multi_proposal_target_fine(
     legacy_gt_centre: bool = True,
     legacy_areas: bool = True,
     legacy_min_size: bool = True,
+    crowd_boxes: Tensor | None = None,
+    crowd_ioa: float = 0.9,
+    soft_sampling: Sequence[float] | None = None,
     name: str = "multi_proposal_target_fine",
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Targets of a detector that finds objects first and tells their classes apart afterwards.
 
     R-FCN-3000 (Singh et al. 2018, sections 3.1 and 3.2): labels are super-classes, and the positive
@@ -225,6 +247,9 @@ def multi_proposal_target_fine(
         legacy_gt_centre: as for `multi_proposal_target`.
         legacy_areas: as for `multi_proposal_target`.
         legacy_min_size: as for `multi_proposal_target`.
+        crowd_boxes: as for `multi_proposal_target`.
+        crowd_ioa: as for `multi_proposal_target`.
+        soft_sampling: as for `multi_proposal_target`.
         name: names the symbol's outputs `<name>_rois_output`, `<name>_label_output`,
             `<name>_bbox_target_output`, `<name>_bbox_weight_output`, `<name>_fine_rois_output` and
             `<name>_fine_label_output`.
@@ -234,7 +259,7 @@ def multi_proposal_target_fine(
         being a super-class or 0; fine_rois (N * max_fine, 5), copies of the positive rois in their
         order, and fine_label (N * max_fine, 1), their classes counted from 0. Rows that no roi
         fills have the label -1 and a box of 100 px in an image of the batch: their own, or with
-        `legacy_cap` any.
+        `legacy_cap` any. With `soft_sampling` also label_weight.
 
     Raises:
         OpsError: a tensor or an argument is wrong, or the library is missing.
@@ -246,6 +271,7 @@ def multi_proposal_target_fine(
         "im_info": im_info,
         "gt_boxes": gt_boxes,
         "valid_ranges": valid_ranges,
+        "crowd_boxes": crowd_boxes,
     }
     arguments = {
         "label_mode": "super_class",
@@ -262,23 +288,30 @@ def multi_proposal_target_fine(
         "legacy_gt_centre": legacy_gt_centre,
         "legacy_areas": legacy_areas,
         "legacy_min_size": legacy_min_size,
+        "crowd_ioa": crowd_ioa,
+        "soft_sampling": soft_sampling,
     }
-    rois, label, bbox_target, bbox_weight, fine_rois, fine_label = _target(
+    return _target(
         op, "MultiProposalTargetMask", tensors, arguments, name, FINE_SUFFIXES, FINE_ATTRIBUTES
     )
-    return rois, label, bbox_target, bbox_weight, fine_rois, fine_label
 
 
 def _target(
     op: str,
     operator: str,
-    tensors: dict[str, Tensor],
+    tensors: dict[str, Tensor | None],
     arguments: dict[str, Any],
     name: str,
     suffixes: Sequence[str],
     attributes: Mapping[str, str] = PROPOSAL_ATTRIBUTES,
-) -> Any:
-    front = frontend(op, **tensors)
-    inputs = blocked(front, *tensors.values())
+) -> tuple[Tensor, ...]:
+    given = {label: tensor for label, tensor in tensors.items() if tensor is not None}
+    arguments = {**arguments, "with_crowd": "crowd_boxes" in given}
+    if arguments["soft_sampling"] is None:
+        del arguments["soft_sampling"]
+    else:
+        suffixes = (*suffixes, "label_weight")
+    front = frontend(op, **given)
+    inputs = blocked(front, *given.values())
     outputs = call(op, front, operator, inputs, arguments, name=name, attributes=attributes)
     return named_outputs(front, outputs, [f"{name}_{suffix}" for suffix in suffixes])

@@ -41,7 +41,7 @@ ARCHIVE_ENDING = ".zip"
 _TRAINING_FIELDS = (
     *("batch_images", "fp16", "loss_scale", "rpn_batch_size", "bn_momentum", "bn_mode"),
     *("legacy_gt_centre", "legacy_areas", "legacy_min_size", "bbox_loss_divisor", "max_masks"),
-    *("max_gt", "targets"),
+    *("max_gt", "soft_sampling", "crowd_ioa", "max_crowd", "targets"),
 )
 
 

@@ -221,10 +221,19 @@ def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) 
         auto_focus=bool(cfg.TRAIN.AUTO_FOCUS if train else cfg.TEST.AUTO_FOCUS),
         with_masks=bool(cfg.TRAIN.WITH_MASK),
         max_gt=cfg.TRAIN.MAX_GT,
+        soft_sampling=_soft_sampling(cfg),
+        crowd_ioa=cfg.TRAIN.CROWD_IOA,
+        max_crowd=cfg.TRAIN.MAX_CROWD,
         mask_row_length=cfg.TRAIN.MAX_POLYGON_LEN,
         fine=_fine_settings(cfg),
         targets=_target_settings(cfg),
     )
+
+
+def _soft_sampling(cfg: EasyDict) -> tuple[float, float, float] | None:
+    """Soft Sampling's a, b and c."""
+    soft = cfg.TRAIN.SOFT_SAMPLING
+    return (soft.A, soft.B, soft.C) if soft.ENABLE else None
 
 
 def _fine_settings(cfg: EasyDict) -> FineSettings:
@@ -266,6 +275,7 @@ def _target_settings(cfg: EasyDict) -> TargetSettings:
             small=train.AUTO_FOCUS_SMALL_THRESH,
             high=train.AUTO_FOCUS_DC_HIGH,
         ),
+        rpn_ignore_crowd=train.RPN_IGNORE_CROWD,
     )
 
 

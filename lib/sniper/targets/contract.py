@@ -8,7 +8,7 @@ the same names and shapes. Nothing here needs MXNet.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -90,6 +90,7 @@ class ChipTruth:
         chip_size: side of the chip, px.
         seed: of whatever is drawn by chance, 64 bits.
         legacy: labels follow the rules of 2018 (`TRAIN.LEGACY_BOXES`).
+        crowd_boxes: (m, 4) float32, chip px: the record's crowd regions inside the chip.
     """
 
     record: Record
@@ -98,6 +99,7 @@ class ChipTruth:
     chip_size: int
     seed: int
     legacy: bool = False
+    crowd_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
 class Labels:

@@ -82,6 +82,24 @@ def gt_in_chip(
     return GtInChip(survivors, record.classes[kept], valid, kept, valid | seen)
 
 
+def crowd_in_chip(
+    record: Record,
+    chip_rect: tuple[float, ...],
+    factor: float,
+    chip_size: int,
+    *,
+    legacy: bool = False,
+) -> np.ndarray:
+    """Crowd regions of `record` inside a chip, in its order: (m, 4) float32, see `boxes_in_chip`.
+
+    Regions outside are clipped to a line and vanish.
+    """
+    if record.crowd_boxes is None or not len(record.crowd_boxes):
+        return np.zeros((0, 4), np.float32)
+    boxes = boxes_in_chip(record.crowd_boxes, chip_rect, factor, chip_size, legacy=legacy)
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
+
+
 def _visible_share(
     boxes_chip: np.ndarray, boxes_im: np.ndarray, factor: float, legacy: bool
 ) -> np.ndarray:
@@ -124,12 +142,17 @@ class GtLabels(Labels):
         chip_size: side of the chips, px.
         max_gt: rows of `gt_boxes`; the operators take it from the array.
         valid_ranges: (low, high) of the square root of a box's area in image px per pyramid level.
+        max_crowd: rows of `crowd_boxes`; 0: the network does not read them.
     """
 
     data = (BatchArray("valid_ranges", (2,)), BatchArray("im_info", (3,)))
 
     def __init__(
-        self, chip_size: int, max_gt: int, valid_ranges: Sequence[Sequence[float]]
+        self,
+        chip_size: int,
+        max_gt: int,
+        valid_ranges: Sequence[Sequence[float]],
+        max_crowd: int = 0,
     ) -> None:
         if max_gt < 1:
             raise ConfigError(
@@ -138,7 +161,10 @@ class GtLabels(Labels):
         self._chip_size = chip_size
         self._max_gt = max_gt
         self._valid_ranges = valid_ranges
+        self._max_crowd = max_crowd
         self.label = (BatchArray("gt_boxes", (max_gt, 5)),)
+        if max_crowd:
+            self.label += (BatchArray("crowd_boxes", (max_crowd, 5)),)
 
     def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
         """See above; returns the boxes without room."""
@@ -151,4 +177,9 @@ class GtLabels(Labels):
         )
         row["im_info"][...] = chip.height, chip.width, chip.factor
         row["gt_boxes"][...], surplus = pack_gt(truth.gt, self._max_gt)
+        if self._max_crowd:
+            crowd = truth.crowd_boxes[: self._max_crowd]
+            surplus += len(truth.crowd_boxes) - len(crowd)
+            row["crowd_boxes"][...] = -1
+            row["crowd_boxes"][: len(crowd)] = np.pad(crowd, ((0, 0), (0, 1)))
         return surplus

@@ -30,6 +30,7 @@ F = np.float32
 LEGACY = {"legacy_gt_centre": True, "legacy_areas": True, "legacy_min_size": True}
 # A proposal takes the class of a box that it overlaps by more.
 FG_OVERLAP = 0.5
+SOFT_SAMPLING = (0.25, 50.0, 20.0)  # a, b, c of the paper
 
 
 def multi_proposal(
@@ -86,6 +87,9 @@ def target(
     min_size: float = 3,
     rules: Mapping[str, bool] = LEGACY,
     super_of: Sequence[int] = (),
+    crowd: np.ndarray | None = None,
+    crowd_ioa: float = 0.9,
+    soft: tuple[float, float, float] = SOFT_SAMPLING,
     scales: Sequence[float],
     ratios: Sequence[float],
     feature_stride: int,
@@ -101,15 +105,18 @@ def target(
         rules: the switches `legacy_*`.
         super_of: super-classes of the classes 1, 2, ..., which are the labels then; none: classes
             are.
+        crowd: (N, M, 5) like `gt`: regions of many objects; what lies there is no background.
+        crowd_ioa: a RoI lies there with more than this share of its area.
+        soft: a, b, c of `label_weight`.
         scales, ratios, feature_stride: see `make_anchors`.
 
     Returns:
-        rois (N*post, 5), label (N*post, 1), box target and weight (N*post, 4), and the matched row
-        of `gt` (N*post,), -1 for background.
+        rois (N*post, 5), label (N*post, 1), box target and weight (N*post, 4), the matched row
+        of `gt` (N*post,), -1 for none, and how much each label counts (N*post, 1).
     """
     anchors = make_anchors(scales, ratios, feature_stride)
     plus = 0 if rules["legacy_areas"] else 1
-    rois, labels, targets, weights, matches = [], [], [], [], []
+    rois, labels, targets, weights, matches, label_weights = [], [], [], [], [], []
     for n in range(len(im_info)):
         decoded = decode(bbox_pred[n], im_info[n], anchors, feature_stride)
         side = decoded[:, 2:] - decoded[:, :2]
@@ -134,26 +141,47 @@ def target(
             if slot >= 0 and joins:
                 slots[slot] = gt[n, row, :4]
         for box in slots:
-            match = best_match(box, gt[n], used, plus)
+            match, most = best_match(box, gt[n], used, plus)
+            label_weights.append([label_weight(most, *soft)])
             rois.append([n, *box])
             matches.append(match)
             label = 0 if match < 0 else gt[n, match, 4]
-            labels.append([super_of[int(label) - 1] if super_of and label else label])
+            if match < 0 and crowd is not None and is_in_crowd(box, crowd[n], crowd_ioa, plus):
+                label = -1
+            labels.append([super_of[int(label) - 1] if super_of and label > 0 else label])
             weights.append([float(match >= 0)] * 4)
             centre = rules["legacy_gt_centre"]
             targets.append([1] * 4 if match < 0 else encode(gt[n, match], box, centre))
     arrays = (np.array(values, F) for values in (rois, labels, targets, weights))
-    return (*arrays, np.array(matches))
+    return (*arrays, np.array(matches), np.array(label_weights, F))
 
 
-def best_match(box: np.ndarray, gt: np.ndarray, used: Sequence[int], plus: int) -> int:
-    """The row of `gt`, among those used, that a box overlaps most and by more than half; or -1."""
-    best, match = FG_OVERLAP, -1
+def best_match(
+    box: np.ndarray, gt: np.ndarray, used: Sequence[int], plus: int
+) -> tuple[int, float]:
+    """The row of `gt`, among those used, that a box overlaps most, and how much.
+
+    The row is -1 where that is not more than half.
+    """
+    best, match = 0.0, -1
     for row in used:
         common = overlap(gt[row], box, plus)
         if common > best:
             best, match = common, row
-    return match
+    return (match if best > FG_OVERLAP else -1), best
+
+
+def is_in_crowd(box: np.ndarray, crowd: np.ndarray, share: float, plus: int) -> bool:
+    """Whether more than a share of a box lies in one of the regions (M, 5) that are used."""
+    # Areas without +1 got one here in 2018.
+    area = (box[2] - box[0] + F(plus)) * (box[3] - box[1] + F(plus)) + F(1 - plus)
+    regions = crowd[crowd[:, 4] != -1]
+    return any(intersection(region, box) / area > F(share) for region in regions)
+
+
+def label_weight(most: float, a: float, b: float, c: float) -> float:
+    """How much a RoI counts whose largest IoU with an object is `most` (Soft Sampling, 2019)."""
+    return 1.0 if most >= FG_OVERLAP else a + (1 - a) * math.exp(-b * math.exp(-c * most))
 
 
 def masks(
@@ -278,12 +306,17 @@ def nms(
 
 def overlap(a: np.ndarray, b: np.ndarray, plus: int) -> float:
     """IoU of two boxes; `plus` 0 leaves the last row and column out of their areas (2018)."""
-    width = max(min(a[2], b[2]) - max(a[0], b[0]) + F(1), F(0))
-    height = max(min(a[3], b[3]) - max(a[1], b[1]) + F(1), F(0))
-    inter = width * height
+    inter = intersection(a, b)
     area_a = (a[2] - a[0] + F(plus)) * (a[3] - a[1] + F(plus))
     area_b = (b[2] - b[0] + F(plus)) * (b[3] - b[1] + F(plus))
     union = area_a + area_b - inter
     if union == 0:
         return math.inf if inter > 0 else 0.0
     return inter / union
+
+
+def intersection(a: np.ndarray, b: np.ndarray) -> np.float32:
+    """Area that two boxes have in common."""
+    width = max(min(a[2], b[2]) - max(a[0], b[0]) + F(1), F(0))
+    height = max(min(a[3], b[3]) - max(a[1], b[1]) + F(1), F(0))
+    return width * height

@@ -42,6 +42,7 @@ class RpnTargets:
         negative_overlap: an anchor is negative below this IoU with every valid box.
         ignore_overlap: an anchor above this IoU with an invalid box is not trained.
         border: anchors that stick out of the chip by more than this many px are not trained.
+        crowd_ioa: an anchor with more than this share of its area in a crowd region is no negative.
 
     Attributes:
         stride: see above.
@@ -65,6 +66,7 @@ class RpnTargets:
         negative_overlap: float = 0.4,
         ignore_overlap: float = 0.3,
         border: float = 32,
+        crowd_ioa: float = 0.9,
     ) -> None:
         if stride < 1 or chip_size < stride or chip_size % stride:
             raise ConfigError(
@@ -89,7 +91,8 @@ class RpnTargets:
         self.batch_size = batch_size
         self.max_positives = int(batch_size * fg_fraction)
         self._matcher = _native.RpnMatcher(
-            base_anchors, stride, chip_size, border, *overlaps, batch_size, self.max_positives
+            *(base_anchors, stride, chip_size, border),
+            *(*overlaps, batch_size, self.max_positives, crowd_ioa),
         )
 
     @property
@@ -102,7 +105,13 @@ class RpnTargets:
         """Anchors of a cell, rows and columns of the feature map: (A, H, W)."""
         return self._matcher.shape
 
-    def __call__(self, valid_gt: np.ndarray, invalid_gt: np.ndarray, seed: int) -> RpnSample:
+    def __call__(
+        self,
+        valid_gt: np.ndarray,
+        invalid_gt: np.ndarray,
+        seed: int,
+        crowd: np.ndarray | None = None,
+    ) -> RpnSample:
         """Targets of one chip.
 
         Positive are, for every valid box, the anchors with the largest IoU with it (all ties), and
@@ -114,11 +123,14 @@ class RpnTargets:
             valid_gt: (n, 4) float32, chip px: boxes that this chip's level is responsible for.
             invalid_gt: (m, 4) float32, chip px: all other boxes in the chip.
             seed: of the sampling, 64 bit. It alone decides.
+            crowd: (k, 4) float32, chip px: regions of many objects, which give no negatives.
 
         Raises:
             OpsError: a wrong dtype or shape, or a box that is not finite.
         """
-        return RpnSample(*self._matcher(valid_gt, invalid_gt, seed))
+        if crowd is None:
+            return RpnSample(*self._matcher(valid_gt, invalid_gt, seed))
+        return RpnSample(*self._matcher(valid_gt, invalid_gt, seed, crowd))
 
     def dense(self, sample: RpnSample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The arrays that the network reads, float32.
@@ -145,11 +157,15 @@ class RpnLabels(Labels):
     Args:
         targets: matches anchors with boxes.
         suffix: of all names.
+        ignore_crowd: what lies in crowd regions is not trained as background (2018: it was).
     """
 
-    def __init__(self, targets: RpnTargets, suffix: str = "") -> None:
+    def __init__(
+        self, targets: RpnTargets, suffix: str = "", *, ignore_crowd: bool = False
+    ) -> None:
         self.targets = targets
         self._suffix = suffix
+        self._ignore_crowd = ignore_crowd
         anchors, height, width = targets.shape
         boxes = (4 * anchors, height, width)
         self.label = (
@@ -173,7 +189,8 @@ class RpnLabels(Labels):
     def write(self, truth: ChipTruth, row: Mapping[str, np.ndarray]) -> int:
         """Matches and samples the anchors of a chip."""
         gt = truth.gt
-        targets = self.targets(gt.boxes[gt.valid], gt.boxes[~gt.valid], truth.seed)
+        crowd = truth.crowd_boxes if self._ignore_crowd else None
+        targets = self.targets(gt.boxes[gt.valid], gt.boxes[~gt.valid], truth.seed, crowd)
         count = len(targets.index)
         label, positives, index, values = (row[array.name] for array in self.compact)
         label[...] = targets.label

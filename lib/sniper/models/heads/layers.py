@@ -73,8 +73,18 @@ def map_softmax_loss(
     )
 
 
-def scale_gradient(data: mx.sym.Symbol, weight: mx.sym.Symbol) -> mx.sym.Symbol:
-    """`data` (R, K) itself; its gradient is multiplied by `weight` (R, 1), row by row."""
+def weigh_gradient(data: mx.sym.Symbol, weight: mx.sym.Symbol | None) -> mx.sym.Symbol:
+    """`data` (R, K) itself; its gradient is multiplied by `weight` (R, 1), row by row.
+
+    A weight in front of a softmax with its loss; on its output it would change nothing, for
+    `SoftmaxOutput` takes no gradient from there (2018: Soft Sampling had no effect).
+
+    Args:
+        data: scores.
+        weight: None: they count alike.
+    """
+    if weight is None:
+        return data
     # The difference is 0, but only its first term lets a gradient through.
     weighted = mx.sym.broadcast_mul(data, mx.sym.BlockGrad(weight))
     return mx.sym.BlockGrad(data) + (weighted - mx.sym.BlockGrad(weighted))

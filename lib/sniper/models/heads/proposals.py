@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sniper.models.lazy import mx, ops
-from sniper.models.parts import Graph, Head, WindowDetections, WindowOutputs
+from sniper.models.parts import Arrays, Graph, Head, Sums, WindowDetections, WindowOutputs
 from sniper.targets.gt import GtLabels
 
 if TYPE_CHECKING:
     from sniper.models.spec import DetectorSpec
+
+
+ROI_WEIGHT = "roi_weight"
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,7 @@ class Rois:
         label: (R, 1) class, in training.
         box_target: (R, 4), in training.
         box_weight: (R, 4), in training.
-        weight: (R, 1) factor on the gradient of each RoI's class loss; None is 1. No operator of
-            2018 makes such weights.
+        weight: (R, 1) factor on the gradient of each RoI's class loss; None is 1.
         more: other targets by name, such as a second label of each RoI.
     """
 
@@ -64,7 +66,8 @@ class Proposals(Head):
 
     def labels(self, spec: DetectorSpec, chip_size: int) -> GtLabels:
         """The ground truth, and the sizes that the chip's level is responsible for."""
-        return GtLabels(chip_size, spec.max_gt, spec.targets.valid_ranges)
+        crowd_rows = spec.max_crowd if spec.crowd_ioa else 0
+        return GtLabels(chip_size, spec.max_gt, spec.targets.valid_ranges, crowd_rows)
 
     def losses(self, graph: Graph) -> list[mx.sym.Symbol]:
         """None: the targets go to the heads of RoIs."""
@@ -79,25 +82,41 @@ class Proposals(Head):
             "legacy_gt_centre": spec.legacy_gt_centre,
             "legacy_areas": spec.legacy_areas,
             "legacy_min_size": spec.legacy_min_size,
+            "soft_sampling": spec.soft_sampling,
         }
+        if spec.crowd_ioa:
+            arguments["crowd_boxes"] = graph.input("crowd_boxes")
+            arguments["crowd_ioa"] = spec.crowd_ioa
         if graph.is_needed("fine_rois"):
-            *targets, fine_rois, fine_label = ops.multi_proposal_target_fine(
+            outputs = ops.multi_proposal_target_fine(
                 *inputs,
                 **arguments,
                 super_of=spec.super_of,
                 max_fine=spec.fine.rois,
                 legacy_cap=spec.fine.legacy_cap,
             )
-            graph.made["fine_rois"] = FineRois(fine_rois, fine_label)
+            graph.made["fine_rois"] = FineRois(*outputs[4:6])
         elif graph.is_needed("mask_rois"):
-            *targets, mask_rois, rows = ops.multi_proposal_target_mask(
+            outputs = ops.multi_proposal_target_mask(
                 *inputs, **arguments, max_masks=spec.max_masks
             )
-            graph.made["mask_rois"] = MaskRois(mask_rois, rows)
+            graph.made["mask_rois"] = MaskRois(*outputs[4:6])
         else:
-            targets = list(ops.multi_proposal_target(*inputs, **arguments))
-        graph.made["rois"] = Rois(*targets)
+            outputs = ops.multi_proposal_target(*inputs, **arguments)
+        weight = outputs[-1] if spec.soft_sampling else None
+        graph.made["rois"] = Rois(*outputs[:4], weight=weight)
+        if weight is not None:
+            graph.labels.append(mx.sym.BlockGrad(weight, name=ROI_WEIGHT))
         return []
+
+    def metrics(self, outputs: Arrays, labels: Arrays) -> Sums:
+        """With Soft Sampling SoftWeight, the mean weight of the RoIs that are background."""
+        if "roi_weight" not in outputs:
+            return {}
+        weight = outputs["roi_weight"].reshape(-1)
+        background = outputs["roi_label"].reshape(-1) == 0
+        total = float(weight[background].sum(dtype=np.float64))
+        return {"SoftWeight": (total, float(background.sum()))}
 
     def results(self, graph: Graph) -> list[mx.sym.Symbol]:
         """`rois_output` (N*R, 5), and for proposals alone their scores `rois_score_output`."""

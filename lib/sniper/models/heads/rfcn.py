@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sniper import boxes as box_ops
-from sniper.models.heads.layers import IGNORE, conv, pool_position_sensitive, relu
+from sniper.models.heads.layers import (
+    IGNORE,
+    conv,
+    pool_position_sensitive,
+    relu,
+    weigh_gradient,
+)
 from sniper.models.heads.roi import BOX_LOSS_ROIS, BOX_STDS, ROI_LABEL, per_image
 from sniper.models.lazy import mx
 from sniper.models.parts import (
@@ -47,10 +53,10 @@ class RfcnClassHead(Head):
 
     def losses(self, graph: Graph) -> list[mx.sym.Symbol]:
         """Probabilities (N, R, K) with their loss; the labels (N*R,) come behind all losses."""
-        spec = graph.spec
-        label = mx.sym.Reshape(graph.get("rois").label, shape=(-1,), name="label_reshape")
+        spec, targets = graph.spec, graph.get("rois")
+        label = mx.sym.Reshape(targets.label, shape=(-1,), name="label_reshape")
         probabilities = mx.sym.SoftmaxOutput(
-            self._scores(graph),
+            weigh_gradient(self._scores(graph), targets.weight),
             label=label,
             normalization="null",
             grad_scale=spec.loss_scale / (spec.proposal.post_nms_top_n * spec.batch_images),

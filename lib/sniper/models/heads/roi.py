@@ -15,7 +15,7 @@ from sniper.models.heads.layers import (
     fc,
     pool_rois,
     relu,
-    scale_gradient,
+    weigh_gradient,
 )
 from sniper.models.lazy import mx
 from sniper.models.parts import (
@@ -63,13 +63,11 @@ class RoiHead(Head):
         """Class probabilities (N, R, C) with their loss, box loss (N, R, 4) and labels (N*R,)."""
         spec, targets = graph.spec, graph.get("rois")
         scores, deltas = self._body(graph)
-        if targets.weight is not None:
-            scores = scale_gradient(scores, targets.weight)
         label = mx.sym.Reshape(targets.label, shape=(-1,), name="label_reshape")
         over_all = spec.network.backbone.class_loss_over_all_rois
         rois = spec.proposal.post_nms_top_n * spec.batch_images
         probabilities = mx.sym.SoftmaxOutput(
-            scores,
+            weigh_gradient(scores, targets.weight),
             label=label,
             normalization="null" if over_all else "valid",
             grad_scale=spec.loss_scale / rois if over_all else spec.loss_scale,

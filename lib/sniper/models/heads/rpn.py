@@ -96,8 +96,9 @@ class RpnHead(Head):
             fg_fraction=settings.rpn_fg_fraction,
             positive_overlap=settings.rpn_positive_overlap,
             negative_overlap=settings.rpn_negative_overlap,
+            crowd_ioa=spec.crowd_ioa,
         )
-        return RpnLabels(matcher, self.suffix)
+        return RpnLabels(matcher, self.suffix, ignore_crowd=settings.rpn_ignore_crowd)
 
     def losses(self, graph: Graph) -> list[mx.sym.Symbol]:
         """Class probabilities (N, 2, A*h, w) with their loss, and box loss (N, 4A, h, w)."""

@@ -119,7 +119,10 @@ class Call {
   float* input(std::size_t i) const {
     return i < inputs_.size() ? inputs_[i].template data<float>() : nullptr;
   }
-  float* output(std::size_t i) const { return outputs_.at(i).template data<float>(); }
+  // Null when the last output is not asked for.
+  float* output(std::size_t i) const {
+    return i < outputs_.size() ? outputs_[i].template data<float>() : nullptr;
+  }
   std::int64_t output_size(std::size_t i) const { return outputs_.at(i).size(); }
 
   // The kernel with all inputs and outputs of a forward call.
@@ -178,7 +181,9 @@ class Call {
 struct Operator {
   static constexpr std::nullptr_t kBackward = nullptr;  // the gradient is zero
 
-  bool has_last_input() const { return true; }  // false: this node does without it
+  // False: this node does without it.
+  bool has_last_input() const { return true; }
+  bool has_last_output() const { return true; }
 };
 
 // The functions that MXNet calls.
@@ -189,8 +194,9 @@ class Glue {
 
   static mxnet::ext::MXReturnValue parse_attrs(const RawAttrs& raw, int* num_in, int* num_out) {
     return guarded([&] {
-      *num_in = static_cast<int>(Op::kInputs.size()) - (parse(raw).has_last_input() ? 0 : 1);
-      *num_out = static_cast<int>(Op::kOutputs);
+      const Op op = parse(raw);
+      *num_in = static_cast<int>(Op::kInputs.size()) - (op.has_last_input() ? 0 : 1);
+      *num_out = static_cast<int>(Op::kOutputs) - (op.has_last_output() ? 0 : 1);
     });
   }
 

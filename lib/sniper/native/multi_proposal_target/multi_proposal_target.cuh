@@ -8,14 +8,16 @@
 
 namespace sniper {
 
-// Device pointers as in multi_proposal_target_cpu; `matches` may be null.
+// Device pointers as in multi_proposal_target_cpu.
 struct TargetInputs {
   const float *cls_prob, *bbox_pred, *im_info, *gt_boxes, *valid_ranges;
+  const float* crowd_boxes;  // or null
 };
 
 struct TargetOutputs {
   float *rois, *label, *target, *weight;
-  std::int32_t* matches;
+  float* label_weights;   // or null
+  std::int32_t* matches;  // or null
 };
 
 struct TargetScratchCuda {

@@ -9,6 +9,7 @@
 
 #include "common/anchors.h"
 #include "common/box.h"
+#include "common/exp.h"
 #include "common/macros.h"
 #include "common/proposals.h"
 
@@ -18,6 +19,7 @@ constexpr float kForegroundOverlap = 0.5f;  // a label needs more
 constexpr float kCentreMultiplier = 10.0f;  // 1 / standard deviation of dx and dy
 constexpr float kSizeMultiplier = 5.0f;     // of dw and dh
 constexpr float kTargetEpsilon = 1e-7f;
+constexpr float kIgnoreLabel = -1.0f;
 constexpr float kLargestGtCoordinate = 1e9f;          // px
 constexpr int kMaxClasses = 1 << 16;                  // of a table of super-classes
 constexpr Range kSuperClassRange = {1, kMaxClasses};  // 0 is the background
@@ -45,9 +47,22 @@ struct ClassTable {
   int num_classes;
 };
 
+// How much background teaches: a Gompertz curve of its overlap o with the nearest object,
+// a + (1 - a) exp(-b exp(-c o)) (Soft Sampling, Wu et al. 2019, section 3).
+struct SoftSampling {
+  float a, b, c;
+};
+
+constexpr SoftSampling kSoftSampling = {0.25f, 50.0f, 20.0f};  // of the paper
+constexpr Range kSoftSamplingRange = {0, 1000};                // of b and c; a is at most 1
+constexpr float kCrowdIoa = 0.9f;                              // 2018, Open Images
+
 struct MultiProposalTargetParams {
   int num_images;
-  int max_gt;  // rows of gt_boxes per image
+  int max_gt;     // rows of gt_boxes per image
+  int max_crowd;  // rows of crowd_boxes per image
+  float crowd_ioa;
+  SoftSampling soft_sampling;
   AnchorGrid grid;
   ProposalLimits limits;
   float min_size;  // px
@@ -146,6 +161,20 @@ SNIPER_HOST_DEVICE float label_overlap(const Box& gt, float gt_area, const Box& 
   return label_overlap(gt, gt_area, roi, roi_area, least_union(rules));
 }
 
+// Whether more than a share of a roi lies in a crowd region, a box of many objects of which none is
+// annotated. Areas without +1 got one in 2018.
+SNIPER_HOST_DEVICE bool is_in_crowd(const Box& crowd, const Box& roi, float share,
+                                    const TargetRules& rules) {
+  const float area = rules.legacy_areas ? area_plain(roi) + 1.0f : area_inclusive(roi);
+  return intersection(crowd, roi) / area > share;
+}
+
+// Factor on the class loss of a roi whose largest overlap with an object is `overlap`.
+SNIPER_HOST_DEVICE float label_weight(float overlap, const SoftSampling& soft) {
+  if (overlap >= kForegroundOverlap) return 1.0f;
+  return soft.a + (1.0f - soft.a) * portable_exp(-soft.b * portable_exp(-soft.c * overlap));
+}
+
 // Normalised regression target of `roi` towards `gt`, four values.
 SNIPER_HOST_DEVICE void encode_target(const Box& gt, const Box& roi, const TargetRules& rules,
                                       float* target) {
@@ -165,13 +194,16 @@ SNIPER_HOST_DEVICE void encode_target(const Box& gt, const Box& roi, const Targe
 }
 
 // cls_prob (N, 2, A*h, w), bbox_pred (N, 4A, h, w), im_info (N, 3), gt_boxes (N, max_gt, 5),
-// valid_ranges (N, 2) = limits of sqrt(area) in px. Writes rois (N * post, 5), label (N * post),
-// target (N * post, 4), weight (N * post, 4) and, unless null, matches (N * post): the row of
-// gt_boxes that gave the label, -1 for background. Without GT all labels are 0 (background).
+// valid_ranges (N, 2) = limits of sqrt(area) in px, crowd_boxes (N, max_crowd, 5) like gt_boxes with
+// any class, or null. Writes rois (N * post, 5), label (N * post), target (N * post, 4), weight (N *
+// post, 4) and, unless null, label_weights (N * post) and matches (N * post): the row of gt_boxes
+// that gave the label, -1 for none. Without GT all labels are 0 (background); the label of what no
+// GT matches is -1 (ignored) in a crowd region.
 void multi_proposal_target_cpu(const MultiProposalTargetParams& params, const float* cls_prob,
                                const float* bbox_pred, const float* im_info, const float* gt_boxes,
-                               const float* valid_ranges, float* rois, float* label, float* target,
-                               float* weight, std::int32_t* matches);
+                               const float* valid_ranges, const float* crowd_boxes, float* rois,
+                               float* label, float* target, float* weight, float* label_weights,
+                               std::int32_t* matches);
 
 }  // namespace sniper
 

@@ -12,11 +12,11 @@ namespace {
 // The rois of one image as columns, and the best GT of each so far.
 struct Matches {
   std::vector<float> x1, y1, x2, y2, area, overlap;
-  std::vector<int> gt;  // row of gt_boxes, -1: background
+  std::vector<int> gt;  // row of gt_boxes, -1: none
 
   void start(const Box* rois, int count, const TargetRules& rules) {
     for (std::vector<float>* column : {&x1, &y1, &x2, &y2, &area}) column->resize(count);
-    overlap.assign(count, kForegroundOverlap);
+    overlap.assign(count, 0.0f);
     gt.assign(count, -1);
     for (int i = 0; i < count; ++i) {
       x1[i] = rois[i].x1;
@@ -33,6 +33,7 @@ struct Scratch {
   std::vector<Box> boxes;
   std::vector<std::uint32_t> indices;
   std::vector<int> gt_rows;
+  std::vector<Box> crowd;
   Matches matches;
 };
 
@@ -63,6 +64,7 @@ struct TargetImage {
   ProposalMaps maps;
   const float* gt_boxes;
   AreaRange range;
+  const float* crowd_boxes;  // or null
 };
 
 // Proposals, fill boxes, and over them the GT boxes in the valid range.
@@ -100,9 +102,35 @@ void match_boxes(const MultiProposalTargetParams& params, const TargetImage& ima
   }
 }
 
+// The used rows of crowd_boxes.
+void find_crowd(const MultiProposalTargetParams& params, const TargetImage& image,
+                std::vector<Box>* crowd) {
+  crowd->clear();
+  if (image.crowd_boxes == nullptr) return;
+  for (int row = 0; row < params.max_crowd; ++row) {
+    if (gt_is_used(image.crowd_boxes + 5 * static_cast<std::int64_t>(row), {nullptr, 0})) {
+      crowd->push_back(gt_box(image.crowd_boxes, row));
+    }
+  }
+}
+
+float label_of_unmatched(const MultiProposalTargetParams& params, const std::vector<Box>& crowd,
+                         const Box& roi) {
+  for (const Box& region : crowd) {
+    if (is_in_crowd(region, roi, params.crowd_ioa, params.rules)) return kIgnoreLabel;
+  }
+  return 0.0f;
+}
+
+// Null pointers stay null.
+template <class Value>
+Value* advanced(Value* pointer, std::int64_t count) {
+  return pointer == nullptr ? nullptr : pointer + count;
+}
+
 void target_for_image(const MultiProposalTargetParams& params, const TargetImage& image,
                       float* rois, float* label, float* target, float* weight,
-                      std::int32_t* matches) {
+                      float* label_weights, std::int32_t* matches) {
   thread_local Scratch scratch;
   scratch.gt_rows.clear();
   for (int row = 0; row < params.max_gt; ++row) {
@@ -110,6 +138,7 @@ void target_for_image(const MultiProposalTargetParams& params, const TargetImage
       scratch.gt_rows.push_back(row);
     }
   }
+  find_crowd(params, image, &scratch.crowd);
   choose_boxes(params, image, &scratch);
   match_boxes(params, image, &scratch);
   for (std::int64_t i = 0; i < params.limits.post_nms_top_n; ++i) {
@@ -120,11 +149,13 @@ void target_for_image(const MultiProposalTargetParams& params, const TargetImage
     row[2] = box.y1;
     row[3] = box.x2;
     row[4] = box.y2;
-    const int gt = scratch.matches.gt[i];
-    const bool foreground = gt >= 0;
+    const float overlap = scratch.matches.overlap[i];
+    const bool foreground = overlap > kForegroundOverlap;
+    const int gt = foreground ? scratch.matches.gt[i] : -1;
     label[i] = foreground
                    ? label_of(image.gt_boxes + 5 * static_cast<std::int64_t>(gt), params.classes)
-                   : 0.0f;
+                   : label_of_unmatched(params, scratch.crowd, box);
+    if (label_weights != nullptr) label_weights[i] = label_weight(overlap, params.soft_sampling);
     std::fill_n(target + 4 * i, 4, 1.0f);
     std::fill_n(weight + 4 * i, 4, foreground ? 1.0f : 0.0f);
     if (foreground) encode_target(gt_box(image.gt_boxes, gt), box, params.rules, target + 4 * i);
@@ -136,8 +167,9 @@ void target_for_image(const MultiProposalTargetParams& params, const TargetImage
 
 void multi_proposal_target_cpu(const MultiProposalTargetParams& params, const float* cls_prob,
                                const float* bbox_pred, const float* im_info, const float* gt_boxes,
-                               const float* valid_ranges, float* rois, float* label, float* target,
-                               float* weight, std::int32_t* matches) {
+                               const float* valid_ranges, const float* crowd_boxes, float* rois,
+                               float* label, float* target, float* weight, float* label_weights,
+                               std::int32_t* matches) {
   const std::int64_t count = params.grid.count();
   const std::int64_t post = params.limits.post_nms_top_n;
   parallel_for(params.num_images, [&](std::int64_t n) {
@@ -145,10 +177,11 @@ void multi_proposal_target_cpu(const MultiProposalTargetParams& params, const fl
                             {cls_prob + (2 * n + 1) * count, bbox_pred + 4 * n * count, params.grid,
                              im_info[3 * n], im_info[3 * n + 1]},
                             gt_boxes + n * params.max_gt * 5,
-                            area_range(valid_ranges + 2 * n)};
+                            area_range(valid_ranges + 2 * n),
+                            advanced(crowd_boxes, n * params.max_crowd * 5)};
     const std::int64_t first = n * post;
     target_for_image(params, image, rois + 5 * first, label + first, target + 4 * first,
-                     weight + 4 * first, matches == nullptr ? nullptr : matches + first);
+                     weight + 4 * first, advanced(label_weights, first), advanced(matches, first));
   });
 }
 

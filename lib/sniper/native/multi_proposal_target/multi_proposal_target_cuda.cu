@@ -63,21 +63,35 @@ __global__ void complete_boxes(MultiProposalTargetParams params, TargetInputs in
   if (thread == 0) scratch.num_gt[image] = num_gt;
 }
 
-// Row of gt_boxes that overlaps the roi most, the first one on ties; -1: background.
-__device__ std::int32_t match_of(const Box& roi, const float* gt_boxes, const std::int32_t* gt_rows,
-                                 int num_gt, const TargetRules& rules) {
+// Row of gt_boxes that overlaps the roi most, the first one on ties, and how much; -1: none does.
+struct BestGt {
+  std::int32_t row;
+  float overlap;
+};
+
+__device__ BestGt best_gt(const Box& roi, const float* gt_boxes, const std::int32_t* gt_rows,
+                          int num_gt, const TargetRules& rules) {
   const float area = overlap_area(roi, rules);
-  float best = kForegroundOverlap;
-  std::int32_t match = -1;
+  BestGt best = {-1, 0.0f};
   for (int j = 0; j < num_gt; ++j) {
     const Box gt = gt_box(gt_boxes, gt_rows[j]);
     const float overlap = label_overlap(gt, overlap_area(gt, rules), roi, area, rules);
-    if (overlap > best) {
-      best = overlap;
-      match = gt_rows[j];
+    if (overlap > best.overlap) best = {gt_rows[j], overlap};
+  }
+  return best;
+}
+
+// Of a roi that no GT matches. `crowd_boxes` of its image, or null.
+__device__ float label_of_unmatched(const MultiProposalTargetParams& params,
+                                    const float* crowd_boxes, const Box& roi) {
+  if (crowd_boxes == nullptr) return 0.0f;
+  for (int row = 0; row < params.max_crowd; ++row) {
+    if (!gt_is_used(crowd_boxes + 5 * static_cast<std::int64_t>(row), {nullptr, 0})) continue;
+    if (is_in_crowd(gt_box(crowd_boxes, row), roi, params.crowd_ioa, params.rules)) {
+      return kIgnoreLabel;
     }
   }
-  return match;
+  return 0.0f;
 }
 
 __global__ void write_targets(MultiProposalTargetParams params, TargetInputs inputs,
@@ -87,10 +101,14 @@ __global__ void write_targets(MultiProposalTargetParams params, TargetInputs inp
        row += global_threads()) {
     const std::int64_t image = row / post;
     const float* gt_boxes = inputs.gt_boxes + image * params.max_gt * 5;
+    const float* crowd_boxes = inputs.crowd_boxes == nullptr
+                                   ? nullptr
+                                   : inputs.crowd_boxes + image * params.max_crowd * 5;
     const Box box = scratch.proposals.kept_boxes[row];
-    const std::int32_t match = match_of(box, gt_boxes, scratch.gt_rows + image * params.max_gt,
-                                        scratch.num_gt[image], params.rules);
-    const bool foreground = match >= 0;
+    const BestGt best = best_gt(box, gt_boxes, scratch.gt_rows + image * params.max_gt,
+                                scratch.num_gt[image], params.rules);
+    const bool foreground = best.overlap > kForegroundOverlap;
+    const std::int32_t match = foreground ? best.row : -1;
     float target[4] = {1.0f, 1.0f, 1.0f, 1.0f};
     if (foreground) encode_target(gt_box(gt_boxes, match), box, params.rules, target);
     const float roi[5] = {static_cast<float>(image), box.x1, box.y1, box.x2, box.y2};
@@ -101,7 +119,10 @@ __global__ void write_targets(MultiProposalTargetParams params, TargetInputs inp
     }
     outputs.label[row] =
         foreground ? label_of(gt_boxes + 5 * static_cast<std::int64_t>(match), params.classes)
-                   : 0.0f;
+                   : label_of_unmatched(params, crowd_boxes, box);
+    if (outputs.label_weights != nullptr) {
+      outputs.label_weights[row] = label_weight(best.overlap, params.soft_sampling);
+    }
     if (outputs.matches != nullptr) outputs.matches[row] = match;
   }
 }
@@ -142,14 +163,16 @@ SNIPER_CUDA_API int sniper_multi_proposal_target_workspace(
 
 SNIPER_CUDA_API int sniper_multi_proposal_target_forward(
     const sniper::MultiProposalTargetParams* params, const float* cls_prob, const float* bbox_pred,
-    const float* im_info, const float* gt_boxes, const float* valid_ranges, float* rois,
-    float* label, float* target, float* weight, void* memory, void* stream) {
+    const float* im_info, const float* gt_boxes, const float* valid_ranges,
+    const float* crowd_boxes, float* rois, float* label, float* target, float* weight,
+    float* label_weights, void* memory, void* stream) {
   if (params->num_images == 0) return cudaSuccess;
   sniper::Workspace workspace(memory);
   sniper::TargetScratchCuda scratch;
   cudaError_t status = scratch.take(*params, &workspace);
   if (status != cudaSuccess) return status;
-  status = sniper::enqueue_targets(*params, {cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges},
-                                   {rois, label, target, weight, nullptr}, scratch, stream);
+  status = sniper::enqueue_targets(
+      *params, {cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, crowd_boxes},
+      {rois, label, target, weight, label_weights, nullptr}, scratch, stream);
   return status != cudaSuccess ? status : cudaGetLastError();
 }

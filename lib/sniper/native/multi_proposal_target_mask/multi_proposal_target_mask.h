@@ -69,9 +69,9 @@ SNIPER_HOST_DEVICE void fill_mask_roi(const MultiProposalTargetMaskParams& param
 void multi_proposal_target_mask_cpu(const MultiProposalTargetMaskParams& params,
                                     const float* cls_prob, const float* bbox_pred,
                                     const float* im_info, const float* gt_boxes,
-                                    const float* valid_ranges, float* rois, float* label,
-                                    float* target, float* weight, float* mask_rois,
-                                    float* mask_ids);
+                                    const float* valid_ranges, const float* crowd_boxes,
+                                    float* rois, float* label, float* target, float* weight,
+                                    float* mask_rois, float* mask_ids, float* label_weights);
 
 }  // namespace sniper
 

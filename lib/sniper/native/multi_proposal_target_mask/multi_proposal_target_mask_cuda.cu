@@ -76,8 +76,8 @@ SNIPER_CUDA_API int sniper_multi_proposal_target_mask_workspace(
 SNIPER_CUDA_API int sniper_multi_proposal_target_mask_forward(
     const sniper::MultiProposalTargetMaskParams* params, const float* cls_prob,
     const float* bbox_pred, const float* im_info, const float* gt_boxes, const float* valid_ranges,
-    float* rois, float* label, float* target, float* weight, float* mask_rois, float* mask_ids,
-    void* memory, void* stream) {
+    const float* crowd_boxes, float* rois, float* label, float* target, float* weight,
+    float* mask_rois, float* mask_ids, float* label_weights, void* memory, void* stream) {
   const int num_images = params->target.num_images;
   if (num_images == 0) return cudaSuccess;
   sniper::Workspace workspace(memory);
@@ -85,8 +85,8 @@ SNIPER_CUDA_API int sniper_multi_proposal_target_mask_forward(
   cudaError_t status = scratch.take(*params, &workspace);
   if (status != cudaSuccess) return status;
   status = sniper::enqueue_targets(
-      params->target, {cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges},
-      {rois, label, target, weight, scratch.matches}, scratch.targets, stream);
+      params->target, {cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, crowd_boxes},
+      {rois, label, target, weight, label_weights, scratch.matches}, scratch.targets, stream);
   if (status != cudaSuccess) return status;
   const std::int64_t num_rois =
       static_cast<std::int64_t>(num_images) * params->target.limits.post_nms_top_n;

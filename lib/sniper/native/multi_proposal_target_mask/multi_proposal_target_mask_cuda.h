@@ -13,7 +13,7 @@ SNIPER_CUDA_API int sniper_multi_proposal_target_mask_workspace(
 SNIPER_CUDA_API int sniper_multi_proposal_target_mask_forward(
     const sniper::MultiProposalTargetMaskParams* params, const float* cls_prob,
     const float* bbox_pred, const float* im_info, const float* gt_boxes, const float* valid_ranges,
-    float* rois, float* label, float* target, float* weight, float* mask_rois, float* mask_ids,
-    void* workspace, void* stream);
+    const float* crowd_boxes, float* rois, float* label, float* target, float* weight,
+    float* mask_rois, float* mask_ids, float* label_weights, void* workspace, void* stream);
 
 #endif  // SNIPER_NATIVE_MULTI_PROPOSAL_TARGET_MASK_MULTI_PROPOSAL_TARGET_MASK_CUDA_H_

@@ -7,7 +7,7 @@ namespace {
 
 struct MultiProposalTargetMask : sniper::TargetOperator {
   static constexpr char kName[] = "MultiProposalTargetMask";
-  static constexpr std::size_t kOutputs = 6;
+  static constexpr std::size_t kOutputs = 7;
   static constexpr auto kForward = SNIPER_KERNELS(sniper::multi_proposal_target_mask_cpu,
                                                   sniper_multi_proposal_target_mask_workspace,
                                                   sniper_multi_proposal_target_mask_forward);
@@ -23,9 +23,10 @@ struct MultiProposalTargetMask : sniper::TargetOperator {
   }
 
   sniper::Shapes output_shapes(sniper::InputShapes& in) const {
-    sniper::Shapes shapes = TargetOperator::output_shapes(in);
+    sniper::Shapes shapes = target_shapes(in);
     const unsigned int masks = sniper::batch_rows(in, max_masks);
     shapes.insert(shapes.end(), {{masks, 5}, {masks, 1}});
+    if (has_last_output()) shapes.push_back({shapes.front().front(), 1});
     return shapes;
   }
 

@@ -10,7 +10,7 @@
 namespace sniper {
 
 // Marks of an anchor. Without any it is negative.
-constexpr uint8_t kRpnNear = 1;      // reaches negative_overlap with a valid box
+constexpr uint8_t kRpnNear = 1;      // reaches negative_overlap with a valid box, or in a crowd
 constexpr uint8_t kRpnPositive = 2;  // reaches positive_overlap, or is a valid box's best
 constexpr uint8_t kRpnIgnored = 4;   // sticks out of the chip, or lies on an invalid box
 
@@ -26,7 +26,8 @@ struct GtBox {
 // boxes, with an area or without.
 std::vector<uint8_t> mark_anchors(const RpnAnchors& anchors, const RpnSettings& settings,
                                   const std::vector<GtBox>& valid, bool has_valid,
-                                  const std::vector<GtBox>& invalid);
+                                  const std::vector<GtBox>& invalid,
+                                  const std::vector<GtBox>& crowd);
 
 }  // namespace sniper
 

@@ -81,6 +81,22 @@ class Matcher {
     });
   }
 
+  // What lies in a region of many objects is no background, though it may be an object.
+  void add_crowd(const GtBox& box) {
+    for (std::size_t s = 0; s < anchors_.shapes.size(); ++s) {
+      const AnchorShape& shape = anchors_.shapes[s];
+      const CellRange columns = shape.x.trained, rows = shape.y.trained;
+      for (int32_t row = rows.first; row <= rows.last; ++row) {
+        const double height = common_length(shape.y, row * anchors_.stride, box.y1, box.y2);
+        uint8_t* marks = &marks_[(s * anchors_.cells + row) * anchors_.cells];
+        for (int32_t c = columns.first; c <= columns.last; ++c) {
+          const double width = common_length(shape.x, c * anchors_.stride, box.x1, box.x2);
+          if (width * height / shape.area > settings_.crowd_ioa) marks[c] |= kRpnNear;
+        }
+      }
+    }
+  }
+
   // Also the anchors that no valid box touches reach an overlap of 0.
   void add_absence_of_overlap() {
     if (settings_.negative_overlap > 0.0) return;
@@ -185,11 +201,13 @@ class Matcher {
 
 std::vector<uint8_t> mark_anchors(const RpnAnchors& anchors, const RpnSettings& settings,
                                   const std::vector<GtBox>& valid, bool has_valid,
-                                  const std::vector<GtBox>& invalid) {
+                                  const std::vector<GtBox>& invalid,
+                                  const std::vector<GtBox>& crowd) {
   Matcher matcher(anchors, settings);
   for (const GtBox& box : valid) matcher.add_valid(box);
   if (has_valid) matcher.add_absence_of_overlap();
   for (const GtBox& box : invalid) matcher.add_invalid(box);
+  for (const GtBox& box : crowd) matcher.add_crowd(box);
   return matcher.take_marks();
 }
 

@@ -18,6 +18,7 @@ struct RpnSettings {
   double positive_overlap = 0.5;  // positive from this IoU with a valid box on; above 0
   double negative_overlap = 0.4;  // negative below this IoU with every valid box
   double ignore_overlap = 0.3;    // not trained above this IoU with an invalid box
+  double crowd_ioa = 0.9;         // not negative above this share of its area in a crowd region
   int64_t batch_size = 256;       // most anchors with a label of 0 or 1
   int64_t max_positives = 128;    // most anchors with a label of 1
 };
@@ -75,12 +76,13 @@ void check_rpn_settings(const RpnSettings& settings);
 // Drawing goes on until enough different positives (negatives) have been met: all that are kept or,
 // where these are more, all that are given up.
 //
-// valid: (num_valid, 4), invalid: (num_invalid, 4) float32, chip px.
+// valid: (num_valid, 4), invalid: (num_invalid, 4), crowd: (num_crowd, 4) float32, chip px.
 // label: (anchors.count()) of -1, 0, 1.
 // Throws std::invalid_argument for a box that is not finite.
 RpnPositives rpn_targets_cpu(const RpnAnchors& anchors, const RpnSettings& settings,
                              const float* valid, int64_t num_valid, const float* invalid,
-                             int64_t num_invalid, uint64_t seed, int8_t* label);
+                             int64_t num_invalid, const float* crowd, int64_t num_crowd,
+                             uint64_t seed, int8_t* label);
 
 // The dense float32 planes of one chip: label (anchors, cells), target and weight
 // (4 * anchors, cells) with channel 4 * anchor + k and zeros except at the `count` positives.

@@ -179,6 +179,8 @@ void check_rpn_settings(const RpnSettings& settings) {
           "the negative overlap", settings.negative_overlap, "0 to 1");
   require(settings.ignore_overlap >= 0.0 && settings.ignore_overlap <= 1.0, "the ignore overlap",
           settings.ignore_overlap, "0 to 1");
+  require(settings.crowd_ioa >= 0.0 && settings.crowd_ioa <= 1.0, "the share in a crowd region",
+          settings.crowd_ioa, "0 to 1");
   require(settings.batch_size >= 0, "the number of sampled anchors",
           static_cast<double>(settings.batch_size), "0 or more");
   require(settings.max_positives >= 0, "the number of sampled positives",
@@ -187,10 +189,13 @@ void check_rpn_settings(const RpnSettings& settings) {
 
 RpnPositives rpn_targets_cpu(const RpnAnchors& anchors, const RpnSettings& settings,
                              const float* valid, int64_t num_valid, const float* invalid,
-                             int64_t num_invalid, uint64_t seed, int8_t* label) {
+                             int64_t num_invalid, const float* crowd, int64_t num_crowd,
+                             uint64_t seed, int8_t* label) {
   const std::vector<GtBox> boxes = read_boxes(valid, num_valid, "valid");
   const std::vector<GtBox> other_boxes = read_boxes(invalid, num_invalid, "invalid");
-  std::vector<uint8_t> marks = mark_anchors(anchors, settings, boxes, num_valid > 0, other_boxes);
+  const std::vector<GtBox> regions = read_boxes(crowd, num_crowd, "crowd");
+  std::vector<uint8_t> marks =
+      mark_anchors(anchors, settings, boxes, num_valid > 0, other_boxes, regions);
   RpnPositives positives;
   positives.index = sample_labels(settings, seed, anchors.count(), &marks, label);
   positives.values.resize(positives.index.size() * 4);

@@ -184,8 +184,14 @@ def target_params(bbox_pred, gt_boxes, rules, *, pre_nms_top_n, post_nms_top_n=3
     rules = TargetRules(legacy_gt_centre, legacy_areas, legacy_min_size, *rules)
     return (
         MultiProposalTargetParams(
-            *gt_boxes.shape[:2], 0 if crowd_boxes is None else crowd_boxes.shape[1], crowd_ioa,
-            (ctypes.c_float * 3)(*(soft_sampling or ())), grid, limits, min_size, rules,
+            *gt_boxes.shape[:2],
+            0 if crowd_boxes is None else crowd_boxes.shape[1],
+            crowd_ioa,
+            (ctypes.c_float * 3)(*(soft_sampling or ())),
+            grid,
+            limits,
+            min_size,
+            rules,
         ),
         base,
         len(gt_boxes) * post_nms_top_n,

@@ -101,7 +101,9 @@ def test_target_mask_equals_the_slow_reference(seed, switch):
         *inputs, post_nms_top_n=30, pre_nms_top_n=40, nms_thresh=0.5, min_size=8, max_masks=4,
         **rules, **SMALL
     )  # fmt: skip
-    *expected, matches, _ = roi_reference.target(*inputs, mask=True, rules=rules, **settings, **SMALL)
+    *expected, matches, _ = roi_reference.target(
+        *inputs, mask=True, rules=rules, **settings, **SMALL
+    )
     expected += roi_reference.masks(expected[0], expected[1], matches, images, 4)
     for name, output, wanted in zip(OUTPUTS, outputs, expected):
         np.testing.assert_allclose(output, wanted, atol=2e-4, err_msg=name)

@@ -233,7 +233,8 @@ class TrainLoader:
         if self._surplus:
             logger.warning(
                 "epoch %d: %d boxes in %d chips had no room in their batch (TRAIN.MAX_GT or "
-                "MAX_CROWD is too small); boxes that the chip's level is responsible for were kept first",
+                "MAX_CROWD is too small); boxes that the chip's level is responsible for were kept "
+                "first",
                 self._epoch_number,
                 sum(self._surplus),
                 len(self._surplus),

@@ -97,9 +97,7 @@ class Proposals(Head):
             )
             graph.made["fine_rois"] = FineRois(*outputs[4:6])
         elif graph.is_needed("mask_rois"):
-            outputs = ops.multi_proposal_target_mask(
-                *inputs, **arguments, max_masks=spec.max_masks
-            )
+            outputs = ops.multi_proposal_target_mask(*inputs, **arguments, max_masks=spec.max_masks)
             graph.made["mask_rois"] = MaskRois(*outputs[4:6])
         else:
             outputs = ops.multi_proposal_target(*inputs, **arguments)

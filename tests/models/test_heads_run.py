@@ -64,6 +64,9 @@ def make_batch(shapes, seed=0):
         batch["gt_boxes"] = np.full(shapes["gt_boxes"], -1.0)
         batch["gt_boxes"][:, 0] = (4, 6, 30, 40, 1)
         batch["gt_boxes"][:, 1] = (20, 10, 60, 50, CLASSES - 1)
+    if "crowd_boxes" in shapes:
+        batch["crowd_boxes"] = np.full(shapes["crowd_boxes"], -1.0)
+        batch["crowd_boxes"][:, 0] = (0, 0, 400, 400, 0)
     if "scale_label" in shapes:
         # Both kinds in every chip, so that the branch has something to learn.
         batch["scale_label"] = rng.integers(-1, 2, shapes["scale_label"])

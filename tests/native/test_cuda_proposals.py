@@ -200,7 +200,7 @@ def test_crowds_and_label_weights_equal_the_cpu(cuda, masks, legacy_areas, rows)
         crowd_boxes=random_crowds(rows, 3, rows, 64), crowd_ioa=0.4, soft_sampling=(0.25, 50, 20),
         legacy_areas=legacy_areas, **SMALL
     )  # fmt: skip
-    assert rows == 1 or set(np.sign(outputs[1]).ravel()) == {-1, 0, 1}
+    assert rows == 1 or (outputs[1] == -1).any() and (outputs[1] > 0).any()
     assert outputs[-1].min() < 0.5 and outputs[-1].max() == 1
 
 

@@ -336,3 +336,57 @@ def test_target_refuses_a_wrong_shape_of_each_input(name):
     graph = mx.sym.MultiProposalTarget(*variables(TARGET_INPUTS), scales=(1, 2), ratios=(1,))
     with pytest.raises(mx.base.MXNetError, match="MultiProposalTarget: input"):
         graph.infer_shape(**shapes)
+
+
+@pytest.mark.parametrize("suffix", ["", "_mask", "_fine"])
+def test_crowds_and_weights_in_a_graph_equal_those_of_the_host(suffix):
+    arrays = small_target_arrays()
+    arrays["crowd_boxes"] = np.float32([[[0, 0, 63, 47, 0]], [[0, 0, 30, 30, 2]]])
+    extra = {"super_of": (1, 2, 1)} if suffix == "_fine" else {}
+    soft = {"crowd_ioa": 0.6, "soft_sampling": (0.25, 50, 20), **extra, **SMALL}
+    make = getattr(ops, f"multi_proposal_target{suffix}")
+    outputs = make(*variables(TARGET_INPUTS), crowd_boxes=mx.sym.Variable("crowd_boxes"), **soft)
+    assert outputs[-1].list_outputs() == [f"multi_proposal_target{suffix}_label_weight_output"]
+    graph = mx.sym.load_json(mx.sym.Group(list(outputs)).tojson())
+    executor = graph.bind(mx.cpu(), {name: mx.nd.array(a) for name, a in arrays.items()})
+    from_graph = [value.asnumpy() for value in executor.forward()]
+    tensors = [mx.nd.array(arrays[name]) for name in TARGET_INPUTS]
+    from_nd = make(*tensors, crowd_boxes=mx.nd.array(arrays["crowd_boxes"]), **soft)
+    host = _native.multi_proposal_target_mask if suffix else _native.multi_proposal_target
+    legacy = {"legacy_cap": False} if suffix == "_fine" else {}
+    from_host = host(**arrays, **soft, **legacy)
+    assert len(from_graph) == len(from_nd) == len(from_host)
+    for a, b, c in zip(from_graph, from_nd, from_host):
+        np.testing.assert_array_equal(a, b.asnumpy())
+        np.testing.assert_array_equal(a, c)
+    assert (from_graph[1] == -1).any() and from_graph[-1].min() < 1
+
+
+def test_each_of_the_two_options_alone():
+    arrays = small_target_arrays()
+    tensors = [mx.nd.array(array) for array in arrays.values()]
+    plain = ops.multi_proposal_target(*tensors, **SMALL)
+    crowd = mx.nd.array(np.float32([[[0, 0, 63, 47, 0]]] * 2))
+    with_crowd = ops.multi_proposal_target(*tensors, crowd_boxes=crowd, **SMALL)
+    weighted = ops.multi_proposal_target(*tensors, soft_sampling=(0.25, 50, 20), **SMALL)
+    assert (len(plain), len(with_crowd), len(weighted)) == (4, 4, 5)
+    for ours, theirs in zip(weighted, plain):
+        np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
+    assert (with_crowd[1].asnumpy() == -1).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"soft_sampling": (0.25, 50)}, "soft_sampling.*three numbers"),
+        ({"soft_sampling": (2, 50, 20)}, "soft_sampling.*three numbers"),
+        ({"soft_sampling": (0.25, 50, -1)}, "soft_sampling"),
+        ({"crowd_ioa": 2}, "crowd_ioa"),
+        ({"crowd_boxes": mx.nd.zeros((3, 2, 5))}, "crowd_boxes"),
+        ({"crowd_boxes": mx.nd.zeros((2, 2, 4))}, "crowd_boxes"),
+    ],
+)
+def test_wrong_crowds_and_weights_are_refused(change, message):
+    tensors = [mx.nd.array(array) for array in small_target_arrays().values()]
+    with pytest.raises(OpsError, match=message):
+        ops.multi_proposal_target(*tensors, **{**SMALL, **change})

@@ -1,8 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sniper.data.record import Record, with_proposals
-from sniper.targets.gt import boxes_in_chip, gt_in_chip, pack_gt, rows_that_fit
+from sniper.targets.contract import ChipTruth
+from sniper.targets.gt import (
+    GtLabels,
+    boxes_in_chip,
+    crowd_in_chip,
+    gt_in_chip,
+    pack_gt,
+    rows_that_fit,
+)
 
 NO_ROWS = np.zeros(0, np.int32)
 
@@ -120,3 +130,36 @@ def test_masks_follow_the_objects_of_the_box_head():
     gt = gt_in_chip(make_record([[94, 60, 133, 99], [10, 10, 49, 49]]), (0, 0, 100, 100), 2.0,
                     NO_ROWS, 201, min_visible=0.5)  # fmt: skip
     assert rows_that_fit(gt, 10).tolist() == [1]
+
+
+def test_crowd_regions_move_with_the_chip_and_vanish_outside():
+    regions = [[0, 0, 639, 479], [10, 10, 40, 40], [120, 80, 149, 99], [400, 300, 600, 400]]
+    record = replace(make_record(BOXES), crowd_boxes=np.array(regions, np.float32))
+    crowd = crowd_in_chip(record, (100, 60, 270.3, 230.3), 3.0, 512)
+    assert crowd.dtype == np.float32
+    assert crowd.tolist() == [[0, 0, 511, 511], [60, 60, 149, 119]]
+    for none in (None, np.zeros((0, 4), np.float32)):
+        empty = crowd_in_chip(replace(record, crowd_boxes=none), (0, 0, 511, 511), 1.0, 512)
+        assert empty.shape == (0, 4) and empty.dtype == np.float32
+
+
+class FineChip:
+    rect, factor, height, width, level = (0, 0, 511, 511), 1.0, 480, 512, 0
+
+
+@pytest.mark.parametrize("count", [0, 2, 3, 15])
+def test_crowd_rows_hold_those_of_the_chip_and_the_rest_is_counted(count):
+    """2018 cut the list to ten first, and dropped what lies outside of the chip then."""
+    outside = [[900, 0, 950, 50]] * 12
+    inside = [[10 * i, 5, 10 * i + 80, 60] for i in range(count)]
+    record = make_record([[0, 0, 30, 30]])
+    record = replace(record, width=1000, crowd_boxes=np.array([*outside, *inside], np.float32))
+    gt = gt_in_chip(record, FineChip.rect, 1.0, np.array([0]), 512)
+    crowd = crowd_in_chip(record, FineChip.rect, 1.0, 512)
+    labels = GtLabels(512, 5, [(-1, -1)], max_crowd=3)
+    row = {array.name: np.full(array.shape, 7, np.float32) for array in labels.compact}
+    surplus = labels.write(ChipTruth(record, FineChip(), gt, 512, 0, crowd_boxes=crowd), row)
+    assert surplus == max(count - 3, 0)
+    expected = [[*box, 0] for box in inside[:3]] + [[-1] * 5] * max(3 - count, 0)
+    assert row["crowd_boxes"].tolist() == expected
+    assert row["gt_boxes"][0].tolist() == [0, 0, 30, 30, 1]

@@ -230,3 +230,30 @@ def test_a_box_that_is_not_finite_is_named(position, value):
 def test_impossible_settings_are_config_errors(change, words):
     with pytest.raises(ConfigError, match=words):
         RpnTargets(**{"base_anchors": BASE, "stride": 16, "chip_size": 512, **change})
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    counts=st.tuples(*[st.integers(0, 4)] * 3),
+    crowd_ioa=st.sampled_from([0.0, 0.5, 0.9]),
+)
+def test_regions_of_many_objects_give_no_negatives(seed, counts, crowd_ioa):
+    generator = np.random.default_rng(seed)
+    valid, invalid, crowd = (random_boxes(generator, count) // 4 for count in counts)
+    options = {"batch_size": 40, "crowd_ioa": crowd_ioa}
+    slow = reference.MatrixTargets(BASE_32[:6], 32, 128, **options)
+    targets = RpnTargets(BASE_32[:6], 32, 128, **options)
+    expected = slow(valid, invalid, reference.SplitMix(seed), crowd=crowd)
+    for ours, theirs in zip(targets.dense(targets(valid, invalid, seed, crowd)), expected):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_an_object_in_a_region_of_many_stays_positive():
+    targets = RpnTargets(BASE_32, 32, 512, **UNSAMPLED)
+    box, everywhere = np.float32([[100, 100, 200, 200]]), np.float32([[-600, -600, 1200, 1200]])
+    plain, label = targets(box, NONE, 0).label, targets(box, NONE, 0, everywhere).label
+    np.testing.assert_array_equal(label == 1, plain == 1)
+    assert not (label == 0).any() and (label == 1).any() and (plain == 0).any()
+    with pytest.raises(OpsError, match="crowd"):
+        targets(box, NONE, 0, np.float32([[np.nan, 0, 1, 1]]))

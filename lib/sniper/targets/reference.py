@@ -54,8 +54,8 @@ class _Targets(ABC):
         base: (A, 4) anchors of the first feature cell, chip px.
         stride: side of a feature cell, chip px.
         chip_size: side of the chip, px.
-        batch_size, fg_fraction, positive_overlap, negative_overlap, ignore_overlap, border: see
-            the top of this file and `sniper.targets.rpn.RpnTargets`.
+        batch_size, fg_fraction, positive_overlap, negative_overlap, ignore_overlap, border,
+            crowd_ioa: see the top of this file and `sniper.targets.rpn.RpnTargets`.
     """
 
     def __init__(
@@ -70,13 +70,14 @@ class _Targets(ABC):
         negative_overlap: float = 0.4,
         ignore_overlap: float = 0.3,
         border: float = 32,
+        crowd_ioa: float = 0.9,
     ) -> None:
         self.base = np.asarray(base, np.float64)
         self.stride, self.chip_size, self.border = stride, chip_size, border
         self.cells = chip_size // stride
         self.batch_size, self.max_positives = batch_size, int(batch_size * fg_fraction)
         self.positive_overlap, self.negative_overlap = positive_overlap, negative_overlap
-        self.ignore_overlap = ignore_overlap
+        self.ignore_overlap, self.crowd_ioa = ignore_overlap, crowd_ioa
         self.inside = self.prepare()
 
     @abstractmethod
@@ -93,6 +94,7 @@ class _Targets(ABC):
         invalid_gt: np.ndarray,
         sampler: Sampler | None,
         out: Dense | None = None,
+        crowd: np.ndarray | None = None,
     ) -> Dense:
         """Label (A*H*W,), box target and its weight (4A, H, W): the arrays of a batch, float32.
 
@@ -101,9 +103,13 @@ class _Targets(ABC):
             invalid_gt: (m, 4) float32, chip px: all other boxes in the chip.
             sampler: draws the anchors; None keeps all.
             out: arrays to be written to; None makes new ones.
+            crowd: (k, 4) float32, chip px: regions of many objects. What lies there is not trained
+                as background; 2018 had none.
         """
         label, target, weight = self.empty() if out is None else out
         marks, matched = self.match(valid_gt, invalid_gt)
+        if crowd is not None:
+            marks[(marks == 0) & self._in_crowd(crowd)] = -1
         flat = marks.reshape(-1)
         if sampler is not None:
             positives = self._keep(flat, 1, self.max_positives, sampler)
@@ -119,6 +125,18 @@ class _Targets(ABC):
             view[shape, :, row, column] = box_ops.encode(self.base[shape] + shift, gt)
             weight.reshape(view.shape)[shape, :, row, column] = 1
         return label, target, weight
+
+    def _in_crowd(self, crowd: np.ndarray) -> np.ndarray:
+        """Which anchors (A, H, W) have more than `crowd_ioa` of their area in one region."""
+        within = np.zeros((len(self.base), self.cells, self.cells), bool)
+        for shape, row, column in np.ndindex(within.shape):
+            x1, y1, x2, y2 = self.base[shape] + np.tile([column, row], 2) * float(self.stride)
+            area = (x2 - x1 + 1) * (y2 - y1 + 1)
+            for left, top, right, bottom in np.asarray(crowd, np.float64):
+                width = max(min(x2, right) - max(x1, left) + 1, 0)
+                height = max(min(y2, bottom) - max(y1, top) + 1, 0)
+                within[shape, row, column] |= width * height / area > self.crowd_ioa
+        return within
 
     def empty(self) -> Dense:
         """Arrays for a result."""

@@ -91,8 +91,14 @@ class RpnTargets:
         self.batch_size = batch_size
         self.max_positives = int(batch_size * fg_fraction)
         self._matcher = _native.RpnMatcher(
-            *(base_anchors, stride, chip_size, border),
-            *(*overlaps, batch_size, self.max_positives, crowd_ioa),
+            base_anchors,
+            stride,
+            chip_size,
+            border,
+            *overlaps,
+            batch_size,
+            self.max_positives,
+            crowd_ioa,
         )
 
     @property

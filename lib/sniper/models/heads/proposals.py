@@ -101,8 +101,9 @@ class Proposals(Head):
             graph.made["mask_rois"] = MaskRois(*outputs[4:6])
         else:
             outputs = ops.multi_proposal_target(*inputs, **arguments)
+        rois, label, box_target, box_weight, *_ = outputs
         weight = outputs[-1] if spec.soft_sampling else None
-        graph.made["rois"] = Rois(*outputs[:4], weight=weight)
+        graph.made["rois"] = Rois(rois, label, box_target, box_weight, weight)
         if weight is not None:
             graph.labels.append(mx.sym.BlockGrad(weight, name=ROI_WEIGHT))
         return []

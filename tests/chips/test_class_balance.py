@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from sniper.chips.box_table import box_table
-from sniper.chips.sampler import ChipSettings, make_epoch, repeat_factors, training_order
+from sniper.chips.class_balance import repeat_factors
+from sniper.chips.sampler import ChipSettings, make_epoch, training_order
 from sniper.data import Record
+from sniper.data.record import with_proposals
 
 
 def image(number, classes):
@@ -53,6 +57,29 @@ def test_chips_stand_in_an_epoch_as_often(share, mean):
         counts.append(times[8] // chips[8])
     assert np.mean(counts) == pytest.approx(mean, abs=0.2)
     assert set(counts) <= {int(np.floor(mean)), int(np.ceil(mean))}
+
+
+def slow_factors(records, share):
+    """Class by class, image by image."""
+    kinds = [set(record.gt_classes.tolist()) for record in records]
+    with_objects = sum(map(bool, kinds))
+    of_class = {
+        kind: max(1.0, math.sqrt(share / (sum(kind in of for of in kinds) / with_objects)))
+        for kind in set().union(*kinds)
+    }
+    return [max([1.0, *(of_class[kind] for kind in of)]) for of in kinds]
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 1.0])
+def test_factors_equal_the_slow_way(share):
+    rng = np.random.default_rng(8)
+    records = [image(i, 1 + rng.zipf(1.4, rng.integers(0, 9)) % 30) for i in range(200)]
+    proposals = np.array([[1, 1, 9, 9], [2, 2, 30, 30]], np.float32)
+    records = [with_proposals(r, proposals) if r.image_id % 3 else r for r in records]
+    assert any(r.num_gt == 0 for r in records)
+    factors = repeat_factors(box_table(records), share)
+    np.testing.assert_allclose(factors, slow_factors(records, share), rtol=1e-12)
+    assert (factors > 1).any() or share < 0.02
 
 
 def test_off_is_the_order_of_before():

@@ -16,6 +16,7 @@ import numpy as np
 from sniper.chips.box_table import BoxTable, box_table
 from sniper.chips.checks import check_finite, check_positive
 from sniper.chips.chip_table import ChipTable, join_chips
+from sniper.chips.class_balance import repeat_factors
 from sniper.chips.pyramid import Scale, level_factors
 from sniper.chips.stats import EpochStats, GtFate, LevelStats
 from sniper.chips.streams import ORDER, REPEATS, STRIDE, stream_seeds
@@ -324,30 +325,6 @@ def _repeats(table: BoxTable, settings: ChipSettings, seed: int, epoch: int) -> 
     factors = repeat_factors(table, settings.class_balance)
     rng = np.random.default_rng(int(stream_seeds(seed, epoch, REPEATS)))
     return np.floor(factors + rng.random(len(factors))).astype(np.int64)
-
-
-def repeat_factors(table: BoxTable, share: float) -> np.ndarray:
-    """(R,) how often each record is trained in an epoch, on average.
-
-    A class that a share f of the images with objects has is repeated max(1, sqrt(share / f))
-    times, an image as often as its rarest class (repeat factor sampling, Gupta et al., 2019).
-
-    Args:
-        table: of the records, with their classes.
-        share: classes of at least so many images are not repeated.
-    """
-    factors = np.ones(len(table))
-    of_records = [
-        np.unique(classes[:num]) for classes, num in zip(table.classes or (), table.num_gt.tolist())
-    ]
-    counts = np.array([len(classes) for classes in of_records])
-    if not counts.any():
-        return factors
-    classes = np.concatenate(of_records)
-    frequency = np.bincount(classes) / np.count_nonzero(counts)
-    repeats = np.maximum(1.0, np.sqrt(share / np.maximum(frequency, np.finfo(float).tiny)))
-    np.maximum.at(factors, np.repeat(np.arange(len(table)), counts), repeats[classes])
-    return factors
 
 
 def training_order(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 from sniper.data import load_dataset
 from sniper.data.problems import OnProblem
 from sniper.errors import DataError
+from sniper.tools.check_data import main
 
 BOXES = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf\n"
 LABELS = "ImageID,Source,LabelName,Confidence\n"
@@ -63,6 +65,12 @@ def test_the_official_tables(root, caplog):
     assert truth.verified.images.tolist() == [0, 1] and truth.verified.labels.tolist() == [1, 0]
     assert truth.verified.present.tolist() == [False, True]
     assert "3 objects (1.0 an image), 1 group boxes, 2 verified labels" in caplog.text
+    assert "(of an image 0.3 present, 0.3 absent)" in caplog.text
+    assert {entry.name: count for entry, count in dataset.counts.items()} == {
+        "group_boxes": 1,
+        "labels_present": 1,
+        "labels_absent": 1,
+    }
     assert "0 of 2 classes without boxes" in caplog.text
 
 
@@ -109,6 +117,29 @@ def test_a_table_of_images_names_files_and_sizes(root):
     assert load(root).records[1].image_path.endswith("photo of a bee.jpg")
 
 
+def test_check_data_counts_boxes_and_labels(root, tmp_path, capsys):
+    (tmp_path / "my.yml").write_text("_BASE_: sniper_mobilenetv2_toy\n")
+    classes = root / "annotations" / "class-descriptions-boxable.csv"
+    classes.write_text(f"{classes.read_text()}/m/c,Cat\n")
+    settings = {
+        **{"dataset": "openimages", "dataset_path": root, "image_set": "train", "NUM_CLASSES": 4}
+    }
+    pairs = [word for key, value in settings.items() for word in (f"dataset.{key}", str(value))]
+    out = tmp_path / "report.json"
+    main(["--cfg", str(tmp_path / "my.yml"), "--json", str(out), "--set", *pairs])
+    shown = capsys.readouterr().out
+    for line in (
+        "1.0 objects an image, 1 classes without objects",
+        "1 group boxes (0.3 an image)",
+        "1 verified labels of classes that are present (0.3 an image)",
+        "1 verified labels of classes that are absent (0.3 an image)",
+    ):
+        assert line in shown
+    numbers = json.loads(out.read_text())["sets"][0]
+    assert numbers["classes_without_objects"] == 1
+    assert numbers["counts"] == {"group_boxes": 1, "labels_present": 1, "labels_absent": 1}
+
+
 def test_the_private_table_of_2018(root):
     (root / "annotations" / "mine.csv").write_text(
         "000b,/m/a,20,20,40,40,0,40,80\n000b,/m/b,40,0,80,20,1,40,80\n000a,/m/b,0,0,10,20,0,40,80\n"
@@ -148,4 +179,35 @@ def test_what_is_missing_is_told(root):
         load(root)
     (root / "annotations" / "class-descriptions-boxable.csv").unlink()
     with pytest.raises(DataError, match="list of classes is missing"):
+        load(root)
+
+
+def test_a_set_without_group_column_has_no_groups(root, tmp_path, caplog):
+    table = root / "train-annotations-bbox.csv"
+    lines = [line.rpartition(",")[0] for line in table.read_text().splitlines()]
+    table.write_text("\n".join([*lines, ""]))
+    for cached in range(2):
+        caplog.clear()
+        dataset = load(root, cache_dir=tmp_path / "cache")
+        assert dataset.num_objects == 4 and dataset.num_ignored == 0
+        assert not dataset.truth.groups_known and not dataset.truth.boxes.groups.any()
+        assert caplog.text.count("has no IsGroupOf") == 1 - cached
+
+
+def test_boxes_without_group_value_are_single_objects(root, caplog):
+    table = root / "train-annotations-bbox.csv"
+    text = table.read_text()
+    table.write_text(f"{text}000a,x,/m/a,1,0,1,0,1,0,\n0007,x,/m/a,1,0,1,0,1,0,-1\n")
+    dataset = load(root)
+    assert dataset.num_objects == 5 and dataset.num_ignored == 1
+    assert dataset.truth.groups_known
+    warnings = [r.getMessage() for r in caplog.records if "IsGroupOf" in r.getMessage()]
+    assert len(warnings) == 1 and "1 of 6 boxes" in warnings[0] and "line 6" in warnings[0]
+    # The file's own "unknown" is no reason to warn.
+    caplog.clear()
+    table.write_text(f"{text}0007,x,/m/a,1,0,1,0,1,0,-1\n")
+    assert load(root).num_objects == 4 and "IsGroupOf" not in caplog.text
+    # Anything but a number is refused.
+    table.write_text(f"{text}0007,x,/m/a,1,0,1,0,1,0,yes\n")
+    with pytest.raises(DataError, match="cannot be read"):
         load(root)

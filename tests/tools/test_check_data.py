@@ -619,6 +619,8 @@ def test_json(tiny_set, capsys):
             "objects": 6,
             "ignored_objects": 0,
             "classes": 3,
+            "classes_without_objects": 0,
+            "counts": {},
         }
     ]
     assert content["account"] == {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from sniper.data.account import Intake
+from sniper.data.account import Entry, Intake
 from sniper.data.ids import FileId
 from sniper.data.record import Record
 from sniper.errors import DataError
@@ -36,6 +37,7 @@ class Dataset:
         num_ignored: objects that need not be found: crowd regions, difficult ones.
         intake: how many annotations there were, and why some are no objects of the records; None
             where the reader does not say.
+        counts: what the format counts beside objects, such as verified labels; for reports.
         legacy_file_order: the proposal files of 2018 have the set's order (Pascal VOC), not that of
             a Python 2 dict (COCO).
 
@@ -54,6 +56,7 @@ class Dataset:
     protocol: str = "coco"
     num_ignored: int = 0
     intake: Intake | None = None
+    counts: Mapping[Entry, int] = field(default_factory=dict)
     legacy_file_order: bool = False
 
     def __post_init__(self) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from sniper.data import account
-from sniper.data.account import Intake, intake_of_array
+from sniper.data.account import Entry, Intake, intake_of_array
 from sniper.data.box_problems import AnnotatedBoxes, report_boxes
 from sniper.data.cache import cache_file, cached_arrays, file_sha256
 from sniper.data.coco_parse import convert_boxes
@@ -47,8 +47,12 @@ from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+GROUP_BOXES = Entry("group_boxes", "group boxes")
+PRESENT_LABELS = Entry("labels_present", "verified labels of classes that are present")
+ABSENT_LABELS = Entry("labels_absent", "verified labels of classes that are absent")
+
 # Raise it when the meaning or the content of the cached arrays changes.
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 # Tables have six decimals of a share, so that 12.34 px of a COCO file come back as 12.3401. Nobody
 # draws finer than this, and rounded to it a rewritten set gives the very boxes of its origin.
 _DECIMALS_PX = 2
@@ -67,6 +71,7 @@ class _Arrays:
         boxes: (N, 4) float32 inclusive corners, px.
         classes: (N,) int32, 1 ... C.
         groups: (N,) bool: around several objects.
+        groups_known: () bool: the table says so.
         verified_images, verified_labels, present: see `Verified`.
         intake: of the boxes, see `Intake.to_array`.
     """
@@ -79,6 +84,7 @@ class _Arrays:
     boxes: np.ndarray
     classes: np.ndarray
     groups: np.ndarray
+    groups_known: np.ndarray
     verified_images: np.ndarray
     verified_labels: np.ndarray
     present: np.ndarray
@@ -228,6 +234,7 @@ def _read(
     listed = read_images(files.images) if files.images is not None else None
     image_ids = _image_ids(table, labels)
     found = true_boxes(table, classes, image_ids, files.boxes)
+    groups_known = table.groups is not None
     verified = verified_labels(labels, classes, image_ids)
     del table, labels  # hundreds of MB
     file_names, sizes = [f"{i}.jpg" for i in image_ids.tolist()], np.zeros((len(image_ids), 2), int)
@@ -246,8 +253,10 @@ def _read(
         *(places, list(zip(image_ids.tolist(), file_names)), name, files.boxes, on_problem)
     )
     sizes = complete_sizes(sizes, paths, name, on_problem, exif)
-    shares = in_px is None
-    return _arrays(image_ids, paths, sizes, found, verified, name, on_problem, shares=shares)
+    arrays = _arrays(
+        *(image_ids, paths, sizes, found, verified, name, on_problem), shares=in_px is None
+    )
+    return replace(arrays, groups_known=np.array(groups_known))
 
 
 def _image_ids(table: BoxRows, labels: LabelRows | None) -> np.ndarray:
@@ -309,6 +318,7 @@ def _arrays(
         boxes=read[kept],
         classes=(found.labels[order][kept] + 1).astype(np.int32),
         groups=groups[kept],
+        groups_known=np.array(True),
         verified_images=place[verified.images[seen]].astype(np.int32),
         verified_labels=verified.labels[seen].astype(np.int32),
         present=verified.present[seen],
@@ -331,7 +341,7 @@ def _dataset(
             arrays.verified_labels.astype(np.int64),
             arrays.present,
         ),
-        groups_known=True,
+        groups_known=bool(arrays.groups_known),
     )
     return Dataset(
         name=name,
@@ -344,6 +354,7 @@ def _dataset(
         truth=truth,
         protocol="openimages",
         num_ignored=int(np.count_nonzero(arrays.groups)),
+        counts=_counts(arrays),
         intake=intake_of_array(arrays.intake),
     )
 
@@ -365,14 +376,24 @@ def _records(arrays: _Arrays) -> tuple[Record, ...]:
     )
 
 
+def _counts(arrays: _Arrays) -> dict[Entry, int]:
+    present = int(np.count_nonzero(arrays.present))
+    return {
+        GROUP_BOXES: int(np.count_nonzero(arrays.groups)),
+        PRESENT_LABELS: present,
+        ABSENT_LABELS: len(arrays.present) - present,
+    }
+
+
 def _tell(dataset: Dataset, arrays: _Arrays) -> None:
-    images, objects = max(len(dataset.records), 1), dataset.num_objects
+    images, objects = max(len(dataset.records), 1), int(np.count_nonzero(~arrays.groups))
+    classes, counts = len(dataset.class_names) - 1, dataset.counts
     with_boxes = len(np.unique(arrays.classes[~arrays.groups]))
     logger.info(
-        "%s: %d images, %d objects (%.1f an image), %d group boxes, %d verified labels (%.1f an "
-        "image, %.0f%% of them absent), %d of %d classes without boxes",
+        "%s: %d images, %d objects (%.1f an image), %d group boxes, %d verified labels (of an "
+        "image %.1f present, %.1f absent), %d of %d classes without boxes",
         *(dataset.name, len(dataset.records), objects, objects / images),
-        *(dataset.num_ignored, len(arrays.present), len(arrays.present) / images),
-        100 * float(np.mean(~arrays.present)) if len(arrays.present) else 0.0,
-        *(len(dataset.class_names) - 1 - with_boxes, len(dataset.class_names) - 1),
+        *(counts[GROUP_BOXES], len(arrays.present)),
+        *(counts[PRESENT_LABELS] / images, counts[ABSENT_LABELS] / images),
+        *(classes - with_boxes, classes),
     )

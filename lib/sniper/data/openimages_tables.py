@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from sniper.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 # The root of the official hierarchy: every object is one, so it is no class.
 ROOT = "/m/0bl9f"
@@ -216,6 +219,9 @@ def read_hierarchy(path: Path) -> dict[str, frozenset[str]]:
 def read_boxes(path: Path) -> BoxRows:
     """A table of boxes, in its official columns.
 
+    A box counts as one of a group where `IsGroupOf` is 1. Official tables have -1 for "unknown";
+    where the column or a value is missing, a warning says so.
+
     Raises:
         ConfigError: pandas is not installed.
         DataError: the file cannot be read, or columns or values are wrong.
@@ -229,8 +235,23 @@ def read_boxes(path: Path) -> BoxRows:
         raise DataError(
             "a box has no numbers", where=f"{path}, line {row + 2}", got=boxes[row].tolist()
         )
-    groups = table[_GROUP_COLUMN].to_numpy() > 0 if _GROUP_COLUMN in table else None
-    return BoxRows(*_codes(table), boxes, groups, *_names(table))
+    return BoxRows(*_codes(table), boxes, _groups(table, path), *_names(table))
+
+
+def _groups(table: Any, path: Path) -> np.ndarray | None:
+    """(N,) bool: a group; None without the column."""
+    if _GROUP_COLUMN not in table:
+        logger.warning("%s has no IsGroupOf: no box is taken for one of a group", path)
+        return None
+    flags = table[_GROUP_COLUMN].to_numpy()
+    missing = np.isnan(flags)
+    if missing.any():
+        logger.warning(
+            "%s: %d of %d boxes have no value of IsGroupOf (the first in line %d): they are taken "
+            "for single objects",
+            *(path, np.count_nonzero(missing), len(missing), int(missing.argmax()) + 2),
+        )
+    return flags > 0
 
 
 def read_labels(path: Path) -> LabelRows:

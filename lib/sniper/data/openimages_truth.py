@@ -184,8 +184,6 @@ def read_openimages_truth(folder: Path, image_set: str | None) -> Dataset:
             "images that have a box of them",
             *(folder, files.name),
         )
-    if boxes.groups is None:
-        logger.warning("%s has no IsGroupOf: no box is taken for one of a group", files.boxes)
     image_ids = np.unique(
         np.concatenate([boxes.image_ids, *([] if labels is None else [labels.image_ids])])
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from easydict import EasyDict
 
 from sniper.chips.account import Account
@@ -229,6 +230,8 @@ def _check_objects(dataset: Dataset, findings: Findings) -> None:
 
 
 def _set_numbers(dataset: Dataset) -> dict[str, Any]:
+    classes = [record.gt_classes for record in dataset.records]
+    with_objects = len(np.unique(np.concatenate([np.zeros(0, np.int32), *classes])))
     return {
         "name": dataset.name,
         "annotations": dataset.annotation_path,
@@ -237,6 +240,8 @@ def _set_numbers(dataset: Dataset) -> dict[str, Any]:
         "objects": dataset.num_objects,
         "ignored_objects": dataset.num_ignored,
         "classes": len(dataset.class_names) - 1,
+        "classes_without_objects": len(dataset.class_names) - 1 - with_objects,
+        "counts": {entry.name: count for entry, count in dataset.counts.items()},
     }
 
 
@@ -250,6 +255,13 @@ def text_lines(report: DataReport, limit: int) -> Iterator[str]:
             f"{numbers['objects']} objects of {numbers['classes']} classes, "
             f"{numbers['ignored_objects']} crowd regions or difficult objects"
         )
+        images = max(numbers["images"], 1)
+        yield (
+            f"  {numbers['objects'] / images:.1f} objects an image, "
+            f"{numbers['classes_without_objects']} classes without objects"
+        )
+        for entry, count in dataset.counts.items():
+            yield f"  {count} {entry.text} ({count / images:.1f} an image)"
     if report.account is not None:
         yield ""
         yield from _account_lines(report.account)

@@ -1,4 +1,4 @@
-"""The Open Images metric: against a slow reference, and scenarios whose numbers are known."""
+"""The Open Images protocol: its files, what they miss, and reports whose numbers are known."""
 
 from __future__ import annotations
 
@@ -11,234 +11,11 @@ import pytest
 
 from sniper.data.detections import DetectionTable
 from sniper.data.openimages_tables import read_classes, read_hierarchy
-from sniper.data.openimages_truth import ClassTree, TrueBoxes, Verified, read_openimages_truth
+from sniper.data.openimages_truth import read_openimages_truth
 from sniper.errors import ConfigError, DataError
-from sniper.evaluation import protocol_named
-from sniper.evaluation.openimages import FoundBoxes, Limits, evaluate_classes
+from sniper.evaluation import openimages_files, protocol_named
 from sniper.tools.evaluate import main
-
-ALL = Limits(1 << 30, 1 << 30, 1 << 30)
-
-
-def iou(a, b):
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    common = max(width, 0) * max(height, 0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return common / (sum(areas) - common), common / areas[0]
-
-
-def slow_ap(above, boxes, verified, detections, group_weight):
-    """By the letter: lists of dicts, an image and a class at a time."""
-    below = [[b for b in range(len(above)) if a == b or a in above[b]] for a in range(len(above))]
-    boxes = [box | {"label": a} for box in boxes for a in {box["label"], *above[box["label"]]}]
-    looked_for = {(box["image"], box["label"]) for box in boxes}
-    for image, label, present in verified:
-        wider = {label, *above[label]} if present else below[label]
-        looked_for |= {(image, other) for other in wider}
-    found = [d | {"label": a} for d in detections for a in {d["label"], *above[d["label"]]}]
-    found = [d for d in found if (d["image"], d["label"]) in looked_for]
-    result = []
-    for label in range(len(above)):
-        of_class = [box for box in boxes if box["label"] == label]
-        positives = sum(group_weight if box["group"] else 1 for box in of_class)
-        if not positives:
-            result.append(float("nan"))
-            continue
-        counted = []
-        for image in {d["image"] for d in found}:
-            here = [box for box in of_class if box["image"] == image]
-            single = [box for box in here if not box["group"]]
-            groups = [box for box in here if box["group"]]
-            mine = [d for d in found if d["image"] == image and d["label"] == label]
-            taken, best = set(), {}
-            for d in sorted(mine, key=lambda d: -d["score"]):
-                ious = [iou(d["box"], box["box"])[0] for box in single]
-                place = int(np.argmax(ious)) if ious else -1
-                if ious and ious[place] >= 0.5 and place not in taken:
-                    taken.add(place)
-                    counted.append((d["score"], 1.0))
-                    continue
-                shares = [iou(d["box"], box["box"])[1] for box in groups]
-                place = int(np.argmax(shares)) if shares else -1
-                if shares and shares[place] >= 0.5:
-                    best[place] = max(best.get(place, 0), d["score"])
-                else:
-                    counted.append((d["score"], 0.0))
-            if group_weight:
-                counted += [(score, group_weight) for score in best.values()]
-        counted.sort(key=lambda pair: -pair[0])
-        points, hits, wrong = [], 0.0, 0
-        for _, right in counted:
-            hits, wrong = hits + right, wrong + (right == 0)
-            points.append((hits / positives, hits / (hits + wrong)))
-        area, before = 0.0, 0.0
-        for place, (recall, _) in enumerate(points):
-            area += (recall - before) * max(precision for _, precision in points[place:])
-            before = recall
-        result.append(area)
-    return np.array(result)
-
-
-def marks(rows, *names):
-    return [np.array([row[name] for row in rows]) for name in names]
-
-
-def fast_ap(above, boxes, verified, detections, group_weight, limits=ALL):
-    columns = np.array(verified, np.int64).reshape(-1, 3)
-    (results,) = evaluate_classes(
-        ClassTree.of(above),
-        TrueBoxes(*marks(boxes, "image", "label"), *marks(boxes, "box", "group")),
-        Verified(columns[:, 0], columns[:, 1], columns[:, 2] > 0),
-        FoundBoxes(*marks(detections, "image", "label"), *marks(detections, "box", "score")),
-        group_weights=[group_weight],
-        limits=limits,
-    )
-    return results.ap
-
-
-def random_case(rng):
-    # 0 and 1 stand above 2 ... 4, and 5 below two of them.
-    above = [(), (), (0,), (0,), (1,), (0, 1, 3, 4), ()]
-
-    def box():
-        corner, side = rng.uniform(0, 0.6, 2), rng.uniform(0.1, 0.4, 2)
-        return [*corner, *(corner + side)]
-
-    boxes = [
-        {"image": int(rng.integers(12)), "label": int(rng.integers(7)), "box": box(),
-         "group": bool(rng.random() < 0.25)}
-        for _ in range(60)
-    ]  # fmt: skip
-    verified = [
-        (int(rng.integers(14)), int(rng.integers(7)), int(rng.integers(2))) for _ in "x" * 25
-    ]
-    detections = [
-        {"image": int(rng.integers(15)), "label": int(rng.integers(7)), "box": box()}
-        for _ in range(80)
-    ]
-    for true in boxes:
-        for _ in range(int(rng.integers(3))):
-            near = (np.array(true["box"]) + rng.normal(0, 0.03, 4)).tolist()
-            label = true["label"] if rng.random() < 0.8 else int(rng.integers(7))
-            detections.append({"image": true["image"], "label": label, "box": near})
-    for row, score in zip(detections, rng.permutation(len(detections))):
-        row["score"] = (score + 1.0) / len(detections)
-    return above, boxes, verified, detections
-
-
-@pytest.mark.parametrize("group_weight", [0.0, 1.0, 0.5])
-@pytest.mark.parametrize("seed", range(6))
-def test_it_equals_the_slow_reference(seed, group_weight):
-    case = random_case(np.random.default_rng(seed))
-    ap = fast_ap(*case, group_weight)
-    np.testing.assert_allclose(ap, slow_ap(*case, group_weight), atol=1e-9)
-    assert 0 < np.nanmean(ap) < 1
-
-
-@pytest.mark.parametrize("stand_by_image", [False, True])
-@pytest.mark.parametrize("seed", range(2))
-def test_the_size_of_blocks_changes_nothing(seed, stand_by_image):
-    case = random_case(np.random.default_rng(seed))
-    if stand_by_image:
-        above, *tables = case
-        case = (above, *(sorted(rows, key=image_of) for rows in tables))
-    for group_weight in (1.0, 0.0):
-        whole = fast_ap(*case, group_weight)
-        np.testing.assert_allclose(whole, slow_ap(*case, group_weight), atol=1e-9)
-        for size in (1, 3, 40):
-            for limits in (Limits(size, size, size), Limits(size, ALL.pairs, ALL.outcomes)):
-                np.testing.assert_array_equal(fast_ap(*case, group_weight, limits), whole)
-
-
-def image_of(row):
-    return row["image"] if isinstance(row, dict) else row[0]
-
-
-def test_equal_scores_count_alike_in_all_blocks():
-    above, boxes, verified, detections = random_case(np.random.default_rng(7))
-    for row in detections:
-        row["score"] = round(row["score"], 1)
-    whole = fast_ap(above, boxes, verified, detections, 1.0)
-    for size in (1, 3, 40):
-        limits = Limits(size, size, size)
-        found = fast_ap(above, boxes, verified, detections, 1.0, limits)
-        np.testing.assert_array_equal(found, whole)
-
-
-def test_a_set_without_anything_has_no_precision():
-    nothing = np.zeros(0, np.int64)
-    tables = (
-        TrueBoxes(nothing, nothing, np.zeros((0, 4)), nothing > 0),
-        Verified(nothing, nothing, nothing > 0),
-        FoundBoxes(nothing, nothing, np.zeros((0, 4)), np.zeros(0)),
-    )
-    for results in evaluate_classes(ClassTree.of([(), (0,)]), *tables):
-        assert np.isnan(results.ap).all() and np.isnan(results.mean_ap)
-        assert results.detections.tolist() == results.objects.tolist() == [0, 0]
-
-
-def test_an_overlap_of_exactly_a_half_counts():
-    # IoU 0.5 finds a box, and half of the area in a group is enough.
-    assert fast_ap([()], [row(0, LEFT)], [], [row(0, FULL, 0.9)], 1).tolist() == [1.0]
-    group = [row(0, [0, 0, 0.25, 1], image=1), row(0, [0.5, 0, 1, 1], group=True)]
-    found = [row(0, [0, 0, 0.25, 1], 0.5, image=1), row(0, [0.25, 0, 0.75, 1], 0.9)]
-    assert fast_ap([()], group, [], found, 1).tolist() == [1.0]
-    assert fast_ap([()], group, [], found, 0).tolist() == [1.0]
-
-
-FULL, LEFT, FAR = [0, 0, 1, 1], [0, 0, 0.5, 1], [0.9, 0.9, 1, 1]
-
-
-def row(label, box, score=None, image=0, group=False):
-    return {"image": image, "label": label, "box": box, "score": score, "group": group}
-
-
-@pytest.mark.parametrize(
-    ("boxes", "verified", "detections", "weight", "expected"),
-    [
-        # The box is found; the second detection of it is wrong, but comes later.
-        ([row(0, LEFT)], [], [row(0, LEFT, 0.9), row(0, LEFT, 0.8)], 1, [1.0, np.nan]),
-        # A wrong one comes first.
-        ([row(0, LEFT)], [], [row(0, FAR, 0.9), row(0, LEFT, 0.8)], 1, [0.5, np.nan]),
-        # A class that nobody looked for counts nowhere; one that is known to be absent does.
-        ([row(0, LEFT)], [], [row(0, LEFT, 0.5), row(1, LEFT, 0.9)], 1, [1.0, np.nan]),
-        (
-            [row(0, LEFT), row(1, FAR, image=1)],
-            [(0, 1, 0)],
-            [row(0, LEFT, 0.5), row(1, LEFT, 0.9), row(1, FAR, 0.8, image=1)],
-            1,
-            [1.0, 0.5],
-        ),
-        # Detections in a group: one object, or none; without any the group is missed.
-        (
-            [row(0, LEFT), row(0, FULL, group=True)],
-            [],
-            [row(0, LEFT, 0.9), row(0, FAR, 0.8), row(0, FAR, 0.7)],
-            1,
-            [1.0, np.nan],
-        ),
-        ([row(0, LEFT), row(0, FAR, group=True)], [], [row(0, LEFT, 0.9)], 1, [0.5, np.nan]),
-        ([row(0, LEFT), row(0, FAR, group=True)], [], [row(0, LEFT, 0.9)], 0, [1.0, np.nan]),
-    ],
-)
-def test_an_image_by_hand(boxes, verified, detections, weight, expected):
-    ap = fast_ap([(), ()], boxes, verified, detections, weight)
-    np.testing.assert_allclose(ap, expected, atol=1e-12)
-
-
-def test_classes_stand_for_those_above_them():
-    # 0: animal, 1: cat. A cat is found as an animal; the other way round it is none.
-    above = [(), (0,)]
-    box, as_animal, as_cat = [row(1, LEFT)], [row(0, LEFT, 0.9)], [row(1, LEFT, 0.9)]
-    assert fast_ap(above, box, [], as_cat, 1).tolist() == [1.0, 1.0]
-    assert fast_ap(above, box, [], as_animal, 1).tolist() == [1.0, 0.0]
-    # No animal: no cat either, and a detection of one is wrong.
-    boxes = [*box, row(1, LEFT, image=1)]
-    found = [row(1, LEFT, 0.95, image=2), *as_cat, row(1, LEFT, 0.8, image=1)]
-    assert fast_ap(above, boxes, [], found, 1).tolist() == [1.0, 1.0]
-    np.testing.assert_allclose(fast_ap(above, boxes, [(2, 0, 0)], found, 1), [2 / 3, 2 / 3])
-
+from tests.evaluation.openimages_cases import iou, row, slow_ap
 
 BOX_TITLES = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf"
 TREE = {
@@ -347,7 +124,8 @@ def test_missing_tables_and_columns_are_told(tables, caplog, capsys):
     truth = read_openimages_truth(tables, None).truth
     assert truth.tree is None and not truth.groups_known and not truth.boxes.groups.any()
     said = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert len(said) == 3 and "no box is taken for one of a group" in caplog.text
+    assert len(said) == 3 and sum("IsGroupOf" in text for text in said) == 1
+    assert "no box is taken for one of a group" in caplog.text
     boxes.write_text(text.replace("/m/animal", "/m/dog"))
     with pytest.raises(DataError, match="1 boxes of /m/dog"):
         read_openimages_truth(tables, None)
@@ -384,3 +162,52 @@ def test_the_official_hierarchy(openimages):
     names = dict(zip(classes.ids, classes.names))
     cat = classes.ids[classes.names.index("Cat")]
     assert {names[name] for name in above[cat]} == {"Animal", "Mammal", "Carnivore"}
+    # By the letter: whatever a chain of Subcategory leads to, whichever way, but the root.
+    parents: dict[str, set[str]] = {}
+    parts = set()
+
+    def walk(node):
+        for child in node.get("Subcategory", ()):
+            parents.setdefault(child["LabelName"], set()).add(node["LabelName"])
+            walk(child)
+        parts.update((part["LabelName"], node["LabelName"]) for part in node.get("Part", ()))
+
+    def ancestors(name):
+        return {name}.union(*(ancestors(parent) for parent in parents.get(name, ())))
+
+    walk(json.loads((folder / "bbox_labels_600_hierarchy.json").read_text()))
+    for name, wider in above.items():
+        assert wider == ancestors(name) - {name, "/m/0bl9f"}
+    assert sum(len(wider) > 1 for wider in parents.values()) > 1
+    assert any(whole not in ancestors(part) for part, whole in parts)
+
+
+@pytest.mark.parametrize("by_image", [False, True])
+def test_ties_are_those_of_the_shares_as_they_are_written(tables, by_image, monkeypatch):
+    """Each detection is twice as wide as its box: IoU 0.5, or a bit less by the rounding."""
+    rng = np.random.default_rng(5)
+    corners = rng.integers(0, 300_000, (200, 2))
+    sides = rng.integers(20_000, 300_000, (200, 2))
+    scores = rng.permutation(200) / 1000
+    boxes, results, truth, detections = [BOX_TITLES], [BY_BOX.strip()], [], []
+    for image, ((x, y), (w, h), score) in enumerate(zip(corners, sides, scores)):
+        x1, y1, x2, far, y2 = (f"{v / 1e6:.6f}" for v in (x, y, x + w, x + 2 * w, y + h))
+        boxes.append(f"{image:04},x,/m/tail,1,{x1},{x2},{y1},{y2},0,0")
+        results.append(f"{image:04},/m/tail,{score},{x1},{far},{y1},{y2}")
+        if by_image:
+            results[-1] = f"{image:04},/m/tail {score} {x1} {y1} {far} {y2}"
+        truth.append(row(0, [float(t) for t in (x1, y1, x2, y2)], image=image))
+        detections.append(row(0, [float(t) for t in (x1, y1, far, y2)], score, image=image))
+    if by_image:
+        results[0] = "ImageId,PredictionString"
+    (tables / "val-annotations-bbox.csv").write_text("\n".join(boxes) + "\n")
+    path = tables.parent / "found.csv"
+    path.write_text("\n".join(results) + "\n")
+    overlaps = [iou(d["box"], t["box"])[0] for d, t in zip(detections, truth)]
+    assert 20 < sum(overlap < 0.5 for overlap in overlaps) < 180
+    expected = slow_ap([()], truth, [], detections, 1)[0]
+    assert evaluated(tables, path)["classes"]["Tail"]["ap"] == pytest.approx(expected, abs=1e-9)
+    # However many lines are read at once.
+    monkeypatch.setattr(openimages_files, "_LINES_BY_IMAGE", 3)
+    monkeypatch.setattr(openimages_files, "_LINES_BY_BOX", 3)
+    assert evaluated(tables, path)["classes"]["Tail"]["ap"] == pytest.approx(expected, abs=1e-9)

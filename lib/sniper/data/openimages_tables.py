@@ -55,7 +55,7 @@ class BoxRows:
     Attributes:
         images: (N,) index into `image_ids`.
         labels: (N,) index into `label_ids`.
-        boxes: (N, 4) float32 x1 y1 x2 y2, shares of the image's sides.
+        boxes: (N, 4) float32 or float64 x1 y1 x2 y2, shares of the image's sides.
         groups: (N,) bool: the box is around several objects; None where the file does not say.
         image_ids: by index.
         label_ids: machine ids by index.
@@ -216,17 +216,21 @@ def read_hierarchy(path: Path) -> dict[str, frozenset[str]]:
     return {name: frozenset(own - {top, ROOT}) for name, own in above.items() if name != top}
 
 
-def read_boxes(path: Path) -> BoxRows:
+def read_boxes(path: Path, *, shares: type[np.floating[Any]] = np.float32) -> BoxRows:
     """A table of boxes, in its official columns.
 
     A box counts as one of a group where `IsGroupOf` is 1. Official tables have -1 for "unknown";
     where the column or a value is missing, a warning says so.
 
+    Args:
+        path: the file.
+        shares: of the boxes; float64 has the numbers as they are written.
+
     Raises:
         ConfigError: pandas is not installed.
         DataError: the file cannot be read, or columns or values are wrong.
     """
-    table = _read(path, _BOX_COLUMNS, optional=(_GROUP_COLUMN,))
+    table = _read(path, _BOX_COLUMNS, optional=(_GROUP_COLUMN,), shares=shares)
     # Official order: x1, x2, y1, y2.
     boxes = np.stack([table[name].to_numpy() for name in ("XMin", "YMin", "XMax", "YMax")], axis=1)
     wrong = ~np.isfinite(boxes).all(axis=1)
@@ -277,7 +281,7 @@ def read_boxes_2018(path: Path) -> tuple[BoxRows, np.ndarray]:
         DataError: the file cannot be read, or values are wrong.
     """
     names = ("ImageID", "LabelName", "x1", "y1", "x2", "y2", "group", "height", "width")
-    table = _parsed(path, names, names=list(names), header=None)
+    table = _parsed(path, names, np.float32, names=list(names), header=None)
     boxes = table[["x1", "y1", "x2", "y2"]].to_numpy()
     sizes = table[["width", "height"]].to_numpy().astype(np.int64)
     groups = table["group"].to_numpy() > 0
@@ -333,7 +337,12 @@ def import_pandas(path: Path) -> Any:
         ) from error
 
 
-def _read(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Any:
+def _read(
+    path: Path,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+    shares: type[np.floating[Any]] = np.float32,
+) -> Any:
     pandas = import_pandas(path)
     try:
         present = pandas.read_csv(path, nrows=0).columns
@@ -344,13 +353,18 @@ def _read(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> A
         got = f"no column {', '.join(missing)}; there are {', '.join(present)}"
         raise _unreadable(path, columns, got)
     wanted = [*columns, *(name for name in optional if name in present)]
-    return _parsed(path, wanted, usecols=wanted)
+    return _parsed(path, wanted, shares, usecols=wanted)
 
 
-def _parsed(path: Path, columns: Sequence[str], **options: Any) -> Any:
-    """The table: ids as categories, all else as float32, which are as much as boxes need."""
+def _parsed(
+    path: Path, columns: Sequence[str], numbers: type[np.floating[Any]], **options: Any
+) -> Any:
+    """The table: ids as categories, all else as numbers; float32 are as much as training needs."""
     ids = ("ImageID", "LabelName")
-    kinds = {name: "category" if name in ids else np.float32 for name in columns}
+    kinds = {name: "category" if name in ids else numbers for name in columns}
+    if numbers is np.float64:
+        # What Python makes of the texts: pandas' own numbers may differ in the last bit.
+        options["float_precision"] = "round_trip"
     try:
         table = import_pandas(path).read_csv(path, dtype=kinds, **options)
         if table[list(ids)].isna().any().any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ _WORDS = 6
 # One line a detection, x before y as in the annotations.
 _BY_BOX = ("ImageID", "LabelName", "Score", "XMin", "XMax", "YMin", "YMax")
 _DECIMALS = 6
+_LINES_BY_IMAGE, _LINES_BY_BOX = 1 << 10, 1 << 17
 _SHOWN = 5
 
 
@@ -99,15 +101,18 @@ def read_results(path: Path, dataset: Dataset, *, leave_out_unknown: bool = Fals
         ConfigError: pandas is not installed.
         DataError: the file is missing or broken; by default also for unknown images and classes.
     """
-    pandas = import_pandas(path)
+    image_places = {str(r.original_id): index for index, r in enumerate(dataset.records)}
+    class_places = {str(name): index for index, name in enumerate(dataset.category_ids[1:])}
+    parts: list[FoundBoxes] = []
+    unknown: Counter[str] = Counter()
+    read = 0
     try:
-        columns = list(pandas.read_csv(path, nrows=0).columns)
-        if columns == list(_BY_IMAGE):
-            images, labels, values = _by_image(pandas, path)
-        else:
-            images, labels, values = _by_box(pandas, path)
-        if not np.isfinite(values).all():
-            raise ValueError(f"detection {int((~np.isfinite(values)).any(axis=1).argmax()) + 1}")
+        for chunk in _chunks(import_pandas(path), path):
+            wrong = ~np.isfinite(chunk.values).all(axis=1)
+            if wrong.any():
+                raise ValueError(f"detection {read + int(wrong.argmax()) + 1}")
+            read += len(wrong)
+            parts.append(chunk.located(image_places, class_places, unknown))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             "a result file cannot be read or is broken",
@@ -115,54 +120,110 @@ def read_results(path: Path, dataset: Dataset, *, leave_out_unknown: bool = Fals
             got=error,
             expected=f"a CSV file with the columns {','.join(_BY_IMAGE)} or {','.join(_BY_BOX)}",
         ) from error
-    image_places = {str(r.original_id): index for index, r in enumerate(dataset.records)}
-    class_places = {str(name): index for index, name in enumerate(dataset.category_ids[1:])}
-    image = np.array([image_places.get(name, -1) for name in images], np.int64)
-    label = np.array([class_places.get(name, -1) for name in labels], np.int64)
-    known = (image >= 0) & (label >= 0)
-    if not known.all() and not leave_out_unknown:
-        raise _unknown(path, dataset, images, labels, image, label)
-    found = FoundBoxes(image[known], label[known], values[known, 1:], values[known, 0])
-    return ResultFile(found, int(np.count_nonzero(~known)))
+    if unknown and not leave_out_unknown:
+        raise _unknown(path, dataset, unknown)
+    return ResultFile(_joined(parts), sum(unknown.values()))
 
 
-def _by_image(pandas: Any, path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    table = pandas.read_csv(path, dtype=str, keep_default_na=False)
-    images: list[str] = []
+class _Chunk(NamedTuple):
+    """Some lines of a file: of n detections the places of their images and classes in the names.
+
+    `values` are (n, 5) score x1 y1 x2 y2.
+    """
+
+    images: np.ndarray
+    image_names: Sequence[str]
+    labels: np.ndarray
+    label_names: Sequence[str]
+    values: np.ndarray
+
+    def located(
+        self,
+        image_places: Mapping[str, int],
+        class_places: Mapping[str, int],
+        unknown: Counter[str],
+    ) -> FoundBoxes:
+        """With the numbers of the set, four bytes each; counts what has none."""
+        images = _places(self.image_names, image_places)[self.images]
+        labels = _places(self.label_names, class_places)[self.labels]
+        known = (images >= 0) & (labels >= 0)
+        unknown.update(_counts("image", self.image_names, self.images[images < 0]))
+        of_class = (images >= 0) & (labels < 0)
+        unknown.update(_counts("class", self.label_names, self.labels[of_class]))
+        values = self.values[known]
+        return FoundBoxes(images[known], labels[known], values[:, 1:], values[:, 0])
+
+
+def _places(names: Sequence[str], places: Mapping[str, int]) -> np.ndarray:
+    return np.array([places.get(name, -1) for name in names], np.int32)
+
+
+def _counts(kind: str, names: Sequence[str], rows: np.ndarray) -> dict[str, int]:
+    which, counts = np.unique(rows, return_counts=True)
+    return {f"{kind} {names[k]}": n for k, n in zip(which.tolist(), counts.tolist())}
+
+
+def _joined(parts: Sequence[FoundBoxes]) -> FoundBoxes:
+    nothing = np.zeros(0)
+    return FoundBoxes(
+        np.concatenate([nothing.astype(np.int64), *(part.images for part in parts)]),
+        np.concatenate([nothing.astype(np.int64), *(part.labels for part in parts)]),
+        np.concatenate([nothing.reshape(0, 4), *(part.boxes for part in parts)]),
+        np.concatenate([nothing, *(part.scores for part in parts)]),
+    )
+
+
+def _chunks(pandas: Any, path: Path) -> Iterator[_Chunk]:
+    """The file in pieces: as texts its words take many times the memory of their numbers."""
+    by_image = list(pandas.read_csv(path, nrows=0).columns) == list(_BY_IMAGE)
+    names = _BY_IMAGE if by_image else _BY_BOX[:2]
+    options = {"dtype": dict.fromkeys(names, str), "keep_default_na": False}
+    if not by_image:
+        # The numbers that Python makes of the texts: pandas' own may differ in the last bit.
+        options |= {"usecols": list(_BY_BOX), "float_precision": "round_trip"}
+    lines = _LINES_BY_IMAGE if by_image else _LINES_BY_BOX
+    with pandas.read_csv(path, chunksize=lines, **options) as tables:
+        for table in tables:
+            yield _of_images(table) if by_image else _of_boxes(table)
+
+
+def _of_images(table: Any) -> _Chunk:
+    names = table[_BY_IMAGE[0]].tolist()
     words: list[str] = []
-    for name, text in zip(table[_BY_IMAGE[0]], table[_BY_IMAGE[1]]):
+    counts = []
+    for name, text in zip(names, table[_BY_IMAGE[1]]):
         of_image = text.split()
         if len(of_image) % _WORDS:
             raise ValueError(f"image {name}: {len(of_image)} words, {_WORDS} a detection")
-        images += [name] * (len(of_image) // _WORDS)
+        counts.append(len(of_image) // _WORDS)
         words += of_image
-    columns = [words[k::_WORDS] for k in range(_WORDS)]
-    values = np.array(columns[1:], np.float64).reshape(_WORDS - 1, -1).T
-    return images, columns[0], values
+    labels = words[::_WORDS]
+    place = {name: index for index, name in enumerate(dict.fromkeys(labels))}
+    numbers = [[float(word) for word in words[k::_WORDS]] for k in range(1, _WORDS)]
+    return _Chunk(
+        np.repeat(np.arange(len(names)), counts),
+        names,
+        np.array([place[name] for name in labels], np.int64),
+        list(place),
+        np.array(numbers, np.float64).reshape(_WORDS - 1, -1).T,
+    )
 
 
-def _by_box(pandas: Any, path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    texts = dict.fromkeys(_BY_BOX[:2], str)
-    table = pandas.read_csv(path, usecols=list(_BY_BOX), dtype=texts, keep_default_na=False)
+def _of_boxes(table: Any) -> _Chunk:
+    names = [table[name].astype("category").cat for name in _BY_BOX[:2]]
+    (images, image_names), (labels, label_names) = (
+        (column.codes.to_numpy(), column.categories.tolist()) for column in names
+    )
     values = table[["Score", "XMin", "YMin", "XMax", "YMax"]].to_numpy(np.float64)
-    return table[_BY_BOX[0]].tolist(), table[_BY_BOX[1]].tolist(), values.reshape(-1, 5)
+    return _Chunk(images, image_names, labels, label_names, values.reshape(-1, _WORDS - 1))
 
 
-def _unknown(
-    path: Path,
-    dataset: Dataset,
-    images: list[str],
-    labels: list[str],
-    image: np.ndarray,
-    label: np.ndarray,
-) -> DataError:
-    counts: Counter[str] = Counter(f"image {images[k]}" for k in np.flatnonzero(image < 0))
-    counts.update(f"class {labels[k]}" for k in np.flatnonzero((image >= 0) & (label < 0)))
-    shown = ", ".join(f"{name} ({n})" for name, n in counts.most_common(_SHOWN))
+def _unknown(path: Path, dataset: Dataset, unknown: Counter[str]) -> DataError:
+    shown = ", ".join(f"{name} ({n})" for name, n in unknown.most_common(_SHOWN))
     return DataError(
-        f"{sum(counts.values())} detections belong to no image or class of {dataset.name}",
+        f"{sum(unknown.values())} detections belong to no image or class of {dataset.name}",
         where=path,
-        got=f"{shown}{', ...' if len(counts) > _SHOWN else ''}",
+        got=f"{shown}{', ...' if len(unknown) > _SHOWN else ''}",
         expected=f"ids of {dataset.annotation_path}",
         fix="name the result file of this set; `sniper evaluate --ignore-unknown` leaves them out",
     )

@@ -18,7 +18,8 @@ from sniper.tools.toy import scene
 from sniper.tools.toy.scene import SceneSettings
 from sniper.tools.toy.settings import ToySettings
 from sniper.tools.toy.shapes import CLASSES
-from sniper.tools.toy.writer import STAMP_FILE, _run, make_toy_data
+from sniper.tools.toy.stamp import STAMP_FILE
+from sniper.tools.toy.writer import _run, make_toy_data
 
 SMALL = ToySettings(
     train=4,

@@ -19,10 +19,11 @@ from sniper.tools.arguments import (
     command_parser,
 )
 from sniper.tools.cli import run_main
+from sniper.tools.toy.picture import encode_jpeg
 from sniper.tools.toy.scene import SceneSettings, render_scene
 from sniper.tools.toy.settings import DEMO_SPLIT_NUMBER, FINE_SIZES_PX, SPLITS, ToySettings
 from sniper.tools.toy.shapes import CLASSES
-from sniper.tools.toy.writer import encode_jpeg, make_toy_data
+from sniper.tools.toy.writer import make_toy_data
 
 _DEMO_SEED, _DEMO_INDEX = 7, 7
 _DEMO_BYTES = 150_000
@@ -45,7 +46,8 @@ these, OUT/few_shot/CLASS/ pictures of one object each, without boxes (`sniper f
 _EPILOG = """\
 examples:
   sniper make-toy-data data/toy --train 200 --val 40
-  sniper make-toy-data data/toy_open --openimages --drop-labels 0.3
+  sniper make-toy-data data/toy_open --openimages
+  sniper make-toy-data data/toy_far --openimages --drop-far 0.3
   sniper make-toy-data data/toy_fine --fine
   sniper make-toy-data data/toy_fine_all --fine --held-out 0     (all classes with boxes)
 """
@@ -116,13 +118,21 @@ def _parser() -> argparse.ArgumentParser:
         help="also write the official tables of Open Images: boxes, some of them around groups, "
         "verified labels, a small hierarchy",
     )  # fmt: skip
-    parser.add_argument(
+    drop = parser.add_mutually_exclusive_group()
+    drop.add_argument(
         "--drop-labels", type=as_ratio, default=default.drop_labels, metavar="SHARE",
-        help="leave this share of the objects of train without annotation (default 0)",
+        help="leave this share of the objects of train without annotation, any of them but the "
+        "last one of an image (default 0)",
+    )  # fmt: skip
+    drop.add_argument(
+        "--drop-far", type=as_ratio, default=default.drop_far, metavar="SHARE",
+        help="the same share, but of the objects farthest from annotated ones: annotation starts "
+        "at one object of each image, drawn by chance, and goes on to neighbours across gaps of "
+        "up to a px limit that is the same for all images and follows from SHARE",
     )  # fmt: skip
     parser.add_argument(
         "--drop-seed", type=as_count, default=default.drop_seed, metavar="N",
-        help="which objects these are (default 0)",
+        help="of the chance in --drop-labels and --drop-far (default 0)",
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=as_positive, metavar="N", help="processes (default: all cores)"
@@ -177,6 +187,7 @@ def _settings(args: argparse.Namespace) -> ToySettings:
         **(fine if args.fine else {}),
         openimages=args.openimages,
         drop_labels=args.drop_labels,
+        drop_far=args.drop_far,
         drop_seed=args.drop_seed,
     )
 

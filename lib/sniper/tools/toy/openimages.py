@@ -33,10 +33,10 @@ _ABSENT_SHARE = 0.5
 
 @dataclass(frozen=True)
 class ToyImage:
-    """An image with its annotated objects, x y width height in px.
+    """An image with its objects, x y width height in px.
 
     Attributes:
-        shown: names of all classes in it, annotated or not.
+        lost: rows of the objects without annotation.
     """
 
     image_id: int
@@ -45,7 +45,12 @@ class ToyImage:
     height: int
     boxes: Sequence[Sequence[float]]
     kinds: Sequence[ToyClass]
-    shown: frozenset[str]
+    lost: frozenset[int] = frozenset()
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """Names of all classes in it, annotated or not."""
+        return frozenset(kind.name for kind in self.kinds)
 
 
 def common_tables(kinds: Sequence[ToyClass]) -> dict[str, str]:
@@ -101,7 +106,10 @@ def split_tables(
 def _with_groups(
     image: ToyImage, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, ToyClass, bool]]:
-    """Corners, class, and whether the box is around neighbours of one class."""
+    """Corners, class, and whether the box is around neighbours of one class.
+
+    What is lost has no part in a box; which of the others are a group does not depend on it.
+    """
     boxes = np.array(image.boxes, np.float64).reshape(-1, 4)
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     left = list(range(len(corners)))
@@ -114,11 +122,14 @@ def _with_groups(
             if image.kinds[row].name == kind.name and _are_near(corners[first], corners[row])
         ]
         if near and rng.random() < _GROUP_SHARE:
-            members = corners[[first, *near]]
             left = [row for row in left if row not in near]
-            yield np.concatenate([members[:, :2].min(0), members[:, 2:].max(0)]), kind, True
+            rows = [row for row in (first, *near) if row not in image.lost]
         else:
-            yield corners[first], kind, False
+            rows = [row for row in (first,) if row not in image.lost]
+        if rows:
+            members = corners[rows]
+            box = np.concatenate([members[:, :2].min(0), members[:, 2:].max(0)])
+            yield box, kind, len(rows) > 1
 
 
 def _are_near(a: np.ndarray, b: np.ndarray) -> bool:

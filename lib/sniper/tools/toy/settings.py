@@ -58,6 +58,7 @@ class ToySettings:
         openimages: also write the official tables of Open Images.
         drop_labels: share of the objects of `train` that lose their annotation; every image keeps
             one.
+        drop_far: the same, but those that lie far from all objects with annotation.
         drop_seed: which these are.
     """
 
@@ -72,6 +73,7 @@ class ToySettings:
     shots: int = 0
     openimages: bool = False
     drop_labels: float = 0.0
+    drop_far: float = 0.0
     drop_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -104,7 +106,10 @@ class ToySettings:
         _check(not (scene.fine and scene.size_bound), "sizes", "--fine and --size-bound", "one")
         most = len(scene.kinds) - 1 if scene.fine else 0
         _check(0 <= self.held_out <= most, "held-out classes", self.held_out, f"0 .. {most}")
-        _check(0 <= self.drop_labels < 1, "share of dropped labels", self.drop_labels, "0 .. 1")
+        for share in (self.drop_labels, self.drop_far):
+            _check(0 <= share < 1, "share of dropped labels", share, "0 .. 1")
+        both = self.drop_labels and self.drop_far
+        _check(not both, "dropped labels", "--drop-labels and --drop-far", "one")
         _check(self.drop_seed >= 0, "seed of dropped labels", self.drop_seed, ">= 0")
         _check(self.shots >= 0, "pictures per held-out class", self.shots, ">= 0")
 
@@ -163,7 +168,14 @@ class ToySettings:
         if not self.openimages:
             del content["openimages"]
         if not self.drop_labels:
-            del content["drop_labels"], content["drop_seed"]
+            del content["drop_labels"]
+        else:
+            # The first rule drew for each object, and reached the share on average alone.
+            content["drop_rule"] = 2
+        if not self.drop_far:
+            del content["drop_far"]
+        if not (self.drop_labels or self.drop_far):
+            del content["drop_seed"]
         if not self.scene.fine:
             for name in ("held_out", "novel", "shots"):
                 del content[name]

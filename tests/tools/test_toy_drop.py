@@ -17,10 +17,10 @@ from sniper.tools.toy.writer import make_toy_data
 SCENE = SceneSettings(classes=3, long_side_px=256, min_objects=4, max_objects=7, max_size_px=70)
 
 
-def make(folder, **more):
+def make(folder, images_from=None, **more):
     settings = ToySettings(train=24, val=3, test=0, test_dev=1, scene=SCENE, **more)
     lines = []
-    make_toy_data(folder, settings, workers=1, progress=lines.append)
+    make_toy_data(*(folder, settings), workers=1, images_from=images_from, progress=lines.append)
     return folder, lines
 
 
@@ -128,10 +128,13 @@ def test_shares_that_cannot_be_reached_are_refused():
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """The whole set, and both kinds of dropping."""
+    """The whole set, and both kinds of dropping; one of them takes the images of the first."""
     root = tmp_path_factory.mktemp("drop")
-    kinds = {"whole": {}, "any": {"drop_labels": 0.3}, "far": {"drop_far": 0.3}}
-    return {name: make(root / name, openimages=True, **kind) for name, kind in kinds.items()}
+    return {
+        "whole": make(root / "whole", openimages=True),
+        "any": make(root / "any", root / "whole", openimages=True, drop_labels=0.3),
+        "far": make(root / "far", openimages=True, drop_far=0.3),
+    }
 
 
 def annotations(folder):

@@ -47,7 +47,7 @@ _EPILOG = """\
 examples:
   sniper make-toy-data data/toy --train 200 --val 40
   sniper make-toy-data data/toy_open --openimages
-  sniper make-toy-data data/toy_far --openimages --drop-far 0.3
+  sniper make-toy-data data/toy_far --openimages --drop-far 0.3 --images-from data/toy_open
   sniper make-toy-data data/toy_fine --fine
   sniper make-toy-data data/toy_fine_all --fine --held-out 0     (all classes with boxes)
 """
@@ -135,6 +135,11 @@ def _parser() -> argparse.ArgumentParser:
         help="of the chance in --drop-labels and --drop-far (default 0)",
     )  # fmt: skip
     parser.add_argument(
+        "--images-from", type=Path, metavar="FOLDER",
+        help="make only the annotations anew and link the images (hard links, no further room) of "
+        "this generated set, whose settings are the same but for --openimages and --drop-...",
+    )  # fmt: skip
+    parser.add_argument(
         "--workers", type=as_positive, metavar="N", help="processes (default: all cores)"
     )
     parser.add_argument(
@@ -195,7 +200,13 @@ def _settings(args: argparse.Namespace) -> ToySettings:
 def _make(args: argparse.Namespace) -> None:
     settings = _settings(args)
     start = time.monotonic()
-    made = make_toy_data(args.out, settings, workers=args.workers, force=args.force)
+    made = make_toy_data(
+        args.out,
+        settings,
+        workers=args.workers,
+        force=args.force,
+        images_from=args.images_from,
+    )
     counts = ", ".join(f"{settings.count(split)} {split.name}" for split in settings.splits)
     classes = f"{len(settings.kinds(SPLITS[0]))} classes"
     if settings.held_out:

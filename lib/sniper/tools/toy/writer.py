@@ -27,6 +27,7 @@ from sniper.process import usable_cores
 from sniper.tools.toy import openimages
 from sniper.tools.toy.drop import drop_any, drop_far, to_labelled_px
 from sniper.tools.toy.picture import Picture, image_id, write_picture
+from sniper.tools.toy.reuse import check_source, linked_pictures
 from sniper.tools.toy.settings import EVERY_SPLIT, FEW_SHOT, TRAIN, Split, ToySettings
 from sniper.tools.toy.shapes import ToyClass
 from sniper.tools.toy.stamp import (
@@ -48,6 +49,7 @@ def make_toy_data(
     *,
     workers: int | None = None,
     force: bool = False,
+    images_from: Path | None = None,
     progress: Callable[[str], None] = print,
 ) -> bool:
     """Makes the data set, unless the folder holds exactly this one already.
@@ -58,13 +60,17 @@ def make_toy_data(
         settings: what to make.
         workers: processes; all usable cores when None. The result does not depend on it.
         force: replace a generated data set of other settings.
+        images_from: a generated set whose images are linked instead of made anew; its settings
+            differ in annotations alone. The result is the same without it.
         progress: receives progress lines, one every 5 s at most.
 
     Returns:
         True when files were written, False when the folder's data set is reused.
 
     Raises:
-        DataError: the folder was not made by this tool, has other settings, or is not writable.
+        ConfigError: so many objects cannot lose their annotation, or `images_from` is `out`.
+        DataError: the folder was not made by this tool, has other settings, or is not writable;
+            the images of `images_from` are others or cannot be linked.
         TrainingError: a worker process died, or a json file could not be written.
     """
     out = Path(out)
@@ -80,8 +86,10 @@ def make_toy_data(
         if stamp["sha256"] == digest(files_on_disk(out, settings)):
             return False
         progress(f"{out}: the data set is incomplete or was changed; writing it again")
+    if images_from is not None:
+        check_source(images_from, out, settings)
     _prepare(out, settings, replaces=stamp is not None)
-    digests = _write_splits(out, settings, workers, progress)
+    digests = _write_splits(out, settings, workers, images_from, progress)
     write_stamp(out, settings, digest(digests))
     return True
 
@@ -120,16 +128,23 @@ def _clear(out: Path, split: Split) -> None:
 
 
 def _write_splits(
-    out: Path, settings: ToySettings, workers: int | None, progress: Callable[[str], None]
+    out: Path,
+    settings: ToySettings,
+    workers: int | None,
+    images_from: Path | None,
+    progress: Callable[[str], None],
 ) -> dict[str, str]:
     """Writes images and annotations; gives the SHA-256 of each file."""
     splits = settings.splits
     jobs = [(split, index) for split in splits for index in range(settings.count(split))]
-    work = partial(write_picture, str(out), settings)
+    if images_from is None:
+        pictures = _run(partial(write_picture, str(out), settings), jobs, workers)
+    else:
+        pictures = linked_pictures(images_from, out, settings)
     by_split: dict[str, list[Picture]] = {split.name: [] for split in splits}
     digests = {}
     last = time.monotonic()
-    for done, ((split, _), picture) in enumerate(zip(jobs, _run(work, jobs, workers)), start=1):
+    for done, ((split, _), picture) in enumerate(zip(jobs, pictures), start=1):
         by_split[split.name].append(picture)
         digests[picture.file] = picture.sha256
         if time.monotonic() - last >= _PROGRESS_PERIOD_S:
@@ -138,11 +153,11 @@ def _write_splits(
     by_split[TRAIN.name] = _with_labels_dropped(by_split[TRAIN.name], settings, progress)
     texts = openimages.common_tables(settings.kinds(TRAIN)) if settings.openimages else {}
     for split in splits:
-        pictures, kinds = by_split[split.name], settings.kinds(split)
-        if pictures and split.annotation_file:
-            texts[split.annotation_file] = _annotations(split, pictures, kinds)
-        if pictures and split.annotated and settings.openimages:
-            images = [_toy_image(split, *numbered) for numbered in enumerate(pictures)]
+        of_split, kinds = by_split[split.name], settings.kinds(split)
+        if of_split and split.annotation_file:
+            texts[split.annotation_file] = _annotations(split, of_split, kinds)
+        if of_split and split.annotated and settings.openimages:
+            images = [_toy_image(split, *numbered) for numbered in enumerate(of_split)]
             texts |= openimages.split_tables(split.name, images, kinds, settings.seed)
     for file, text in texts.items():
         name = f"annotations/{file}"

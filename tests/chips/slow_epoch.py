@@ -37,6 +37,8 @@ class Level:
     chip_size: int
     stride: int
     margin: int = 0  # px between the border and what boxes are clipped to
+    side_limit: float = math.inf  # longer sides from here on belong to the next level
+    side_from: float = math.inf  # the limit of the level before
 
     @property
     def size_limit(self):
@@ -46,9 +48,15 @@ class Level:
 def levels_of(record, settings, stride):
     factors = level_factors(record.width, record.height, settings.scales)
     last = len(factors) - 1
+    ranges = settings.chip_ranges if len(settings.chip_ranges) else settings.valid_ranges
+    limits = [x if x >= 0 else math.inf for x in settings.side_limits] or [math.inf] * (last + 1)
+    margin = int(settings.legacy_boxes)
     return [
-        Level(i, i == last, *pair, factor, settings.chip_size, stride, int(settings.legacy_boxes))
-        for i, (pair, factor) in enumerate(zip(settings.valid_ranges, factors))
+        Level(
+            *(i, i == last, *pair, factor, settings.chip_size, stride, margin, limits[i]),
+            side_from=limits[i - 1] if i else math.inf,
+        )
+        for i, (pair, factor) in enumerate(zip(ranges, factors))
     ]
 
 
@@ -116,15 +124,19 @@ class Measures:
 
     def eligible(self, level):
         if level.coarsest:
-            return self.finite & (self.side >= level.low)
+            return self.finite & self.large(level)
         fits = self.longer < level.size_limit
-        return self.finite & (self.side < level.high) & fits & self.thick
+        small = (self.side < level.high) & (self.longer < level.side_limit)
+        return self.finite & small & fits & self.thick
+
+    def large(self, level):
+        return (self.side >= level.low) | (self.longer >= level.side_from)
 
     def in_range(self, level):
         if level.coarsest:
-            return self.side >= level.low
-        low = -np.inf if level.index == 0 else level.low
-        return (self.side >= low) & (self.side < level.high)
+            return self.large(level)
+        large = self.large(level) | (level.index == 0)
+        return large & (self.side < level.high) & (self.longer < level.side_limit)
 
     def wanted(self, level, is_gt):
         if level.coarsest or level.index == 0:
@@ -154,8 +166,9 @@ def assign(boxes, candidates, rects, level, kind):
         best = int(shares.argmax())
         dx, dy = overlap_sides(box, rects[best : best + 1])[0]
         size = np.sqrt(abs(dx * dy))
-        upper = size <= level.high if kind == POSITIVE else size < level.high
-        if dx >= 1 and dy >= 1 and (size >= level.low if level.coarsest else upper):
+        small = size <= level.high if kind == POSITIVE else size < level.high
+        large = size >= level.low or max(dx, dy) >= level.side_from
+        if dx >= 1 and dy >= 1 and (large if level.coarsest else small):
             assigned[row] = best
     return assigned
 

@@ -40,6 +40,23 @@ SETTINGS = {
     "small chips": ChipSettings(
         [2.0, 1.0, 200.0], [(-1, 40), (20, 120), (60, -1)], chip_size=64, use_neg_chips=True
     ),
+    "two scales of 2018": ChipSettings(
+        [1.0, 512.0],
+        [(-1, 300), (240, -1)],
+        chip_ranges=[(-1, 300), (300, -1)],
+        side_limits=[450, -1],
+    ),
+    "side limits": ChipSettings(
+        [2.0, 1.0, 200.0],
+        [(-1, 1000), (1, 2000), (2, -1)],
+        chip_size=128,
+        use_neg_chips=True,
+        min_false_alarms=(1, 0),
+        background_chips=0.5,
+        chip_ranges=[(-1, 30), (25, 60), (90, -1)],
+        side_limits=[35, 70, -1],
+    ),
+    "one side limit": dataclasses.replace(GAP, side_limits=[-1, 40, -1]),
     "only background": dataclasses.replace(GAP, background_chips=7),
 }
 

@@ -165,6 +165,12 @@ def test_a_leaf_may_change_the_anchors_of_its_base(load, tmp_path):
     ("overrides", "expected"),
     [
         (["TRAIN.VALID_RANGES", "[(-1, 80)]"], "1 ranges for 3 TRAIN.SCALES"),
+        (["TRAIN.CHIP_RANGES", "[(-1, 80)]"], "TRAIN.CHIP_RANGES: 1 entries for 3"),
+        (
+            ["TRAIN.CHIP_RANGES", "[(-1, 80), (90, 32), (120, -1)]"],
+            "CHIP_RANGES: (90, 32) holds no size",
+        ),
+        (["TRAIN.SIDE_LIMITS", "[450, -1]"], "TRAIN.SIDE_LIMITS: 2 entries for 3"),
         (["TEST.VALID_RANGES", "[(-1, 80)]"], "TEST.VALID_RANGES: 1 entries for 3"),
         (["TEST.BATCH_IMAGES", "1,2"], "TEST.BATCH_IMAGES: 2 entries for 3"),
         (["TRAIN.SCALES", "[1.0, 2.0, 512.0]"], "must fall"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sniper.chips.account import account_of
+from sniper.chips.chip_settings import ChipSettings
 from sniper.chips.sampler import make_epoch
 from sniper.config import load_config
 from sniper.data.account import Intake
@@ -19,6 +20,7 @@ from sniper.runs.start_up_report import (
     level_name,
     log_start_up,
     range_text,
+    side_text,
     start_up_report,
 )
 
@@ -192,6 +194,13 @@ def test_names_of_levels_and_ranges():
     ranges = ((-1, 80), (32, 150), (120, -1))
     assert [range_text(ranges, i) for i in range(3)] == ["below 80", "32 to 150", "from 120"]
     assert range_text(((-1, -1),), 0) == "all"
+    limited = ChipSettings((2.0, 1.0, 512.0), ranges, side_limits=(90, 200, -1))
+    assert [side_text(limited, i) for i in range(3)] == [
+        ", no side of 90 px or more",
+        " or a side of 90 px and more, no side of 200 px or more",
+        " or a side of 200 px and more",
+    ]
+    assert side_text(ChipSettings((2.0, 1.0, 512.0), ranges), 1) == ""
     assert not scales_by_rule(load_config("sniper_mobilenetv2_toy"))
     assert scales_by_rule(load_config("sniper_res101_e2e"))
 

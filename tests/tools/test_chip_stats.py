@@ -46,6 +46,21 @@ def test_numbers(tiny_set):
     assert numbers.pixels.pyramid == pytest.approx(pyramid / 3e6)
 
 
+def test_the_sizes_that_chips_are_made_for(tiny_set):
+    keys = ("TRAIN.CHIP_RANGES", "[[-1, 50], [50, -1]]", "TRAIN.SIDE_LIMITS", "[29, -1]")
+    numbers = numbers_of(tiny_set, "TRAIN.FLIP", "False", *keys)
+    fine, coarse = numbers.levels
+    # Boxes of 30x25, 90x60, 25x30, 20x20, 20x30 and 200x200 px (a side less its last px counts).
+    assert (fine.boxes_in_range, coarse.boxes_in_range) == (1, 5)
+    assert fine.valid_range == "below 50, no side of 29 px or more"
+    assert coarse.valid_range == "from 50 or a side of 29 px and more"
+    # The third box of the largest image has 8 px on the coarse level.
+    assert (fine.boxes_trained, fine.positive, coarse.boxes_trained) == (1, 1, 4)
+    lines = table(numbers)
+    assert len({line.index("chips +") for line in lines if "chips +" in line}) == 1
+    assert next(line for line in lines if line.startswith("1:")).split()[-6:-4] == ["5", "4"]
+
+
 def test_levels_that_see_too_little_are_told(tiny_set):
     numbers = numbers_of(tiny_set, "TRAIN.FLIP", "False")
     fine, coarse = numbers.levels

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from sniper.tools.explain.suggest_pyramid import (
     suggest_pyramid,
 )
 from sniper.tools.explain.training_set import TrainingSet
-from sniper.tools.suggest_scales import main, yml_text
+from sniper.tools.suggest_scales import main, to_json, yml_text
 
 
 def records_of(sides, size, images=80, per_image=7, aspect=0.45):
@@ -236,6 +237,21 @@ def advice_for(name, recipe="sniper_res101_e2e"):
     """The data and the advice of a set; some tests share them."""
     data = TrainingSet(load_config(recipe, ["gpus", "cpu"]), SETS[name], ("background", "thing"))
     return data, advise(data, suggested(name)[1])
+
+
+def test_sizes_of_the_old_pyramid_do_not_stay(tmp_path):
+    keys = ("TRAIN.CHIP_RANGES", "[[-1,80],[80,150],[150,-1]]", "TRAIN.SIDE_LIMITS", "[99,199,-1]")
+    data, advice = advice_for("one fixed size")
+    old = replace(data, cfg=load_config("sniper_res101_e2e", ["gpus", "cpu", *keys]))
+    path = tmp_path / "mine.yml"
+    path.write_text(yml_text(advice, old, "sniper_res101_e2e"))
+    assert load_config(path).TRAIN.CHIP_RANGES == ()
+    assert "SIDE_LIMITS: []" in path.read_text()
+    values = to_json(advice, old)["suggestion"]
+    assert values["TRAIN.CHIP_RANGES"] == values["TRAIN.SIDE_LIMITS"] == []
+    cfg = load_config("sniper_res101_e2e", [*keys, "TRAIN.CHIP_RANGES", "[]"])
+    assert cfg.TRAIN.CHIP_RANGES == ()
+    assert "CHIP_RANGES" not in yml_text(advice, data, "sniper_res101_e2e")
 
 
 @pytest.mark.parametrize("name", ["coco-like", "one fixed size", "from tiny to huge"])

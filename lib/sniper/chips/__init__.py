@@ -23,11 +23,12 @@
 """
 
 from sniper.chips.box_levels import BoxLevels, box_levels
+from sniper.chips.chip_settings import ChipSettings
 from sniper.chips.chip_table import Chip, ChipTable
 from sniper.chips.focus import FocusSettings, focus_chips
 from sniper.chips.measures import Measures, measure
 from sniper.chips.pyramid import level_factors, level_size, test_factor
-from sniper.chips.sampler import ChipSettings, Epoch, make_epoch
+from sniper.chips.sampler import Epoch, make_epoch
 from sniper.chips.slices import SliceSettings, slice_windows
 from sniper.chips.stats import EpochStats, GtFate, LevelStats
 

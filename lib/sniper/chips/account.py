@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from sniper.chips.box_levels import BoxLevels, box_levels
+from sniper.chips.chip_settings import ChipSettings
 from sniper.chips.measures import TRAINED, Fate, assignments, fates
-from sniper.chips.sampler import ChipSettings, Epoch
+from sniper.chips.sampler import Epoch
 from sniper.data.account import LEFT_OUT, REMARKS, Entry, Intake
 from sniper.data.record import Record
 

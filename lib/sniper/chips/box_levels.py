@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sniper.chips.chip_settings import ChipSettings
 from sniper.chips.pyramid import level_factors
-from sniper.chips.sampler import ChipSettings
 from sniper.data.record import Record
 
 
@@ -24,8 +24,8 @@ class BoxLevels:
         side: (N,) float64, square root of width * height as chip generation truncates them.
         long_side: (N,) int64, the longer of the two.
         factors: (R, L) float64, image px -> scaled px.
-        in_range: (N, L) bool: the size lies in the level's valid range. The box head trains the
-            box at these levels.
+        in_range: (N, L) bool: the box belongs to the level: its size lies in the range that chips
+            are made for, and its longer side below the level's limit or at that of a finer one.
     """
 
     boxes: np.ndarray
@@ -46,15 +46,16 @@ def box_levels(records: Sequence[Record], settings: ChipSettings) -> BoxLevels:
     width = (boxes[:, 2] - boxes[:, 0]).astype(np.int64)
     height = (boxes[:, 3] - boxes[:, 1]).astype(np.int64)
     side = np.sqrt(np.maximum(width * height, 0))
+    long_side = np.maximum(width, height)
     return BoxLevels(
         boxes=boxes,
         classes=classes,
         record=np.repeat(np.arange(len(records)), counts),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         side=side,
-        long_side=np.maximum(width, height),
+        long_side=long_side,
         factors=_factors(records, settings),
-        in_range=_in_range(side, settings.valid_ranges),
+        in_range=_in_range(side, long_side, settings),
     )
 
 
@@ -66,8 +67,11 @@ def _factors(records: Sequence[Record], settings: ChipSettings) -> np.ndarray:
     return rows.reshape(-1, len(settings.scales))
 
 
-def _in_range(side: np.ndarray, ranges: Sequence[Sequence[float]]) -> np.ndarray:
+def _in_range(side: np.ndarray, long_side: np.ndarray, settings: ChipSettings) -> np.ndarray:
+    ranges, limits = settings.size_ranges, settings.upper_sides
     lows = np.array([low for low, _ in ranges], np.float64)
     # As in chip generation the last level has no upper end, whatever the file says.
     highs = np.array([*(high for _, high in ranges[:-1]), np.inf], np.float64)
-    return (side[:, None] >= lows) & (side[:, None] < highs)
+    finer = np.array([np.inf, *limits[:-1]])
+    large_enough = (side[:, None] >= lows) | (long_side[:, None] >= finer)
+    return large_enough & (side[:, None] < highs) & (long_side[:, None] < np.array(limits))

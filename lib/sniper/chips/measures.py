@@ -9,8 +9,9 @@ import numpy as np
 
 from sniper import boxes as box_ops
 from sniper.chips.box_levels import BoxLevels, box_levels
+from sniper.chips.chip_settings import ChipSettings
 from sniper.chips.pyramid import level_size
-from sniper.chips.sampler import ChipSettings, Epoch, make_epoch
+from sniper.chips.sampler import Epoch, make_epoch
 from sniper.chips.stats import GtFate
 from sniper.chips.unseen import Unseen, unseen
 from sniper.data.record import Record
@@ -22,12 +23,14 @@ SINGLE_SCALE_PX = (800, 1333)
 
 TRAINED = "trained"
 TOO_SMALL = "too_small"
+_RANGES = "TRAIN.VALID_RANGES (or CHIP_RANGES, if given)"
 _FIXES = {
     TOO_SMALL: "a larger first factor in TRAIN.SCALES makes them larger",
-    GtFate.NO_RANGE.name: "let neighbouring TRAIN.VALID_RANGES overlap",
-    GtFate.TOO_LONG.name: "lower the high ends of TRAIN.VALID_RANGES, or add a coarser level",
-    GtFate.NO_CANDIDATE.name: "lower the high ends of TRAIN.VALID_RANGES",
-    GtFate.NOT_HELD.name: "lower the low end of the last of TRAIN.VALID_RANGES",
+    GtFate.NO_RANGE.name: f"let neighbouring {_RANGES} overlap",
+    GtFate.TOO_LONG.name: f"set TRAIN.SIDE_LIMITS, lower the high ends of {_RANGES}, or add a "
+    "coarser level",
+    GtFate.NO_CANDIDATE.name: f"lower the high ends of {_RANGES}",
+    GtFate.NOT_HELD.name: f"lower the low end of the last of {_RANGES}",
 }
 
 

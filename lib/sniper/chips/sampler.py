@@ -14,14 +14,14 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from sniper.chips.box_table import BoxTable, box_table
-from sniper.chips.checks import check_finite, check_positive
+from sniper.chips.checks import check_positive
+from sniper.chips.chip_settings import ChipSettings
 from sniper.chips.chip_table import ChipTable, join_chips
 from sniper.chips.class_balance import repeat_factors
-from sniper.chips.pyramid import Scale, level_factors
 from sniper.chips.stats import EpochStats, GtFate, LevelStats
 from sniper.chips.streams import ORDER, REPEATS, STRIDE, stream_seeds
 from sniper.data.record import Record
-from sniper.errors import ConfigError, OpsError, TrainingError
+from sniper.errors import OpsError, TrainingError
 from sniper.native._native import epoch_chips
 from sniper.targets.gt import MIN_SIDE_PX
 
@@ -39,77 +39,6 @@ _BLOCK_S = 0.5
 MIN_FALSE_ALARMS_2018 = (25, 10)
 PROPOSALS_2018 = 900
 CHIP_SHARES_2018 = (0.095, 0.307)
-
-
-@dataclass(frozen=True)
-class ChipSettings:
-    """How chips are made.
-
-    Attributes:
-        scales: training pyramid, finest level first; see `sniper.chips.pyramid.level_factors`.
-        valid_ranges: (low, high) of the square root of a box's area in image px, one pair per
-            level; a low end that is not positive and the high end of the last level are no bounds.
-        chip_size: side of a chip in px.
-        use_neg_chips: add chips around false alarms; needs records with proposals.
-        max_neg_chips: most negative chips of a record in an epoch.
-        legacy_boxes: as in 2018: to find the chips that hold a box, boxes end one px before the
-            border of their level, and in a chip before their last px does. False: exact.
-        min_false_alarms: a negative chip holds more proposals than these, at the finest level and
-            at the others; None: 25 and 10 (2018) for 900 proposals of an image, in proportion to
-            their number, and to the share of the level that a chip shows where that is smaller than
-            it was for COCO in 2018.
-        background_chips: negative chips at random places that other chips leave out, per positive
-            chip of a record; they need no proposals.
-        class_balance: an image is trained more often than once an epoch where it has a class that
-            fewer images have than this share, see `repeat_factors`; 0: never (2018 behaviour).
-
-    Raises:
-        ConfigError: the levels do not fit together.
-    """
-
-    scales: Sequence[Scale]
-    valid_ranges: Sequence[Sequence[float]]
-    chip_size: int = 512
-    use_neg_chips: bool = False
-    max_neg_chips: int = 2
-    legacy_boxes: bool = False
-    min_false_alarms: Sequence[float] | None = None
-    background_chips: float = 0.0
-    class_balance: float = 0.0
-
-    def __post_init__(self) -> None:
-        if len(self.scales) != len(self.valid_ranges):
-            raise ConfigError(
-                "every pyramid level needs a valid range",
-                where="TRAIN.SCALES, TRAIN.VALID_RANGES",
-                got=f"{len(self.scales)} scales, {len(self.valid_ranges)} ranges",
-            )
-        level_factors(100, 100, self.scales)  # raises when they are wrong
-        for pair in self.valid_ranges:
-            if len(pair) != 2 or any(math.isnan(end) for end in pair):
-                raise ConfigError(
-                    "a valid range is a pair of numbers", where="TRAIN.VALID_RANGES", got=pair
-                )
-        check_positive("ChipSettings", chip_size=self.chip_size)
-        check_finite(
-            "ChipSettings",
-            "max_neg_chips, background_chips or min_false_alarms",
-            [self.max_neg_chips, self.background_chips, *(self.min_false_alarms or ())],
-        )
-        for low, high in self.valid_ranges[:-1]:
-            if high <= 0 or high <= low:
-                raise ConfigError(
-                    "only the last (coarsest) level may have a valid range without upper end",
-                    where="TRAIN.VALID_RANGES",
-                    got=[list(pair) for pair in self.valid_ranges],
-                    expected="like [[-1, 80], [32, 150], [120, -1]]",
-                )
-        if self.chip_size < 1 or self.max_neg_chips < 0:
-            raise ConfigError(
-                "the chip size must be positive, the number of negative chips not negative",
-                where="TRAIN.CHIP_SIZE, TRAIN.MAX_NEG_CHIPS",
-                got=f"{self.chip_size}, {self.max_neg_chips}",
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +124,7 @@ def make_epoch(
         "min_gt_side": MIN_SIDE_PX,
         "legacy_boxes": settings.legacy_boxes,
     }
-    blocks = list(_blocks(table, factors, settings.valid_ranges, options, cancelled))
+    blocks = list(_blocks(table, factors, settings, options, cancelled))
     chips = join_chips(blocks, table, factors, settings.chip_size)
     counts = np.diff(chips.offsets)
     order = {"seed": seed, "epoch": epoch, "batch_size": batch_size, "window": window}
@@ -215,12 +144,13 @@ def draw_stride(chip_size: int, seed: int, epoch: int) -> int:
 def _blocks(
     table: BoxTable,
     factors: np.ndarray,
-    valid_ranges: Sequence[Sequence[float]],
+    settings: ChipSettings,
     options: dict[str, Any],
     cancelled: Callable[[], bool] | None,
 ) -> Iterator[dict[str, Any]]:
     """The compiled code's results for consecutive records."""
-    ranges = np.array(valid_ranges, np.float64)
+    ranges = np.array(settings.size_ranges, np.float64)
+    limits = np.array(settings.upper_sides, np.float64)
     progress = _Progress(len(table))
     first = 0
     while first < len(table):
@@ -236,6 +166,7 @@ def _blocks(
                 table.flipped,
                 factors,
                 ranges,
+                limits,
                 first=first,
                 last=min(first + _BLOCK_RECORDS, len(table)),
                 budget_s=_BLOCK_S,

@@ -12,9 +12,9 @@ class GtFate(IntEnum):
 
     Attributes:
         COVERED: a positive chip of at least one level is trained on it.
-        NO_RANGE: its size is in the valid range of no level.
+        NO_RANGE: its size belongs to no level.
         TOO_THIN: it has less than 2 px on a side, which only the coarsest levels take.
-        TOO_LONG: where its size is in the valid range, it is longer than what fits into a chip.
+        TOO_LONG: where its size belongs, it is longer than what fits into a chip.
         NO_CANDIDATE: it would fit, but no candidate chip of its levels contains all of it.
         NOT_HELD: a candidate contains it, but the part inside its best chip is out of range.
     """
@@ -50,7 +50,8 @@ class LevelStats:
         positive: positive chips.
         negative: negative chips in use.
         images: records with positive chips.
-        gt_in_range: ground truth boxes whose size is in the valid range of the level.
+        gt_in_range: ground truth boxes whose size belongs to the level: in the range that chips
+            are made for, its longer side below the level's limit or at that of the finer one.
         gt_too_long: of these, longer than what surely fits into a chip of the level.
         gt_wanted: ground truth boxes that positive chips were made for.
         gt_covered: ground truth boxes assigned to a positive chip, also smaller ones than the

@@ -90,6 +90,13 @@ def _train_pyramid(values: Values) -> Iterator[str]:
             "each level needs one"
         )
     yield from _bad_ranges("TRAIN.VALID_RANGES", ranges)
+    yield from _bad_ranges("TRAIN.CHIP_RANGES", values["TRAIN.CHIP_RANGES"])
+    for path in ("TRAIN.CHIP_RANGES", "TRAIN.SIDE_LIMITS"):
+        if len(values[path]) not in (0, len(scales)):
+            yield (
+                f"{path}: {len(values[path])} entries for {len(scales)} TRAIN.SCALES; "
+                "each level needs one, or none ([])"
+            )
     if isinstance(scales[0], tuple):
         yield from _resolution_order(scales)
     else:

@@ -58,6 +58,22 @@ CHIP_KEYS = (
         "sqrt(area) in image px that each level trains; -1: open.",
     ),
     Key(
+        "TRAIN.CHIP_RANGES",
+        Seq(Row((Float(), Float())), empty_allowed=True),
+        (),
+        "sqrt(area) in image px of the boxes that chips of each level are made for, where they are "
+        "not those that its box head trains. Empty: VALID_RANGES.",
+    ),
+    Key(
+        "TRAIN.SIDE_LIMITS",
+        Seq(Float(), empty_allowed=True),
+        (),
+        "Of each level, image px, -1: none. A box with a side this long or longer gets chips of "
+        "the next coarser level, not of this one, whatever its area (the box head goes by "
+        "VALID_RANGES alone). Boxes up to 0.88 x CHIP_SIZE / factor surely fit into a chip. Empty: "
+        "none.",
+    ),
+    Key(
         "TRAIN.COCO_SCALE_OVERRIDE",
         Bool(),
         True,

@@ -10,7 +10,8 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 
 from sniper.chips.box_table import BoxTable, box_table
-from sniper.chips.sampler import ChipSettings, Epoch, make_epoch
+from sniper.chips.chip_settings import ChipSettings
+from sniper.chips.sampler import Epoch, make_epoch
 from sniper.chips.stats import EpochStats
 from sniper.data.record import Record
 from sniper.errors import ConfigError, DataError, SniperError, TrainingError

@@ -11,10 +11,11 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
         int64_t num_boxes, num_gt, width, height, image_id
         c_bool flipped
         const double* factors
-    cdef struct ValidRange:
+    cdef struct SizeRange:
         double low, high
     cdef struct EpochRequest:
-        const ValidRange* ranges
+        const SizeRange* ranges
+        const double* side_limits
         int64_t num_levels, chip_size, stride
         uint64_t seed, epoch
         c_bool use_negatives
@@ -41,8 +42,8 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
     EpochChips epoch_chips_cpu(const EpochRequest&, const ChipRecord*, int64_t, double) except +
 
 
-def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid_ranges, *,
-                first, last, chip_size, stride, seed, epoch, use_negatives, max_negatives,
+def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, size_ranges,
+                side_limits, *, first, last, chip_size, stride, seed, epoch, use_negatives, max_negatives,
                 min_alarms, alarms_per_proposals, alarms_shares, background, gt_rows_only, min_gt_side,
                 legacy_boxes, budget_s):
     """The chips of the records `first` ... `last` - 1, or of as many of them as the time allows.
@@ -58,7 +59,8 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
         image_ids: int64 (R,).
         flipped: bool (R,).
         factors: float64 (R, L), image px -> scaled px of each level.
-        valid_ranges: float64 (L, 2), image px.
+        size_ranges: float64 (L, 2), image px.
+        side_limits: float64 (L,), image px: positive, infinity for none; the last is not used.
         first: first record.
         last: behind the last record; more than `first`.
         chip_size: side of a chip, scaled px.
@@ -92,10 +94,13 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
     cdef int64_t begin = _integer("first", first, 0, size - 1)
     cdef int64_t end = _integer("last", last, begin + 1, size)
     cdef double budget = _number("budget_s", budget_s, 0, 1e9)
-    cdef const double[:, ::1] range_view = _array("valid_ranges", valid_ranges, np.float64, (None, 2))
+    cdef const double[:, ::1] range_view = _array("size_ranges", size_ranges, np.float64, (None, 2))
     cdef int64_t levels = range_view.shape[0]
     if not 1 <= levels <= 255:
         raise _wrong("the number of levels", levels, "1 to 255")
+    cdef const double[::1] limit_view = _array("side_limits", side_limits, np.float64, (levels,))
+    if not (np.asarray(limit_view) > 0).all():
+        raise _wrong("side_limits", np.asarray(limit_view).tolist(), "positive numbers")
     cdef const double[:, ::1] factor_view = _array("factors", factors, np.float64, (size, levels))
     cdef const int64_t[::1] gt_view = _array("num_gt", num_gt, np.int64, (size,))
     cdef const int64_t[::1] width_view = _array("width", width, np.int64, (size,))
@@ -104,7 +109,8 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, valid
     cdef const uint8_t[::1] flip_view = _array("flipped", flipped, np.bool_, (size,)).view(np.uint8)
     cdef vector[ChipRecord] records
     cdef EpochRequest request
-    request.ranges = <const ValidRange*> &range_view[0, 0]
+    request.ranges = <const SizeRange*> &range_view[0, 0]
+    request.side_limits = &limit_view[0]
     request.num_levels = levels
     request.chip_size = _integer("chip_size", chip_size, 1, _MAX_SIDE)
     request.stride = _integer("stride", stride, 1, _MAX_SIDE)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sniper.chips.account import Account, account_of
-from sniper.chips.sampler import ChipSettings, Epoch
+from sniper.chips.chip_settings import ChipSettings
+from sniper.chips.sampler import Epoch
 from sniper.data import (
     Dataset,
     ProposalSet,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from easydict import EasyDict
 
+from sniper.chips.chip_settings import ChipSettings
 from sniper.chips.pyramid import Scale
-from sniper.chips.sampler import ChipSettings
 from sniper.errors import ConfigError
 from sniper.loader.batch_settings import BatchSettings
 from sniper.models.assembly import DetectorSpec

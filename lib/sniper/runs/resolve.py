@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from easydict import EasyDict
 
-from sniper.chips.sampler import ChipSettings
+from sniper.chips.chip_settings import ChipSettings
 from sniper.config import dump_config, parse_lr_steps
 from sniper.config.rules import is_full_coco
 from sniper.data.super_classes import read_super_classes, super_classes_text
@@ -308,6 +308,8 @@ def chip_settings(cfg: EasyDict) -> ChipSettings:
         min_false_alarms=cfg.TRAIN.MIN_FALSE_ALARMS,
         background_chips=cfg.TRAIN.BACKGROUND_CHIPS,
         class_balance=cfg.dataset.CLASS_BALANCED,
+        chip_ranges=tuple(tuple(pair) for pair in cfg.TRAIN.CHIP_RANGES),
+        side_limits=tuple(cfg.TRAIN.SIDE_LIMITS),
     )
 
 

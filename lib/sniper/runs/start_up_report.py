@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,9 +12,9 @@ import numpy as np
 
 from sniper.chips.account import Account
 from sniper.chips.anchor_fit import AnchorFit, anchor_fit
+from sniper.chips.chip_settings import ChipSettings
 from sniper.chips.measures import TOO_SMALL, Measures, evenly, measure
 from sniper.chips.pyramid import Scale, is_long_side
-from sniper.chips.sampler import ChipSettings
 from sniper.chips.stats import EpochStats, GtFate
 from sniper.data.problems import AMBIGUOUS_TURN, TURNED
 from sniper.data.record import Record
@@ -177,9 +178,10 @@ def _size_lines(plan: TrainPlan, stats: EpochStats) -> Iterator[str]:
     """Which objects are trained at which size of the image."""
     shown = stats.levels if len(stats.levels) <= _MAX_SIZE_LINES else stats.levels[:_MAX_SIZE_LINES]
     for index, level in enumerate(shown):
-        sizes = range_text(plan.chips.valid_ranges, index)
+        sizes = range_text(plan.chips.size_ranges, index)
         negative = f" and {level.negative} around false alarms" if level.negative else ""
         what = "of all sizes" if sizes == "all" else f"{sizes} px in size"
+        what += side_text(plan.chips, index)
         yield (
             f"  images at {level_name(plan.chips.scales, index)}: objects {what}, "
             f"{level.positive} chips{negative}"
@@ -210,6 +212,15 @@ def range_text(valid_ranges: Sequence[Sequence[float]], level: int) -> str:
     if is_open:
         return f"from {low:g}" if low > 0 else "all"
     return f"{low:g} to {high:g}" if low > 0 else f"below {high:g}"
+
+
+def side_text(settings: ChipSettings, level: int) -> str:
+    """What `TRAIN.SIDE_LIMITS` adds to the sizes of a level, in words; often empty."""
+    limits = settings.upper_sides
+    finer = limits[level - 1] if level else math.inf
+    takes = f" or a side of {finer:g} px and more" if finer < math.inf else ""
+    leaves = f", no side of {limits[level]:g} px or more" if limits[level] < math.inf else ""
+    return takes + leaves
 
 
 def _look_at_some(plan: TrainPlan, records: Sequence[Record]) -> _Sample:
@@ -247,7 +258,8 @@ def _level_lines(settings: ChipSettings, stats: EpochStats) -> Iterator[str]:
     for index, level in enumerate(stats.levels[:shown]):
         yield (
             f"level {index} ({level_name(settings.scales, index)}), sqrt(area) "
-            f"{range_text(settings.valid_ranges, index)} px: {level.gt_in_range} GT in range, "
+            f"{range_text(settings.size_ranges, index)} px{side_text(settings, index)}: "
+            f"{level.gt_in_range} GT in range, "
             f"{level.gt_covered} covered by {level.positive} chips of {level.images} images"
             + (f", {level.negative} negative chips" if level.negative else "")
         )

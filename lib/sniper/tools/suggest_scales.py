@@ -165,7 +165,7 @@ def _estimate(args: argparse.Namespace, advice: Advice, data: TrainingSet) -> di
     except ImportError as error:
         logger.warning("memory and time are not estimated: %s", error)
         return None
-    values = _values(advice)
+    values = _values(advice, data)
     pairs = [text for key, value in values.items() for text in (key, str(value))]
     try:
         cfg = load_config(args.cfg, [*args.overrides, *pairs, "gpus", "cpu"])
@@ -248,8 +248,14 @@ def yml_text(advice: Advice, data: TrainingSet, cfg_name: str, out: Path | None 
         base=_base(cfg_name, out),
         heading=_heading(advice, data, cfg_name),
         override_rule=is_coco,
+        resets_sizes=_has_own_sizes(data),
         with_test=advice.writes_test,
     )
+
+
+def _has_own_sizes(data: TrainingSet) -> bool:
+    """Whether the config says which boxes get chips: for its own pyramid, not for another."""
+    return bool(data.cfg.TRAIN.CHIP_RANGES or data.cfg.TRAIN.SIDE_LIMITS)
 
 
 def _base(cfg_name: str, out: Path | None) -> str:
@@ -299,14 +305,14 @@ def to_json(advice: Advice, data: TrainingSet) -> dict[str, Any]:
         "boxes": len(sizes.side),
         "images": len(sizes.image_long),
         "percentiles_px": {str(p): sizes.percentile(p) for p in _PERCENTS},
-        "suggestion": _values(advice),
+        "suggestion": _values(advice, data),
         "reasons": list(suggestion.pyramid.reasons),
         "now": None if advice.current is None else asdict(advice.current),
         "suggested": asdict(advice.suggested),
     }
 
 
-def _values(advice: Advice) -> dict[str, Any]:
+def _values(advice: Advice, data: TrainingSet) -> dict[str, Any]:
     """The suggested values by key; those of testing are for recipes without AutoFocus."""
     suggestion = advice.suggestion
     test = suggestion.test
@@ -317,6 +323,8 @@ def _values(advice: Advice) -> dict[str, Any]:
         "TRAIN.VALID_RANGES": [list(pair) for pair in suggestion.pyramid.valid_ranges],
         "TRAIN.MAX_GT": suggestion.max_gt,
     }
+    if _has_own_sizes(data):
+        values |= {"TRAIN.CHIP_RANGES": [], "TRAIN.SIDE_LIMITS": []}
     if suggestion.batch is not None:
         values["TRAIN.BATCH_IMAGES"], values["TRAIN.lr"] = suggestion.batch
     if advice.writes_test:

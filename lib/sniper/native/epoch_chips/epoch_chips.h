@@ -20,13 +20,16 @@ struct ChipRecord {
 };
 
 // Bounds of the square root of a box's area, image px.
-struct ValidRange {
+struct SizeRange {
   double low, high;
 };
 
 // What the chips of all records depend on.
 struct EpochRequest {
-  const ValidRange* ranges;  // (num_levels,), finest first
+  const SizeRange* ranges;  // (num_levels,), finest first
+  // (num_levels,) image px: a box whose longer side reaches it belongs to the next coarser level,
+  // whatever its area; infinity: no limit, which holds for the coarsest level in any case.
+  const double* side_limits;
   int64_t num_levels;
   int64_t chip_size, stride;  // scaled px
   uint64_t seed, epoch;
@@ -49,7 +52,7 @@ enum GtFate : uint8_t { kCovered, kNoRange, kTooThin, kTooLong, kNoCandidate, kN
 // Counts of one level.
 struct LevelCounts {
   int64_t positive, negative, images;  // chips, chips, records with positive chips
-  int64_t gt_in_range;                 // ground truth whose size is in the valid range
+  int64_t gt_in_range;                 // ground truth that belongs to the level
   int64_t gt_too_long;                 // of these, longer than what surely fits into a chip
   int64_t gt_wanted, gt_covered;       // positive chips were made for; assigned to one
   int64_t background;                  // of the negative chips, those at random places

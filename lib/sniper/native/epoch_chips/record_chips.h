@@ -17,7 +17,9 @@ namespace sniper {
 struct RecordLevel {
   int index;
   bool coarsest;
-  ValidRange range;
+  SizeRange range;
+  double side_limit;  // longer sides must be below this, image px
+  double side_from;   // the finer level's limit: longer sides from here on belong to this level
   double factor;
   double size_limit;  // longer sides must be below this: longer boxes may fit into no candidate
 };
@@ -50,6 +52,8 @@ class RecordChips {
   void measure();
   RecordLevel level_at(int index) const;
   void find_rows(const RecordLevel& level);
+  bool is_small_enough(const RecordLevel& level, std::size_t row) const;
+  bool is_large_enough(const RecordLevel& level, std::size_t row) const;
   bool is_eligible(const RecordLevel& level, std::size_t row) const;
   bool is_in_range(const RecordLevel& level, std::size_t row) const;
   bool is_wanted(const RecordLevel& level, std::size_t row) const;

@@ -74,7 +74,8 @@ bool part_counts(const float* box, const ChipRect& rect, const RecordLevel& leve
   const double width = overlap_width(box, rect), height = overlap_height(box, rect);
   if (!(width >= 1 && height >= 1)) return false;
   const double size = std::sqrt(std::fabs(width * height));
-  if (level.coarsest) return size >= level.range.low;
+  if (level.coarsest) return size >= level.range.low || std::max(width, height) >= level.side_from;
+  // A part's sides need no limit: they are no longer than those of its box.
   return positive ? size <= level.range.high : size < level.range.high;
 }
 
@@ -129,7 +130,10 @@ void RecordChips::measure() {
 RecordLevel RecordChips::level_at(int index) const {
   const double factor = record_.factors[index];
   const double room = static_cast<double>(request_.chip_size - request_.stride - 1);
-  return {index, index + 1 == request_.num_levels, request_.ranges[index], factor, room / factor};
+  const double* limit = request_.side_limits + index;
+  const double side_from = index > 0 ? limit[-1] : std::numeric_limits<double>::infinity();
+  const bool coarsest = index + 1 == request_.num_levels;
+  return {index, coarsest, request_.ranges[index], *limit, side_from, factor, room / factor};
 }
 
 // Boxes that may be assigned to chips of the level, and ground truth that chips are made for.
@@ -149,18 +153,25 @@ void RecordChips::find_rows(const RecordLevel& level) {
   counts.gt_wanted += static_cast<int64_t>(wanted_.size());
 }
 
-// The coarsest level takes all boxes from the lower end of its range on. Every other level takes
-// all boxes below the upper end that surely fit into a chip, without a lower bound.
+bool RecordChips::is_small_enough(const RecordLevel& level, std::size_t row) const {
+  return level.coarsest || (side_[row] < level.range.high && longer_[row] < level.side_limit);
+}
+
+bool RecordChips::is_large_enough(const RecordLevel& level, std::size_t row) const {
+  return side_[row] >= level.range.low || longer_[row] >= level.side_from;
+}
+
+// The coarsest level takes all boxes that are large enough. Every other level takes all boxes that
+// are small enough and surely fit into a chip, without a lower bound.
 bool RecordChips::is_eligible(const RecordLevel& level, std::size_t row) const {
-  if (level.coarsest) return finite_[row] && side_[row] >= level.range.low;
-  return finite_[row] && thick_[row] && side_[row] < level.range.high &&
+  if (level.coarsest) return finite_[row] && is_large_enough(level, row);
+  return finite_[row] && thick_[row] && is_small_enough(level, row) &&
          longer_[row] < level.size_limit;
 }
 
 bool RecordChips::is_in_range(const RecordLevel& level, std::size_t row) const {
-  const bool from_low = side_[row] >= level.range.low, below_high = side_[row] < level.range.high;
-  if (level.coarsest) return from_low;
-  return below_high && (level.index == 0 || from_low);
+  const bool no_lower_end = level.index == 0 && !level.coarsest;
+  return is_small_enough(level, row) && (no_lower_end || is_large_enough(level, row));
 }
 
 // Intermediate levels have a lower bound here, and no least width, unlike in is_eligible.

@@ -14,6 +14,7 @@ from sniper.runs.start_up_report import (
     lacks_negatives,
     level_name,
     range_text,
+    side_text,
 )
 from sniper.tools.explain.training_set import TrainingSet
 
@@ -25,8 +26,8 @@ class LevelRow:
     Attributes:
         level: 0 is the finest.
         scale: the level's entry of TRAIN.SCALES in words.
-        valid_range: its valid range in words, px.
-        boxes_in_range: ground truth whose size lies in the valid range.
+        valid_range: sizes of the boxes that its chips are made for, in words, px.
+        boxes_in_range: ground truth of these sizes.
         boxes_trained: ground truth that a chip of this level is trained on.
         images: images with positive chips.
         positive: positive chips.
@@ -161,7 +162,7 @@ def _level_rows(data: TrainingSet, measures: Measures) -> tuple[LevelRow, ...]:
         LevelRow(
             level=level,
             scale=level_name(settings.scales, level),
-            valid_range=range_text(settings.valid_ranges, level),
+            valid_range=range_text(settings.size_ranges, level) + side_text(settings, level),
             boxes_in_range=int(measures.levels.in_range[:, level].sum()),
             boxes_trained=int((trained_at == level).sum()),
             images=stats[level].images,
@@ -185,7 +186,8 @@ def table(numbers: ChipStatistics) -> list[str]:
     ]
     if numbers.coco_override:
         lines.append("TRAIN.SCALES comes from the 2018 rule for COCO (TRAIN.COCO_SCALE_OVERRIDE)")
-    lines += ["", _ROW.format(*_HEAD)]
+    width = max(12, *(len(row.valid_range) for row in numbers.levels))
+    lines += ["", _ROW.format(*_HEAD, width=width)]
     for row in numbers.levels:
         lines.append(
             _ROW.format(
@@ -197,6 +199,7 @@ def table(numbers: ChipStatistics) -> list[str]:
                 row.positive,
                 row.negative,
                 f"{(row.positive + row.negative) / images:.2f}",
+                width=width,
             )
         )
     if any(row.boxes_trained > row.boxes_in_range for row in numbers.levels):
@@ -211,7 +214,7 @@ def table(numbers: ChipStatistics) -> list[str]:
 _HEAD = (
     "level", "valid px", "in range", "trained", "images", "chips +", "chips -", "per image",
 )  # fmt: skip
-_ROW = "{:<24} {:<12} {:>10} {:>10} {:>8} {:>8} {:>8} {:>10}"
+_ROW = "{:<24} {:<{width}} {:>10} {:>10} {:>8} {:>8} {:>8} {:>10}"
 
 
 def _unseen_lines(numbers: ChipStatistics) -> list[str]:

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from sniper.chips.chip_settings import ChipSettings
 from sniper.chips.chip_table import NEGATIVE, Chip
 from sniper.chips.measures import evenly
 from sniper.chips.pyramid import level_size
-from sniper.chips.sampler import ChipSettings
 from sniper.chips.streams import stream_seeds
 from sniper.data.image import read_image
 from sniper.data.record import Record
 from sniper.loader.sample import BatchSettings, make_sample
 from sniper.runs.resolve import batch_settings, chip_settings
-from sniper.runs.start_up_report import level_name, range_text
+from sniper.runs.start_up_report import level_name, range_text, side_text
 from sniper.targets.gt import gt_in_chip
 from sniper.tools.explain.training_set import TrainingSet
 from sniper.vis.chip_pictures import (
@@ -114,7 +114,7 @@ def _level_title(data: TrainingSet, item: ImageChips, level: int, trained: int) 
         size = f" = {width}x{height} px"
     return (
         f"level {level}, {level_name(settings.scales, level)}{size}: sqrt(area) "
-        f"{range_text(settings.valid_ranges, level)} px\n{counts}"
+        f"{range_text(settings.size_ranges, level)} px{side_text(settings, level)}\n{counts}"
     )
 
 

@@ -45,6 +45,7 @@ def fragment(
     base: str,
     heading: list[str],
     override_rule: bool,
+    resets_sizes: bool,
     with_test: bool,
 ) -> str:
     """The yml text.
@@ -54,11 +55,12 @@ def fragment(
         base: what `_BASE_` names.
         heading: lines of the first comment.
         override_rule: the 2018 rule for COCO would replace the scales, and is switched off.
+        resets_sizes: the config has chip ranges or side limits, of another pyramid.
         with_test: write the TEST section as well.
     """
     lines = [f"# {line}".rstrip() for line in heading]
     lines += ["", f"_BASE_: {base}", *_network(suggestion)]
-    lines += _train(suggestion, override_rule)
+    lines += _train(suggestion, override_rule, resets_sizes)
     if with_test:
         lines += _test(suggestion.test, suggestion.pyramid)
     return "\n".join(lines) + "\n"
@@ -78,7 +80,7 @@ def _network(suggestion: Suggestion) -> list[str]:
     ]
 
 
-def _train(suggestion: Suggestion, override_rule: bool) -> list[str]:
+def _train(suggestion: Suggestion, override_rule: bool, resets_sizes: bool) -> list[str]:
     pyramid, limits = suggestion.pyramid, suggestion.limits
     lines = [
         "",
@@ -116,6 +118,9 @@ def _train(suggestion: Suggestion, override_rule: bool) -> list[str]:
     for level, (low, high) in enumerate(pyramid.valid_ranges):
         factor = pyramid.factors[level]
         lines += _item(f"    - [{low:g}, {high:g}]", f"level {level}: {_range(low, high, factor)}")
+    if resets_sizes:
+        lines += _item("  CHIP_RANGES: []", "the ranges above count for chips too")
+        lines.append("  SIDE_LIMITS: []")
     lines += _item(
         f"  MAX_GT: {suggestion.max_gt}",
         f"boxes that a chip has room for; the fullest chip seen has {suggestion.fullest_chip}",

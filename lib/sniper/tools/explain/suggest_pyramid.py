@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sniper.chips.sampler import ChipSettings
+from sniper.chips.chip_settings import ChipSettings
 from sniper.data.record import Record
 from sniper.errors import DataError
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sniper.data import load_dataset
+from sniper.data import load_dataset, openimages_arrays
 from sniper.data.problems import OnProblem
 from sniper.errors import DataError
 from sniper.tools.check_data import main
@@ -138,6 +138,30 @@ def test_check_data_counts_boxes_and_labels(root, tmp_path, capsys):
     numbers = json.loads(out.read_text())["sets"][0]
     assert numbers["classes_without_objects"] == 1
     assert numbers["counts"] == {"group_boxes": 1, "labels_present": 1, "labels_absent": 1}
+
+
+def test_blocks_change_nothing(root, monkeypatch):
+    table = root / "train-annotations-bbox.csv"
+    table.write_text(
+        f"{table.read_text()}000a,x,/m/a,1,0.5,0.5,0,1,0,0\n000a,x,/m/a,1,0.5,1.7,0,1,0,1\n"
+    )
+    at_once: list = []
+    whole = load(root, on_problem=at_once.append)
+    monkeypatch.setattr(openimages_arrays, "_BLOCK", 2)
+    in_blocks: list = []
+    parts = load(root, on_problem=in_blocks.append)
+    for a, b in zip(whole.records, parts.records):
+        for name in ("boxes", "classes", "is_gt", "crowd_boxes"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert whole.intake == parts.intake
+    assert [(p.kind.name, p.count) for p in at_once] == [(p.kind.name, p.count) for p in in_blocks]
+    assert [(p.kind.name, p.count) for p in at_once] == [("box_degenerate", 1), ("box_cut", 1)]
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["a"], ["é.jpg", "b\nc, d", "", "\udce9"]])
+def test_packed_texts_come_back(texts):
+    packed = openimages_arrays.pack_texts(texts)
+    assert packed.dtype == np.uint8 and openimages_arrays.unpack_texts(packed) == texts
 
 
 def test_the_private_table_of_2018(root):

@@ -99,6 +99,11 @@ def find_images(
     missing: dict[int, list[str]] = {}
     layout = 0  # where the image before was found
     for row, (image_id, file_name) in enumerate(images):
+        if file_name:  # nearly always, and fast: there are sets of millions of images
+            usual = os.path.join(places.folders[layout], file_name)
+            if index.has(usual):
+                paths.append(usual)
+                continue
         exact = places.exact(image_id, file_name)
         order = [layout, *range(len(exact))] if layout < len(exact) else range(len(exact))
         found = next((i for i in order if index.has(exact[i])), None)

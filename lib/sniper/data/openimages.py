@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from sniper.data import account
-from sniper.data.account import Entry, Intake, intake_of_array
-from sniper.data.box_problems import AnnotatedBoxes, report_boxes
+from sniper.data.account import Entry, intake_of_array
 from sniper.data.cache import cache_file, cached_arrays, file_sha256
-from sniper.data.coco_parse import convert_boxes
 from sniper.data.dataset import BACKGROUND, Dataset
-from sniper.data.ids import id_numbers
 from sniper.data.image_paths import ImagePlaces, find_images
 from sniper.data.listed_images import complete_sizes
+from sniper.data.openimages_arrays import (
+    SetArrays,
+    TableBoxes,
+    set_arrays,
+    truth_of,
+    unpack_texts,
+)
 from sniper.data.openimages_tables import (
-    BoxRows,
     ClassList,
-    LabelRows,
     find_file,
     find_sets,
     read_boxes,
@@ -33,11 +35,10 @@ from sniper.data.openimages_tables import (
 from sniper.data.openimages_truth import (
     CLASS_FILES,
     OpenImagesTruth,
-    TrueBoxes,
-    Verified,
+    box_classes,
+    joined_ids,
     places_of,
     read_tree,
-    true_boxes,
     verified_labels,
 )
 from sniper.data.orientation import AUTO, IGNORE
@@ -52,43 +53,7 @@ PRESENT_LABELS = Entry("labels_present", "verified labels of classes that are pr
 ABSENT_LABELS = Entry("labels_absent", "verified labels of classes that are absent")
 
 # Raise it when the meaning or the content of the cached arrays changes.
-CACHE_FORMAT = 3
-# Tables have six decimals of a share, so that 12.34 px of a COCO file come back as 12.3401. Nobody
-# draws finer than this, and rounded to it a rewritten set gives the very boxes of its origin.
-_DECIMALS_PX = 2
-
-
-@dataclass(frozen=True, eq=False)
-class _Arrays:
-    """A set as its cache holds it: n images in the order of their ids, N boxes in that order.
-
-    Attributes:
-        image_ids: (n,) texts.
-        numbers: (n,) int64 `Record.image_id`: hashing millions of texts takes long.
-        paths: (n,) of the files.
-        sizes: (n, 2) int64 width and height, px.
-        offsets: (n + 1,) int64: image i owns the boxes offsets[i]:offsets[i + 1].
-        boxes: (N, 4) float32 inclusive corners, px.
-        classes: (N,) int32, 1 ... C.
-        groups: (N,) bool: around several objects.
-        groups_known: () bool: the table says so.
-        verified_images, verified_labels, present: see `Verified`.
-        intake: of the boxes, see `Intake.to_array`.
-    """
-
-    image_ids: np.ndarray
-    numbers: np.ndarray
-    paths: np.ndarray
-    sizes: np.ndarray
-    offsets: np.ndarray
-    boxes: np.ndarray
-    classes: np.ndarray
-    groups: np.ndarray
-    groups_known: np.ndarray
-    verified_images: np.ndarray
-    verified_labels: np.ndarray
-    present: np.ndarray
-    intake: np.ndarray
+CACHE_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -153,7 +118,7 @@ def load_openimages(
     classes = read_classes(files.classes)
     places = _image_places(root, image_set, image_folder)
 
-    def read(hear: OnProblem) -> _Arrays:
+    def read(hear: OnProblem) -> SetArrays:
         return _read(files, classes, places, name, exif, hear)
 
     arrays = _cached(read, files, places, name, exif, cache_dir, on_problem)
@@ -191,14 +156,14 @@ def _image_places(root: Path, image_set: str, image_folder: str | None) -> Image
 
 
 def _cached(
-    read: Callable[[OnProblem], _Arrays],
+    read: Callable[[OnProblem], SetArrays],
     files: _Files,
     places: ImagePlaces,
     name: str,
     exif: str,
     cache_dir: str | Path | None,
     on_problem: OnProblem,
-) -> _Arrays:
+) -> SetArrays:
     if cache_dir is None:
         return read(on_problem)
     key = {
@@ -211,10 +176,10 @@ def _cached(
         "pixels of sizes": "stored" if exif == IGNORE else "shown",
         "format version": str(CACHE_FORMAT),
     }
-    names = [field.name for field in fields(_Arrays)]
+    names = [field.name for field in fields(SetArrays)]
     path = cache_file(cache_dir, name, files.boxes)
     # What is kept has no errors, whoever wants to hear of them.
-    return _Arrays(**cached_arrays(path, key, names, lambda: vars(read(stop_at_errors))))
+    return SetArrays(**cached_arrays(path, key, names, lambda: vars(read(stop_at_errors))))
 
 
 def _read(
@@ -224,7 +189,7 @@ def _read(
     name: str,
     exif: str,
     on_problem: OnProblem,
-) -> _Arrays:
+) -> SetArrays:
     """Everything from the files, with sizes from the images where no table has them."""
     if files.is_official:
         table, in_px = read_boxes(files.boxes), None
@@ -232,12 +197,15 @@ def _read(
         table, in_px = read_boxes_2018(files.boxes)
     labels = read_labels(files.labels) if files.labels is not None else None
     listed = read_images(files.images) if files.images is not None else None
-    image_ids = _image_ids(table, labels)
-    found = true_boxes(table, classes, image_ids, files.boxes)
-    groups_known = table.groups is not None
+    image_ids = joined_ids(table, labels)
+    images = places_of(table.image_ids, image_ids).astype(np.int32)[table.images]
+    found = TableBoxes(
+        *(images, box_classes(table, classes, files.boxes), table.boxes, table.groups),
+        are_shares=in_px is None,
+    )
     verified = verified_labels(labels, classes, image_ids)
     del table, labels  # hundreds of MB
-    file_names, sizes = [f"{i}.jpg" for i in image_ids.tolist()], np.zeros((len(image_ids), 2), int)
+    file_names, sizes = [f"{i}.jpg" for i in image_ids], np.zeros((len(image_ids), 2), np.int64)
     if listed is not None:
         rows = places_of(image_ids, listed.image_ids)
         known = rows >= 0
@@ -248,100 +216,19 @@ def _read(
                 named[row] if row >= 0 else own for row, own in zip(rows.tolist(), file_names)
             ]
     if in_px is not None:
-        sizes[found.images] = in_px
-    paths = find_images(
-        *(places, list(zip(image_ids.tolist(), file_names)), name, files.boxes, on_problem)
-    )
+        sizes[images] = in_px
+    paths = find_images(*(places, list(zip(image_ids, file_names)), name, files.boxes, on_problem))
     sizes = complete_sizes(sizes, paths, name, on_problem, exif)
-    arrays = _arrays(
-        *(image_ids, paths, sizes, found, verified, name, on_problem), shares=in_px is None
-    )
-    return replace(arrays, groups_known=np.array(groups_known))
-
-
-def _image_ids(table: BoxRows, labels: LabelRows | None) -> np.ndarray:
-    more = [] if labels is None else [labels.image_ids]
-    return np.unique(np.concatenate([table.image_ids, *more]))
-
-
-def _arrays(
-    image_ids: np.ndarray,
-    paths: Sequence[str],
-    sizes: np.ndarray,
-    found: TrueBoxes,
-    verified: Verified,
-    name: str,
-    on_problem: OnProblem,
-    *,
-    shares: bool,
-) -> _Arrays:
-    order = np.argsort(found.images, kind="stable")
-    owners = found.images[order]
-    corners = found.boxes[order]
-    of_image = sizes[owners].astype(np.float64)
-    if shares:
-        corners = np.round(corners * np.tile(of_image, 2), _DECIMALS_PX)
-    xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    read, kept = convert_boxes(xywh, of_image[:, 0], of_image[:, 1], legacy=False)
-    kept &= of_image[:, 0] > 0
-
-    def label(row: int) -> str:
-        return f"image {image_ids[owners[row]]}"
-
-    annotated = AnnotatedBoxes(
-        corners=(corners[:, 0], corners[:, 1], corners[:, 2], corners[:, 3]),
-        areas=xywh[:, 2] * xywh[:, 3],
-        widths=of_image[:, 0],
-        heights=of_image[:, 1],
-        kept=kept,
-        read=read,
-        label=label,
-    )
-    counts = report_boxes(annotated, name, on_problem)
-    groups = found.groups[order]
-    intake = Intake(
-        read=len(owners),
-        left_out={**counts.left_out, account.CROWD.name: int(np.count_nonzero(groups & kept))},
-        remarks=counts.remarks,
-    )
-    has_size = sizes[:, 0] > 0
-    place = np.cumsum(has_size) - 1
-    seen = has_size[verified.images]
-    return _Arrays(
-        image_ids=image_ids[has_size],
-        numbers=id_numbers(image_ids[has_size].tolist()),
-        paths=np.array(paths)[has_size],
-        sizes=sizes[has_size],
-        offsets=np.concatenate(
-            [[0], np.cumsum(np.bincount(place[owners[kept]], minlength=int(has_size.sum())))]
-        ).astype(np.int64),
-        boxes=read[kept],
-        classes=(found.labels[order][kept] + 1).astype(np.int32),
-        groups=groups[kept],
-        groups_known=np.array(True),
-        verified_images=place[verified.images[seen]].astype(np.int32),
-        verified_labels=verified.labels[seen].astype(np.int32),
-        present=verified.present[seen],
-        intake=intake.to_array(),
-    )
+    return set_arrays(image_ids, paths, sizes, found, verified, name, on_problem)
 
 
 def _dataset(
-    root: Path, files: _Files, arrays: _Arrays, classes: ClassList, image_set: str, name: str
+    root: Path, files: _Files, arrays: SetArrays, classes: ClassList, image_set: str, name: str
 ) -> Dataset:
-    owners = np.repeat(np.arange(len(arrays.sizes)), np.diff(arrays.offsets))
-    corners = arrays.boxes.astype(np.float64)
-    corners[:, 2:] += 1
-    shares = corners / np.tile(arrays.sizes[owners], 2)
     truth = OpenImagesTruth(
         read_tree(root, classes),
-        TrueBoxes(owners, arrays.classes.astype(np.int64) - 1, shares, arrays.groups),
-        Verified(
-            arrays.verified_images.astype(np.int64),
-            arrays.verified_labels.astype(np.int64),
-            arrays.present,
-        ),
         groups_known=bool(arrays.groups_known),
+        make=partial(truth_of, arrays),
     )
     return Dataset(
         name=name,
@@ -359,7 +246,7 @@ def _dataset(
     )
 
 
-def _records(arrays: _Arrays) -> tuple[Record, ...]:
+def _records(arrays: SetArrays) -> tuple[Record, ...]:
     """Views of the arrays: millions of boxes stay where they are."""
 
     def chosen(rows: np.ndarray) -> Rows:
@@ -368,7 +255,7 @@ def _records(arrays: _Arrays) -> tuple[Record, ...]:
 
     single = ~arrays.groups
     return records_of_arrays(
-        *(arrays.paths.tolist(), arrays.numbers.tolist(), arrays.image_ids.tolist()),
+        *(unpack_texts(arrays.paths), arrays.numbers.tolist(), unpack_texts(arrays.image_ids)),
         arrays.sizes.tolist(),
         chosen(single),
         arrays.classes[single],
@@ -376,7 +263,7 @@ def _records(arrays: _Arrays) -> tuple[Record, ...]:
     )
 
 
-def _counts(arrays: _Arrays) -> dict[Entry, int]:
+def _counts(arrays: SetArrays) -> dict[Entry, int]:
     present = int(np.count_nonzero(arrays.present))
     return {
         GROUP_BOXES: int(np.count_nonzero(arrays.groups)),
@@ -385,7 +272,7 @@ def _counts(arrays: _Arrays) -> dict[Entry, int]:
     }
 
 
-def _tell(dataset: Dataset, arrays: _Arrays) -> None:
+def _tell(dataset: Dataset, arrays: SetArrays) -> None:
     images, objects = max(len(dataset.records), 1), int(np.count_nonzero(~arrays.groups))
     classes, counts = len(dataset.class_names) - 1, dataset.counts
     with_boxes = len(np.unique(arrays.classes[~arrays.groups]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -143,17 +144,32 @@ class ClassTree:
 class OpenImagesTruth:
     """`Dataset.truth` of an Open Images set; classes count from 0, images as the records do.
 
+    Boxes and labels are made when they are asked for: training needs neither, and those of the
+    whole of Open Images take a GB.
+
     Attributes:
         tree: which classes stand above each; None where there is no hierarchy.
-        boxes: shares of the image's sides.
-        verified: labels of whole images.
         groups_known: the file says which boxes are around several objects.
+        make: makes `boxes` and `verified`.
     """
 
     tree: ClassTree | None
-    boxes: TrueBoxes
-    verified: Verified
     groups_known: bool
+    make: Callable[[], tuple[TrueBoxes, Verified]]
+
+    @cached_property
+    def _made(self) -> tuple[TrueBoxes, Verified]:
+        return self.make()
+
+    @property
+    def boxes(self) -> TrueBoxes:
+        """Boxes as shares of the image's sides."""
+        return self._made[0]
+
+    @property
+    def verified(self) -> Verified:
+        """Labels of whole images."""
+        return self._made[1]
 
 
 def read_openimages_truth(folder: Path, image_set: str | None) -> Dataset:
@@ -184,14 +200,13 @@ def read_openimages_truth(folder: Path, image_set: str | None) -> Dataset:
             "images that have a box of them",
             *(folder, files.name),
         )
-    image_ids = np.unique(
-        np.concatenate([boxes.image_ids, *([] if labels is None else [labels.image_ids])])
-    )
-    truth = OpenImagesTruth(
-        read_tree(folder, classes),
+    image_ids = joined_ids(boxes, labels)
+    marks = (
         true_boxes(boxes, classes, image_ids, files.boxes),
         verified_labels(labels, classes, image_ids),
-        boxes.groups is not None,
+    )
+    truth = OpenImagesTruth(
+        *(read_tree(folder, classes), boxes.groups is not None), make=lambda: marks
     )
     del boxes, labels  # hundreds of MB
     return Dataset(
@@ -199,7 +214,7 @@ def read_openimages_truth(folder: Path, image_set: str | None) -> Dataset:
         image_set=files.name,
         class_names=(BACKGROUND, *classes.names),
         category_ids=(0, *classes.ids),
-        records=_records_without_files(image_ids.tolist()),
+        records=_records_without_files(image_ids),
         annotation_path=str(files.boxes),
         has_annotations=True,
         truth=truth,
@@ -243,8 +258,15 @@ def class_tree(above: Mapping[str, frozenset[str]], classes: ClassList) -> Class
     )
 
 
-def true_boxes(table: BoxRows, classes: ClassList, image_ids: np.ndarray, where: Path) -> TrueBoxes:
-    """The boxes of a table with the numbers of classes and images.
+def joined_ids(table: BoxRows, labels: LabelRows | None) -> list[str]:
+    """Ids of the images of both tables, each once, in order."""
+    more = [] if labels is None else labels.image_ids.tolist()
+    # Sorted tables are merged, which is much faster than to sort a set.
+    return list(dict.fromkeys(sorted([*table.image_ids.tolist(), *more])))
+
+
+def box_classes(table: BoxRows, classes: ClassList, where: Path) -> np.ndarray:
+    """(N,) int64: the class of each box, from 0.
 
     Raises:
         DataError: a box has a class that the list does not have.
@@ -259,12 +281,26 @@ def true_boxes(table: BoxRows, classes: ClassList, image_ids: np.ndarray, where:
             f"{', ...' if len(unknown) > 5 else ''}",
             fix="take the list of classes of this version",
         )
+    return labels
+
+
+def true_boxes(
+    table: BoxRows, classes: ClassList, image_ids: Sequence[str], where: Path
+) -> TrueBoxes:
+    """The boxes of a table with the numbers of classes and images.
+
+    Raises:
+        DataError: a box has a class that the list does not have.
+    """
+    labels = box_classes(table, classes, where)
     images = places_of(table.image_ids, image_ids)[table.images]
     groups = np.zeros(len(images), bool) if table.groups is None else table.groups
     return TrueBoxes(images, labels, table.boxes.astype(np.float64, copy=False), groups)
 
 
-def verified_labels(table: LabelRows | None, classes: ClassList, image_ids: np.ndarray) -> Verified:
+def verified_labels(
+    table: LabelRows | None, classes: ClassList, image_ids: Sequence[str]
+) -> Verified:
     """The labels of boxable classes; Open Images has labels of many more."""
     if table is None:
         nothing = np.zeros(0, np.int64)
@@ -275,10 +311,11 @@ def verified_labels(table: LabelRows | None, classes: ClassList, image_ids: np.n
     return Verified(images, labels[kept], table.present[kept])
 
 
-def places_of(names: np.ndarray, of: Sequence[str] | np.ndarray) -> np.ndarray:
+def places_of(names: Sequence[str] | np.ndarray, of: Sequence[str] | np.ndarray) -> np.ndarray:
     """(N,) int64 place of each name in a list, -1 for none."""
-    place = {name: index for index, name in enumerate(np.asarray(of).tolist())}
-    return np.array([place.get(name, -1) for name in names.tolist()], np.int64)
+    wanted, listed = (t.tolist() if isinstance(t, np.ndarray) else t for t in (names, of))
+    place = {name: index for index, name in enumerate(listed)}
+    return np.fromiter((place.get(name, -1) for name in wanted), np.int64, len(wanted))
 
 
 def _records_without_files(image_ids: Sequence[str]) -> tuple[Record, ...]:

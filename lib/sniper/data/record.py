@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +123,9 @@ def _problem(record: Record) -> str | None:
     return None
 
 
+_FIELDS = tuple(field.name for field in fields(Record))
+
+
 def flip_record(record: Record, *, legacy: bool = False) -> Record:
     """The horizontally mirrored record: x1' = W - x2 - 1, polygon x' = W - x.
 
@@ -178,10 +181,10 @@ class Rows:
     values: np.ndarray
     offsets: np.ndarray
 
-    def of_images(self) -> list[np.ndarray]:
+    def of_images(self) -> Iterator[np.ndarray]:
         """A view for each image."""
         ends = self.offsets.tolist()
-        return [self.values[start:end] for start, end in zip(ends, ends[1:])]
+        return (self.values[start:end] for start, end in zip(ends, ends[1:]))
 
 
 def records_of_arrays(
@@ -209,39 +212,46 @@ def records_of_arrays(
     Raises:
         DataError: an image is broken, see `Record`.
     """
-    is_gt = np.ones(len(boxes.values), np.bool_)
+    flags = _Flags()
+    no_crowd = crowd_boxes.values[:0]
     columns = zip(
         *(paths, numbers, file_ids, sizes, boxes.of_images()),
         Rows(classes, boxes.offsets).of_images(),
-        Rows(is_gt, boxes.offsets).of_images(),
         crowd_boxes.of_images(),
         polygons or itertools.repeat(None, len(paths)),
     )
     are_sound = _are_sound(sizes, boxes, classes, crowd_boxes)
-    records = []
-    for path, number, file_id, (width, height), of_image, kinds, flags, crowd, outlines in columns:
-        values = {
-            "image_path": path,
-            "image_id": number,
-            "width": width,
-            "height": height,
-            "flipped": False,
-            "boxes": of_image,
-            "classes": kinds,
-            "is_gt": flags,
-            "polygons": outlines,
-            "crowd_boxes": crowd,
-            "file_id": None if file_id == number else file_id,
-            "exif": AUTO,
-        }
-        if are_sound:
-            # What `Record` asks of each one was asked of all.
-            record = object.__new__(Record)
-            vars(record).update(values)
-        else:
-            record = Record(**values)
-        records.append(record)
-    return tuple(records)
+    # What `Record` asks of each one is then asked of all.
+    make = _unchecked if are_sound else Record
+    return tuple(
+        make(
+            *(path, number, width, height, False, of_image, kinds, flags[len(kinds)], outlines),
+            crowd if len(crowd) else no_crowd,
+            None if file_id == number else file_id,
+            AUTO,
+        )
+        for path, number, file_id, (width, height), of_image, kinds, crowd, outlines in columns
+    )
+
+
+class _Flags(dict[int, np.ndarray]):
+    """`is_gt` of n ground truth boxes: one array for all images that have as many."""
+
+    def __missing__(self, count: int) -> np.ndarray:
+        flags = self[count] = np.ones(count, np.bool_)
+        flags.flags.writeable = False  # many records share it
+        return flags
+
+
+def _unchecked(*values: object) -> Record:
+    """A record of values that are known to be good.
+
+    Set one by one they take a third of the memory that a `__dict__` takes.
+    """
+    record = object.__new__(Record)
+    for name, value in zip(_FIELDS, values):
+        object.__setattr__(record, name, value)
+    return record
 
 
 def _are_sound(

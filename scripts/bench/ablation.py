@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-ROOT = Path(__file__).resolve().parents[2]
+from bench.training_runs import last_epoch, mean_and_spread, program, schedule
+
 RECIPE = "sniper_mobilenetv2_toy"
 OPEN = [-1, -1]
 MEASURES = {
@@ -104,15 +105,15 @@ def mine_proposals(args: argparse.Namespace) -> None:
     }
     if (args.out / "proposals" / "COCO_train_rpn.npz").exists():
         return
-    _program("main_train.py", keys, "--resume")
-    epoch = _last_epoch(_folder(args, "rpn", 0))
+    program("main_train.py", RECIPE, keys, "--resume")
+    epoch = last_epoch(_folder(args, "rpn", 0))
     extraction = {
         "TEST.TEST_EPOCH": epoch,
         "TEST.EXTRACT_PROPOSALS": True,
         "TEST.PROPOSAL_SAVE_PATH": str(args.out / "proposals"),
         "dataset.test_image_set": "train",
     }
-    _program("main_test.py", {**keys, **extraction})
+    program("main_test.py", RECIPE, {**keys, **extraction})
 
 
 def run(args: argparse.Namespace, arm: str, seed: int) -> dict[str, float]:
@@ -120,8 +121,8 @@ def run(args: argparse.Namespace, arm: str, seed: int) -> dict[str, float]:
     keys = {**_training(args, arm, seed, args.updates), **ARMS[arm][0]}
     if arm == "negatives":
         keys["proposal_path"] = str(args.out / "proposals")
-    if not _last_epoch(_folder(args, arm, seed)):
-        _program("main_train.py", keys)
+    if not last_epoch(_folder(args, arm, seed)):
+        program("main_train.py", RECIPE, keys)
     return test(args, arm, seed, "own")
 
 
@@ -133,9 +134,9 @@ def test(args: argparse.Namespace, arm: str, seed: int, how: str) -> dict[str, f
         keys = {
             **_training(args, arm, seed, args.updates),
             **(ARMS[arm][1] if how == "own" else PYRAMID_TEST),
-            "TEST.TEST_EPOCH": _last_epoch(folder),
+            "TEST.TEST_EPOCH": last_epoch(folder),
         }
-        _program("main_test.py", keys)
+        program("main_test.py", RECIPE, keys)
         report = Path(keys["output_path"]) / "results" / "detections_val_report.json"
         result.write_text(report.read_text(encoding="utf-8"), encoding="utf-8")
     measured = json.loads(result.read_text(encoding="utf-8"))
@@ -148,8 +149,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
     for arm, runs in results.items():
         cells = []
         for name in MEASURES:
-            values = np.array([run[name] for run in runs])
-            cells.append(f"{values.mean():.1f} ± {np.ptp(values) / 2:.1f}")
+            cells.append(mean_and_spread([run[name] for run in runs]))
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -159,26 +159,12 @@ def _training(args: argparse.Namespace, arm: str, seed: int, updates: int) -> di
         "output_path": str(args.out / f"{arm}-{seed}"),
         "dataset.dataset_path": args.data,
         "seed": seed,
-        "TRAIN.MAX_UPDATES": updates,
-        "TRAIN.end_epoch": 99,
-        "TRAIN.lr_step": f"{updates * 3 // 4}u,{updates * 11 // 12}u",
+        **schedule(updates),
     }
 
 
 def _folder(args: argparse.Namespace, arm: str, seed: int) -> Path:
     return args.out / f"{arm}-{seed}" / RECIPE / "train"
-
-
-def _last_epoch(folder: Path) -> int:
-    epochs = [int(path.stem[-4:]) for path in folder.glob("SNIPER-????.json")]
-    return max(epochs, default=0)
-
-
-def _program(name: str, keys: dict, *flags: str) -> None:
-    words = [word for key, value in keys.items() for word in (key, str(value))]
-    command = [sys.executable, str(ROOT / name), "--cfg", RECIPE, *flags, "--set", *words]
-    print("+", " ".join(command[1:]), flush=True)
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

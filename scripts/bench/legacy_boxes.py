@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from bench.training_runs import program, schedule, tool
+
 RECIPE = "sniper_mobilenetv2_toy"
 REDUCTION = 4
 SPLITS = {"train": 160, "val": 60}
@@ -58,8 +61,7 @@ def make_small_objects(out: Path) -> Path:
     counts = [word for split, count in SPLITS.items() for word in (f"--{split}", str(count))]
     sizes = ["--sizes", str(6 * REDUCTION), str(14 * REDUCTION), "--long-side", "1280"]
     objects = ["--classes", "3", "--objects", "8", "16", "--test", "0", "--test-dev", "0"]
-    tool = [sys.executable, "-m", "sniper.tools.cli", "make-toy-data", str(large)]
-    subprocess.run([*tool, *counts, *sizes, *objects], check=True, cwd=ROOT)
+    tool("make-toy-data", large.absolute(), *counts, *sizes, *objects)
     for split in SPLITS:
         _reduce(large, small, split)
     return small
@@ -94,8 +96,8 @@ def run(args: argparse.Namespace, data: Path, arm: str, seed: int) -> dict[str, 
     report = folder / "results" / "detections_val_report.json"
     if not report.exists():
         keys = _keys(args, data, folder, seed) | {"TRAIN.LEGACY_BOXES": ARMS[arm]}
-        _program("main_train.py", keys)
-        _program("main_test.py", keys)
+        program("main_train.py", RECIPE, keys)
+        program("main_test.py", RECIPE, keys)
     measured = json.loads(report.read_text(encoding="utf-8"))
     return {name: 100 * measured[key] for name, key in MEASURES.items()}
 
@@ -115,9 +117,7 @@ def _keys(args: argparse.Namespace, data: Path, folder: Path, seed: int) -> dict
         "TRAIN.BATCH_IMAGES": 8,
         "TRAIN.bbox_loss_divisor": 250.0,
         "TRAIN.lr": 0.06,
-        "TRAIN.MAX_UPDATES": updates,
-        "TRAIN.end_epoch": 99,
-        "TRAIN.lr_step": f"{updates * 3 // 4}u,{updates * 11 // 12}u",
+        **schedule(updates),
         "TRAIN.NUM_PROCESS": 0,
         "TEST.SCALES": [[720, 960]],
         "TEST.VALID_RANGES": [[-1, -1]],
@@ -136,13 +136,6 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
             cells.append(f"{np.mean(values):.1f} ({single})")
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _program(name: str, keys: dict) -> None:
-    words = [word for key, value in keys.items() for word in (key, str(value))]
-    command = [sys.executable, str(ROOT / name), "--cfg", RECIPE, "--set", *words]
-    print("+", " ".join(command[1:]), flush=True)
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

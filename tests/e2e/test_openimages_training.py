@@ -18,9 +18,7 @@ SOFT = ("TRAIN.SOFT_SAMPLING.ENABLE", "True", "TRAIN.CROWD_IOA", "0.9",
 @pytest.fixture(scope="module")
 def open_images(tiny):
     """Arguments of a data set whose tables are all there."""
-    scene = SceneSettings(
-        classes=3, long_side_px=200, max_size_px=70, min_objects=4, max_objects=6
-    )
+    scene = SceneSettings(classes=3, long_side_px=200, max_size_px=70, min_objects=4, max_objects=6)
     settings = ToySettings(train=8, val=3, test=0, test_dev=0, scene=scene, openimages=True)
     folder = tiny.root / "open"
     make_toy_data(folder, settings, workers=1, progress=lambda _: None)

@@ -94,7 +94,8 @@ def _quotes(message: str) -> str | None:
 
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_CHECKOUT_FOLDERS = tuple(Path("configs") / name for name in ("faster", "rfcn3k"))
+_FAMILIES = ("faster", "rfcn3k", "openimages", "ssh")
+_CHECKOUT_FOLDERS = tuple(Path("configs") / name for name in _FAMILIES)
 _SUFFIXES = (".yml", ".yaml")
 _WEIGHTS = (".params", ".states", ".zip")
 

@@ -104,7 +104,8 @@ def generate(folder: Path, share: float) -> None:
         }
         flags = dict.fromkeys(("IsOccluded", "IsTruncated"), 0)
         # Official tables stand by image.
-        owners = ids[np.sort(rng.integers(start * images // boxes, images, rows))]
+        first, end = start * images // boxes, -(-(start + rows) * images // boxes)
+        owners = ids[np.sort(rng.integers(first, end, rows))]
         return {
             "ImageID": owners,
             "Source": "xclick",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,28 @@ def test_equal_scores_count_alike_in_all_blocks():
         limits = Limits(size, size, size)
         found = fast_ap(above, boxes, verified, detections, 1.0, limits)
         np.testing.assert_array_equal(found, whole)
+
+
+def test_memory_beside_the_tables_hardly_grows_with_them():
+    def peak(num_images):
+        rng = np.random.default_rng(0)
+        images = np.repeat(np.arange(num_images), 20)
+        labels = rng.integers(0, 40, len(images))
+        boxes = np.tile(FULL, (len(images), 1)).astype(np.float64)
+        tables = (
+            TrueBoxes(images, labels, boxes, labels > 35),
+            Verified(images, labels, labels > 20),
+            FoundBoxes(images, labels, boxes, rng.random(len(images))),
+        )
+        tracemalloc.start()
+        evaluate_classes(ClassTree.flat(40), *tables, limits=Limits(2000, 2000, 2000))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most, len(images)
+
+    (small, few), (large, many) = peak(400), peak(1600)
+    # A detection takes 56 bytes; all at once, the metric takes some hundred more.
+    assert (large - small) / (many - few) < 15
 
 
 def test_a_set_without_anything_has_no_precision():

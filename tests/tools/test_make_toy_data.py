@@ -15,11 +15,12 @@ from pycocotools.coco import COCO
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.tools import make_toy_data as tool
 from sniper.tools.toy import scene
+from sniper.tools.toy.processes import run_jobs
 from sniper.tools.toy.scene import SceneSettings
 from sniper.tools.toy.settings import ToySettings
 from sniper.tools.toy.shapes import CLASSES
 from sniper.tools.toy.stamp import STAMP_FILE
-from sniper.tools.toy.writer import _run, make_toy_data
+from sniper.tools.toy.writer import make_toy_data
 
 SMALL = ToySettings(
     train=4,
@@ -239,7 +240,7 @@ def test_a_path_that_cannot_be_written_is_named(small: Path) -> None:
 
 def test_a_dead_worker_ends_the_run() -> None:
     with pytest.raises(TrainingError, match="worker process"):
-        list(_run(os._exit, [1] * 32, 2))
+        list(run_jobs(os._exit, [1] * 32, 2))
 
 
 @pytest.mark.parametrize(

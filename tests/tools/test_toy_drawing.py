@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sniper.tools.toy.canvas import Canvas
-from sniper.tools.toy.scene import SceneSettings, _contrast_floor, _least_visible, render_scene
+from sniper.tools.toy.scene import SceneSettings, _contrast_floor, least_visible, render_scene
 from sniper.tools.toy.shapes import CLASSES, DISTRACTORS, place_outline
 from sniper.tools.toy.sprite import coverage, edge_band, visible_polygons
 from sniper.tools.toy.textures import background, contrast, contrasting_colour, fill, noise
@@ -152,7 +152,7 @@ def test_textures_fill_any_size_with_finite_colours(seed: int) -> None:
 
 
 def test_small_things_must_be_more_visible_and_stronger() -> None:
-    assert _least_visible(12) == pytest.approx(0.85) and _least_visible(300) == pytest.approx(0.42)
+    assert least_visible(12) == pytest.approx(0.85) and least_visible(300) == pytest.approx(0.42)
     assert _contrast_floor(12) == 42 and _contrast_floor(400) == 22
 
 

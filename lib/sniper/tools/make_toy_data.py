@@ -1,4 +1,4 @@
-"""`sniper make-toy-data OUT`: a small synthetic detection data set in the COCO layout."""
+"""`sniper make-toy-data OUT`: a small synthetic data set, in the layout of COCO or WIDER FACE."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from sniper.tools.arguments import (
     command_parser,
 )
 from sniper.tools.cli import run_main
+from sniper.tools.toy.face_scene import CROWD, FaceSceneSettings, render_face_scene
+from sniper.tools.toy.face_set import FaceSetSettings, make_face_set
 from sniper.tools.toy.picture import encode_jpeg
 from sniper.tools.toy.scene import SceneSettings, render_scene
 from sniper.tools.toy.settings import DEMO_SPLIT_NUMBER, FINE_SIZES_PX, SPLITS, ToySettings
@@ -29,6 +31,12 @@ _DEMO_SEED, _DEMO_INDEX = 7, 7
 _DEMO_BYTES = 150_000
 # Of fine classes: two of each shape; ten pictures to learn from and ten to measure on.
 _HELD_OUT, _NOVEL, _SHOTS = 20, 60, 20
+
+_FACE_SETTINGS = ("train", "val", "test", "seed", "sizes", "long-side")
+_FACE_FLAGS = (
+    *(name.replace("-", "_") for name in _FACE_SETTINGS),
+    *("faces", "out", "demo", "workers", "force"),
+)
 
 _DESCRIPTION = """\
 Makes a detection data set of drawn shapes in the COCO layout, with objects from 12 to 400 px:
@@ -42,12 +50,16 @@ hierarchy of round and angular shapes.
 With --fine every shape in every hue and filling is a class: 140 such as striped-red-ring, of any
 size at any place. 20 of them are held out: OUT/annotations/instances_novel.json has scenes of
 these, OUT/few_shot/CLASS/ pictures of one object each, without boxes (`sniper fit-classes`).
+
+With --faces the set is in the layout of WIDER FACE (`dataset: wider`): drawn faces, many of them
+small and in crowds, and as many look-alikes of the same sizes, places and colours without boxes.
 """
 _EPILOG = """\
 examples:
   sniper make-toy-data data/toy --train 200 --val 40
   sniper make-toy-data data/toy_open --openimages
   sniper make-toy-data data/toy_far --openimages --drop-far 0.3 --images-from data/toy_open
+  sniper make-toy-data data/toy_faces --faces
   sniper make-toy-data data/toy_fine --fine
   sniper make-toy-data data/toy_fine_all --fine --held-out 0     (all classes with boxes)
 """
@@ -65,14 +77,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.faces:
+        _refuse_other_flags(args, parser)
     if args.out is None and args.demo is None:
         parser.error("name the folder to make: sniper make-toy-data OUT")
     if args.demo is not None:
-        write_demo_image(args.demo)
+        write_demo_image(args.demo, faces=args.faces)
         print(f"{args.demo}: demo image written")
     if args.out is not None:
-        _make(args)
+        if args.faces:
+            _make_faces(args)
+        else:
+            _make(args)
     return 0
+
+
+def _refuse_other_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Flags that say something of shapes would do nothing."""
+    given = [name for name in vars(args) if getattr(args, name) != parser.get_default(name)]
+    other = [name for name in given if name not in _FACE_FLAGS]
+    if other:
+        raise ConfigError(
+            "sets of faces have no such setting",
+            got=", ".join(f"--{name.replace('_', '-')}" for name in other),
+            expected=f"of the settings only {', '.join(f'--{n}' for n in _FACE_SETTINGS)}",
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--sizes", type=as_positive_number, nargs=2, metavar=("MIN", "MAX"),
-        help="object sizes in px, log-uniform (default 12 400; with --fine 32 256)",
+        help="object sizes in px, log-uniform (default 12 400; --fine: 32 256, --faces: 8 400)",
     )  # fmt: skip
     parser.add_argument(
         "--long-side", type=as_positive, default=scene.long_side_px, metavar="PX",
@@ -113,6 +142,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the class decides the size, from small to large: what training on chips finds hard",
     )  # fmt: skip
     _add_fine_flags(parser)
+    parser.add_argument(
+        "--faces", action="store_true",
+        help="faces and look-alikes in the layout of WIDER FACE; with --demo its picture",
+    )  # fmt: skip
     parser.add_argument(
         "--openimages", action="store_true",
         help="also write the official tables of Open Images: boxes, some of them around groups, "
@@ -215,15 +248,35 @@ def _make(args: argparse.Namespace) -> None:
     print(f"{args.out}: data set with {counts} images and {classes} {state}")
 
 
-def write_demo_image(path: Path) -> None:
+def _make_faces(args: argparse.Namespace) -> None:
+    default = FaceSceneSettings()
+    smallest, largest = args.sizes or (default.min_size_px, default.max_size_px)
+    scene = FaceSceneSettings(smallest, largest, args.long_side)
+    settings = FaceSetSettings(args.train, args.val, args.test, args.seed, scene)
+    start = time.monotonic()
+    made = make_face_set(args.out, settings, workers=args.workers, force=args.force)
+    counts = f"{settings.train} train, {settings.val} val, {settings.test} test"
+    state = f"written in {time.monotonic() - start:.1f} s" if made else "was there already"
+    print(f"{args.out}: set of faces with {counts} images {state}")
+
+
+def write_demo_image(path: Path, faces: bool = False) -> None:
     """Writes the picture that the demo uses, 640x480 px and at most 150 kB.
+
+    Args:
+        path: file to write.
+        faces: the picture for a detector of faces.
 
     Raises:
         DataError: the file cannot be written.
     """
     rng = np.random.default_rng([_DEMO_SEED, DEMO_SPLIT_NUMBER, _DEMO_INDEX])
-    settings = SceneSettings(min_objects=8, max_objects=9)
-    image = render_scene(rng, settings, size=(640, 480)).image
+    if faces:
+        settings = FaceSceneSettings(min_size_px=14)
+        image = render_face_scene(rng, settings, CROWD, size=(640, 480)).image
+    else:
+        shapes = SceneSettings(min_objects=8, max_objects=9)
+        image = render_scene(rng, shapes, size=(640, 480)).image
     data = next(
         data
         for data in (encode_jpeg(image, quality) for quality in range(92, 0, -4))

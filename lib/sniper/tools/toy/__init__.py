@@ -1,1 +1,1 @@
-"""Generator of small synthetic data sets in the COCO layout (`sniper make-toy-data`)."""
+"""Generator of small synthetic data sets: shapes in the COCO layout, faces in that of WIDER FACE."""

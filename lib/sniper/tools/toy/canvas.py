@@ -19,40 +19,73 @@ class Canvas:
         """Starts from a background, (H, W, 3) float32 BGR."""
         self.image = image
         self._owner = np.full(image.shape[:2], _NOBODY, dtype=np.int32)
+        self._is_core = np.zeros(image.shape[:2], dtype=np.bool_)
         self._things: list[_Thing] = []
 
-    def fits(self, alpha: np.ndarray, x: int, y: int, least_visible: float) -> bool:
-        """Whether a thing at (x, y) is seen enough itself and leaves enough of the earlier ones."""
+    def fits(
+        self,
+        alpha: np.ndarray,
+        x: int,
+        y: int,
+        least_visible: float,
+        core: np.ndarray | None = None,
+    ) -> bool:
+        """Whether a thing at (x, y) is seen enough itself and leaves enough of the earlier ones.
+
+        Args:
+            alpha: (h, w) its coverage.
+            x: of its corner.
+            y: of its corner.
+            least_visible: share of the core that must be inside the image.
+            core: (h, w) bool, the part of it that must be seen; all of it when None.
+        """
         solid = alpha >= _SOLID
+        core = solid if core is None else core
         window, patch = self._windows(alpha, x, y)
-        inside = solid[patch]
-        if inside.sum() < least_visible * solid.sum():
+        if core[patch].sum() < least_visible * core.sum():
             return False
-        covered = self._owner[window][inside]
-        lost = np.bincount(covered[covered >= 0], minlength=len(self._things))
         return all(
             thing.visible - loss >= thing.least_visible * thing.full
-            for thing, loss in zip(self._things, lost)
+            for thing, loss in zip(self._things, self._losses(window, solid[patch]))
         )
 
     def paint(
-        self, colours: np.ndarray, alpha: np.ndarray, x: int, y: int, least_visible: float
+        self,
+        colours: np.ndarray,
+        alpha: np.ndarray,
+        x: int,
+        y: int,
+        least_visible: float,
+        core: np.ndarray | None = None,
     ) -> int:
-        """Paints a thing with its corner at (x, y) and gives its number."""
+        """Paints a thing with its corner at (x, y) and gives its number; arguments as in `fits`."""
+        core = alpha >= _SOLID if core is None else core
         window, patch = self._windows(alpha, x, y)
         share = alpha[patch][..., None]
         below = self.image[window]
         self.image[window] = below + share * (colours[patch] - below)
-        owner = self._owner[window]
         inside = alpha[patch] >= _SOLID
-        covered = owner[inside]
-        lost = np.bincount(covered[covered >= 0], minlength=len(self._things))
-        for thing, loss in zip(self._things, lost):
+        for thing, loss in zip(self._things, self._losses(window, inside)):
             thing.visible -= int(loss)
         number = len(self._things)
-        owner[inside] = number
-        self._things.append(_Thing(alpha, x, y, int(inside.sum()), least_visible))
+        self._owner[window][inside] = number
+        self._is_core[window][inside] = core[patch][inside]
+        visible = int((core[patch] & inside).sum())
+        self._things.append(_Thing(alpha, x, y, int(core.sum()), visible, least_visible))
         return number
+
+    def _losses(self, window: tuple, inside: np.ndarray) -> np.ndarray:
+        """How many pixels of its core each thing loses to one that covers a part of a window."""
+        covered = self._owner[window][inside & self._is_core[window]]
+        return np.bincount(covered, minlength=len(self._things))
+
+    def owned(self, number: int) -> np.ndarray:
+        """(h, w) bool: the pixels of a thing's coverage that nothing later hides."""
+        thing = self._things[number]
+        window, patch = self._windows(thing.alpha, thing.x, thing.y)
+        owned = np.zeros(thing.alpha.shape, dtype=np.bool_)
+        owned[patch] = self._owner[window] == number
+        return owned
 
     def shade(self, alpha: np.ndarray, x: int, y: int, blur_px: float, strength: float) -> None:
         """Darkens the image below a thing that will be painted there: its soft shadow."""
@@ -117,9 +150,15 @@ class _Thing:
     """Something painted: where, how large, how much of it must stay and still is visible."""
 
     def __init__(
-        self, alpha: np.ndarray, x: int, y: int, visible: int, least_visible: float
+        self,
+        alpha: np.ndarray,
+        x: int,
+        y: int,
+        full: int,
+        visible: int,
+        least_visible: float,
     ) -> None:
         self.alpha, self.x, self.y = alpha, x, y
-        self.full = int((alpha >= _SOLID).sum())
+        self.full = full
         self.visible = visible
         self.least_visible = least_visible

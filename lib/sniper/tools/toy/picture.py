@@ -65,7 +65,18 @@ def write_picture(out: str, settings: ToySettings, job: tuple[Split, int]) -> Pi
         rendered = render_scene(rng, scene, kinds=kinds)
     encoded = encode_jpeg(rendered.image, int(rng.integers(72, 96)))
     file = settings.file(split, index)
-    target = Path(out, file)
+    sha256 = write_image(Path(out, file), encoded)
+    height, width = rendered.image.shape[:2]
+    objects = rendered.objects if split.annotated else ()
+    return Picture(file, width, height, objects, sha256)
+
+
+def write_image(target: Path, encoded: bytes) -> str:
+    """Writes an encoded image and gives its SHA-256.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     # A rename, so that another process never sees half of an image.
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
@@ -73,9 +84,7 @@ def write_picture(out: str, settings: ToySettings, job: tuple[Split, int]) -> Pi
         os.replace(temporary, target)
     except OSError as error:
         raise DataError("an image cannot be written", where=target, got=error) from error
-    height, width = rendered.image.shape[:2]
-    objects = rendered.objects if split.annotated else ()
-    return Picture(file, width, height, objects, hashlib.sha256(encoded).hexdigest())
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:

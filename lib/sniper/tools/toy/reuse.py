@@ -14,7 +14,7 @@ from sniper.errors import ConfigError, DataError
 from sniper.tools.toy.picture import Picture, image_id
 from sniper.tools.toy.scene import SceneObject
 from sniper.tools.toy.settings import Split, ToySettings
-from sniper.tools.toy.stamp import difference, digest, files_on_disk, read_stamp
+from sniper.tools.toy.stamp import difference, digest, files_on_disk, read_stamp, set_files
 
 
 def check_source(source: Path, out: Path, settings: ToySettings) -> None:
@@ -58,7 +58,7 @@ def check_source(source: Path, out: Path, settings: ToySettings) -> None:
             expected="the same settings but for --openimages, and nothing dropped",
             fix="name a set with all annotations and these settings",
         )
-    if stamp["sha256"] != digest(files_on_disk(source, whole)):
+    if stamp["sha256"] != digest(files_on_disk(source, set_files(whole))):
         raise DataError(
             "this data set is incomplete or was changed",
             where=source,

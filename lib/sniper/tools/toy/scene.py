@@ -123,7 +123,7 @@ def render_scene(
         The scene. Boxes are those of the visible pixels; every object has at least 40 % of its
         pixels visible, small ones more.
     """
-    width, height = size or _image_size(rng, settings.long_side_px)
+    width, height = size or image_size(rng, settings.long_side_px)
     ground = draw_clutter(rng, background(rng, height, width), int(rng.integers(3, 12)))
     canvas = Canvas(ground)
     numbers: list[tuple[ToyClass, int]] = []
@@ -132,10 +132,11 @@ def render_scene(
         if plan.kind is not None and number is not None:
             numbers.append((plan.kind, number))
     objects = tuple(SceneObject(kind, *canvas.visible_part(number)) for kind, number in numbers)
-    return Scene(_photograph(rng, canvas.image), objects)
+    return Scene(photograph(rng, canvas.image), objects)
 
 
-def _image_size(rng: np.random.Generator, long_side_px: int) -> tuple[int, int]:
+def image_size(rng: np.random.Generator, long_side_px: int) -> tuple[int, int]:
+    """Width and height of an image, px; its long side is `long_side_px` or a little less."""
     width, height = _IMAGE_SIZES[int(rng.integers(len(_IMAGE_SIZES)))]
     return round(width * long_side_px / 640), round(height * long_side_px / 640)
 
@@ -162,9 +163,9 @@ def _plan(
         low, high = settings.sizes_of(class_index)
         low = min(low, max(room_px, settings.min_size_px))
         high = max(low, min(high, room_px))
-        size = _log_uniform(rng, low, high)
+        size = log_uniform(rng, low, high)
         if size**2 > room:
-            size = _log_uniform(rng, low, max(low, min(high, math.sqrt(max(room, 0.0)))))
+            size = log_uniform(rng, low, max(low, min(high, math.sqrt(max(room, 0.0)))))
         room -= size**2
         plans.append(_Plan(kinds[class_index], size, low if settings.size_bound else 12.0))
     # Small discs and quads could be taken for objects, so distractors are 16 px at least.
@@ -172,16 +173,17 @@ def _plan(
     distractor_high = max(distractor_low, 0.25 * min(settings.max_size_px, room_px))
     most = settings.max_distractors
     for _ in range(int(rng.integers(1, most + 1)) if most else 0):
-        plans.append(_Plan(None, _log_uniform(rng, distractor_low, distractor_high)))
+        plans.append(_Plan(None, log_uniform(rng, distractor_low, distractor_high)))
     keys = [plan.size_px * math.exp(rng.normal(0, 0.5)) for plan in plans]
     return [plans[i] for i in np.argsort(keys)[::-1]]
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number whose logarithm is uniform."""
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-def _least_visible(size_px: float) -> float:
+def least_visible(size_px: float) -> float:
     """Share that must stay visible: 0.85 up to 20 px, falling to 0.42 from 90 px on."""
     t = math.log(min(max(size_px, 20.0), 90.0) / 20.0) / math.log(90.0 / 20.0)
     return 0.85 + t * (0.42 - 0.85)
@@ -203,7 +205,7 @@ def _add(rng: np.random.Generator, canvas: Canvas, plan: _Plan) -> int | None:
         rings = [ring + rng.random(2) for ring in _outline(rng, plan, size)]
         rings = [ring - np.floor(rings[0].min(axis=0)) for ring in rings]
         alpha = coverage(rings)
-        least = _least_visible(size) if plan.kind is not None else 0.1
+        least = least_visible(size) if plan.kind is not None else 0.1
         for _ in range(_PLACES_TRIED):
             x, y = _place(rng, alpha.shape, width, height)
             if canvas.fits(alpha, x, y, least):
@@ -283,13 +285,13 @@ def _colours(
     return colour, fill(rng, *shape, size_px, colour, second)
 
 
-def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Light from one side, a slightly soft lens and sensor noise: uint8 (H, W, 3)."""
+def photograph(rng: np.random.Generator, image: np.ndarray, soft_share: float = 0.5) -> np.ndarray:
+    """Light from one side, mostly a slightly soft lens, and sensor noise: uint8 (H, W, 3)."""
     h, w = image.shape[:2]
     field = gradient(rng, h, w, 0) if rng.random() < 0.6 else noise(rng, h, w, max(h, w))
     light = rng.uniform(0.9, 1.1) + rng.uniform(0, 0.45) * (field - 0.5)
     lit: np.ndarray = image * light[..., None].astype(np.float32)
-    if rng.random() < 0.5:
+    if rng.random() < soft_share:
         lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.35, 0.75))
     grain = rng.standard_normal((h, w), dtype=np.float32) * np.float32(rng.uniform(0.5, 5))
     return np.clip(np.rint(lit + grain[..., None]), 0, 255).astype(np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sniper.errors import DataError
@@ -14,6 +14,55 @@ from sniper.tools.toy.settings import Split, ToySettings
 
 STAMP_FILE = "toy_data.json"
 _MAKER = "sniper make-toy-data"
+# What a folder may hold before a set is made: nothing, this set, or one of ours to be replaced.
+EMPTY, COMPLETE, OURS = "empty", "complete", "ours"
+# The setting that only sets of other layouts than COCO's have.
+LAYOUT = "layout"
+
+
+def folder_state(
+    out: Path,
+    settings: dict,
+    names: Sequence[str],
+    force: bool,
+    progress: Callable[[str], None],
+) -> str:
+    """What there is to do in a folder: `EMPTY`, `COMPLETE` (nothing) or `OURS` (write it anew).
+
+    Args:
+        out: the folder.
+        settings: of the set to make, plain values.
+        names: its files, relative to `out`.
+        force: whether sets of other settings may be replaced.
+        progress: is told why a set is written again.
+
+    Raises:
+        DataError: the folder holds something else.
+    """
+    stamp = read_stamp(out)
+    if stamp is None:
+        return EMPTY
+    there = stamp["settings"]
+    layout = there.get(LAYOUT) if isinstance(there, dict) else None
+    if layout != settings.get(LAYOUT):
+        # Each writer knows its own files only, and would leave the others beside them.
+        raise DataError(
+            "this folder holds a generated data set of another kind",
+            where=out,
+            fix="name another folder, or delete this one",
+        )
+    if there != settings and not force:
+        raise DataError(
+            "this folder holds a generated data set with other settings",
+            where=out,
+            got=difference(there, settings),
+            fix="name another folder, or use --force to replace the data set",
+        )
+    if there == settings:
+        if stamp["sha256"] == digest(files_on_disk(out, names)):
+            return COMPLETE
+        progress(f"{out}: the data set is incomplete or was changed; writing it again")
+    return OURS
 
 
 def read_stamp(out: Path) -> dict | None:
@@ -45,13 +94,13 @@ def difference(there: object, wanted: dict) -> str:
     return "; ".join(f"{k}: {there.get(k)} there, {wanted.get(k)} wanted" for k in keys)
 
 
-def write_stamp(out: Path, settings: ToySettings, digest: str | None) -> None:
+def write_stamp(out: Path, settings: dict, digest: str | None) -> None:
     """Notes the settings and, once all is there, the digest.
 
     Raises:
         TrainingError: the file cannot be written.
     """
-    stamp = {"made_by": _MAKER, "settings": settings.as_dict(), "sha256": digest}
+    stamp = {"made_by": _MAKER, "settings": settings, "sha256": digest}
     atomic_write_text(out / STAMP_FILE, json.dumps(stamp, indent=1) + "\n")
 
 
@@ -61,17 +110,30 @@ def digest(sha256_by_file: dict[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def files_on_disk(out: Path, settings: ToySettings) -> dict[str, str]:
+def write_text(path: Path, text: str) -> str:
+    """Writes a text of a set and gives its SHA-256.
+
+    Raises:
+        TrainingError: the file cannot be written.
+    """
+    atomic_write_text(path, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def files_on_disk(out: Path, names: Sequence[str]) -> dict[str, str]:
     """SHA-256 of every file that the data set should have, those that are there."""
+    there = [name for name in names if (out / name).is_file()]
+    return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in there}
+
+
+def set_files(settings: ToySettings) -> list[str]:
+    """Names of all files of a set in the COCO layout."""
     names = [
         f"annotations/{split.annotation_file}"
         for split in settings.splits
         if settings.count(split) and split.annotation_file
     ]
-    names += table_files(settings)
-    names += image_files(settings, settings.splits)
-    there = [name for name in names if (out / name).is_file()]
-    return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in there}
+    return names + table_files(settings) + image_files(settings, settings.splits)
 
 
 def image_files(settings: ToySettings, splits: Sequence[Split]) -> list[str]:

@@ -6,41 +6,33 @@ files. A folder without our stamp is never written to.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import multiprocessing
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from sniper.errors import DataError, TrainingError
-from sniper.files import atomic_write_text
-from sniper.process import usable_cores
+from sniper.errors import DataError
 from sniper.tools.toy import openimages
 from sniper.tools.toy.drop import drop_any, drop_far, to_labelled_px
 from sniper.tools.toy.picture import Picture, image_id, write_picture
+from sniper.tools.toy.processes import run_jobs, told
 from sniper.tools.toy.reuse import check_source, linked_pictures
 from sniper.tools.toy.settings import EVERY_SPLIT, FEW_SHOT, TRAIN, Split, ToySettings
 from sniper.tools.toy.shapes import ToyClass
 from sniper.tools.toy.stamp import (
-    difference,
+    COMPLETE,
+    OURS,
     digest,
-    files_on_disk,
+    folder_state,
     image_files,
-    read_stamp,
+    set_files,
     write_stamp,
+    write_text,
 )
-
-_CHUNK = 8  # images per task of the process pool
-_PROGRESS_PERIOD_S = 5.0
 
 
 def make_toy_data(
@@ -74,23 +66,14 @@ def make_toy_data(
         TrainingError: a worker process died, or a json file could not be written.
     """
     out = Path(out)
-    stamp = read_stamp(out)
-    if stamp is not None and stamp["settings"] != settings.as_dict() and not force:
-        raise DataError(
-            "this folder holds a generated data set with other settings",
-            where=out,
-            got=difference(stamp["settings"], settings.as_dict()),
-            fix="name another folder, or use --force to replace the data set",
-        )
-    if stamp is not None and stamp["settings"] == settings.as_dict():
-        if stamp["sha256"] == digest(files_on_disk(out, settings)):
-            return False
-        progress(f"{out}: the data set is incomplete or was changed; writing it again")
+    state = folder_state(out, settings.as_dict(), set_files(settings), force, progress)
+    if state == COMPLETE:
+        return False
     if images_from is not None:
         check_source(images_from, out, settings)
-    _prepare(out, settings, replaces=stamp is not None)
+    _prepare(out, settings, replaces=state == OURS)
     digests = _write_splits(out, settings, workers, images_from, progress)
-    write_stamp(out, settings, digest(digests))
+    write_stamp(out, settings.as_dict(), digest(digests))
     return True
 
 
@@ -98,7 +81,7 @@ def _prepare(out: Path, settings: ToySettings, replaces: bool) -> None:
     """Marks the folder as unfinished before anything else changes, and clears what was ours."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_stamp(out, settings, None)
+        write_stamp(out, settings.as_dict(), None)
         if replaces:
             for split in EVERY_SPLIT:
                 _clear(out, split)
@@ -138,18 +121,14 @@ def _write_splits(
     splits = settings.splits
     jobs = [(split, index) for split in splits for index in range(settings.count(split))]
     if images_from is None:
-        pictures = _run(partial(write_picture, str(out), settings), jobs, workers)
+        pictures = run_jobs(partial(write_picture, str(out), settings), jobs, workers)
     else:
         pictures = linked_pictures(images_from, out, settings)
     by_split: dict[str, list[Picture]] = {split.name: [] for split in splits}
     digests = {}
-    last = time.monotonic()
-    for done, ((split, _), picture) in enumerate(zip(jobs, pictures), start=1):
+    for (split, _), picture in zip(jobs, told(pictures, len(jobs), progress)):
         by_split[split.name].append(picture)
         digests[picture.file] = picture.sha256
-        if time.monotonic() - last >= _PROGRESS_PERIOD_S:
-            progress(f"{done} of {len(jobs)} images")
-            last = time.monotonic()
     by_split[TRAIN.name] = _with_labels_dropped(by_split[TRAIN.name], settings, progress)
     texts = openimages.common_tables(settings.kinds(TRAIN)) if settings.openimages else {}
     for split in splits:
@@ -161,8 +140,7 @@ def _write_splits(
             texts |= openimages.split_tables(split.name, images, kinds, settings.seed)
     for file, text in texts.items():
         name = f"annotations/{file}"
-        atomic_write_text(out / name, text)
-        digests[name] = hashlib.sha256(text.encode()).hexdigest()
+        digests[name] = write_text(out / name, text)
     return digests
 
 
@@ -198,31 +176,6 @@ def _toy_image(split: Split, index: int, picture: Picture) -> openimages.ToyImag
         [item.kind for item in picture.objects],
         picture.lost,
     )
-
-
-def _run(
-    work: Callable[[tuple], Picture], jobs: list[tuple], workers: int | None
-) -> Iterator[Picture]:
-    """Maps `work` over the jobs, in order, in spawned processes or here when there is one."""
-    wanted = usable_cores() if workers is None else workers
-    wanted = max(1, min(wanted, len(jobs) // _CHUNK))
-    if wanted == 1:
-        yield from map(work, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(wanted, context, _one_thread) as pool:
-            yield from pool.map(work, jobs, chunksize=_CHUNK)
-    except BrokenProcessPool as error:
-        raise TrainingError(
-            "a worker process of make-toy-data died",
-            got=error,
-            fix="use fewer --workers when memory is short; calling again starts over",
-        ) from error
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
 
 
 def _annotations(split: Split, pictures: list[Picture], kinds: Sequence[ToyClass]) -> str:

@@ -1,1 +1,1 @@
-"""Generator of small synthetic data sets: shapes in the COCO layout, faces in that of WIDER FACE."""
+"""Generator of small synthetic data sets: shapes as in COCO, faces as in WIDER FACE."""

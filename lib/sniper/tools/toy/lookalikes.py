@@ -13,31 +13,35 @@ from sniper.tools.toy.textures import contrasting_colour, fill, random_colours
 
 # Things that are no heads are turned as heads are, and a little more.
 _TURN_DEG = 20.0
+# Those of heads, and little more.
+_HALF_WIDTHS = (0.66, 0.9)
 
 
 def _clock(rng: np.random.Generator, size_px: float) -> Sprite:
-    pen = Pen(ellipse((0, 0), (1, 1)), rng.normal(0, _TURN_DEG), size_px, 1.2)
+    a = rng.uniform(*_HALF_WIDTHS)  # seen from the side
+    pen = Pen(ellipse((0, 0), (a, 1)), rng.normal(0, _TURN_DEG), size_px, 1.2)
     rim, dial = random_colours(rng, 1, muted=True)[0], skin_colour(rng)
     dark = contrasting_colour(rng, dial, 40)
-    pen.fill(ellipse((0, 0), (1, 1)), rim, hides=False)
-    pen.mark(ellipse((0, 0), (0.86, 0.86)), dial)
+    pen.fill(ellipse((0, 0), (a, 1)), rim, hides=False)
+    pen.mark(ellipse((0, 0), (0.86 * a, 0.86)), dial)
     for k in range(12):
-        ends = np.array([[0, -0.8], [0, -0.64 if k % 3 else -0.52]]) @ rotation(30.0 * k)
+        ends = np.array([[0, -0.8], [0, -0.64 if k % 3 else -0.52]]) @ rotation(30.0 * k) * [a, 1]
         pen.mark(band(ends, 0.06 if k % 3 else 0.11), dark)
     for length, width in ((0.45, 0.13), (0.68, 0.08)):
-        hand = np.array([[0, 0.12], [0, -length]]) @ rotation(rng.uniform(0, 360))
+        hand = np.array([[0, 0.12], [0, -length]]) @ rotation(rng.uniform(0, 360)) * [a, 1]
         pen.mark(band(hand, width), dark)
     return pen.sprite()
 
 
 def _button(rng: np.random.Generator, size_px: float) -> Sprite:
     """Holes in a square, or two above each other."""
-    pen = Pen(ellipse((0, 0), (1, 1)), rng.normal(0, _TURN_DEG / 2), size_px, 1.2)
+    a = rng.uniform(*_HALF_WIDTHS)
+    pen = Pen(ellipse((0, 0), (a, 1)), rng.normal(0, _TURN_DEG / 2), size_px, 1.2)
     colour = skin_colour(rng)
-    pen.fill(ellipse((0, 0), (1, 1)), colour * 0.8, hides=False)
-    pen.mark(ellipse((0, 0), (0.85, 0.85)), colour)
+    pen.fill(ellipse((0, 0), (a, 1)), colour * 0.8, hides=False)
+    pen.mark(ellipse((0, 0), (0.85 * a, 0.85)), colour)
     far, radius = rng.uniform(0.26, 0.38), rng.uniform(0.1, 0.16)
-    places = [(x, y) for x in (-far, far) for y in (-far, far)]
+    places = [(x * a, y) for x in (-far, far) for y in (-far, far)]
     if rng.random() < 0.4:
         places = [(0.0, -far), (0.0, far)]
     for place in places:
@@ -47,7 +51,7 @@ def _button(rng: np.random.Generator, size_px: float) -> Sprite:
 
 def _dots(rng: np.random.Generator, size_px: float) -> Sprite:
     """A disc with two dots and a bar, the wrong way round."""
-    a = rng.uniform(0.75, 1.0)
+    a = rng.uniform(*_HALF_WIDTHS)
     pen = Pen(ellipse((0, 0), (a, 1)), rng.normal(0, _TURN_DEG / 2), size_px, 1.2)
     colour = skin_colour(rng)
     pen.fill(ellipse((0, 0), (a, 1)), colour, hides=False)
@@ -63,7 +67,7 @@ def _dots(rng: np.random.Generator, size_px: float) -> Sprite:
 
 def _oval(rng: np.random.Generator, size_px: float) -> Sprite:
     """An oval with a texture, as a stone, a ball or a lampshade."""
-    a = rng.uniform(0.66, 1.0)
+    a = rng.uniform(*_HALF_WIDTHS)
     pen = Pen(ellipse((0, 0), (a, 1)), rng.normal(0, _TURN_DEG), size_px, 1.2)
     pen.fill(ellipse((0, 0), (a, 1)), np.array([128, 128, 128], np.float32), hides=False)
     sprite = pen.sprite()
@@ -77,15 +81,15 @@ def _oval(rng: np.random.Generator, size_px: float) -> Sprite:
 def _hand(rng: np.random.Generator, size_px: float) -> Sprite:
     palm = ellipse((0, 0.35), (0.5, 0.55))
     fingers = []
-    spread = rng.uniform(6, 16)
+    spread = rng.uniform(4, 11)
     for k, length in enumerate((0.85, 1.0, 0.95, 0.75)):
         finger = np.array([[0, -0.1], [0, -length]]) @ rotation((k - 1.5) * spread)
         base = np.array([(k - 1.5) * 0.2, 0.15])
         fingers.append(band(finger + base, 0.2))
-    thumb = band(np.array([[0.3, 0.5], [0.8, 0.0]]), 0.22)
+    thumb = band(np.array([[0.3, 0.5], [0.68, 0.0]]), 0.22)
     shapes = [*fingers, thumb, palm]
-    box = np.array([[-0.85, -0.95], [0.85, -0.95], [0.85, 0.9], [-0.85, 0.9]])
-    pen = Pen(box, rng.normal(0, 2 * _TURN_DEG), size_px, 1.5)
+    box = np.array([[-0.65, -0.95], [0.72, -0.95], [0.72, 0.9], [-0.65, 0.9]])
+    pen = Pen(box, rng.normal(0, _TURN_DEG), size_px, 1.5)
     skin = skin_colour(rng)
     for k, shape in enumerate(shapes):
         pen.fill(shape, skin * (0.9 if k % 2 else 0.97), hides=False)
@@ -101,7 +105,7 @@ def _patch(rng: np.random.Generator, size_px: float) -> Sprite:
     """Bare skin, with spots anywhere."""
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     radius = 1 + 0.2 * np.cos(2 * t + rng.uniform(0, 6)) + 0.1 * np.cos(3 * t + rng.uniform(0, 6))
-    outline = np.stack([radius * np.cos(t), radius * np.sin(t)], axis=1)
+    outline = np.stack([0.8 * radius * np.cos(t), radius * np.sin(t)], axis=1)
     pen = Pen(outline, 0.0, size_px, 1.5)
     skin = skin_colour(rng)
     pen.fill(outline, skin, hides=False)

@@ -18,7 +18,7 @@ from sniper.data.problems import OnProblem
 # Tables have six decimals of a share, so that 12.34 px of a COCO file come back as 12.3401. Nobody
 # draws finer than this, and rounded to it a rewritten set gives the very boxes of its origin.
 _DECIMALS_PX = 2
-# Boxes that are converted at a time: the steps between need 300 bytes for each.
+# Boxes that are converted at a time: the steps between are float64, several for each box.
 _BLOCK = 1 << 18
 # Ends each text of `pack_texts`: the only character that no file name can have.
 _END = "\0"
@@ -78,7 +78,7 @@ class TableBoxes:
 
 def pack_texts(texts: Iterable[str]) -> np.ndarray:
     """Texts as one array of bytes: an array of texts takes four bytes for each letter of the
-    longest, and minutes to split."""
+    longest."""
     content = "".join(f"{text}{_END}" for text in texts)
     return np.frombuffer(content.encode("utf-8", "surrogateescape"), np.uint8)
 

@@ -104,6 +104,44 @@ def test_negative_chips_and_false_alarms(tiny_set, monkeypatch):
     assert png_bytes(tensor_sheet(data, item, 0, 9)).startswith(b"\x89PNG")
 
 
+def test_crowd_regions_of_coco_are_drawn(tiny_set, monkeypatch, capsys):
+    tiny_set.add(9, [150, 20, 61, 41], iscrowd=1)
+    tiny_set.write()
+    data = load(tiny_set)
+    item, mirrored = pick(data, ids=[9])[0], pick(data, ids=[9], flipped=True)[0]
+    _, heading, panels = panels_of(monkeypatch, data, item)
+    assert "3 boxes, 1 group or crowd regions" in heading
+    for panel in panels:
+        assert panel.crowd.tolist() == [[150, 20, 210, 60]]
+        assert len(panel.states) == 3  # it is no object
+    _, _, panels = panels_of(monkeypatch, data, mirrored)
+    assert panels[0].crowd.tolist() == [[109, 20, 169, 60]]
+    settings = batch_settings(data.cfg)
+    whole = next(n for n, chip in enumerate(item.chips) if chip.level == 1)
+    chip, crowd = item.chips[whole], tensor_panel(data, item, settings, whole, 0).crowd
+    origin = np.tile(chip.rect[:2], 2)
+    expected = (np.array([150, 20, 211, 61]) - origin) * chip.factor - [0, 0, 1, 1]
+    np.testing.assert_allclose(crowd, [expected], atol=1)
+    _, heading, panels = panels_of(monkeypatch, data, pick(data, ids=[7])[0])
+    assert "crowd" not in heading and not len(panels[0].crowd)
+
+
+def test_group_boxes_of_open_images_are_drawn(tiny_set, monkeypatch):
+    """The same images in the official tables, two boxes of one image as a group."""
+    folder, titles = tiny_set.root / "data", "ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf"
+    rows = ["a,/m/1,0.1,0.3,0.2,0.5,0", "a,/m/1,0.5,0.75,0.4,0.8,1", "b,/m/2,0.2,0.6,0.2,0.6,0"]
+    (folder / "herbst-annotations-bbox.csv").write_text("\n".join([titles, *rows]) + "\n")
+    (folder / "class-descriptions-boxable.csv").write_text("/m/1,kite\n/m/2,ant\n")
+    for name, image in (("a", 7), ("b", 8)):
+        tiny_set.image(image).rename(tiny_set.image(image).with_name(f"{name}.jpg"))
+    names = ("dataset.dataset", "openimages", "dataset.NUM_CLASSES", "3")
+    data = load(tiny_set, *names)
+    item = pick(data, ids=["a"])[0]
+    _, heading, panels = panels_of(monkeypatch, data, item)
+    assert "1 boxes, 1 group or crowd regions" in heading
+    np.testing.assert_allclose(panels[0].crowd, [[100, 60, 149, 119]], atol=0.1)
+
+
 def test_tensors_are_those_of_the_loader(tiny_set):
     data = load(tiny_set)
     item, settings = pick(data, ids=[9])[0], batch_settings(data.cfg)

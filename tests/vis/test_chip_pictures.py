@@ -100,6 +100,54 @@ def test_negative_chips_and_false_alarms_are_magenta():
     assert has(picture(draw_levels(image, "h", [negative])), "#f032e6")
 
 
+CYAN = "#00e5ff"
+
+
+def test_group_and_crowd_regions_are_hatched_in_a_colour_of_their_own():
+    image = np.full((200, 300, 3), 128, np.uint8)
+    region = np.array([[180, 50, 279, 149]], np.float32)
+    without = draw_levels(image, "h", [level_panel()])
+    figure = draw_levels(image, "h", [level_panel(crowd=region)])
+    plain, drawn = picture(without), picture(figure)
+    assert has(drawn, CYAN) and not has(plain, CYAN)
+    rows, columns = np.nonzero((drawn != plain).any(axis=2)[:-64])  # the legend changes too
+    # The panel is 3 times as large as the image: what changed is the region with its outline.
+    assert rows.max() - rows.min() + 1 == pytest.approx(3 * 100, abs=6)
+    assert columns.max() - columns.min() + 1 == pytest.approx(3 * 100, abs=6)
+    inside = (drawn != plain).any(axis=2)[rows.min() + 9 : rows.max() - 9]
+    inside = inside[:, columns.min() + 9 : columns.max() - 9]
+    assert 0.02 < inside.mean() < 0.5  # hatched: it hides little
+    assert inside.any(axis=0).all() and inside.any(axis=1).all()
+
+    def named(sheet):
+        return [
+            text.get_text() for text in sheet.legends[0].get_texts() if "crowd" in text.get_text()
+        ]
+
+    assert (named(without), named(figure)) == ([], ["group or crowd region: no object"])
+
+
+def test_boxes_are_drawn_over_crowd_regions():
+    image = np.full((200, 300, 3), 128, np.uint8)
+    only = {"boxes": np.array([[60, 60, 90, 90]], np.float32), "states": [VALID]}
+    same = level_panel(crowd=np.array([[60, 60, 90, 90]], np.float32), **only)
+    drawn = picture(draw_levels(image, "h", [same]))[:-64]
+    assert has(drawn, "#1fbf4a") and not has(drawn, CYAN)
+
+
+def test_tensors_show_crowd_regions_in_chip_px():
+    nothing = {"boxes": np.zeros((0, 4)), "states": [], "labels": []}
+    panels = [
+        tensor_panel(crowd=crowd, **nothing)
+        for crowd in (np.zeros((0, 4)), np.array([[30, 40, 99, 119]]))
+    ]
+    plain, drawn = (picture(draw_tensors("h", [panel], MEANS)) for panel in panels)
+    assert has(drawn, CYAN) and not has(plain, CYAN)
+    rows, columns = np.nonzero((drawn != plain).any(axis=2)[:-64])
+    assert rows.max() - rows.min() + 1 == pytest.approx(3 * 80, abs=6)
+    assert columns.max() - columns.min() + 1 == pytest.approx(3 * 70, abs=6)
+
+
 def test_chips_beyond_the_image_are_drawn_at_its_border():
     image = np.full((100, 300, 3), 128, np.uint8)
     panel = level_panel(chips=[ChipOutline(1, (-0.5, -1, 299.75, 120))])

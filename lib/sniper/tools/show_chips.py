@@ -36,9 +36,11 @@ Draws the chips of some training images, two or three pictures for each image:
 
   <id>_levels.png   one panel for each pyramid level: the image with the chips of that level (the
                     rest is dimmed), the boxes that the level trains, those it ignores and those
-                    that no level trains; negative chips with the false alarms they were made for
+                    that no level trains; group and crowd regions (hatched); negative chips with
+                    the false alarms they were made for
   <id>_tensors.png  what the network gets of each chip, pixel by pixel: de-normalised input, valid
-                    and ignored boxes, centres of positive and negative anchors, FocusPixels
+                    and ignored boxes, group and crowd regions, centres of positive and negative
+                    anchors, FocusPixels
   <id>_focus.png    with TRAIN.AUTO_FOCUS, one panel for each level of the test: FocusPixels and
                     the FocusChips made of them, as if the network marked exactly the labels;
                     needs no weights and shows what TEST.CHIP_HYPERPARAMS can reach at best

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from sniper.vis.figures import BLUE, DPI, GREEN, GREY, MAGENTA, ORANGE, RED, YELLOW, cycle
+from sniper.vis.figures import BLUE, CYAN, DPI, GREEN, GREY, MAGENTA, ORANGE, RED, YELLOW, cycle
 
 if TYPE_CHECKING:  # matplotlib 3.8 or newer
     from matplotlib.typing import LineStyleType
@@ -35,6 +35,9 @@ _BOX_STYLE: Mapping[str, LineStyleType] = {VALID: "-", IGNORED: (0, (4, 2)), NEV
 # Lines and numbers of small chips, which would hide what they show.
 _THIN = 0.5
 _NUMBER_PT = 9
+_CROWD_WIDTH, _CROWD_HATCH = 1.8, "//"
+_CROWD_STYLE: LineStyleType = (0, (5, 2))
+_CROWD_TEXT = "group or crowd region: no object"
 # Drawn in this order, so that valid boxes come out on top.
 _BOX_ORDER = {IGNORED: 0, NEVER: 1, VALID: 2}
 
@@ -101,6 +104,23 @@ def _write(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
     ink = "black" if colour == ORANGE else "white"
     ground = {"facecolor": colour, "edgecolor": "none", "pad": 0.8}
     axes.text(x, y, text, color=ink, fontsize=7.5, va="top", ha="left", clip_on=True, bbox=ground)
+
+
+def draw_crowd(axes: Axes, boxes: np.ndarray, *, thin: bool = False) -> None:
+    """Regions of many objects, hatched with a dashed line around them.
+
+    Args:
+        axes: the picture.
+        boxes: (M, 4) in its px.
+        thin: with thin lines, for regions of few screen px.
+    """
+    width = _CROWD_WIDTH * (_THIN if thin else 1.0)
+    for x1, y1, x2, y2 in np.asarray(boxes, np.float64).reshape(-1, 4).tolist():
+        # Faint, so that what is in the region can still be seen.
+        hatched = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1 + 1, y2 - y1 + 1, fill=False)
+        hatched.set(edgecolor=CYAN, linewidth=0, hatch=_CROWD_HATCH, alpha=0.45)
+        axes.add_patch(hatched)
+        _outline(axes, (x1, y1, x2, y2), CYAN, width, _CROWD_STYLE)
 
 
 def draw_alarms(axes: Axes, alarms: np.ndarray) -> None:
@@ -232,12 +252,27 @@ def _box_handle(state: str, text: str) -> Patch:
     )
 
 
+def _crowd_handle() -> Patch:
+    return Patch(
+        fill=False,
+        edgecolor=CYAN,
+        linewidth=_CROWD_WIDTH,
+        linestyle=_CROWD_STYLE,
+        hatch=_CROWD_HATCH * 2,  # the patch is small
+        label=_CROWD_TEXT,
+    )
+
+
 def _focus_handle() -> Patch:
     return Patch(facecolor=YELLOW, alpha=0.6, label="FocusPixel")
 
 
 def level_legend(
-    texts: Mapping[str, str], has_negative: bool, has_alarms: bool, has_focus: bool = False
+    texts: Mapping[str, str],
+    has_negative: bool,
+    has_alarms: bool,
+    has_focus: bool = False,
+    has_crowd: bool = False,
 ) -> list[Artist]:
     """What the marks on an image mean; `texts` has the states of boxes that occur."""
     handles: list[Artist] = [
@@ -252,6 +287,8 @@ def level_legend(
             )
         )
     handles += [_box_handle(state, text) for state, text in texts.items()]
+    if has_crowd:
+        handles.append(_crowd_handle())
     if has_focus:
         handles.append(_focus_handle())
     if has_alarms:
@@ -259,7 +296,7 @@ def level_legend(
     return handles
 
 
-def tensor_legend(has_focus: bool, has_negative: bool) -> list[Artist]:
+def tensor_legend(has_focus: bool, has_negative: bool, has_crowd: bool = False) -> list[Artist]:
     """What the marks on tensors mean."""
     handles: list[Artist] = [
         _box_handle(VALID, "valid box"),
@@ -268,6 +305,8 @@ def tensor_legend(has_focus: bool, has_negative: bool) -> list[Artist]:
         _marker(".", BLUE, "negative anchors"),
         Patch(fill=False, edgecolor="#777777", linestyle=":", label="im_info, where smaller"),
     ]
+    if has_crowd:
+        handles.append(_crowd_handle())
     if has_focus:
         handles.append(_focus_handle())
         handles.append(Patch(facecolor=GREY, label="FocusPixel: ignored"))

@@ -23,6 +23,7 @@ from sniper.vis.chip_marks import (
     draw_boxes,
     draw_chip,
     draw_content,
+    draw_crowd,
     draw_focus,
     draw_focus_picture,
     draw_frame,
@@ -60,6 +61,10 @@ _TENSOR_MIN_SIDE = 384
 _DIMMED = 0.35
 
 
+def _no_boxes() -> np.ndarray:
+    return np.zeros((0, 4), np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class LevelPanel:
     """One level of an image.
@@ -71,14 +76,16 @@ class LevelPanel:
         states: one of VALID, IGNORED, NEVER for each box.
         alarms: (K, 4), proposals that the negative chips were made for, image px.
         focus: (H, W) bool, image px that are FocusPixels of this level; None shows none.
+        crowd: (M, 4), regions of many objects, image px.
     """
 
     title: str
     chips: Sequence[ChipOutline]
     boxes: np.ndarray
     states: Sequence[str]
-    alarms: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    alarms: np.ndarray = field(default_factory=_no_boxes)
     focus: np.ndarray | None = None
+    crowd: np.ndarray = field(default_factory=_no_boxes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +103,7 @@ class TensorPanel:
         stride: px per cell.
         focus: (H, W) -1 / 0 / 1 for each cell; None without FocusPixels.
         negative: a negative chip.
+        crowd: (m, 4), regions of many objects, chip px.
     """
 
     title: str
@@ -108,6 +116,7 @@ class TensorPanel:
     stride: int
     focus: np.ndarray | None = None
     negative: bool = False
+    crowd: np.ndarray = field(default_factory=_no_boxes)
 
 
 def denormalise(data: np.ndarray, pixel_means: Sequence[float]) -> np.ndarray:
@@ -155,6 +164,7 @@ def draw_levels(
         if panel.focus is not None:
             draw_focus_picture(axes, panel.focus)
         side = min((chip.rect[2] - chip.rect[0] for chip in panel.chips), default=width) * zoom
+        draw_crowd(axes, panel.crowd, thin=side < _SMALL_PX)
         draw_boxes(axes, panel.boxes, panel.states, thin=side < _SMALL_PX)
         draw_alarms(axes, panel.alarms)
         look = {"thin": side < _SMALL_PX, "numbered": side >= _TINY_PX}
@@ -165,7 +175,8 @@ def draw_levels(
     has_negative = any(chip.negative for panel in panels for chip in panel.chips)
     has_focus = any(panel.focus is not None for panel in panels)
     named = {state: text for state, text in texts.items() if state in states}
-    add_legend(figure, level_legend(named, has_negative, has_alarms, has_focus))
+    has_crowd = any(len(panel.crowd) for panel in panels)
+    add_legend(figure, level_legend(named, has_negative, has_alarms, has_focus, has_crowd))
     return figure
 
 
@@ -193,13 +204,15 @@ def draw_tensors(
         if panel.focus is not None:
             draw_focus(axes, panel.focus, panel.stride)
         draw_anchors(axes, panel.label, panel.stride, zoom)
+        draw_crowd(axes, panel.crowd)
         draw_boxes(axes, panel.boxes, panel.states, panel.labels)
         draw_content(axes, panel.size_hw, side)
         if panel.negative:
             draw_frame(axes)
     has_focus = any(panel.focus is not None for panel in panels)
     has_negative = any(panel.negative for panel in panels)
-    add_legend(figure, tensor_legend(has_focus, has_negative))
+    has_crowd = any(len(panel.crowd) for panel in panels)
+    add_legend(figure, tensor_legend(has_focus, has_negative, has_crowd))
     return figure
 
 

@@ -16,6 +16,7 @@ DPI = 100
 # Colours that differ in brightness too, so that grey prints and colour-blind readers can follow.
 GREEN, RED, GREY, ORANGE = "#1fbf4a", "#e6194b", "#c8c8c8", "#ff9f1c"
 MAGENTA, YELLOW, BLUE, INK = "#f032e6", "#ffe119", "#4aa3ff", "#222222"
+CYAN = "#00e5ff"
 # One colour per pyramid level (or chip), by index.
 CYCLE = ("#1f77b4", "#ff7f0e", "#17a398", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#3b3b98")
 

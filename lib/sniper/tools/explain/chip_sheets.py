@@ -19,7 +19,7 @@ from sniper.data.record import Record
 from sniper.loader.sample import BatchSettings, make_sample
 from sniper.runs.resolve import batch_settings, chip_settings
 from sniper.runs.start_up_report import level_name, range_text, side_text
-from sniper.targets.gt import gt_in_chip
+from sniper.targets.gt import crowd_in_chip, gt_in_chip
 from sniper.tools.explain.training_set import TrainingSet
 from sniper.vis.chip_pictures import (
     IGNORED,
@@ -49,12 +49,19 @@ class ImageChips:
 
 
 def summary(item: ImageChips) -> str:
-    """How many chips and boxes an image has, in words."""
+    """How many chips, boxes and crowd regions an image has, in words."""
     negative = sum(chip.kind == NEGATIVE for chip in item.chips)
-    return (
+    text = (
         f"{len(item.chips) - negative} positive and {negative} negative chips, "
         f"{item.record.num_gt} boxes"
     )
+    crowds = len(crowd_boxes(item.record))
+    return f"{text}, {crowds} group or crowd regions" if crowds else text
+
+
+def crowd_boxes(record: Record) -> np.ndarray:
+    """(M, 4) float32 regions of many objects, image px; none where the format has none."""
+    return np.zeros((0, 4), np.float32) if record.crowd_boxes is None else record.crowd_boxes
 
 
 def level_sheet(data: TrainingSet, item: ImageChips) -> Figure:
@@ -77,6 +84,7 @@ def level_sheet(data: TrainingSet, item: ImageChips) -> Figure:
                 boxes=record.gt_boxes,
                 states=states,
                 alarms=_false_alarms(record, chips),
+                crowd=crowd_boxes(record),
             )
         )
     image = read_image(record.image_path, record.flipped, frame=record.frame)
@@ -159,6 +167,10 @@ def tensor_panel(
         stride=stride,
         focus=focus,
         negative=chip.kind == NEGATIVE,
+        crowd=crowd_in_chip(
+            *(record, chip.rect, chip.factor, settings.contract.chip_size),
+            legacy=settings.legacy_boxes,
+        ),
     )
 
 

@@ -23,6 +23,7 @@ from sniper.data.image import read_image
 from sniper.data.record import Record
 from sniper.targets.focus_map import FOCUS, FocusRanges, focus_labels
 from sniper.targets.gt import boxes_in_chip
+from sniper.tools.explain.chip_sheets import crowd_boxes
 from sniper.vis.chip_pictures import IGNORED, NEVER, VALID, ChipOutline, LevelPanel, draw_levels
 
 _TEXTS = {
@@ -165,6 +166,7 @@ def focus_sheet(cfg: EasyDict, record: Record, levels: Sequence[FocusLevel]) -> 
                 chips=[ChipOutline(n, tuple(rect)) for n, rect in enumerate(level.chips, 1)],
                 boxes=record.gt_boxes,
                 states=states,
+                crowd=crowd_boxes(record),
                 focus=_focus_picture(record, level, cfg.network.RPN_FEAT_STRIDE),
             )
         )

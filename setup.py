@@ -192,6 +192,7 @@ setup(
         "cluster": ["scikit-learn>=1.0"],  # k-means of `sniper cluster-classes`
         "matlab": ["scipy>=1.7"],  # the lists of ILSVRC
         "openimages": ["pandas>=1.5"],  # the tables of Open Images
+        "wider": ["scipy>=1.7", "h5py>=3.1"],  # the lists of WIDER FACE
     },
     entry_points={
         "console_scripts": [

@@ -60,6 +60,18 @@ def openimages() -> Path:
     return _shared_data("openimages", "tables of Open Images")
 
 
+@pytest.fixture(scope="session")
+def wider_lists() -> Path:
+    """Official annotations and evaluation lists of WIDER FACE; skips where they are missing."""
+    return _shared_data("wider_lists", "lists of WIDER FACE")
+
+
+@pytest.fixture(scope="session")
+def faces_mini() -> Path:
+    """Real photos in the layout of WIDER FACE; skips where they are not present."""
+    return _shared_data("faces_mini", "photos of faces")
+
+
 def _shared_data(name: str, what: str) -> Path:
     shared = Path(os.environ.get("SNIPER_SHARED", REPO.parent / "shared"))
     folder = shared / "data" / name

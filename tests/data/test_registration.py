@@ -136,7 +136,7 @@ def test_a_protocol_of_ones_own_and_coco_numbers_of_any_format(package):
     answers, names = json.loads(done.stdout)
     boxes = [[1, 2, 30, 39], [10, 10, 41, 41], [5, 5, 16, 26]]
     assert answers == [["ap", pytest.approx(1), boxes], ["ap75", pytest.approx(1), boxes]]
-    assert names == ["coco", "ilsvrc", "openimages", "strict", "voc"]
+    assert names == ["coco", "ilsvrc", "openimages", "strict", "voc", "wider"]
 
 
 def test_entry_points_that_do_not_load_and_unknown_names(package):
@@ -146,7 +146,7 @@ def test_entry_points_that_do_not_load_and_unknown_names(package):
     done = run(package, text.format(name="own_cvs"))
     assert "did you mean 'own_csv'?" in done.stderr
     assert (
-        "expected: broken, coco, folder, imagenet, openimages, own_csv, pascalvoc, voc"
+        "expected: broken, coco, folder, imagenet, openimages, own_csv, pascalvoc, voc, wider"
         in done.stderr
     )
     done = run(package, CHECKS.format(cfg=str(package / "csv.yml")))

@@ -95,6 +95,7 @@ NOT_RUN = {
     r"res101|res50_e2e\.yml|mobilenetv2_e2e|coco_mini": "COCO, GPUs, or an imported backbone",
     r"plain_detect\.py picture\.jpg SNIPER": "weights of the reader's own recipe",
     r"--truth open_images": "the official tables (tests/evaluation runs the same with small ones)",
+    r"--truth wider_face": "the official lists (tests/evaluation runs the same with them)",
     r"ILSVRC2014_devkit": "the kit of the challenge (tests/evaluation runs the same with it)",
     r"SUPER_CLASSES super_classes": "needs pictures of every class of the training set",
 }

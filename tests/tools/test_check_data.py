@@ -537,7 +537,7 @@ def test_the_account_is_that_of_training(tiny_set, capsys):
     assert main(["--cfg", str(tiny_set.recipe)]) == 0
     shown = capsys.readouterr().out
     for line in (
-        "  11 read", "   7 trained", "   1 left out: flagged `ignore`",
+        "  11 read", "   7 trained", "   1 left out: flagged `ignore` or `invalid`",
         "   1 left out: without extent", "   1 left out: below 10 px in every chip",
         "   1 left out: longer than a chip",
         "   1 of the objects are cut at the border of their image",

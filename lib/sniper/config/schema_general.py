@@ -185,8 +185,8 @@ DATASET_KEYS = (
         "dataset.dataset",
         Name(spellings=FORMATS),
         "PascalVOC",
-        "Kind of data set: coco, PascalVOC, yolo, folder, imagenet, openimages, or a registered "
-        "one, in any case.",
+        "Kind of data set: coco, PascalVOC, yolo, folder, imagenet, openimages, wider, or a "
+        "registered one, in any case.",
     ),
     Key(
         "dataset.image_set",
@@ -218,14 +218,14 @@ DATASET_KEYS = (
         "",
         "COCO: the annotations, if they are not annotations/instances_<set>.json; {set} stands for "
         "the set's name, e.g. {set}/_annotations.coco.json. ImageNet: their folder, if it is not "
-        "<set>_bbox.",
+        "<set>_bbox. WIDER: the text, if it is not wider_face_split/wider_face_<set>_bbx_gt.txt.",
     ),
     Key(
         "dataset.image_folder",
         Text(),
         "",
-        "COCO, ImageNet: the folder of the images, if it is not images/<set> or <set>; {set} "
-        "stands for the set's name.",
+        "COCO, ImageNet, WIDER: the folder of the images, if it is not images/<set> or <set> "
+        "(WIDER_<set>/images); {set} stands for the set's name.",
     ),
     Key("dataset.NUM_CLASSES", Int(minimum=2), 21, "Classes including the background."),
     Key("dataset.proposal", Text(("rpn",)), "rpn", "Source of proposals for negative chips."),

@@ -17,6 +17,7 @@ from sniper.data.problems import OnProblem, stop_at_errors
 from sniper.data.record import Record
 from sniper.data.registry import Registry
 from sniper.data.voc import load_voc
+from sniper.data.wider import load_wider
 from sniper.data.yolo import load_yolo
 from sniper.errors import ConfigError
 
@@ -58,6 +59,7 @@ def new_registry() -> Registry[FormatReader]:
             "openimages": load_openimages,
             "pascalvoc": load_voc,
             "voc": load_voc,
+            "wider": load_wider,
             "yolo": load_yolo,
             "folder": load_folder,
         },

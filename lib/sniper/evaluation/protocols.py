@@ -13,6 +13,7 @@ from sniper.evaluation.openimages_protocol import OpenImagesProtocol
 from sniper.evaluation.protocol import EvaluationProtocol, Objects
 from sniper.evaluation.report import reason_not_evaluated
 from sniper.evaluation.voc_protocol import VocProtocol
+from sniper.evaluation.wider_protocol import WiderProtocol
 
 _PROTOCOLS: Registry[type[EvaluationProtocol[Any]]] = Registry(
     "protocol of evaluation",
@@ -23,6 +24,7 @@ _PROTOCOLS: Registry[type[EvaluationProtocol[Any]]] = Registry(
         "ilsvrc": IlsvrcProtocol,
         "openimages": OpenImagesProtocol,
         "voc": VocProtocol,
+        "wider": WiderProtocol,
     },
     is_part=lambda part: isinstance(part, type) and issubclass(part, EvaluationProtocol),
     kind="a class derived from sniper.evaluation.EvaluationProtocol",

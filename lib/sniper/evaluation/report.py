@@ -286,6 +286,15 @@ def write_report(
     atomic_write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def settings_text(settings: Mapping[str, object]) -> str:
+    """The settings of a detector in one line: `scales 1400x2000, 800x1280; NMS 0.3`."""
+    words = []
+    for name, value in settings.items():
+        entries = value if isinstance(value, (list, tuple)) else [value]
+        words.append(f"{name.replace('_', ' ')} {', '.join(map(str, entries))}")
+    return "; ".join(words)
+
+
 def check_shape(dataset: Dataset, table: DetectionTable) -> None:
     """Compares the number of images and the classes.
 

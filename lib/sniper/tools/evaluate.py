@@ -34,6 +34,10 @@ Evaluates result files of any detector against annotations: no model, no images,
                    each detection (ImageID,LabelName,Score,XMin,XMax,YMin,YMax)
   voc   --truth    the folder VOCdevkit or VOC<year>, or a list VOC<year>/ImageSets/Main/<set>.txt
         --results  the folder with comp4_det_<set>_<class>.txt, or the one with VOC<year>/Main
+  wider --truth    a folder with the annotation texts (wider_face_<set>_bbx_gt.txt), the lists of
+                   the evaluation (wider_easy_<set>.mat, ...), or both, in it or in folders in it;
+                   the lists are read by SciPy or h5py: pip install "sniper-mxnet[wider]"
+        --results  the folder with <event>/<name>.txt: name, number, lines `x y width height score`
 
 Prints the table. Numbers of the files are taken as they are; what a category_id means, the report
 says that main_test.py writes beside its results, else the truth. The exit code is 3 for missing or
@@ -49,6 +53,8 @@ examples:
     --results ILSVRC2014_devkit/evaluation/demo.val.pred.det.txt --out report.json
   sniper evaluate --protocol voc --truth data/VOCdevkit --image_set 2007_test \\
     --results output/results --out report.json
+  sniper evaluate --protocol wider --truth wider_face/ --image_set val \\
+    --results output/results/detections_val_results --out report.json
 """
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sniper.data import problems
 from sniper.data.problems import ERROR, WARNING, Problem, ProblemKind, first_lines
+from sniper.data.wider import INVALID_FACE
 from sniper.data.yolo import LONELY_LABELS, UNLABELLED
 from sniper.errors import SniperError
 
@@ -59,6 +60,7 @@ _ALL = (
     problems.ORPHAN,
     problems.CROWD,
     problems.IGNORED,
+    INVALID_FACE,
     problems.REPEATED_OBJECT,
     UNLABELLED,
     LONELY_LABELS,

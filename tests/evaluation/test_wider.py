@@ -18,6 +18,7 @@ from sniper.evaluation import average_precision, protocol_of
 from sniper.evaluation.wider import FoundFaces, evaluate_levels
 from sniper.evaluation.wider_files import write_results
 from sniper.evaluation.wider_protocol import evaluate_wider
+from sniper.inference.results import report_detections
 from sniper.tools.evaluate import main
 
 
@@ -206,6 +207,20 @@ def test_result_files_are_written_and_read_back(tmp_path):
     whole = protocol.evaluate(dataset, table)
     report, left_out = protocol.evaluate_files(dataset, folder.parent, leave_out_unknown=False)
     assert left_out == 0 and report.as_dict() == {**whole.as_dict(), "settings": {}}
+
+
+def test_a_test_run_says_how_it_detected_and_files_say_it_again(tmp_path, caplog):
+    caplog.set_level("INFO")
+    dataset = set_of(TRUE, FLAGS)
+    table = table_of([[10, 10, 29, 29, 0.9], [5, 5, 13, 13, 0.5]], [1, 1, 0])
+    settings = {"mode": "single", "scales": ["1200x1600"], "NMS": "IoU 0.3"}
+    report = report_detections(tmp_path, dataset, table, settings=settings)
+    assert "measured with mode single; scales 1200x1600; NMS IoU 0.3" in caplog.text
+    content = json.loads((tmp_path / "detections_val_report.json").read_text())
+    assert content["ap"] == content["hard"] == report.ap and content["settings"] == settings
+    folder = tmp_path / "detections_val_results"
+    again, _ = protocol_of(dataset).evaluate_files(dataset, folder, leave_out_unknown=False)
+    assert again.settings == settings and again.ap == report.ap
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from sniper.errors import ConfigError
 from sniper.inference.level import FOCUS, SAME
 from sniper.runs.plan import test_plan as plan_of_test
 from sniper.runs.plan import train_plan
+from sniper.runs.test import detector_settings
 
 ON_CPU = ["gpus", "cpu"]
 
@@ -36,6 +37,15 @@ def test_every_recipe_has_both_plans(recipe):
 def test_a_plan_of_a_test_travels_to_other_processes():
     plan = plan_of_test(load_config("sniper_res18_toy_autofocus", ON_CPU))
     assert pickle.loads(pickle.dumps(plan)) == plan
+
+
+def test_reports_say_how_a_plan_detects():
+    cfg = load_config("sniper_res101_e2e", [*ON_CPU, "TEST.NMS", "0.3"])
+    settings = detector_settings(plan_of_test(cfg))
+    assert settings["scales"] == [f"{short}x{long}" for short, long in cfg.TEST.SCALES]
+    assert settings["NMS"] == "IoU 0.3" and settings["mode"] == "pyramid"
+    cfg = load_config("sniper_res101_e2e", [*ON_CPU, "TEST.NMS", "-1", "TEST.NMS_SIGMA", "0.5"])
+    assert detector_settings(plan_of_test(cfg))["NMS"] == "soft, sigma 0.5"
 
 
 def test_a_plan_does_not_follow_the_configuration():

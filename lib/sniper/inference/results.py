@@ -22,6 +22,7 @@ from sniper.evaluation import (
     reason_not_evaluated,
     write_report,
 )
+from sniper.evaluation.report import settings_text
 from sniper.progress import LongCall
 from sniper.vis.draw import draw_detections, save_image
 from sniper.vis.figures import save_figure
@@ -37,6 +38,7 @@ def report_detections(
     speed: Mapping[str, object] | None = None,
     *,
     left_out: Mapping[str, int] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Report | None:
     """Writes result files and report into a folder and logs the table.
 
@@ -46,6 +48,7 @@ def report_detections(
         table: the detections of its images.
         speed: how long it took, for the report.
         left_out: detections of classes that the set does not have, by their names, for the report.
+        settings: how the detector looked (scales, NMS), for the report and the log.
 
     Returns:
         The evaluation; None for sets without annotations.
@@ -61,7 +64,8 @@ def report_detections(
         report = protocol.evaluate(dataset, table)
     if report is not None:
         _plot_curves(folder, dataset, protocol, report)
-    _tell(folder / f"detections_{dataset.image_set}_report.json", dataset, report, speed, left_out)
+    path = folder / f"detections_{dataset.image_set}_report.json"
+    _tell(path, dataset, report, speed, left_out, settings)
     return report
 
 
@@ -99,12 +103,17 @@ def _tell(
     report: Report | None,
     speed: Mapping[str, object] | None,
     left_out: Mapping[str, int] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> None:
     if report is not None:
         logger.info("%s", report.table())
+        if settings is not None:
+            logger.info("measured with %s", settings_text(settings))
     more: dict[str, object] = {"categories": dataset.categories()}
     if left_out:
         more["left_out_of_other_classes"] = dict(left_out)
+    if settings is not None:
+        more["settings"] = dict(settings)
     if speed is not None:
         more["speed"] = dict(speed)
     write_report(path, dataset, report, more=more)

@@ -106,7 +106,9 @@ def _test(
             report = _write_proposals(plan, dataset, proposals, speed.as_dict())
         else:
             report = report_detections(
-                plan.results_dir, dataset, table, speed.as_dict(), left_out=left_out
+                *(plan.results_dir, dataset, table, speed.as_dict()),
+                left_out=left_out,
+                settings=detector_settings(plan),
             )
     # Only now: a run that is killed before its results are written goes on with its blocks.
     run.clean_up()
@@ -160,7 +162,27 @@ def evaluate_model(
         table, speed = detect_in_memory(make_detector(plan, model), dataset, plan.mode)
         logger.info(speed.table())
         table, left_out = matched.detections(table)
-        return report_detections(folder, matched.dataset, table, speed.as_dict(), left_out=left_out)
+        return report_detections(
+            *(folder, matched.dataset, table, speed.as_dict()),
+            left_out=left_out,
+            settings=detector_settings(plan),
+        )
+
+
+def detector_settings(plan: TestPlan) -> dict[str, object]:
+    """How a plan detects, as reports print it beside every number: mode, scales, NMS."""
+    merge = plan.merge
+    soft = f"soft, sigma {merge.sigma:g}" if merge.sigma > 0 else "none"
+    return {
+        "mode": plan.mode,
+        "scales": [_scale_text(level.scale) for level in plan.levels],
+        "NMS": f"IoU {merge.nms_threshold:g}" if merge.nms_threshold > 0 else soft,
+        "boxes_per_image": merge.max_per_image if merge.max_per_image > 0 else "unlimited",
+    }
+
+
+def _scale_text(scale: tuple[int, int] | float) -> str:
+    return f"{scale[0]}x{scale[1]}" if isinstance(scale, tuple) else f"x{scale:g}"
 
 
 def _classes_for(dataset: Dataset, model: Model, plan: TestPlan) -> Classes:

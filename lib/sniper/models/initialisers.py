@@ -15,6 +15,8 @@ from sniper.models.parts import Head, Start
 
 HEAD_STD = 0.01
 NAMES_SHOWN = 8
+# Of a 4-tap kernel at stride 2: what the two nearest pixels give to each new one.
+_BILINEAR = (0.25, 0.75, 0.75, 0.25)
 
 Arrays = dict[str, mx.nd.NDArray]
 
@@ -168,6 +170,8 @@ def initial_value(
     start = start_of(layer, heads)
     if start is Start.OFFSET:
         return np.zeros(shape, np.float32)
+    if start is Start.BILINEAR:
+        return np.broadcast_to(np.outer(_BILINEAR, _BILINEAR), shape).astype(np.float32)
     is_small = start is Start.OUTPUT or (start is not None and init != "scratch")
     std = HEAD_STD if is_small else np.sqrt(2.0 / _fan_in(start, shape))
     # CRC and not `hash`, which Python salts anew in every process.

@@ -16,6 +16,7 @@ from sniper.models.backbones.resnet import (
     ResNet,
     gluon_zoo,
 )
+from sniper.models.backbones.vgg import Vgg16
 from sniper.models.heads.fine import FineHead
 from sniper.models.heads.focus import FocusHead
 from sniper.models.heads.mask import MaskHead
@@ -23,6 +24,7 @@ from sniper.models.heads.proposals import Proposals
 from sniper.models.heads.rfcn import RfcnBoxHead, RfcnClassHead
 from sniper.models.heads.roi import RoiHead
 from sniper.models.heads.rpn import RpnHead
+from sniper.models.heads.ssh import SshModule
 from sniper.models.parts import Backbone, Head, Start
 
 BACKBONES: dict[str, Backbone] = {}
@@ -149,6 +151,7 @@ register_backbone("resnet_mx_101", ResNet(arch=RESNET_101, released=gluon_zoo(10
 register_backbone("resnet_mx_50", ResNet(arch=RESNET_50, released=gluon_zoo(50)))
 register_backbone("resnet_mx_18", ResNet(arch=RESNET_18, rpn_channels=256))
 register_backbone("mobilenetv2", MobileNetV2())
+register_backbone("vgg16", Vgg16())
 register_heads("e2e", (RpnHead(), Proposals(), RoiHead(), FocusHead()))
 # The RPN reads an early map (in a ResNet stage 3, "C4") alone: 2018's for Open Images.
 register_heads("e2e_c4", (RpnHead(level=0), Proposals(), RoiHead(), FocusHead()))
@@ -158,3 +161,5 @@ register_heads("e2e_mask", (RpnHead(level=0), Proposals(), RoiHead(), FocusHead(
 # without it every class has position-sensitive maps of its own.
 register_heads("3k", (RpnHead(level=0), Proposals(), RfcnClassHead(), FineHead(), RfcnBoxHead()))
 register_heads("rfcn", (RpnHead(level=0), Proposals(), RfcnClassHead(), RfcnBoxHead()))
+# SSH: three modules find faces of three sizes by themselves.
+register_heads("ssh", (*(SshModule(number) for number in (1, 2, 3)), FocusHead()))

@@ -38,6 +38,8 @@ class Start(Enum):
     UPSAMPLING = "the same for a deconvolution whose kernel is its stride"
     # Deformable layers begin as ordinary ones.
     OFFSET = "zeros"
+    # A deconvolution by channels that doubles the resolution; it is not trained.
+    BILINEAR = "bilinear interpolation"
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,18 @@ class Backbone:
         """
         raise NotImplementedError
 
+    def by_stride(self, stride: int) -> dict[int, str]:
+        """Names of the maps that heads of several strides (SSH) read, by their strides.
+
+        They need not be among those of `maps`. Here: the first of these of every stride.
+        """
+        maps = self.maps(stride)
+        return {maps[name]: name for name in reversed(maps)}
+
     def features(
         self, data: mx.sym.Symbol, spec: DetectorSpec, *, train: bool
     ) -> Mapping[str, mx.sym.Symbol]:
-        """The maps by name, float32; what no head reads costs nothing.
+        """All these maps by name, float32; what no head reads costs nothing.
 
         Args:
             data: (N, 3, H, W) float32, RGB minus the pixel means.
@@ -162,6 +172,21 @@ class Graph:
     def map(self, level: Level = -1) -> FeatureMap:
         """A map of the backbone."""
         return self.maps[self.spec.network.backbone.level(level, self.spec.feature_stride)[0]]
+
+    def map_of_stride(self, stride: int) -> FeatureMap:
+        """The backbone's map of this stride for heads of several strides.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        names = self.spec.network.backbone.by_stride(self.spec.feature_stride)
+        if stride not in names:
+            raise ConfigError(
+                f"the backbone offers no feature map of stride {stride}",
+                where=self.spec.symbol,
+                got=", ".join(map(str, sorted(names))),
+            )
+        return self.maps[names[stride]]
 
     def input(self, name: str) -> mx.sym.Symbol:
         """An input of the network; heads may share it."""

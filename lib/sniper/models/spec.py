@@ -114,6 +114,8 @@ class DetectorSpec:
         legacy_gt_centre: ground-truth centres are half a pixel off, as in 2018.
         legacy_areas: areas without +1 beside intersections with it, as in 2018.
         legacy_min_size: thin proposals survive, as in 2018.
+        legacy_boxes: boxes follow the rules of those who trained first (`TRAIN.LEGACY_BOXES`); in
+            SSH they end 1 px behind their last pixel.
         bbox_loss_divisor: the RoI box loss is divided by it; 0 is the 2018 constant.
         auto_focus: with the FocusPixel branch of AutoFocus.
         with_masks: the mask head is trained (a `*_mask` network only).
@@ -156,6 +158,7 @@ class DetectorSpec:
     legacy_gt_centre: bool = True
     legacy_areas: bool = True
     legacy_min_size: bool = True
+    legacy_boxes: bool = False
     bbox_loss_divisor: float = 0.0
     auto_focus: bool = False
     with_masks: bool = False

@@ -217,6 +217,7 @@ def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) 
         legacy_gt_centre=cfg.TRAIN.LEGACY_GT_CENTRE,
         legacy_areas=cfg.TRAIN.LEGACY_AREAS,
         legacy_min_size=cfg.TRAIN.LEGACY_MIN_SIZE,
+        legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
         bbox_loss_divisor=_bbox_loss_divisor(cfg, batch_images),
         auto_focus=bool(cfg.TRAIN.AUTO_FOCUS if train else cfg.TEST.AUTO_FOCUS),
         with_masks=bool(cfg.TRAIN.WITH_MASK),

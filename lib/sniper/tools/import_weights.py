@@ -1,4 +1,4 @@
-"""`sniper import-weights`: turns a foreign backbone into a `.params` file for training."""
+"""`sniper import-weights`: turns foreign weights into a `.params` file of ours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sniper.tools.arguments import (
     value_of,
 )
 from sniper.tools.cli import run_main
-from sniper.tools.weights import folded_mobilenet, gluon_resnet, objectron
+from sniper.tools.weights import folded_mobilenet, gluon_resnet, objectron, ssh
 from sniper.tools.weights.place import place
 from sniper.tools.weights.unpack import unpack
 
@@ -35,13 +35,17 @@ PIXEL_MEANS = (103.939, 116.779, 123.68)
 Arrays = dict[str, np.ndarray]
 
 _DESCRIPTION = """\
-Converts a backbone of another project into the .params file that network.pretrained names.
+Converts weights of another project into the .params file that network.pretrained names.
 
   mobilenetv2 SRC   MobileNetV2 1.0 trained on Open Images V4, out of the npm package
                     @mediapipe/objectron 0.4.1675468480: the package (.tgz), its packed assets, the
                     .tflite file in it (SHA-256 is checked), or an .npz of its folded layers
   resnet50 SRC      resnet50_v2 of MXNet's gluon model zoo: a .params file, or the zoo's .zip of it
   resnet101 SRC     resnet101_v2 of the same
+  vgg16 SRC         VGG-16: an .npz of the Caffe model's blobs (conv1_1_weight, conv1_1_bias and
+                    so on), or a .params file of the same names whose network takes RGB
+  vgg16_ssh SRC     the whole SSH face detector: an .npz of the Caffe model's blobs
+                    (m1@ssh_3x3_weight ...), or a .params file of its MXNet port
 """
 _EPILOG = "example: sniper import-weights resnet50 resnet50_v2.params"
 
@@ -170,6 +174,8 @@ SOURCES = {
         name: Importer(_gluon(name), GLUON_HOW_TO_GET, _RELEASED[name])
         for name in gluon_resnet.NETWORKS
     },
+    "vgg16": Importer(ssh.import_vgg16, ssh.HOW_TO_GET, _RELEASED["vgg16"]),
+    "vgg16_ssh": Importer(ssh.import_ssh, ssh.HOW_TO_GET, ssh.RESULT),
 }
 
 

@@ -42,6 +42,8 @@ SEQUENCES = (
 # At stride 16 this sequence keeps the resolution; what follows may dilate its 3x3 kernels, so
 # that pretrained weights still see the image at the scale that they were trained for.
 LAST_STRIDED_SEQUENCE = 5
+# Strides and names of the maps that are the outputs of sequences 2 and 4.
+SUM_MAPS = {8: "seq2", 16: "seq4"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class MobileNetOptions:
 
 @dataclass(frozen=True)
 class MobileNetV2(Backbone):
-    """MobileNetV2 as the backbone of detectors: one map, that of its last layer."""
+    """MobileNetV2 as the backbone of detectors: the map of its last layer, and early ones."""
 
     strides: tuple[int, ...] = FEATURE_STRIDES
     options: Mapping[str, tuple[object, ...]] = field(
@@ -101,10 +103,14 @@ class MobileNetV2(Backbone):
         """`last`: the 1x1 convolution at the end."""
         return {"last": stride}
 
+    def by_stride(self, stride: int) -> dict[int, str]:
+        """The last sums of strides 8 (32 channels) and 16 (96): what lies behind is not needed."""
+        return dict(SUM_MAPS)
+
     def features(
         self, data: mx.sym.Symbol, spec: DetectorSpec, *, train: bool
     ) -> Mapping[str, mx.sym.Symbol]:
-        """See `mobilenetv2_features`."""
+        """See `mobilenetv2_maps`."""
         options = MobileNetOptions(
             norm=NormSettings(spec.bn_momentum, frozen=spec.bn_mode == "frozen"),
             width=spec.width,
@@ -115,14 +121,23 @@ class MobileNetV2(Backbone):
             fp16=spec.fp16,
             train=train,
         )
-        return {"last": mobilenetv2_features(data, options)}
+        return mobilenetv2_maps(data, options)
 
 
 def mobilenetv2_features(data: mx.sym.Symbol, options: MobileNetOptions) -> mx.sym.Symbol:
-    """Feature map (N, 1280 * width, ~H/stride, ~W/stride) float32 of an image batch.
+    """The map `last` of `mobilenetv2_maps`."""
+    return mobilenetv2_maps(data, options)["last"]
+
+
+def mobilenetv2_maps(data: mx.sym.Symbol, options: MobileNetOptions) -> dict[str, mx.sym.Symbol]:
+    """Float32 feature maps of an image batch: `last`, and the linear sums of early sequences.
+
+    `last` is (N, 1280 * width, ~H/stride, ~W/stride); `seq2` and `seq4` have 32 and 96 * width
+    channels and strides 8 and 16, whatever `options.stride`.
 
     `data` is (N, 3, H, W) float32, RGB minus the pixel means.
     """
+    maps = {}
     channels = scale_channels(STEM_CHANNELS, options.width)
     body = _conv_block(data, "first-3x3-conv", channels, options, kernel=3, stride=2)
     body = cast(body, "float16", enabled=options.fp16, name="cast_fp16")
@@ -141,9 +156,12 @@ def mobilenetv2_features(data: mx.sym.Symbol, options: MobileNetOptions) -> mx.s
             if repeat > 0:
                 block = mx.sym.elemwise_add(body, block, name=f"{name}-shortcut")
             body, channels = block, out_channels
+        if f"seq{index}" in SUM_MAPS.values():
+            name = f"seq{index}"
+            maps[name] = cast(body, "float32", enabled=options.fp16, name=f"{name}_feat")
     last_channels = scale_channels(LAST_CHANNELS, options.width)
     body = _conv_block(body, "last-1x1-conv", last_channels, options)
-    return cast(body, "float32", enabled=options.fp16, name="cast_fp32")
+    return {**maps, "last": cast(body, "float32", enabled=options.fp16, name="cast_fp32")}
 
 
 def _inverted_residual(

@@ -77,6 +77,10 @@ class ResNet(Backbone):
         """`stage3`, and `stage3_4`: concatenated with stage 4."""
         return {"stage3": stride, "stage3_4": stride}
 
+    def by_stride(self, stride: int) -> dict[int, str]:
+        """`stage2` ("C3") at stride 8, `stage3` ("C4") at stride 16."""
+        return {8: "stage2", 16: "stage3"}
+
     def features(
         self, data: mx.sym.Symbol, spec: DetectorSpec, *, train: bool
     ) -> Mapping[str, mx.sym.Symbol]:
@@ -103,7 +107,7 @@ def resnet_features(
     width: float = 1.0,
     fp16: bool = False,
 ) -> dict[str, mx.sym.Symbol]:
-    """Maps `stage3` and `stage3_4`; a graph that uses only `stage3` has no stage 4.
+    """Maps `stage2`, `stage3` and `stage3_4`; a graph has no stage that it does not use.
 
     Args:
         data: (N, 3, H, W) float32, RGB minus the pixel means.
@@ -113,7 +117,8 @@ def resnet_features(
         fp16: from `conv0`'s output to the concatenation everything is float16.
 
     Returns:
-        (N, channels, ~H/16, ~W/16) float32; the channels of stage 3, and of both stages.
+        (N, channels, ~H/16, ~W/16) float32, `stage2` twice as large; the channels of stage 2, of
+        stage 3, and of stages 3 and 4.
     """
     body = _stem(data, arch, norm, scale_channels(arch.stem_channels, width), fp16)
     taps = []
@@ -123,6 +128,7 @@ def resnet_features(
         taps.append(body)
     both = mx.sym.Concat(taps[2], taps[3], name="cat4")
     return {
+        "stage2": cast(taps[1], "float32", enabled=fp16, name="stage2_feat"),
         "stage3": cast(taps[2], "float32", enabled=fp16, name="conv_feat"),
         "stage3_4": cast(both, "float32", enabled=fp16, name="relu1"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +33,27 @@ class RoiMap:
     stride: int
 
 
-def conv(data: mx.sym.Symbol, name: str, channels: int, *, kernel: int = 1) -> mx.sym.Symbol:
-    """Convolution with bias that keeps the size of the map."""
+def conv(
+    data: mx.sym.Symbol,
+    name: str,
+    channels: int,
+    *,
+    kernel: int = 1,
+    bias: Mapping[str, str] | None = None,
+) -> mx.sym.Symbol:
+    """Convolution with bias that keeps the size of the map.
+
+    Args:
+        data: (N, C, h, w).
+        name: of the layer.
+        channels: of the result.
+        kernel: side, odd.
+        bias: `lr_mult` and `wd_mult` of the bias; None: 1, and 0 as MXNet has it for biases.
+    """
     pad = kernel // 2
+    variables = {} if bias is None else {"bias": mx.sym.Variable(f"{name}_bias", **bias)}
     return mx.sym.Convolution(
-        data, num_filter=channels, kernel=(kernel, kernel), pad=(pad, pad), name=name
+        data, num_filter=channels, kernel=(kernel, kernel), pad=(pad, pad), name=name, **variables
     )
 
 

@@ -9,7 +9,8 @@ Sets, all of the same generated pictures (`sniper make-toy-data --openimages`):
 * labels-0.3, labels-0.5: a share of the objects, any of them, has no annotation.
 * far-0.3, far-0.5: as many, but those farthest from annotated objects: what Soft Sampling assumes.
 
-Each is trained with the recipe `open_mobilenetv2_toy` for `--updates` updates, with
+The pictures are small and have four classes, so that a training of minutes learns them. Each set is
+trained with the recipe `open_mobilenetv2_toy` for `--updates` updates, with
 TRAIN.SOFT_SAMPLING on and off and everything else alike; the seed of a training also decides what
 its set has lost. Tested on held-out pictures, all of whose objects are annotated: mAP of Open
 Images at IoU 0.5, with groups as objects and with groups ignored. Every finished run is kept under
@@ -30,6 +31,16 @@ if not __package__:
 from bench.training_runs import last_epoch, mean_and_spread, program, schedule, tool
 
 RECIPE = "open_mobilenetv2_toy"
+TOY = ("--openimages", "--classes", 4, "--sizes", 32, 240, "--objects", 6, 12, "--long-side", 448)
+# Two levels instead of three, for objects that are not tiny.
+KEYS: dict[str, object] = {
+    "dataset.NUM_CLASSES": 7,
+    "TRAIN.SCALES": [1.4, 0.5],
+    "TRAIN.VALID_RANGES": [[-1, 70], [50, -1]],
+    "TEST.SCALES": [[470, 627], [168, 224]],
+    "TEST.VALID_RANGES": [[-1, 80], [45, -1]],
+    "TEST.BATCH_IMAGES": [1, 4],
+}
 SETS = ("full", "labels-0.3", "labels-0.5", "far-0.3", "far-0.5")
 MEASURES = {"mAP": "mAP", "mAP (groups ignored)": "mAP_group_weight_0"}
 
@@ -53,9 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--updates", type=int, default=600, help="(default: %(default)s)")
+    parser.add_argument("--updates", type=int, default=500, help="(default: %(default)s)")
     parser.add_argument("--train", type=int, default=300, help="pictures (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=150, help="pictures (default: %(default)s)")
+    parser.add_argument("--val", type=int, default=100, help="pictures (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("output/soft_sampling"))
     return parser
 
@@ -64,13 +75,13 @@ def make_set(args: argparse.Namespace, name: str, seed: int) -> Path:
     """The folder of a set, made unless it is there."""
     full = args.out.absolute() / "full"
     counts = ("--train", args.train, "--val", args.val, "--test", 1, "--test-dev", 1)
-    tool("make-toy-data", full, "--openimages", *counts)
+    tool("make-toy-data", full, *TOY, *counts)
     if name == "full":
         return full
     kind, _, share = name.partition("-")
     folder = args.out.absolute() / f"{name}-{seed}"
     drop = (f"--drop-{kind}", share, "--drop-seed", seed, "--images-from", full)
-    tool("make-toy-data", folder, "--openimages", *counts, *drop)
+    tool("make-toy-data", folder, *TOY, *counts, *drop)
     return folder
 
 
@@ -87,6 +98,7 @@ def run(args: argparse.Namespace, name: str, soft: bool, seed: int) -> dict[str,
             "seed": seed,
             "TRAIN.SOFT_SAMPLING.ENABLE": soft,
             "TRAIN.NUM_PROCESS": 0,
+            **KEYS,
             **schedule(args.updates),
         }
         weights = folder / RECIPE / "train"

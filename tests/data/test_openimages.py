@@ -122,7 +122,8 @@ def test_check_data_counts_boxes_and_labels(root, tmp_path, capsys):
     classes = root / "annotations" / "class-descriptions-boxable.csv"
     classes.write_text(f"{classes.read_text()}/m/c,Cat\n")
     settings = {
-        **{"dataset": "openimages", "dataset_path": root, "image_set": "train", "NUM_CLASSES": 4}
+        **{"dataset": "openimages", "dataset_path": root, "image_set": "train", "NUM_CLASSES": 4},
+        "root_path": tmp_path,
     }
     pairs = [word for key, value in settings.items() for word in (f"dataset.{key}", str(value))]
     out = tmp_path / "report.json"

@@ -18,6 +18,7 @@ SMALL = {"scales": (1, 2, 3), "ratios": (0.5, 1, 1.5), "feature_stride": 16}
 # order. All other outputs have the same bits.
 TOLERANCES = {
     ("multi_proposal_target", 2): 2e-6,
+    ("anchor_mining_target", 1): 2e-6,
     ("multi_proposal_target_mask", 2): 2e-6,
     ("psroi_backward", 1): 2e-6,
 }
@@ -87,6 +88,17 @@ class MultiProposalTargetMaskParams(ctypes.Structure):
         ("max_masks", ctypes.c_int),
         ("legacy_cap", ctypes.c_bool),
     ]
+
+
+class AnchorMiningTargetParams(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int) for name in ("num_images", "max_gt", "max_ignored")),
+        ("grid", AnchorGrid),
+        *((name, ctypes.c_float)
+          for name in ("border", "positive_overlap", "negative_overlap", "ignore_overlap")),
+        ("batch_size", ctypes.c_int),
+        ("max_positives", ctypes.c_int),
+    ]  # fmt: skip
 
 
 class MaskRcnnTargetParams(ctypes.Structure):
@@ -231,6 +243,27 @@ def multi_proposal_target_mask(cuda, *arrays, pre_nms_top_n=6000, max_masks=50, 
         "multi_proposal_target_mask", MultiProposalTargetMaskParams(params, max_masks, legacy_cap),
         *arrays, settings.get("crowd_boxes"), *outputs, weights_out(cuda, rows, settings),
         hosts=hosts,
+    )  # fmt: skip
+
+
+def anchor_mining_target(cuda, cls_prob, im_info, gt_boxes, ignore_boxes=None, *, scales,
+                         feature_stride, ratios=(1,), base_size=16, border=0, batch_size=256,
+                         fg_fraction=0.25, positive_overlap=0.5, negative_overlap=0.3,
+                         ignore_overlap=0.3):  # fmt: skip
+    """label (N, A * h * w), target and weight (N, 4A, h, w), count (N, 2)."""
+    base = make_anchors(scales, ratios, base_size)
+    images, _, rows, width = cls_prob.shape
+    height = rows // len(base)
+    params = AnchorMiningTargetParams(
+        images, gt_boxes.shape[1], 0 if ignore_boxes is None else ignore_boxes.shape[1],
+        AnchorGrid(None, len(base), height, width, feature_stride), border, positive_overlap,
+        negative_overlap, ignore_overlap, batch_size, int(batch_size * fg_fraction),
+    )  # fmt: skip
+    deltas = cuda.out((images, 4 * len(base), height, width))
+    return cuda.run(
+        "anchor_mining_target", params, cls_prob, im_info, gt_boxes, ignore_boxes,
+        cuda.out((images, rows * width)), deltas, deltas, cuda.out((images, 2)),
+        hosts={"grid.base": base},
     )  # fmt: skip
 
 

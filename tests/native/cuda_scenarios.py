@@ -14,9 +14,11 @@ import numpy as np
 from tests.native import cuda_calls as calls
 from tests.native import cuda_cases as cases
 from tests.native.cuda_calls import RESNET, SMALL, F
+from tests.native.cuda_mining_scenarios import large_mining, random_mining_call, small_mining
 
 OPERATORS = (
     "multi_proposal", "multi_proposal_target", "multi_proposal_target_mask", "mask_rcnn_target",
+    "anchor_mining_target",
     "chip_generator", "multi_scale_nms", "psroi_forward", "psroi_backward", "roi_max_mean_forward",
     "roi_max_mean_backward", "relu6_forward", "relu6_backward",
 )  # fmt: skip
@@ -298,6 +300,7 @@ SMALL_ONES = {
     "multi_proposal": small_proposals,
     "multi_proposal_target": partial(small_targets, "multi_proposal_target"),
     "multi_proposal_target_mask": partial(small_targets, "multi_proposal_target_mask"),
+    "anchor_mining_target": small_mining,
     "mask_rcnn_target": small_masks,
     "chip_generator": small_chips,
     "multi_scale_nms": small_detections,
@@ -312,6 +315,7 @@ LARGE_ONES = {
     "multi_proposal": large_proposals,
     "multi_proposal_target": partial(large_targets, "multi_proposal_target"),
     "multi_proposal_target_mask": partial(large_targets, "multi_proposal_target_mask"),
+    "anchor_mining_target": large_mining,
     "mask_rcnn_target": large_masks,
     "chip_generator": large_chips,
     "multi_scale_nms": large_detections,
@@ -348,6 +352,8 @@ def random_one(operator, seed):
             settings["legacy_cap"] = bool(rng.integers(2))
             settings["super_of"] = [None, [1] * 3130, [2, 1, 3]][int(rng.integers(3))]
         return call_of(operator, *batch, **settings)
+    if operator == "anchor_mining_target":
+        return random_mining_call(seed, number)
     if operator == "mask_rcnn_target":
         arrays = cases.random_masks(seed, number(1, 60), number(1, 5), number(1, 9))
         return call_of(operator, *arrays, size=number(1, 80))

@@ -141,6 +141,42 @@ def multi_proposal_target_mask(sizes, rng):
     return _native.multi_proposal_target_mask, arguments, check
 
 
+def anchor_mining_target(sizes, rng):
+    n, h, w = sizes["images"], sizes["height"], sizes["width"]
+    anchors = sizes["scales"] * sizes["ratios"]
+    settings = anchor_settings(sizes, rng)
+    target = target_arguments(sizes, rng)
+    arguments = {
+        "cls_prob": poisoned(rng.random((n, 2, anchors * h, w)).astype(F), rng, sizes["poison"]),
+        "im_info": target["im_info"],
+        "gt_boxes": target["gt_boxes"],
+        **{name: settings[name] for name in ("scales", "ratios", "feature_stride")},
+        "base_size": int(rng.choice([1, 16, 4096])),
+        "border": float(rng.choice([0, 99.5])),
+        "batch_size": int(rng.choice([1, 7, 256])),
+        "fg_fraction": float(rng.choice([0, 0.25, 1])),
+        "negative_overlap": float(rng.choice([0, 0.3])),
+        "positive_overlap": float(rng.choice([0.3, 0.5, 1])),
+        "ignore_overlap": float(rng.choice([0, 0.3, 1])),
+    }
+    if "crowd_boxes" in target:
+        arguments["ignore_boxes"] = target["crowd_boxes"]
+
+    def check(outputs):
+        label, box_target, weight, count = outputs
+        assert label.shape == (n, anchors * h * w) and count.shape == (n, 2)
+        assert box_target.shape == weight.shape == (n, 4 * anchors, h, w) and all_finite(outputs)
+        assert np.isin(label, [-1, 0, 1]).all() and (count[:, 1] <= arguments["batch_size"]).all()
+        np.testing.assert_array_equal(count[:, 0], (label == 1).sum(1))
+        np.testing.assert_array_equal(count[:, 1], (label >= 0).sum(1))
+        planes = weight.reshape(n, anchors, 4, h * w)
+        positive = np.broadcast_to((label == 1).reshape(n, anchors, 1, h * w), planes.shape)
+        np.testing.assert_array_equal(planes > 0, positive)
+        assert not box_target.reshape(planes.shape)[~positive].any()
+
+    return _native.anchor_mining_target, arguments, check
+
+
 def mask_rcnn_target(sizes, rng):
     n, rows, length, count = sizes["images"], sizes["rows"], int(rng.integers(0, 60)), sizes["post"]
     polygons = rng.uniform(-20, 120, (n, rows, length)).astype(F)
@@ -287,9 +323,9 @@ def operator_anchors(sizes, rng):
 CASES = {
     case.__name__: case
     for case in (
-        multi_proposal, multi_proposal_target, multi_proposal_target_mask, mask_rcnn_target,
-        chip_cover, chip_lattice, chip_permutation, soft_nms, hard_nms, multi_scale_nms,
-        operator_anchors,
+        multi_proposal, multi_proposal_target, multi_proposal_target_mask, anchor_mining_target,
+        mask_rcnn_target, chip_cover, chip_lattice, chip_permutation, soft_nms, hard_nms,
+        multi_scale_nms, operator_anchors,
     )
 }  # fmt: skip
 

@@ -46,7 +46,7 @@ def test_every_operator_has_launchers_and_cpu_twins():
     operators = {path.parent.name for path in NATIVE.glob("*/*_mxnet.cc")} - {"common"}
     assert {f"sniper_{op}_forward" for op in operators} <= names
     assert {f"sniper_{op}_workspace" for op in operators} <= names
-    assert len(operators) == 9
+    assert len(operators) == 10
 
 
 def test_emulated_library_has_every_launcher(emulated_cuda):

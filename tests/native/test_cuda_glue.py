@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.native import cuda_harness, cuda_sources
+from tests.native.mining_inputs import M1, random_mining
 
 F = np.float32
 MALLOC = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
@@ -284,6 +285,25 @@ def test_roi_maxima_on_the_gpu_equal_the_cpu(emulated):
     assert gradient.any() and not rois_gradient.any()
     for own, wanted in zip(glue.on_gpu(device, *call, backward=True), (gradient, rois_gradient)):
         np.testing.assert_array_equal(own, wanted)
+
+
+@pytest.mark.parametrize("ignored", [0, 3])
+def test_mined_anchors_on_the_gpu_equal_the_cpu(emulated, ignored):
+    glue, device = emulated
+    arrays, boxes = random_mining(np.random.default_rng(0), 2, 5, 6, 9, ignored, **M1)
+    attributes = {"scales": "(1, 2)", "feature_stride": "8", "border": "16", "batch_size": "30"}
+    if ignored:
+        arrays.append(boxes)
+        attributes["with_ignore"] = "True"
+    call = ("AnchorMiningTarget", attributes, arrays, [(2, 60), (2, 8, 5, 6), (2, 8, 5, 6), (2, 2)])
+    wanted = glue.on_cpu(*call)
+    assert wanted[3].all()
+    for own, output in zip(glue.on_gpu(device, *call), wanted):
+        np.testing.assert_allclose(own, output, rtol=1e-6, atol=1e-6)
+    shapes = [array.shape for array in arrays]
+    call = ("AnchorMiningTarget", attributes, [*wanted, *arrays, *wanted], shapes)
+    for gradient in glue.on_gpu(device, *call, backward=True):
+        assert not gradient.any()
 
 
 def test_relu6_on_the_gpu_equals_the_cpu(emulated):

@@ -111,6 +111,41 @@ def multi_proposal_target_fine(sizes, rng):
     return target_call(sizes, rng, "multi_proposal_target_fine", extra, shapes, host)
 
 
+def anchor_mining_target(sizes, rng):
+    n, h, w = sizes["images"], sizes["height"], sizes["width"]
+    anchors = sizes["scales"] * sizes["ratios"]
+
+    def boxes(rows):
+        corners = rng.uniform(-10, 8 * max(h, w), (n, rows, 2))
+        far = corners + rng.uniform(1, 60, corners.shape)
+        return np.dstack([corners, far, rng.integers(-1, 2, (n, rows, 1))])
+
+    arrays = float_arrays(
+        cls_prob=rng.random((n, 2, anchors * h, w)),
+        im_info=rng.uniform(4 * min(h, w), 8 * max(h, w), (n, 3)),
+        gt_boxes=boxes(sizes["rows"]),
+        ignore_boxes=boxes(sizes["masks"]),
+    )
+    poison(arrays, list(arrays), rng, sizes["poison"])
+    if rng.integers(2):
+        arrays.pop("ignore_boxes")
+    attributes = {
+        "scales": tuple(rng.choice([0.5, 1, 2, 4], sizes["scales"]).tolist()),
+        "ratios": tuple(rng.choice([0.5, 1, 2], sizes["ratios"]).tolist()),
+        "feature_stride": 8,
+        "border": float(rng.choice([0, 32])),
+        "batch_size": int(rng.choice([2, 30, 256])),
+        "fg_fraction": float(rng.choice([0.25, 0.5])),
+        "positive_overlap": float(rng.choice([0.4, 0.5])),
+    }
+    deltas = (n, 4 * anchors, h, w)
+    return Call(
+        ops.anchor_mining_target, arrays, attributes,
+        [(n, anchors * h * w), deltas, deltas, (n, 2)],
+        lambda: _native.anchor_mining_target(**arrays, **attributes),
+    )  # fmt: skip
+
+
 def mask_rcnn_target(sizes, rng):
     n, rows, count = sizes["images"], sizes["rows"], sizes["post"]
     polygons = rng.uniform(0, 60, (n, rows, 24))
@@ -215,7 +250,7 @@ CASES = {
     case.__name__: case
     for case in (
         multi_proposal, multi_proposal_target, multi_proposal_target_mask,
-        multi_proposal_target_fine, mask_rcnn_target, chip_generator, multi_scale_nms,
-        deformable_psroi_pooling, roi_max_mean_pooling, relu6,
+        multi_proposal_target_fine, anchor_mining_target, mask_rcnn_target, chip_generator,
+        multi_scale_nms, deformable_psroi_pooling, roi_max_mean_pooling, relu6,
     )
 }  # fmt: skip

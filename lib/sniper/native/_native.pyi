@@ -75,6 +75,23 @@ def multi_proposal_target_mask(
     super_of: Iterable[int] | None = None,
     legacy_cap: bool = True,
 ) -> tuple[Float32, ...]: ...
+def anchor_mining_target(
+    cls_prob: Float32,
+    im_info: Float32,
+    gt_boxes: Float32,
+    ignore_boxes: Float32 | None = None,
+    *,
+    scales: Iterable[float],
+    feature_stride: float,
+    ratios: Iterable[float] = (1,),
+    base_size: float = 16,
+    border: float = 0,
+    batch_size: int = 256,
+    fg_fraction: float = 0.25,
+    positive_overlap: float = 0.5,
+    negative_overlap: float = 0.3,
+    ignore_overlap: float = 0.3,
+) -> tuple[Float32, Float32, Float32, Float32]: ...
 def mask_rcnn_target(
     rois: Float32,
     mask_polys: Float32,

@@ -13,6 +13,7 @@ import numpy as np
 include "_checks.pxi"
 include "_isa.pxi"
 include "_proposals.pxi"
+include "_anchor_mining.pxi"
 include "_masks.pxi"
 include "_chips_nms.pxi"
 include "_targets.pxi"

@@ -4,6 +4,7 @@ The first call loads the compiled library (`load_library`). Every front decides 
 tensor whether it computes or builds a graph.
 """
 
+from sniper.ops.anchor_targets import anchor_mining_target
 from sniper.ops.chips import chip_generator
 from sniper.ops.library import load_library
 from sniper.ops.masks import mask_rcnn_target
@@ -19,6 +20,7 @@ from sniper.ops.relu6 import relu6
 from sniper.ops.roi_pooling import roi_max_mean_pooling
 
 __all__ = [
+    "anchor_mining_target",
     "chip_generator",
     "deformable_psroi_pooling",
     "load_library",

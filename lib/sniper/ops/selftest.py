@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 
 from sniper.errors import OpsError
+from sniper.ops.anchor_targets import anchor_mining_target
 from sniper.ops.chips import chip_generator
 from sniper.ops.masks import mask_rcnn_target
 from sniper.ops.nms import multi_scale_nms
@@ -119,6 +120,25 @@ def check_multi_proposal_target_fine() -> None:
     expect(op, "fine_label", fine_label, [[6], [6], [-1]])
 
 
+def check_anchor_mining_target() -> None:
+    """Of two anchors on faces the worse one is kept, of two on background the better one."""
+    label, target, weight, count = anchor_mining_target(
+        mx.nd.array([0.1, 0.2, 0.4, 0.3, 0.9, 0.8, 0.6, 0.7]).reshape((1, 2, 1, 4)),
+        mx.nd.array([[16, 64, 1]]),
+        mx.nd.array([[[*_LEFT[1:], 1], [16, 0, 31, 7, 1], [-1] * 5]]),
+        scales=(1,),
+        feature_stride=16,
+        batch_size=2,
+        fg_fraction=0.5,
+    )
+    op = "anchor_mining_target"
+    expect(op, "label", label, [[-1, 1, -1, 0]])
+    shrink = [[0, value, 0, 0] for value in (0, -0.25, 0, np.log(0.5))]
+    expect(op, "bbox_target", target[0, :, 0], shrink)
+    expect(op, "bbox_weight", weight[0, :, 0], [[0, 0.5, 0, 0]] * 4)
+    expect(op, "count", count, [[1, 2]])
+
+
 def check_mask_rcnn_target() -> None:
     """A square of 2 x 2 px in a roi of 4 x 4 px, and a roi without a polygon."""
     square = [6, 1, 8, 11, 21, 13, 21, 13, 23, 11, 23]
@@ -213,6 +233,7 @@ SELF_TESTS: Mapping[str, Callable[[], None]] = {
     "multi_proposal_target": check_multi_proposal_target,
     "multi_proposal_target_mask": check_multi_proposal_target_mask,
     "multi_proposal_target_fine": check_multi_proposal_target_fine,
+    "anchor_mining_target": check_anchor_mining_target,
     "mask_rcnn_target": check_mask_rcnn_target,
     "chip_generator": check_chip_generator,
     "multi_scale_nms": check_multi_scale_nms,

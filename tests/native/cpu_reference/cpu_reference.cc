@@ -5,6 +5,7 @@
 #include <exception>
 #include <vector>
 
+#include "anchor_mining_target/anchor_mining_target.h"
 #include "chip_generator/chip_generator.h"
 #include "common/cuda_api.h"
 #include "deformable_psroi_pooling/deformable_psroi_pooling.h"
@@ -59,6 +60,7 @@ void merge(const MultiScaleNmsParams& params, const float* dets, const float* le
 SNIPER_NO_WORKSPACE(sniper_multi_proposal_workspace)
 SNIPER_NO_WORKSPACE(sniper_multi_proposal_target_workspace)
 SNIPER_NO_WORKSPACE(sniper_multi_proposal_target_mask_workspace)
+SNIPER_NO_WORKSPACE(sniper_anchor_mining_target_workspace)
 SNIPER_NO_WORKSPACE(sniper_mask_rcnn_target_workspace)
 SNIPER_NO_WORKSPACE(sniper_chip_generator_workspace)
 SNIPER_NO_WORKSPACE(sniper_multi_scale_nms_workspace)
@@ -77,21 +79,34 @@ SNIPER_CUDA_API int sniper_multi_proposal_forward(const MultiProposalParams* par
 
 SNIPER_CUDA_API int sniper_multi_proposal_target_forward(
     const MultiProposalTargetParams* params, const float* cls_prob, const float* bbox_pred,
-    const float* im_info, const float* gt_boxes, const float* valid_ranges, float* rois,
-    float* label, float* target, float* weight, void*, void*) {
+    const float* im_info, const float* gt_boxes, const float* valid_ranges,
+    const float* crowd_boxes, float* rois, float* label, float* target, float* weight,
+    float* label_weights, void*, void*) {
   return guarded([&] {
-    multi_proposal_target_cpu(*params, cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges, rois,
-                              label, target, weight, nullptr);
+    multi_proposal_target_cpu(*params, cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges,
+                              crowd_boxes, rois, label, target, weight, label_weights, nullptr);
   });
 }
 
 SNIPER_CUDA_API int sniper_multi_proposal_target_mask_forward(
     const MultiProposalTargetMaskParams* params, const float* cls_prob, const float* bbox_pred,
-    const float* im_info, const float* gt_boxes, const float* valid_ranges, float* rois,
-    float* label, float* target, float* weight, float* mask_rois, float* mask_ids, void*, void*) {
+    const float* im_info, const float* gt_boxes, const float* valid_ranges,
+    const float* crowd_boxes, float* rois, float* label, float* target, float* weight,
+    float* mask_rois, float* mask_ids, float* label_weights, void*, void*) {
   return guarded([&] {
     multi_proposal_target_mask_cpu(*params, cls_prob, bbox_pred, im_info, gt_boxes, valid_ranges,
-                                   rois, label, target, weight, mask_rois, mask_ids);
+                                   crowd_boxes, rois, label, target, weight, mask_rois, mask_ids,
+                                   label_weights);
+  });
+}
+
+SNIPER_CUDA_API int sniper_anchor_mining_target_forward(
+    const AnchorMiningTargetParams* params, const float* cls_prob, const float* im_info,
+    const float* gt_boxes, const float* ignore_boxes, float* label, float* target, float* weight,
+    float* count, void*, void*) {
+  return guarded([&] {
+    anchor_mining_target_cpu(*params, cls_prob, im_info, gt_boxes, ignore_boxes, label, target,
+                             weight, count);
   });
 }
 

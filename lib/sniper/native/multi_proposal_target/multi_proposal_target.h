@@ -10,6 +10,7 @@
 #include "common/anchors.h"
 #include "common/box.h"
 #include "common/exp.h"
+#include "common/gt_rows.h"
 #include "common/macros.h"
 #include "common/proposals.h"
 
@@ -20,7 +21,6 @@ constexpr float kCentreMultiplier = 10.0f;  // 1 / standard deviation of dx and 
 constexpr float kSizeMultiplier = 5.0f;     // of dw and dh
 constexpr float kTargetEpsilon = 1e-7f;
 constexpr float kIgnoreLabel = -1.0f;
-constexpr float kLargestGtCoordinate = 1e9f;          // px
 constexpr int kMaxClasses = 1 << 16;                  // of a table of super-classes
 constexpr Range kSuperClassRange = {1, kMaxClasses};  // 0 is the background
 
@@ -108,17 +108,11 @@ SNIPER_HOST_DEVICE bool gt_joins(const Box& gt, const AreaRange& range, const Ta
   return size >= range.low && (size < range.high || (rules.gt_range_closed && size == range.high));
 }
 
-// Rows of gt_boxes hold x1, y1, x2, y2, class; unused rows have class -1. Rows that are not finite,
-// or so far out that arithmetic with them overflows, are not used either, nor are classes that a
-// table does not have.
+// Rows with a class that a table does not have are not used either.
 SNIPER_HOST_DEVICE bool gt_is_used(const float* row, const ClassTable& classes) {
-  for (int i = 0; i < 4; ++i) {
-    if (!(std::fabs(row[i]) <= kLargestGtCoordinate)) return false;
-  }
-  if (classes.num_classes > 0) {
-    return row[4] >= 1.0f && row[4] < static_cast<float>(classes.num_classes) + 1.0f;
-  }
-  return row[4] >= 0.0f && is_finite(row[4]);
+  if (classes.num_classes == 0) return gt_is_used(row);
+  return gt_is_near(row) && row[4] >= 1.0f &&
+         row[4] < static_cast<float>(classes.num_classes) + 1.0f;
 }
 
 // Label of a roi that matches a used row of gt_boxes.

@@ -53,11 +53,6 @@ SNIPER_ALWAYS_INLINE void match_gt(const Box& gt, float gt_area, float least_uni
   }
 }
 
-Box gt_box(const float* gt_boxes, int row) {
-  const float* values = gt_boxes + 5 * static_cast<std::int64_t>(row);
-  return {values[0], values[1], values[2], values[3]};
-}
-
 // What one image brings along.
 struct TargetImage {
   std::int64_t index;
@@ -108,7 +103,7 @@ void find_crowd(const MultiProposalTargetParams& params, const TargetImage& imag
   crowd->clear();
   if (image.crowd_boxes == nullptr) return;
   for (int row = 0; row < params.max_crowd; ++row) {
-    if (gt_is_used(image.crowd_boxes + 5 * static_cast<std::int64_t>(row), {nullptr, 0})) {
+    if (gt_is_used(image.crowd_boxes + 5 * static_cast<std::int64_t>(row))) {
       crowd->push_back(gt_box(image.crowd_boxes, row));
     }
   }

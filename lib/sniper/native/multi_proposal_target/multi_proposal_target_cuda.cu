@@ -18,11 +18,6 @@ struct TrainPolicies {
   }
 };
 
-__device__ Box gt_box(const float* gt_boxes, std::int64_t row) {
-  const float* values = gt_boxes + 5 * row;
-  return {values[0], values[1], values[2], values[3]};
-}
-
 // Lists the used rows of one image in order; every thread of the block gets their number.
 __device__ int list_gt(const float* gt_boxes, int max_gt, const ClassTable& classes,
                        std::int32_t* gt_rows) {
@@ -86,7 +81,7 @@ __device__ float label_of_unmatched(const MultiProposalTargetParams& params,
                                     const float* crowd_boxes, const Box& roi) {
   if (crowd_boxes == nullptr) return 0.0f;
   for (int row = 0; row < params.max_crowd; ++row) {
-    if (!gt_is_used(crowd_boxes + 5 * static_cast<std::int64_t>(row), {nullptr, 0})) continue;
+    if (!gt_is_used(crowd_boxes + 5 * static_cast<std::int64_t>(row))) continue;
     if (is_in_crowd(gt_box(crowd_boxes, row), roi, params.crowd_ioa, params.rules)) {
       return kIgnoreLabel;
     }

@@ -22,6 +22,15 @@ def random_boxes(rng, images, rows, side):
     return boxes.astype(F)
 
 
+def faces_on_anchors(rng, shape, height, width, scales, feature_stride):
+    """Boxes (*shape, 5) that some anchor of 16 px times a scale fits more or less."""
+    sides = 16 * rng.choice(scales, (*shape, 1))
+    cells = rng.integers(0, [width, height], (*shape, 2))
+    corners = 8 + feature_stride * cells - sides / 2 + sides * rng.uniform(-0.1, 0.1, (*shape, 2))
+    far = corners + sides * rng.uniform(0.8, 1.2, (*shape, 2))
+    return np.dstack([corners, far, np.ones((*shape, 1))]).astype(F)
+
+
 def random_mining(rng, images, height, width, rows, ignored, *, scales, feature_stride, **_):
     """cls_prob, im_info, gt_boxes of a module, and ignore_boxes (None without rows)."""
     side = feature_stride * max(height, width)
@@ -30,5 +39,8 @@ def random_mining(rng, images, height, width, rows, ignored, *, scales, feature_
     scores[:, :, ::3] = np.round(scores[:, :, ::3], 1)  # ties
     sizes = rng.uniform(0.6, 1, (images, 3)) * [feature_stride * height, feature_stride * width, 1]
     gt = random_boxes(rng, images, rows, side)
+    gt[:, 1::2] = faces_on_anchors(
+        rng, gt[:, 1::2].shape[:2], height, width, scales, feature_stride
+    )
     boxes = random_boxes(rng, images, ignored, side) if ignored else None
     return [scores.astype(F), np.round(sizes).astype(F), gt], boxes

@@ -91,7 +91,7 @@ def anchor_mining_target(
         trained = []
         for place in np.ndindex(labels[n].shape):
             a, y, x = place
-            anchor = base[a] + F([x, y, x, y]) * F(feature_stride)
+            anchor = base[a] + np.array([x, y, x, y], F) * F(feature_stride)
             trained.append((place, anchor))
         inside = [item for item in trained if is_inside(item[1], im_info[n], F(border))]
         positives, negatives = [], []

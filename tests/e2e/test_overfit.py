@@ -18,9 +18,9 @@ import pytest
 from sniper.models.initialisers import is_head
 from sniper.models.weights import read_params, write_params
 from sniper.tools.test import main as run_test
+from sniper.tools.toy.picture import encode_jpeg
 from sniper.tools.toy.scene import SceneSettings, render_scene
 from sniper.tools.toy.shapes import CLASSES
-from sniper.tools.toy.writer import encode_jpeg
 from sniper.tools.train import main as run_train
 
 SIDE_PX = 128

@@ -93,10 +93,7 @@ def build_detector(
         )
     graph = Graph(spec, _heads(spec, train=train, rpn_only=rpn_only), rpn_only=rpn_only)
     backbone = spec.network.backbone
-    strides = {
-        **{name: stride for stride, name in backbone.by_stride(spec.feature_stride).items()},
-        **backbone.maps(spec.feature_stride),
-    }
+    strides = backbone.strides_of(spec.feature_stride)
     maps = backbone.features(graph.input("data"), spec, train=train)
     graph.maps = {name: FeatureMap(name, data, strides[name]) for name, data in maps.items()}
     if train:

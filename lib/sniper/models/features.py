@@ -46,7 +46,7 @@ def build_picture_features(spec: DetectorSpec, pooling: str) -> mx.sym.Symbol:
     with mx.name.NameManager():
         graph = Graph(spec, ())
         backbone = spec.network.backbone
-        strides = backbone.maps(spec.feature_stride)
+        strides = backbone.strides_of(spec.feature_stride)
         maps = backbone.features(graph.input("data"), spec, train=False)
         graph.maps = {name: FeatureMap(name, data, strides[name]) for name, data in maps.items()}
         if pooling == "mean":

@@ -131,6 +131,11 @@ class Backbone:
         """
         raise NotImplementedError
 
+    def strides_of(self, stride: int) -> dict[str, int]:
+        """Strides of all maps that `features` may give, by name."""
+        by_stride = {name: px for px, name in self.by_stride(stride).items()}
+        return {**by_stride, **self.maps(stride)}
+
     def level(self, level: Level, stride: int) -> tuple[str, int]:
         """Name and stride of a map.
 

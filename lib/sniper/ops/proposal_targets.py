@@ -8,6 +8,7 @@ from typing import Any
 from sniper.ops.checks import Tensor, blocked, call, frontend, named_outputs
 from sniper.ops.proposals import PROPOSAL_ATTRIBUTES
 
+CROWD_IOA = 0.9  # 2018, Open Images
 FINE_ATTRIBUTES = {**PROPOSAL_ATTRIBUTES, "max_fine": "max_masks"}
 SUFFIXES = ("rois", "label", "bbox_target", "bbox_weight")
 MASK_SUFFIXES = (*SUFFIXES, "mask_rois", "mask_ids")
@@ -32,7 +33,7 @@ def multi_proposal_target(
     legacy_areas: bool = True,
     legacy_min_size: bool = True,
     crowd_boxes: Tensor | None = None,
-    crowd_ioa: float = 0.9,
+    crowd_ioa: float = CROWD_IOA,
     soft_sampling: Sequence[float] | None = None,
     name: str = "multi_proposal_target",
 ) -> tuple[Tensor, ...]:
@@ -124,7 +125,7 @@ def multi_proposal_target_mask(
     legacy_areas: bool = True,
     legacy_min_size: bool = True,
     crowd_boxes: Tensor | None = None,
-    crowd_ioa: float = 0.9,
+    crowd_ioa: float = CROWD_IOA,
     soft_sampling: Sequence[float] | None = None,
     name: str = "multi_proposal_target_mask",
 ) -> tuple[Tensor, ...]:
@@ -216,7 +217,7 @@ def multi_proposal_target_fine(
     legacy_areas: bool = True,
     legacy_min_size: bool = True,
     crowd_boxes: Tensor | None = None,
-    crowd_ioa: float = 0.9,
+    crowd_ioa: float = CROWD_IOA,
     soft_sampling: Sequence[float] | None = None,
     name: str = "multi_proposal_target_fine",
 ) -> tuple[Tensor, ...]:
@@ -306,10 +307,13 @@ def _target(
     attributes: Mapping[str, str] = PROPOSAL_ATTRIBUTES,
 ) -> tuple[Tensor, ...]:
     given = {label: tensor for label, tensor in tensors.items() if tensor is not None}
-    arguments = {**arguments, "with_crowd": "crowd_boxes" in given}
-    if arguments["soft_sampling"] is None:
-        del arguments["soft_sampling"]
-    else:
+    # Graphs without these options are those of 2018, attribute by attribute.
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    if "crowd_boxes" in given:
+        arguments["with_crowd"] = True
+    elif arguments["crowd_ioa"] == CROWD_IOA:
+        del arguments["crowd_ioa"]
+    if "soft_sampling" in arguments:
         suffixes = (*suffixes, "label_weight")
     front = frontend(op, **given)
     inputs = blocked(front, *given.values())

@@ -308,12 +308,14 @@ def _target(
 ) -> tuple[Tensor, ...]:
     given = {label: tensor for label, tensor in tensors.items() if tensor is not None}
     # Graphs without these options are those of 2018, attribute by attribute.
-    arguments = {name: value for name, value in arguments.items() if value is not None}
+    arguments = dict(arguments)
     if "crowd_boxes" in given:
         arguments["with_crowd"] = True
     elif arguments["crowd_ioa"] == CROWD_IOA:
         del arguments["crowd_ioa"]
-    if "soft_sampling" in arguments:
+    if arguments["soft_sampling"] is None:
+        del arguments["soft_sampling"]
+    else:
         suffixes = (*suffixes, "label_weight")
     front = frontend(op, **given)
     inputs = blocked(front, *given.values())

@@ -44,8 +44,6 @@ def make_spec(symbol, **values):
 @pytest.mark.parametrize("rpn_only", [True, False])
 def test_inputs_of_the_graph_are_the_declared_ones(symbol, train, rpn_only):
     masks, focus = symbol.endswith("_mask"), "_e2e" in symbol
-    if train and symbol.endswith("_ssh"):
-        pytest.skip("not there yet")
     spec = make_spec(symbol, auto_focus=focus, with_masks=masks)
     graph = build_detector(spec, train=train, rpn_only=rpn_only)
     declared = data_names(spec, rpn_only=rpn_only)
@@ -217,8 +215,6 @@ def test_small_resnet_has_trainable_norms_and_no_deformable_layer():
 
 @pytest.mark.parametrize("symbol", network_names())
 def test_every_network_can_be_narrow(symbol):
-    if symbol.endswith("_ssh"):
-        pytest.skip("not there yet")
     spec = make_spec(symbol, width=0.1, with_masks=symbol.endswith("_mask"), roi_channels=16)
     graph = build_detector(spec, train=True)
     arguments, _, _ = graph.infer_shape(**train_input_shapes(spec, 64))

@@ -63,7 +63,7 @@ def golden():
 
 
 def spec_ssh(symbol="vgg16_ssh", **values):
-    return DetectorSpec(symbol, 2, SCALES, (1,), 16, 1, **values)
+    return DetectorSpec(symbol, 2, SCALES, (1,), 16, **{"batch_images": 1, **values})
 
 
 def parameters(graph, shapes):

@@ -31,8 +31,9 @@ RUN_KEYS = (
         "symbol",
         Text(),
         "resnet_mx_101_e2e",
-        "Network to build: resnet_mx_101, resnet_mx_50, resnet_mx_18 or mobilenetv2, then _e2e, "
-        "_e2e_mask, _3k (R-FCN-3K) or _rfcn; or one of parts that were registered.",
+        "Network to build: resnet_mx_101, resnet_mx_50, resnet_mx_18, mobilenetv2 or vgg16, then "
+        "_e2e, _e2e_mask, _3k (R-FCN-3K), _rfcn or _ssh (faces); or one of parts that were "
+        "registered.",
     ),
     Key("gpus", Text(), "", "Comma list of GPU ordinals; empty or 'cpu': run on the CPU."),
     Key("CLASS_AGNOSTIC", Bool(), True, "The box head is always class-agnostic.", LEGACY),
@@ -75,7 +76,8 @@ NETWORK_KEYS = (
         "network.ANCHOR_SCALES",
         Seq(Float(minimum=1e-6)),
         (8.0, 16.0, 32.0),
-        "Anchor sizes in multiples of the stride.",
+        "Anchor sizes in multiples of the stride. SSH: of 16 px, a third of them for each of the "
+        "strides 8, 16 and 32.",
     ),
     Key(
         "network.NUM_ANCHORS",
@@ -136,7 +138,8 @@ NETWORK_KEYS = (
         "network.RPN_CHANNELS",
         Int(minimum=0),
         0,
-        "Channels of the proposal network's 3x3 layer; 0: 512, or 256 for the small networks.",
+        "Channels of the proposal network's 3x3 layer; 0: 512, or 256 for the small networks. SSH: "
+        "of the modules of strides 16 and 32, twice those of stride 8; 0: 256.",
     ),
     Key(
         "network.ROI_CHANNELS",

@@ -17,14 +17,17 @@ import numpy as np
 from sniper import boxes as box_ops
 from sniper.errors import ConfigError
 from sniper.models.class_scores import MIN_SCORE
-from sniper.models.heads.layers import conv, relu
-from sniper.models.lazy import mx
+from sniper.models.heads.layers import conv, map_softmax_loss, relu
+from sniper.models.lazy import mx, ops
 from sniper.models.parts import (
+    Arrays,
     Graph,
     Head,
     Start,
+    Sums,
     WindowDetections,
     WindowOutputs,
+    classification_metrics,
 )
 from sniper.targets.anchors import base_anchors, shifted_anchors
 from sniper.targets.faces import FaceLabels
@@ -40,6 +43,10 @@ CHANNELS = 256
 # Of both axes; a box grows no further than from 16 to 1000 px, so that `exp` cannot overflow.
 MOST_GROWTH = math.log(1000 / 16)
 MODULES = 3
+# Anchors of module 3 may stick out of the image by so much.
+BORDER_PX = 512
+# Errors above 1 / 9 count linearly.
+BOX_LOSS_SIGMA = 3.0
 
 # Multipliers of biases (Caffe): twice the rate, and inside of the modules no decay.
 BIAS = {"lr_mult": "2.0", "wd_mult": "0.0"}
@@ -94,8 +101,63 @@ class SshModule(Head):
         return FaceLabels(spec.max_gt) if self.number == 1 else None
 
     def losses(self, graph: Graph) -> list[mx.sym.Symbol]:
-        """Not there yet."""
-        raise ConfigError("SSH cannot be trained yet", where="symbol", got=graph.spec.symbol)
+        """Probabilities (N, 2, A*h, w) with their loss, and box loss (N, 4A, h, w).
+
+        The class loss is a mean over the trained anchors of the batch. The box loss of an image is
+        a sum over its positive anchors divided by its trained ones (unlike the paper's formula, but
+        as its code), its mean over the images counts.
+        """
+        spec, stride = graph.spec, self.stride
+        scores, deltas = self._body(graph, train=True)
+        label, target, weight, count = self._targets(graph, scores)
+        name = f"rpn_cls_prob_stride{stride}"
+        probabilities = map_softmax_loss(scores, label, spec.loss_scale, name)
+        error = mx.sym.smooth_l1(
+            deltas - target, scalar=BOX_LOSS_SIGMA, name=f"rpn_bbox_loss_stride{stride}_"
+        )
+        box_loss = mx.sym.MakeLoss(
+            weight * error,
+            grad_scale=spec.loss_scale / spec.batch_images,
+            name=f"rpn_bbox_loss_stride{stride}",
+        )
+        graph.labels.append(mx.sym.BlockGrad(label, name=f"label_stride{stride}"))
+        graph.labels.append(mx.sym.BlockGrad(count, name=f"count_stride{stride}"))
+        return [probabilities, box_loss]
+
+    def metrics(self, outputs: Arrays, labels: Arrays) -> Sums:
+        """MAcc, MLogLoss, ML1Loss and MPos (positive anchors of a chip) with the module's number.
+
+        A module that sees no positives for long learns nothing: it has no faces of its sizes.
+        """
+        stride = self.stride
+        prob = np.moveaxis(outputs[f"rpn_cls_prob_stride{stride}"], 1, -1)
+        result = classification_metrics("M", prob, outputs[f"label_stride{stride}"])
+        count = outputs[f"count_stride{stride}"]  # (N, 2) positives, trained
+        loss = float(outputs[f"rpn_bbox_loss_stride{stride}"].sum(dtype=np.float64))
+        result["ML1Loss"] = (loss, float(len(count)))
+        result["MPos"] = (float(count[:, 0].sum()), float(len(count)))
+        return {f"{name}{self.number}": sums for name, sums in result.items()}
+
+    def _targets(self, graph: Graph, scores: mx.sym.Symbol) -> tuple[mx.sym.Symbol, ...]:
+        """Label, box target, box weight and counts, by what the module makes of its anchors now."""
+        spec, settings, stride = graph.spec, graph.spec.targets, self.stride
+        now = mx.sym.SoftmaxActivation(
+            mx.sym.BlockGrad(scores), mode="channel", name=f"mined_prob_stride{stride}"
+        )
+        return ops.anchor_mining_target(
+            *(now, *map(graph.input, ("im_info", "gt_boxes", "ignore_boxes"))),
+            scales=self._scales(spec),
+            ratios=spec.anchor_ratios,
+            feature_stride=stride,
+            base_size=BASE_PX,
+            # The anchors of the last module are larger than most images.
+            border=BORDER_PX if self.number == MODULES else 0,
+            batch_size=spec.rpn_batch_size,
+            fg_fraction=settings.rpn_fg_fraction,
+            positive_overlap=settings.rpn_positive_overlap,
+            negative_overlap=settings.rpn_negative_overlap,
+            name=f"targets_stride{stride}",
+        )
 
     def results(self, graph: Graph) -> list[mx.sym.Symbol]:
         """`rpn_cls_prob_stride<s>_output` (N, 2, A*h, w) and `rpn_bbox_pred_stride<s>_output`.

@@ -11,6 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sniper.data import image_record
+from sniper.inference.detector import Detector
+from sniper.inference.level import Level
+from sniper.inference.merge_levels import MergeSettings
+from tests.inference.spot_executor import SpotExecutor
+
 LIB = Path(__file__).resolve().parents[2] / "lib"
 
 SCRIPT = """
@@ -62,3 +68,16 @@ def test_another_executor_detects_and_cuts_masks_without_mxnet(tmp_path):
     assert {entry["category"] for entry in found["detections"]} == {"a"}
     assert all(entry["segmentation"]["size"] == [120, 200] for entry in found["detections"])
     assert len({result_key, *level_keys}) == 3
+
+
+def test_weak_detections_go_before_levels_are_merged(tmp_path):
+    image = np.zeros((120, 200, 3), np.uint8)
+    image[40:110, 20:90] = 255
+    cv2.imwrite(str(tmp_path / "spots.png"), image)
+    record = image_record(str(tmp_path / "spots.png"), 7, 200, 120)
+    merge = MergeSettings(nms_threshold=0.5, sigma=-1)
+    # The spots have a score of 0.9, no more.
+    for least, count in ((0.001, 1), (0.89, 1), (0.91, 0)):
+        detector = Detector(SpotExecutor(), [Level(1.0, min_score=least)], merge, np.zeros(3))
+        (found,) = detector.detect([record])
+        assert len(found.rows) == count

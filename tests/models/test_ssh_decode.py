@@ -7,6 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from sniper.errors import ConfigError
+from sniper.inference.decode import decode_batch
+from sniper.loader.windows import TestBatch
 from sniper.models.assembly import (
     WindowOutputs,
     build_detector,
@@ -119,6 +122,35 @@ def test_networks_detect_at_any_size(symbol):
         assert (found.boxes <= [39, 69, 39, 69]).all()
         for start in (0, 9, 18):
             assert (np.diff(found.scores[start : start + 9, 1]) <= 0).all()
+
+
+def test_modules_can_be_left_out_on_a_level():
+    """Of a batch whose second window only fills it."""
+    rng = np.random.default_rng(0)
+    outputs = {}
+    for stride in (8, 16, 32):
+        prob, deltas = maps(rng, stride)
+        outputs[f"rpn_cls_prob_stride{stride}"] = prob[None]
+        outputs[f"rpn_bbox_pred_stride{stride}"] = deltas[None]
+    spec = spec_ssh(proposal=ProposalSettings(-1, 0.7, 0, 300))
+    found = decode(WindowOutputs(spec, outputs, 0, np.float32([64, 96, 2])))
+    counts = [int((found.strides == stride).sum()) for stride in (8, 16, 32)]
+    assert 0 < counts[2] < counts[1] < counts[0] and sum(counts) == len(found.boxes)
+    batch = TestBatch(
+        np.zeros((2, 3, 64, 96), np.float32),
+        np.float32([[64, 96, 2]] * 2),
+        np.array([5, 5]),
+        np.array([0, 0]),
+        np.array([False, True]),
+    )
+    (whole,) = decode_batch([found, found], batch)
+    (part,) = decode_batch([found, found], batch, skip_strides=(32,))
+    assert len(whole.boxes) == sum(counts)
+    np.testing.assert_array_equal(part.boxes, whole.boxes[: -counts[2]])
+    np.testing.assert_array_equal(part.scores, whole.scores[: -counts[2]])
+    found.strides = None
+    with pytest.raises(ConfigError, match="no modules of several strides"):
+        decode_batch([found, found], batch, skip_strides=(32,))
 
 
 def test_ends_follow_the_rules_of_the_boxes():

@@ -170,6 +170,12 @@ def _test_pyramid(values: Values) -> Iterator[str]:
                 f"{path}: {len(values[path])} entries for {len(scales)} TEST.SCALES; "
                 "each level needs one"
             )
+    skipped = values["TEST.SKIP_STRIDES"]
+    if len(skipped) not in (0, len(scales)):
+        yield (
+            f"TEST.SKIP_STRIDES: {len(skipped)} entries for {len(scales)} TEST.SCALES; each level "
+            "needs one, which may be empty"
+        )
     yield from _bad_ranges("TEST.VALID_RANGES", values["TEST.VALID_RANGES"])
     for low, high in scales:
         if low > high:

@@ -37,6 +37,13 @@ PYRAMID_KEYS = (
         1,
         "Windows read and computed at once per device (a CPU computes them one by one); per level.",
     ),
+    Key(
+        "TEST.SKIP_STRIDES",
+        Seq(Seq(Int(minimum=1), empty_allowed=True), empty_allowed=True),
+        (),
+        "SSH: per level, strides of the modules whose detections do not count; empty: all count. "
+        "The original leaves stride 32 out on the finest level of its pyramid.",
+    ),
     Key("TEST.AUTO_FOCUS", Bool(), False, "Coarse-to-fine inference on FocusChips."),
     Key(
         "TEST.DO_PRUNING",
@@ -87,6 +94,12 @@ MODE_KEYS = (
 )
 
 RESULT_KEYS = (
+    Key(
+        "TEST.MIN_SCORE",
+        Float(minimum=0.001, maximum=1),
+        0.001,
+        "Detections need a higher score before they are merged; 0.001 as in 2018.",
+    ),
     Key("TEST.MAX_PER_IMAGE", Int(), 200, "Detections kept per image; 0 or less: all."),
     Key(
         "TEST.CLASS_AGNOSTIC",

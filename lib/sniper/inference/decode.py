@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,11 @@ def to_image(boxes: np.ndarray, factor: np.float32, *, legacy: bool) -> np.ndarr
 
 
 def decode_batch(
-    windows: Sequence[WindowDetections], batch: TestBatch, *, legacy: bool = False
+    windows: Sequence[WindowDetections],
+    batch: TestBatch,
+    *,
+    legacy: bool = False,
+    skip_strides: Collection[int] = (),
 ) -> list[ChipDetections]:
     """Detections of every window of a batch in px of its image, padding left out.
 
@@ -60,16 +64,23 @@ def decode_batch(
         windows: what the network found, px of its input.
         batch: the input.
         legacy: boxes as the network was trained with, see `sniper.targets.gt.boxes_in_chip`.
+        skip_strides: what maps of these strides find does not count.
+
+    Raises:
+        ConfigError: strides are to be skipped, but the network has one map.
     """
-    return [
-        ChipDetections(
+    found = []
+    for row in np.flatnonzero(~batch.is_padding).tolist():
+        window, factor = windows[row], batch.im_info[row, 2]
+        boxes, scores = window.without_strides(skip_strides)
+        detections = ChipDetections(
             int(batch.image_index[row]),
             int(batch.chip_index[row]),
-            to_image(windows[row].boxes, batch.im_info[row, 2], legacy=legacy),
-            windows[row].scores,
-            float(batch.im_info[row, 2]),
-            windows[row].maps.get("roi"),
-            windows[row].maps.get("focus"),
+            to_image(boxes, factor, legacy=legacy),
+            scores,
+            float(factor),
+            window.maps.get("roi"),
+            window.maps.get("focus"),
         )
-        for row in np.flatnonzero(~batch.is_padding).tolist()
-    ]
+        found.append(detections)
+    return found

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from sniper.inference.run_stats import RunStats, level_stage
 from sniper.loader.images import ImageCache, ImageSource
 from sniper.loader.threads import DaemonThreads
 from sniper.loader.windows import TestLoader
-from sniper.models.class_scores import objectness_of
+from sniper.models.class_scores import MIN_SCORE, objectness_of
 from sniper.process import HomeProcess
 from sniper.progress import OnStep
 
@@ -278,6 +279,8 @@ class Detector:
             if level.cap is not None:
                 raw = level.cap.apply(raw, window[2] - window[0], window[3] - window[1])
             detections = keep_confident(raw, index, window[:2])
+            if level.min_score > MIN_SCORE:
+                detections = _kept(detections, detections.rows[:, 4] > level.min_score)
             if level.prune:
                 detections = _pruned(detections, window, record)
             by_chip[image][chip] = detections
@@ -354,7 +357,12 @@ class Detector:
             for batch in loader:
                 with run.clock("forward"), run.clock(level_stage(index)):
                     outputs = self.executor.run(batch.data, batch.im_info)
-                    of_batch = decode_batch(outputs, batch, legacy=self.legacy_boxes)
+                    of_batch = decode_batch(
+                        outputs,
+                        batch,
+                        legacy=self.legacy_boxes,
+                        skip_strides=level.skip_strides,
+                    )
                 for chip_detections in of_batch:
                     step()
                     yield chip_detections
@@ -374,6 +382,10 @@ class Detector:
 
 def _pruned(detections: LevelDetections, window: Window, record: Record) -> LevelDetections:
     """Without what touches a border of the window inside the image."""
-    rows, classes = detections.rows, detections.classes
-    kept = inside_borders(rows[:, :4], window, (record.width, record.height))
-    return LevelDetections(detections.level, detections.chip_index, rows[kept], classes[kept])
+    size = (record.width, record.height)
+    return _kept(detections, inside_borders(detections.rows[:, :4], window, size))
+
+
+def _kept(detections: LevelDetections, kept: np.ndarray) -> LevelDetections:
+    """Some of the rows, (n,) bool."""
+    return replace(detections, rows=detections.rows[kept], classes=detections.classes[kept])

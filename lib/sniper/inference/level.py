@@ -13,6 +13,7 @@ from sniper.errors import ConfigError
 from sniper.inference.proposal_cap import ProposalCap
 from sniper.loader.images import ImageSource
 from sniper.loader.threads import StageClock
+from sniper.models.class_scores import MIN_SCORE
 from sniper.progress import OnStep, StageProgress
 
 # Which windows a level looks at: those of the level before (the whole image at first), the
@@ -34,6 +35,8 @@ class Level:
         slices: the grid of SLICES.
         prune: drop what it finds at borders of windows inside the image, where objects are cut.
         cap: how many proposals of a window count; None: all.
+        skip_strides: what maps of these strides find does not count (SSH).
+        min_score: detections must have a higher score.
 
     Raises:
         ConfigError: windows and slices do not fit together.
@@ -47,6 +50,8 @@ class Level:
     slices: SliceSettings | None = None
     prune: bool = False
     cap: ProposalCap | None = None
+    skip_strides: tuple[int, ...] = ()
+    min_score: float = MIN_SCORE
 
     def __post_init__(self) -> None:
         if (self.slices is not None) != (self.windows == SLICES):

@@ -6,7 +6,7 @@ How to add one of your own is told in `sniper.models.backbones` and `sniper.mode
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Union
@@ -245,6 +245,8 @@ class WindowDetections:
         is_filled: (R,) bool, the rows that hold a box; None: all.
         maps: other results by name, such as the `focus` map, or the `features` of the backbone.
         roi_features: (R, channels) pooled from that map; None: not asked for.
+        strides: (R,) int32, px per cell of the map that found each box, where several did (SSH);
+            None: one map finds all.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
@@ -252,6 +254,7 @@ class WindowDetections:
     is_filled: np.ndarray | None = None
     maps: dict[str, np.ndarray] = field(default_factory=dict)
     roi_features: np.ndarray | None = None
+    strides: np.ndarray | None = None
 
     @property
     def dense_scores(self) -> np.ndarray:
@@ -263,6 +266,24 @@ class WindowDetections:
         if isinstance(self.scores, np.ndarray):
             return self.scores
         raise ConfigError("a head needs all scores of the head before it, which has left some out")
+
+    def without_strides(self, skipped: Collection[int]) -> tuple[np.ndarray, Scores]:
+        """Boxes and scores, without what maps of some strides have found.
+
+        Raises:
+            ConfigError: one map finds all.
+        """
+        if not skipped:
+            return self.boxes, self.scores
+        if self.strides is None:
+            raise ConfigError(
+                "this network has no modules of several strides, as SSH has",
+                where="TEST.SKIP_STRIDES",
+                got=", ".join(map(str, skipped)),
+                fix="leave the key out",
+            )
+        kept = ~np.isin(self.strides, list(skipped))
+        return self.boxes[kept], self.scores[kept]
 
 
 @dataclass(frozen=True)

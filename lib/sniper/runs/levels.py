@@ -21,7 +21,10 @@ _SAME_SCALE = 1.3
 
 def levels_of(cfg: EasyDict, mode: str, batch_images: int | None = None) -> list[Level]:
     """What a mode looks at; `batch_images` windows per device in one pass, if given."""
-    levels = [replace(level, cap=_cap(cfg, level)) for level in _LEVELS[mode](cfg)]
+    levels = [
+        replace(level, cap=_cap(cfg, level), min_score=cfg.TEST.MIN_SCORE)
+        for level in _LEVELS[mode](cfg)
+    ]
     if batch_images is None:
         return levels
     if batch_images < 1:
@@ -99,9 +102,11 @@ def _cap(cfg: EasyDict, level: Level) -> ProposalCap | None:
 
 def _pyramid(cfg: EasyDict) -> list[Level]:
     test = cfg.TEST
+    skipped = test.SKIP_STRIDES or ((),) * len(test.SCALES)
+    rows = zip(test.SCALES, test.BATCH_IMAGES, test.VALID_RANGES, skipped)
     return [
-        Level(tuple(scale), batch, tuple(valid_range))
-        for scale, batch, valid_range in zip(test.SCALES, test.BATCH_IMAGES, test.VALID_RANGES)
+        Level(tuple(scale), batch, tuple(valid_range), skip_strides=tuple(strides))
+        for scale, batch, valid_range, strides in rows
     ]
 
 

@@ -188,10 +188,12 @@ class SshModule(Head):
             min_side=spec.proposal.min_size * float(scale),
             legacy_ends=spec.legacy_boxes,
         )
-        if len(detections.boxes):
+        strides = np.full(len(boxes), self.stride, np.int32)
+        if detections.strides is not None:
             boxes = np.concatenate([detections.boxes, boxes])
             scores = np.concatenate([detections.dense_scores, scores])
-        detections.boxes, detections.scores = boxes, scores
+            strides = np.concatenate([detections.strides, strides])
+        detections.boxes, detections.scores, detections.strides = boxes, scores, strides
 
     def anchors(self, spec: DetectorSpec) -> np.ndarray:
         """Anchors of the module's first cell: (A, 4) float32, px of the network's input."""

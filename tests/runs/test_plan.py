@@ -44,8 +44,10 @@ def test_reports_say_how_a_plan_detects():
     settings = detector_settings(plan_of_test(cfg))
     assert settings["scales"] == [f"{short}x{long}" for short, long in cfg.TEST.SCALES]
     assert settings["NMS"] == "IoU 0.3" and settings["mode"] == "pyramid"
-    cfg = load_config("sniper_res101_e2e", [*ON_CPU, "TEST.NMS", "-1", "TEST.NMS_SIGMA", "0.5"])
-    assert detector_settings(plan_of_test(cfg))["NMS"] == "soft, sigma 0.5"
+    assert "box_voting" not in settings
+    soft = ["TEST.NMS", "-1", "TEST.NMS_SIGMA", "0.5", "TEST.BOX_VOTING", "0.6"]
+    settings = detector_settings(plan_of_test(load_config("sniper_res101_e2e", [*ON_CPU, *soft])))
+    assert settings["NMS"] == "soft, sigma 0.5" and settings["box_voting"] == "IoU 0.6"
 
 
 def test_a_plan_does_not_follow_the_configuration():

@@ -110,6 +110,13 @@ RESULT_KEYS = (
     Key("TEST.NMS", Float(), -1.0, "IoU of hard NMS; not positive: soft NMS is used."),
     Key("TEST.NMS_SIGMA", Float(), 0.55, "Sigma of Gaussian soft NMS; not positive: off."),
     Key(
+        "TEST.BOX_VOTING",
+        RATIO,
+        0.0,
+        "After NMS a box becomes the mean, weighted with the scores, of all found boxes of its "
+        "class with this IoU or more; 0: off.",
+    ),
+    Key(
         "TEST.TEST_EPOCH",
         Int(minimum=0),
         None,

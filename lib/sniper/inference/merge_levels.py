@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sniper.data.detections import DetectionTable
+from sniper.inference.box_voting import vote
 from sniper.inference.decode import ChipDetections
 from sniper.models.class_scores import above_floor
 from sniper.native._native import multi_scale_nms
@@ -24,11 +25,14 @@ class MergeSettings:
         nms_threshold: hard NMS when > 0.
         sigma: Gaussian soft-NMS otherwise.
         max_per_image: cap over all classes; <= 0 is unlimited.
+        box_voting: after NMS a box becomes the mean of those that overlap it at this IoU or more,
+            weighted with their scores (`sniper.inference.box_voting`); <= 0: off.
     """
 
     nms_threshold: float = -1.0
     sigma: float = 0.55
     max_per_image: int = 200
+    box_voting: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,19 +87,39 @@ def merge_levels(
     places = [(part.level, part.chip_index) for _, part in ordered]
     found_at = np.repeat(np.array(places, np.int32).reshape(-1, 2), lengths, axis=0)  # (rows, 2)
     image_of_part = np.array([index for index, _ in ordered], np.int32)
+    found = np.concatenate([np.zeros((0, 5), np.float32), *(part.rows for _, part in ordered)])
+    found_classes = np.concatenate([np.zeros(0, np.int32), *(part.classes for _, part in ordered)])
+    found_images = np.repeat(image_of_part, lengths)
+    levels = np.ascontiguousarray(found_at[:, 0])
+    ranges = np.array(valid_ranges, np.float32).reshape(-1, 2)
     rows, classes, images, sources = multi_scale_nms(
-        np.concatenate([np.zeros((0, 5), np.float32), *(part.rows for _, part in ordered)]),
-        np.ascontiguousarray(found_at[:, 0]),
-        np.concatenate([np.zeros(0, np.int32), *(part.classes for _, part in ordered)]),
-        np.repeat(image_of_part, lengths),
-        np.array(valid_ranges, np.float32).reshape(-1, 2),
+        *(found, levels, found_classes, found_images, ranges),
         settings.sigma,
         settings.nms_threshold,
         max_per_image=settings.max_per_image,
         with_rows=True,
     )
+    if settings.box_voting > 0:
+        voters = np.flatnonzero(np.isfinite(found).all(axis=1) & _in_range(found, ranges[levels]))
+        rows = vote(
+            *(rows, _groups(images, classes)),
+            *(found[voters], _groups(found_images[voters], found_classes[voters])),
+            settings.box_voting,
+        )
     offsets = np.searchsorted(images, np.arange(len(parts) + 1)).astype(np.int64)
     return DetectionTable(offsets, rows, classes), found_at[sources]
+
+
+def _in_range(rows: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Whether NMS looks at rows (n, 5), whose valid ranges are (n, 2)."""
+    low, high = np.maximum(ranges.T, 0)
+    area = (rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])
+    return ((low == 0) | (area > low * low)) & ((high == 0) | (area <= high * high))
+
+
+def _groups(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """One number for each image and class, (n,) int64."""
+    return (images.astype(np.int64) << 32) | classes
 
 
 def first_cut_image(table: DetectionTable, max_per_image: int) -> int | None:

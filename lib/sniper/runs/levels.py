@@ -88,8 +88,9 @@ def untrained_windows(
 
 
 def merge_settings(cfg: EasyDict) -> MergeSettings:
-    """NMS and cap of a configuration."""
-    return MergeSettings(cfg.TEST.NMS, cfg.TEST.NMS_SIGMA, cfg.TEST.MAX_PER_IMAGE)
+    """NMS, cap and box voting of a configuration."""
+    test = cfg.TEST
+    return MergeSettings(test.NMS, test.NMS_SIGMA, test.MAX_PER_IMAGE, test.BOX_VOTING)
 
 
 def _cap(cfg: EasyDict, level: Level) -> ProposalCap | None:

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sniper import boxes as box_ops
 from sniper.chips.sampler import ChipSettings
 from sniper.config import load_config
 from sniper.data.record import Record
-from sniper.errors import ConfigError
+from sniper.errors import ConfigError, TrainingError
 from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.train import TrainLoader
 from sniper.models.assembly import (
@@ -18,7 +19,9 @@ from sniper.models.assembly import (
     batch_metrics,
     build_detector,
     short_output_names,
+    watched_metrics,
 )
+from sniper.models.heads.ssh import SshModule
 from sniper.models.lazy import mx
 from sniper.models.spec import TargetSettings
 from sniper.models.weights import fixed_names, initialise
@@ -26,9 +29,10 @@ from sniper.runs.levels import levels_of
 from sniper.runs.resolve import detector_spec
 from sniper.targets.contract import ChipTruth, GtInChip
 from sniper.targets.faces import FaceLabels
+from sniper.training.finite_checks import check_step
 from sniper.training.metrics import Metrics
 from sniper.training.step_settings import StepSettings
-from sniper.training.stepper import Stepper
+from sniper.training.stepper import Stepper, StepResult
 from tests.models.test_networks_ssh import NETWORKS, spec_ssh
 
 CHIP, IMAGES = 96, 2
@@ -147,6 +151,29 @@ def test_metrics_of_the_modules():
         assert sums[f"MPos{number}"] == (stride, 2.0)
 
 
+def test_modules_without_positives_are_told_with_the_sizes_that_they_want():
+    spec = make_spec("vgg16_ssh")
+    watched = watched_metrics(spec, 640)
+    assert list(watched) == ["MPos1", "MPos2", "MPos3"]
+    # 0.5 is the least overlap; anchors are squares of 256 and 512 px.
+    assert "module 3 of SSH (stride 32)" in watched["MPos3"]
+    assert "ANCHOR_SCALES 16, 32) fit faces of about 181 to 724 px" in watched["MPos3"]
+    assert "chips of 640 px" in watched["MPos3"]
+    low, high = 16 * np.sqrt(0.5), 32 / np.sqrt(0.5)
+    assert f"faces of about {low:.0f} to {high:.0f} px" in watched["MPos1"]
+    # The sizes are right: squares a little inside of them are positive, those outside are not.
+    anchors = SshModule(1).anchors(spec)
+    centre = (anchors[0, :2] + anchors[0, 2:]) / 2
+
+    def best(side):
+        box = np.concatenate([centre - (side - 1) / 2, centre + (side - 1) / 2])[None]
+        return box_ops.iou(anchors, np.float32(box)).max()
+
+    assert min(best(low + 0.1), best(high - 0.1)) >= 0.5 > max(best(low - 0.1), best(high + 0.1))
+    # Other heads watch nothing yet.
+    assert watched_metrics(make_spec("mobilenetv2_e2e"), 512) == {}
+
+
 def test_the_recipe_says_what_the_paper_says():
     cfg = load_config("ssh_vgg16_wider")
     spec = detector_spec(cfg, train=True, batch_images=1, fp16=False)
@@ -211,31 +238,44 @@ def test_labels_part_what_is_trained_from_what_is_ignored():
         FaceLabels(0)
 
 
-def test_the_network_trains_on_chips(tmp_path):
-    """Loader, stepper and metrics; all but the fixed kernel learns, and decays where it should."""
+def write_images(folder, count=4):
+    """Records of images of noise with a small and a medium face each."""
     import cv2
 
     rng = np.random.default_rng(0)
     records = []
-    for number in range(4):
-        path = tmp_path / f"{number}.png"
+    for number in range(count):
+        path = folder / f"{number}.png"
         cv2.imwrite(str(path), rng.integers(0, 256, (90, 96, 3), np.uint8))
         boxes = np.float32([[9, 9, 25, 25], [20, 20, 86, 88]])
         records.append(
             Record(str(path), number, 96, 90, False, boxes, np.ones(2, np.int32), np.ones(2, bool))
         )
-    spec = make_spec("vgg16_ssh", batch_images=IMAGES)
-    contract = batch_contract(spec, CHIP)
-    assert contract.label_names == ("gt_boxes", "ignore_boxes")
+    return records
+
+
+def start(spec, lr=0.01):
+    """The stepper of a fresh network, and its weights."""
     graph = build_detector(spec, train=True)
-    shapes = contract.input_shapes(IMAGES)
+    shapes = batch_contract(spec, CHIP).input_shapes(IMAGES)
     arg, aux, _ = initialise(graph, shapes, None, seed=0, init="scratch")
     before = {name: value.asnumpy() for name, value in arg.items()}
-    stepper = Stepper(spec, graph, [mx.cpu()], shapes, arg, aux, StepSettings(lr=0.01))
-    metrics = Metrics(batch_metrics(spec))
+    return Stepper(spec, graph, [mx.cpu()], shapes, arg, aux, StepSettings(lr=lr)), before
+
+
+def loader_of(records, spec):
     chips = ChipSettings((1.0,), ((-1, -1),), CHIP)
-    settings = BatchSettings(contract, (1, 2, 3))
-    with TrainLoader(records, chips, settings, batch_size=IMAGES, num_workers=0, seed=0) as loader:
+    settings = BatchSettings(batch_contract(spec, CHIP), (1, 2, 3))
+    return TrainLoader(records, chips, settings, batch_size=IMAGES, num_workers=0, seed=0)
+
+
+def test_the_network_trains_on_chips(tmp_path):
+    """Loader, stepper and metrics; all but the fixed kernel learns, and decays where it should."""
+    spec = make_spec("vgg16_ssh", batch_images=IMAGES)
+    assert batch_contract(spec, CHIP).label_names == ("gt_boxes", "ignore_boxes")
+    stepper, before = start(spec)
+    metrics = Metrics(batch_metrics(spec))
+    with loader_of(write_images(tmp_path), spec) as loader:
         loader.start_epoch(0)
         batch = next(loader)
         result = stepper.step(batch)
@@ -248,3 +288,53 @@ def test_the_network_trains_on_chips(tmp_path):
     # No face is large enough for the last module; its other numbers decay.
     assert values["MPos3"] == 0
     assert unchanged == {KERNEL, "rpn_bbox_pred_stride32_bias"}
+
+
+def test_what_is_not_finite_names_its_images_and_is_kept(tmp_path):
+    spec = make_spec("vgg16_ssh", batch_images=IMAGES)
+    stepper, _ = start(spec)
+    metrics = Metrics(batch_metrics(spec))
+    with loader_of(write_images(tmp_path), spec) as loader:
+        loader.start_epoch(0)
+        batch = next(loader)
+    good, bad = batch.image_paths
+    file = tmp_path / "bad_batch.npz"
+
+    def message(outputs=None):
+        result = stepper.step(batch) if outputs is None else StepResult(outputs, True, False, 1.0)
+        losses = metrics.measure(result.outputs, batch.label)
+        means = {name: n / d for name, (n, d) in losses.items()}
+        with pytest.raises(TrainingError) as caught:
+            check_step(batch, result, means, epoch=3, file=file)
+        assert "epoch 3, batch 0" in str(caught.value)
+        return str(caught.value)
+
+    sound = {name: np.array(value) for name, value in stepper.step(batch).outputs.items()}
+    check_step(batch, StepResult(sound, True, False, 1.0), {"MLogLoss1": 0.1}, epoch=3, file=file)
+    assert not file.exists()
+    for number, stride in ((1, 8), (2, 16), (3, 32)):
+        prob = np.array(sound[f"rpn_cls_prob_stride{stride}"])
+        prob[1] = np.nan
+        text = message({**sound, f"rpn_cls_prob_stride{stride}": prob})
+        assert f"the loss is not finite: MLogLoss{number}" in text
+        assert bad in text and good not in text
+        loss = np.array(sound[f"rpn_bbox_loss_stride{stride}"])
+        loss[1, 0] = np.inf
+        text = message({**sound, f"rpn_bbox_loss_stride{stride}": loss})
+        assert f"the loss is not finite: ML1Loss{number}\n" in text and good not in text
+    # A pixel that is none: the first ReLU makes 0 of it, but the gradients tell.
+    pixels = batch.data["data"].copy()
+    batch.data["data"][1, 2, 40, 30] = np.nan
+    text = message()
+    assert "gradients are not finite: conv1_1_weight" in text
+    assert bad in text and good not in text
+    with np.load(file) as saved:
+        np.testing.assert_array_equal(saved["data"], batch.data["data"])
+        assert {"gt_boxes", "ignore_boxes", "im_info"} <= set(saved.files)
+    # A broken weight: it is the fault of no image.
+    batch.data["data"][:] = pixels
+    arg, _ = stepper.params()
+    assert all(np.isfinite(value.asnumpy()).all() for value in arg.values())
+    stepper._weights["rpn_cls_score_stride8_bias"][:] = np.inf
+    text = message()
+    assert "the loss is not finite: MLogLoss1" in text and bad in text and good in text

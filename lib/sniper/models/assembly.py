@@ -37,6 +37,7 @@ __all__ = [
     "inference_input_shapes",
     "short_output_names",
     "train_input_shapes",
+    "watched_metrics",
 ]
 
 # Inputs of every test graph that come out as they are: which image, which window.
@@ -187,6 +188,16 @@ def batch_metrics(spec: DetectorSpec, *, rpn_only: bool = False) -> Measure:
         return result
 
     return measure
+
+
+def watched_metrics(
+    spec: DetectorSpec, chip_size: int, *, rpn_only: bool = False
+) -> dict[str, str]:
+    """Metrics of all heads that must not stay 0, see `Head.must_not_stay_zero`."""
+    result: dict[str, str] = {}
+    for head in _heads(spec, train=True, rpn_only=rpn_only):
+        result.update(head.must_not_stay_zero(spec, chip_size))
+    return result
 
 
 def decode(window: WindowOutputs, *, rpn_only: bool = False) -> WindowDetections:

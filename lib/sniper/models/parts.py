@@ -340,6 +340,17 @@ class Head:
         """Numerators and denominators of its metrics over a batch, in printing order."""
         return {}
 
+    def must_not_stay_zero(self, spec: DetectorSpec, chip_size: int) -> Mapping[str, str]:
+        """Metrics that tell of a mistake when they are 0 for long: name -> what is wrong then.
+
+        The text stands behind "<name> was 0 for 100 updates: " and says what to do.
+
+        Args:
+            spec: the network.
+            chip_size: side of a training chip, px.
+        """
+        return {}
+
 
 LOG_EPSILON = 1e-14  # as in 2018, so that logs can be compared
 

@@ -19,7 +19,12 @@ from sniper.data.classes import Classes, difference
 from sniper.errors import ConfigError, DataError
 from sniper.loader.train import TrainLoader
 from sniper.locks import folder_lock
-from sniper.models.assembly import batch_metrics, build_detector, train_input_shapes
+from sniper.models.assembly import (
+    batch_metrics,
+    build_detector,
+    train_input_shapes,
+    watched_metrics,
+)
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.backbone_file import check_backbone
@@ -245,6 +250,7 @@ def _run(
         log = RunLog(folder, plan.name, tensorboard=plan.tensorboard)
     symbol, stepper = training_stepper(plan, workers.kvstore, checkpoint, state)
     measure = batch_metrics(plan.detector, rpn_only=plan.rpn_only)
+    watched = watched_metrics(plan.detector, plan.chips.chip_size, rpn_only=plan.rpn_only)
     clock = ProgressClock(lambda: _gpu_memory_gb(plan.devices))
     keeper = Keeper(
         stepper, symbol, checkpoints, workers, clock, resumed=checkpoint, keep_best=plan.keep_best
@@ -254,7 +260,7 @@ def _run(
         stepper,
         loader,
         workers,
-        Meter(log, workers, clock, display, measure, state),
+        Meter(log, workers, clock, display, measure, state, watched),
         keeper,
         state,
         log=log,

@@ -68,10 +68,14 @@ def check_weights(*groups: Mapping[str, mx.nd.NDArray]) -> None:
 
 
 def _images(batch: Batch, outputs: Mapping[str, np.ndarray]) -> str:
-    """The images of the chips with broken outputs; all images where that cannot be told."""
+    """The images of the chips with broken outputs or pixels; all where that cannot be told.
+
+    A ReLU makes 0 of NaN: outputs may be sound where gradients are not.
+    """
     count = len(batch.image_paths)
     bad = np.zeros(count, bool)
-    for value in outputs.values():
+    pixels = [value for name, value in batch.data.items() if name == "data"]
+    for value in [*outputs.values(), *pixels]:
         # Outputs of RoIs have several rows for each chip.
         if value.ndim and len(value) and len(value) % count == 0:
             bad |= ~np.isfinite(value.reshape(count, -1)).all(axis=1)

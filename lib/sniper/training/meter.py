@@ -16,6 +16,7 @@ from sniper.training.metrics import Measure, Metrics, Ratio
 from sniper.training.pace import ProgressClock
 from sniper.training.run_log import Display, RunLog, format_metrics
 from sniper.training.run_state import RunState
+from sniper.training.zero_watch import ZeroWatch
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Meter:
         display: batches between progress lines.
         measure: gives the metrics of a batch.
         state: sums to go on with.
+        watched: metrics that must not stay 0, with what is wrong then.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Meter:
         display: int,
         measure: Measure,
         state: RunState,
+        watched: Mapping[str, str] | None = None,
     ) -> None:
         self._log = log
         self._workers = workers
         self._clock = clock
         self._display = display
         self._metrics = Metrics(measure, _ratios(state.window), _ratios(state.sums))
+        self._zeros = ZeroWatch(watched or {}, state.updates)
         self._session_batches = 0
         self._told_s = time.monotonic()
 
@@ -97,6 +101,7 @@ class Meter:
             if self._log is not None:
                 place = (state.epoch, state.batch, batches, state.updates)
                 self._log.display(Display(*place, lr, loss_scale, state.skipped, pace, values))
+                self._zeros.window(values, state.updates)
             self._told_s = time.monotonic()
         elif self._session_batches == FIRST_DISPLAY:
             # A resumed run soon says something too, without a break in its averages.
@@ -124,6 +129,8 @@ class Meter:
         values = self._averages(self._metrics.epoch)
         if self._log is not None:
             self._log.epoch(state.epoch, state.updates, took_s, values)
+            if complete:
+                self._zeros.epoch(values, state.updates)
         if complete:
             self._metrics = Metrics(self._metrics.measure)
 

@@ -125,10 +125,7 @@ class SshModule(Head):
         return [probabilities, box_loss]
 
     def metrics(self, outputs: Arrays, labels: Arrays) -> Sums:
-        """MAcc, MLogLoss, ML1Loss and MPos (positive anchors of a chip) with the module's number.
-
-        A module that sees no positives for long learns nothing: it has no faces of its sizes.
-        """
+        """MAcc, MLogLoss, ML1Loss and MPos (positive anchors of a chip) with the module's number."""
         stride = self.stride
         prob = np.moveaxis(outputs[f"rpn_cls_prob_stride{stride}"], 1, -1)
         result = classification_metrics("M", prob, outputs[f"label_stride{stride}"])
@@ -137,6 +134,22 @@ class SshModule(Head):
         result["ML1Loss"] = (loss, float(len(count)))
         result["MPos"] = (float(count[:, 0].sum()), float(len(count)))
         return {f"{name}{self.number}": sums for name, sums in result.items()}
+
+    def must_not_stay_zero(self, spec: DetectorSpec, chip_size: int) -> Mapping[str, str]:
+        """MPos: a module without positive anchors has no faces of its sizes, and learns nothing."""
+        anchors = self.anchors(spec)
+        sides = np.sqrt((anchors[:, 2:] - anchors[:, :2] + 1).prod(axis=1))
+        # A square overlaps one of `slack` times its side in the same place just enough.
+        slack = 1 / math.sqrt(spec.targets.rpn_positive_overlap)
+        scales = ", ".join(f"{scale:g}" for scale in self._scales(spec))
+        return {
+            f"MPos{self.number}": f"module {self.number} of SSH (stride {self.stride}) saw no "
+            "positive anchor, and learns to find nothing: its anchors (network.ANCHOR_SCALES "
+            f"{scales}) fit faces of about {sides.min() / slack:.0f} to {sides.max() * slack:.0f} "
+            f"px at the network's input, in chips of {chip_size} px. Bring faces there with "
+            "TRAIN.SCALES and TRAIN.VALID_RANGES (`sniper chip-stats` counts them), make "
+            "TRAIN.CHIP_SIZE larger, or give the module the anchors of the faces that there are"
+        }
 
     def _targets(self, graph: Graph, scores: mx.sym.Symbol) -> tuple[mx.sym.Symbol, ...]:
         """Label, box target, box weight and counts, by what the module makes of its anchors now."""

@@ -125,7 +125,7 @@ class SshModule(Head):
         return [probabilities, box_loss]
 
     def metrics(self, outputs: Arrays, labels: Arrays) -> Sums:
-        """MAcc, MLogLoss, ML1Loss and MPos (positive anchors of a chip) with the module's number."""
+        """MAcc, MLogLoss, ML1Loss and MPos (positive anchors a chip) with the module's number."""
         stride = self.stride
         prob = np.moveaxis(outputs[f"rpn_cls_prob_stride{stride}"], 1, -1)
         result = classification_metrics("M", prob, outputs[f"label_stride{stride}"])

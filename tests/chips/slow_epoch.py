@@ -24,7 +24,7 @@ from sniper.chips.streams import stream_seeds
 from sniper.native._native import chip_permutation
 from sniper.targets.gt import gt_in_chip
 
-ORDER, POSITIVE_COVER, NEGATIVE_COVER, NEGATIVE_PICK, BACKGROUND = 1, 2, 3, 4, 5
+ORDER, POSITIVE_COVER, NEGATIVE_COVER, NEGATIVE_PICK, BACKGROUND, CROP = 1, 2, 3, 4, 5, 6
 
 
 @dataclass
@@ -195,6 +195,8 @@ def chips_of(record, rects, keep, assigned, level, kind):
 def record_chips(record, settings, seed, epoch, stride):
     """Chips of a record, its negative candidates, and whether each box is in a positive chip."""
     keys = (seed, epoch, record.image_id, int(record.flipped))
+    if settings.random_crops:
+        return random_crops(record, settings, stride, keys)
     measures = Measures(record)
     positives, negatives = [], []
     covered = np.zeros(len(record.boxes), bool)
@@ -295,6 +297,43 @@ def random_chip(record, levels, random):
     return chips_of(record, rect[None], [True], nothing, level, NEGATIVE)[0]
 
 
+def random_crops(record, settings, stride, keys):
+    """Windows of levels drawn by chance; none is a negative candidate."""
+    levels = levels_of(record, settings, stride)
+    covered = np.zeros(len(record.boxes), bool)
+    chips = []
+    for k in range(settings.random_crops):
+        random = SplitMix(stream_seeds(*keys, CROP, k))
+        level = levels[random.below(len(levels))]
+        for _ in range(25):
+            rect = random_window(record, level, random)
+            inside = centres_inside(record.gt_boxes, rect)
+            if inside.any() or not len(inside):
+                break
+        assigned = np.full(len(record.boxes), -1)
+        assigned[: len(inside)][inside] = 0
+        covered |= assigned == 0
+        kind = POSITIVE if inside.any() else NEGATIVE
+        rows = np.flatnonzero(assigned == 0).astype(np.int32)
+        sides = level_size(record.width, record.height, level.factor)
+        width, height = (min(side, level.chip_size) for side in sides)
+        chips.append(Chip(tuple(rect), level.factor, height, width, level.index, rows, kind))
+    return chips, 0, covered
+
+
+def random_window(record, level, random):
+    """Corners in image px."""
+    sides = level_size(record.width, record.height, level.factor)
+    first = [random.below(max(side - level.chip_size, 0) + 1) for side in sides]
+    last = [min(begin + level.chip_size, side) - 1 for begin, side in zip(first, sides)]
+    return np.array([*first, *last], np.float64) / level.factor
+
+
+def centres_inside(boxes, rect):
+    centres = (boxes[:, :2].astype(np.float64) + boxes[:, 2:]) / 2
+    return ((centres >= rect[:2]) & (centres <= rect[2:])).all(axis=1)
+
+
 def is_new(chip, others):
     rects = np.array([other.rect for other in others if other.level == chip.level]).reshape(-1, 4)
     sides = overlap_sides(np.array([chip.rect]), rects).clip(0)
@@ -315,6 +354,8 @@ def fates_of(record, settings, stride, covered):
         fits = any(measures.longer[row] * lv.factor < lv.chip_size for lv in wanting)
         if covered[row]:
             fates.append(GtFate.COVERED)
+        elif settings.random_crops:
+            fates.append(GtFate.NOT_DRAWN)
         elif wanting:
             missing = GtFate.NO_CANDIDATE if fits else GtFate.TOO_LONG
             fates.append(GtFate.NOT_HELD if held else missing)

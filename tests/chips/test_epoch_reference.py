@@ -57,6 +57,9 @@ SETTINGS = {
         side_limits=[35, 70, -1],
     ),
     "one side limit": dataclasses.replace(GAP, side_limits=[-1, 40, -1]),
+    "crops": ChipSettings(
+        [(640, -1), (400, -1), (-1, 100)], [(-1, 9999)] * 3, chip_size=200, random_crops=3
+    ),
     "only background": dataclasses.replace(GAP, background_chips=7),
 }
 

@@ -136,6 +136,7 @@ def native_arguments(ref):
         "alarms_per_proposals": 0,
         "alarms_shares": (1, 1),
         "background": 0.0,
+        "crops": 0,
         "gt_rows_only": False,
         "min_gt_side": 10.0,
         "legacy_boxes": False,
@@ -171,6 +172,7 @@ def native_arguments(ref):
         ({"alarms_per_proposals": -1}, "alarms_per_proposals"),
         ({"alarms_shares": (0.1, 0)}, "alarms_shares"),
         ({"background": float("nan")}, "background"),
+        ({"crops": -1}, "crops"),
         ({"budget_s": float("nan")}, "budget_s"),
     ],
 )

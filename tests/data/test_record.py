@@ -112,6 +112,9 @@ def test_images_without_objects_are_dropped_even_with_proposals():
     assert filter_trainable([empty, full, only_proposals]) == [full]
     kept = filter_trainable([empty, full, only_proposals], keep_without_objects=True)
     assert kept == [full, only_proposals]
+    records = [empty, full, only_proposals]
+    assert filter_trainable(records, keep_without_objects=True, need_proposals=False) == records
+    assert filter_trainable(records, need_proposals=False) == [full]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,9 @@ class ChipSettings:
             it was for COCO in 2018.
         background_chips: negative chips at random places that other chips leave out, per positive
             chip of a record; they need no proposals.
+        random_crops: instead of chips, so many windows of an image, each at a level and place drawn
+            by chance; of 25 the first with the centre of an object inside, or else the last. 0:
+            chips.
         class_balance: an image is trained more often than once an epoch where it has a class that
             fewer images have than this share, see `repeat_factors`; 0: never (2018 behaviour).
         chip_ranges: like `valid_ranges`: the boxes that chips of a level are made for, where they
@@ -50,6 +53,7 @@ class ChipSettings:
     legacy_boxes: bool = False
     min_false_alarms: Sequence[float] | None = None
     background_chips: float = 0.0
+    random_crops: int = 0
     class_balance: float = 0.0
     chip_ranges: Sequence[Sequence[float]] = ()
     side_limits: Sequence[float] = ()
@@ -86,6 +90,12 @@ class ChipSettings:
             "max_neg_chips, background_chips or min_false_alarms",
             [self.max_neg_chips, self.background_chips, *(self.min_false_alarms or ())],
         )
+        if self.random_crops < 0 or (self.random_crops and self.use_neg_chips):
+            raise ConfigError(
+                "random crops take the place of chips, negative ones included",
+                where="TRAIN.RANDOM_CROPS, TRAIN.USE_NEG_CHIPS",
+                got=f"{self.random_crops}, {self.use_neg_chips}",
+            )
         if self.chip_size < 1 or self.max_neg_chips < 0:
             raise ConfigError(
                 "the chip size must be positive, the number of negative chips not negative",

@@ -164,7 +164,12 @@ _DTYPES = {
 
 
 def join_chips(
-    blocks: Sequence[dict[str, Any]], table: BoxTable, factors: np.ndarray, chip_size: int
+    blocks: Sequence[dict[str, Any]],
+    table: BoxTable,
+    factors: np.ndarray,
+    chip_size: int,
+    *,
+    random_crops: bool = False,
 ) -> ChipTable:
     """One table of the chips of all records; takes the arrays out of the blocks.
 
@@ -173,16 +178,23 @@ def join_chips(
         table: the records.
         factors: (R, L) float64, image px -> scaled px.
         chip_size: side of a chip, px.
+        random_crops: the coarsest level is cut like the others, and no chip is larger than its
+            level.
     """
     joined = {name: _join(blocks, name) for name in _DTYPES}
     offsets = _offsets(joined["chip_counts"])
     level = joined["levels"]
     record = np.repeat(np.arange(len(table)), joined["chip_counts"])
     factor = factors[record, level]
-    coarsest = level == factors.shape[1] - 1
     # Truncated, as `sniper.chips.pyramid.level_size` does.
-    height = np.where(coarsest, table.height[record] * factor, chip_size).astype(np.int32)
-    width = np.where(coarsest, table.width[record] * factor, chip_size).astype(np.int32)
+    height, width = (
+        (sides[record] * factor).astype(np.int32) for sides in (table.height, table.width)
+    )
+    if random_crops:
+        height, width = np.minimum(height, chip_size), np.minimum(width, chip_size)
+    else:
+        finer = level < factors.shape[1] - 1
+        height[finer] = width[finer] = chip_size
     return ChipTable(
         offsets=offsets,
         rects=joined["rects"].reshape(-1, 4),

@@ -31,6 +31,7 @@ _FIXES = {
     "coarser level",
     GtFate.NO_CANDIDATE.name: f"lower the high ends of {_RANGES}",
     GtFate.NOT_HELD.name: f"lower the low end of the last of {_RANGES}",
+    GtFate.NOT_DRAWN.name: "raise TRAIN.RANDOM_CROPS, or train for more epochs",
 }
 
 

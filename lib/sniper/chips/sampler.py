@@ -120,12 +120,14 @@ def make_epoch(
         "alarms_per_proposals": 0 if settings.min_false_alarms else PROPOSALS_2018,
         "alarms_shares": CHIP_SHARES_2018,
         "background": settings.background_chips,
+        "crops": settings.random_crops,
         "gt_rows_only": gt_rows_only,
         "min_gt_side": MIN_SIDE_PX,
         "legacy_boxes": settings.legacy_boxes,
     }
     blocks = list(_blocks(table, factors, settings, options, cancelled))
-    chips = join_chips(blocks, table, factors, settings.chip_size)
+    crops = settings.random_crops > 0
+    chips = join_chips(blocks, table, factors, settings.chip_size, random_crops=crops)
     counts = np.diff(chips.offsets)
     order = {"seed": seed, "epoch": epoch, "batch_size": batch_size, "window": window}
     samples = training_order(counts, **order, repeats=_repeats(table, settings, seed, epoch))

@@ -17,6 +17,7 @@ class GtFate(IntEnum):
         TOO_LONG: where its size belongs, it is longer than what fits into a chip.
         NO_CANDIDATE: it would fit, but no candidate chip of its levels contains all of it.
         NOT_HELD: a candidate contains it, but the part inside its best chip is out of range.
+        NOT_DRAWN: random crops, drawn anew in every epoch, do not show its centre.
     """
 
     COVERED = 0
@@ -25,6 +26,7 @@ class GtFate(IntEnum):
     TOO_LONG = 3
     NO_CANDIDATE = 4
     NOT_HELD = 5
+    NOT_DRAWN = 6
 
     @property
     def text(self) -> str:
@@ -39,6 +41,7 @@ _TEXTS = {
     GtFate.TOO_LONG: "longer than a chip",
     GtFate.NO_CANDIDATE: "inside no candidate chip",
     GtFate.NOT_HELD: "cut off by its chip",
+    GtFate.NOT_DRAWN: "in no random crop of this epoch",
 }
 
 

@@ -112,6 +112,15 @@ CHIP_KEYS = (
         "into it, and need no proposals.",
     ),
     Key(
+        "TRAIN.RANDOM_CROPS",
+        Int(minimum=0, maximum=1000),
+        0,
+        "Instead of chips: so many windows of CHIP_SIZE of each image and epoch, each at one of "
+        "SCALES and a place drawn by chance, with the centre of an object inside where one is "
+        "found in 25 tries (the usual training of face detectors). VALID_RANGES then decide for the "
+        "box head alone. 0: chips.",
+    ),
+    Key(
         "TRAIN.NEG_CHIPS_WITHOUT_OBJECTS",
         Bool(),
         False,

@@ -297,7 +297,7 @@ def with_proposals(record: Record, boxes: np.ndarray) -> Record:
 
 
 def filter_trainable(
-    records: Sequence[Record], *, keep_without_objects: bool = False
+    records: Sequence[Record], *, keep_without_objects: bool = False, need_proposals: bool = True
 ) -> list[Record]:
     """Records with at least one ground truth box, in order (2018 behaviour).
 
@@ -305,8 +305,14 @@ def filter_trainable(
         records: of one or several sets.
         keep_without_objects: also keep those that have proposals only: false alarms in images
             without objects make negative chips.
+        need_proposals: keep none that has neither; chips at random places need no proposals.
     """
-    kept = [r for r in records if r.num_gt > 0 or (keep_without_objects and len(r.boxes) > 0)]
+    kept = [
+        record
+        for record in records
+        if record.num_gt > 0
+        or (keep_without_objects and (len(record.boxes) > 0 or not need_proposals))
+    ]
     logger.log(
         logging.DEBUG if len(kept) == len(records) else logging.INFO,
         "%d of %d images (flips included) can be trained on; %d have no object and are left out",

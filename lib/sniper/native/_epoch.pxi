@@ -22,6 +22,7 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
         int64_t max_negatives
         double alarms_finest, alarms_others, alarms_per_proposals, alarms_share_finest
         double alarms_share_others, background
+        int64_t crops
         c_bool gt_rows_only
         float min_gt_side
         c_bool legacy_boxes
@@ -44,8 +45,8 @@ cdef extern from "epoch_chips/epoch_chips.h" namespace "sniper" nogil:
 
 def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, size_ranges,
                 side_limits, *, first, last, chip_size, stride, seed, epoch, use_negatives, max_negatives,
-                min_alarms, alarms_per_proposals, alarms_shares, background, gt_rows_only, min_gt_side,
-                legacy_boxes, budget_s):
+                min_alarms, alarms_per_proposals, alarms_shares, background, crops, gt_rows_only,
+                min_gt_side, legacy_boxes, budget_s):
     """The chips of the records `first` ... `last` - 1, or of as many of them as the time allows.
 
     Rules of `sniper.chips.sampler`, on OMP_NUM_THREADS threads; results do not depend on their
@@ -74,6 +75,7 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, size_
             number; 0: whatever their number and the size of the chip.
         alarms_shares: two shares of a level, finest and others: smaller chips need fewer.
         background: chips at random places per positive chip of a record.
+        crops: random crops of a record instead of all other chips; 0: none.
         gt_rows_only: leave proposals out of `rows`.
         min_gt_side: in chip px; smaller ground truth does not count in `gt_counts`.
         legacy_boxes: boxes as in 2018, on levels and in chips (`sniper.chips.sampler.ChipSettings`).
@@ -126,6 +128,7 @@ def epoch_chips(boxes, num_gt, width, height, image_ids, flipped, factors, size_
         _number("alarms_shares", number, 1e-9, 1) for number in alarms_shares
     )
     request.background = _number("background", background, 0, 1000)
+    request.crops = _integer("crops", crops, 0, _MAX_COUNT)
     request.gt_rows_only = _flag("gt_rows_only", gt_rows_only)
     request.min_gt_side = _number("min_gt_side", min_gt_side, 0, _MAX_SIDE)
     request.legacy_boxes = _flag("legacy_boxes", legacy_boxes)

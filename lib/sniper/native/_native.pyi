@@ -197,6 +197,7 @@ def epoch_chips(
     alarms_per_proposals: float,
     alarms_shares: Sequence[float],
     background: float,
+    crops: int,
     gt_rows_only: bool,
     min_gt_side: float,
     legacy_boxes: bool,

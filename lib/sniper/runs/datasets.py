@@ -182,7 +182,11 @@ def read_training_sets(data: TrainingData, run: Classes | None = None) -> Traini
     keep_empty, can_use = data.keep_without_objects, data.with_negatives or data.background_chips
     if keep_empty and not can_use:
         logger.info("TRAIN.NEG_CHIPS_WITHOUT_OBJECTS has no effect without negative chips")
-    kept = filter_trainable(records, keep_without_objects=keep_empty and can_use)
+    kept = filter_trainable(
+        records,
+        keep_without_objects=bool(keep_empty and can_use),
+        need_proposals=not data.background_chips,
+    )
     with_objects = sum(record.num_gt > 0 for record in kept)
     logger.debug("%d training images with flips, %d with objects", len(records), with_objects)
     if not with_objects:

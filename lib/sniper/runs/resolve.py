@@ -61,7 +61,7 @@ def training_data(cfg: EasyDict) -> TrainingData:
         keep_without_objects=bool(train.NEG_CHIPS_WITHOUT_OBJECTS),
         flip=bool(train.FLIP),
         proposal_dir=proposal_dir(cfg),
-        background_chips=train.BACKGROUND_CHIPS > 0,
+        background_chips=train.BACKGROUND_CHIPS > 0 or train.RANDOM_CROPS > 0,
     )
 
 
@@ -308,6 +308,7 @@ def chip_settings(cfg: EasyDict) -> ChipSettings:
         legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
         min_false_alarms=cfg.TRAIN.MIN_FALSE_ALARMS,
         background_chips=cfg.TRAIN.BACKGROUND_CHIPS,
+        random_crops=cfg.TRAIN.RANDOM_CROPS,
         class_balance=cfg.dataset.CLASS_BALANCED,
         chip_ranges=tuple(tuple(pair) for pair in cfg.TRAIN.CHIP_RANGES),
         side_limits=tuple(cfg.TRAIN.SIDE_LIMITS),

@@ -179,7 +179,9 @@ def _size_lines(plan: TrainPlan, stats: EpochStats) -> Iterator[str]:
     shown = stats.levels if len(stats.levels) <= _MAX_SIZE_LINES else stats.levels[:_MAX_SIZE_LINES]
     for index, level in enumerate(shown):
         sizes = range_text(plan.chips.size_ranges, index)
-        negative = f" and {level.negative} around false alarms" if level.negative else ""
+        around = level.negative - level.background
+        kinds = ((around, "around false alarms"), (level.background, _random_places(plan.chips)))
+        negative = "".join(f" and {count} {what}" for count, what in kinds if count)
         what = "of all sizes" if sizes == "all" else f"{sizes} px in size"
         what += side_text(plan.chips, index)
         yield (
@@ -190,6 +192,11 @@ def _size_lines(plan: TrainPlan, stats: EpochStats) -> Iterator[str]:
         yield f"  and {len(stats.levels) - len(shown)} more"
     if len(stats.levels) > 1:
         yield "  (size: side of a square as large as an object's box, in px of the image)"
+
+
+def _random_places(settings: ChipSettings) -> str:
+    """How chips without objects were placed; random crops are all placed so."""
+    return "without an object" if settings.random_crops else "at random places"
 
 
 def level_name(scales: Sequence[Scale], level: int) -> str:
@@ -347,6 +354,8 @@ def _warnings(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterator[s
 def _bare_levels(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterator[str]:
     """Levels without negative chips."""
     unseen = sample.measures.unseen
+    if plan.chips.random_crops:
+        return
     bare = [
         index
         for index, level in enumerate(stats.levels)

@@ -41,13 +41,22 @@ struct EpochRequest {
   // of their level; fewer proposals, or smaller shares, need as many fewer.
   double alarms_per_proposals, alarms_share_finest, alarms_share_others;
   double background;  // background chips per positive chip of the record
+  int64_t crops;      // of a record: random crops instead of all other chips; 0: none
   bool gt_rows_only;      // leave proposals out of the chips' rows
   float min_gt_side;      // shorter sides in chip px (+1 convention) drop a box from `num_gt`
   bool legacy_boxes;      // ChipRequest::legacy_clip, and boxes in chips that end as in 2018
 };
 
 // What became of a ground truth box; the numbers are those of sniper.chips.stats.GtFate.
-enum GtFate : uint8_t { kCovered, kNoRange, kTooThin, kTooLong, kNoCandidate, kNotHeld };
+enum GtFate : uint8_t {
+  kCovered,
+  kNoRange,
+  kTooThin,
+  kTooLong,
+  kNoCandidate,
+  kNotHeld,
+  kNotDrawn,
+};
 
 // Counts of one level.
 struct LevelCounts {
@@ -61,7 +70,8 @@ struct LevelCounts {
 using ChipRect = std::array<double, 4>;  // x1, y1, x2, y2, image px
 
 // Chips of records in order, the chips of a record in order: positive ones level by level, then
-// negative ones, then background chips, which are negative ones without boxes.
+// negative ones, then background chips, which are negative ones without boxes. Random crops with an
+// object's centre inside count as positive, the others as background.
 struct ChipList {
   std::vector<ChipRect> rects;
   std::vector<uint8_t> levels, negative;

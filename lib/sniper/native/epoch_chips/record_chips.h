@@ -66,6 +66,7 @@ class RecordChips {
   RowSpan rows_of_chip(std::size_t chip) const;
   void add_picked_negatives(ChipList* out);
   void add_background(std::size_t positives, ChipList* out);
+  void add_crops(ChipList* out);
   void add_chip(const ChipRect& rect, const RecordLevel& level, bool negative, int32_t box_count,
                 const RowSpan& rows, ChipList* out);
   int32_t count_gt(const ChipRect& rect, double factor) const;

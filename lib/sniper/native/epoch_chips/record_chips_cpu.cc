@@ -5,13 +5,15 @@
 #include <limits>
 #include <numeric>
 
+#include "epoch_chips/random_crop.h"
 #include "epoch_chips/record_chips.h"
 
 namespace sniper {
 namespace {
 
 // Kinds of random streams; sniper.chips.streams has the other ones.
-constexpr uint64_t kPositiveCover = 2, kNegativeCover = 3, kNegativePick = 4, kBackground = 5;
+constexpr uint64_t kPositiveCover = 2, kNegativeCover = 3, kNegativePick = 4, kBackground = 5,
+                   kCrop = 6;
 
 // The stream of sniper.chips.streams.stream_seeds with one more key.
 uint64_t mix_key(uint64_t stream, uint64_t key) {
@@ -97,6 +99,7 @@ int32_t RecordChips::make(const ChipRecord& record, ChipList* out) {
   for (int index = 0; index < request_.num_levels; ++index) {
     const RecordLevel level = level_at(index);
     find_rows(level);
+    if (request_.crops > 0) continue;
     add_positives(level, out);
     if (request_.background > 0) background_.add_level(request_at(level, 0), rects_);
     if (request_.use_negatives) find_negatives(level);
@@ -104,7 +107,8 @@ int32_t RecordChips::make(const ChipRecord& record, ChipList* out) {
   const std::size_t positives = out->rects.size() - before;
   negative_candidates_ += static_cast<int64_t>(negatives_.size());
   add_picked_negatives(out);
-  add_background(positives, out);
+  if (request_.crops == 0) add_background(positives, out);
+  add_crops(out);
   add_fates(out);
   return static_cast<int32_t>(out->rects.size() - before);
 }
@@ -318,6 +322,35 @@ void RecordChips::add_background(std::size_t positives, ChipList* out) {
   }
 }
 
+// Each at a level drawn by chance; its objects are those whose centre is inside.
+void RecordChips::add_crops(ChipList* out) {
+  std::vector<bool> has_crop(levels_.size());
+  for (int64_t crop = 0; crop < request_.crops; ++crop) {
+    uint64_t random = seed(kCrop, static_cast<uint64_t>(crop));
+    const uint64_t levels = static_cast<uint64_t>(request_.num_levels);
+    const RecordLevel level = level_at(static_cast<int>(draw_below(levels, &random)));
+    const ChipRect rect =
+        random_crop(request_at(level, 0), record_.boxes, record_.num_gt, &random);
+    rows_.clear();
+    for (std::size_t row = 0; row < num_gt(); ++row) {
+      if (!holds_centre(rect, box_at(row))) continue;
+      rows_.push_back(static_cast<int32_t>(row));
+      covered_[row] = 1;
+    }
+    const bool empty = rows_.empty();
+    const int32_t count = static_cast<int32_t>(rows_.size());
+    add_chip(rect, level, empty, count, {rows_.data(), rows_.data() + rows_.size()}, out);
+    const std::size_t index = static_cast<std::size_t>(level.index);
+    LevelCounts& counts = levels_[index];
+    counts.positive += !empty;
+    counts.images += !empty && !has_crop[index];
+    counts.gt_covered += count;
+    counts.negative += empty;
+    counts.background += empty;
+    if (!empty) has_crop[index] = true;
+  }
+}
+
 void RecordChips::add_chip(const ChipRect& rect, const RecordLevel& level, bool negative,
                            int32_t box_count, const RowSpan& rows, ChipList* out) {
   out->rects.push_back(rect);
@@ -355,6 +388,7 @@ void RecordChips::add_fates(ChipList* out) {
 }
 
 GtFate RecordChips::fate_of_uncovered(std::size_t row) const {
+  if (request_.crops > 0) return kNotDrawn;
   bool in_range = false, wanted = false, short_enough = false;
   for (int index = 0; index < request_.num_levels; ++index) {
     const RecordLevel level = level_at(index);

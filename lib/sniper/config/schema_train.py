@@ -117,7 +117,7 @@ CHIP_KEYS = (
         0,
         "Instead of chips: so many windows of CHIP_SIZE of each image and epoch, each at one of "
         "SCALES and a place drawn by chance, with the centre of an object inside where one is "
-        "found in 25 tries (the usual training of face detectors). VALID_RANGES then decide for the "
+        "found in 25 tries (the usual training of face detectors). VALID_RANGES then count for the "
         "box head alone. 0: chips.",
     ),
     Key(

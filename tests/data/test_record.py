@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import pickle
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sniper.data import (
     flip_record,
     with_proposals,
 )
+from sniper.data.collector import collector_off
 from sniper.data.record import Rows, records_of_arrays
 from sniper.errors import DataError
 
@@ -58,6 +61,15 @@ def test_flipping_twice_gives_the_record_back(record, legacy):
     np.testing.assert_array_equal(twice.crowd_boxes, record.crowd_boxes)
     for ours, theirs in zip(twice.polygons, record.polygons):
         np.testing.assert_array_equal(ours[0], theirs[0])
+
+
+@given(records(), st.booleans())
+def test_a_mirrored_record_would_pass_the_checks(record, legacy):
+    once = flip_record(record, legacy=legacy)
+    again = Record(**vars(once))
+    assert type(once) is Record and list(vars(once)) == list(vars(again))
+    assert (once.image_id, once.width, once.exif) == (record.image_id, record.width, record.exif)
+    assert dataclasses.replace(once, flipped=False).num_gt == record.num_gt
 
 
 @given(records())
@@ -149,7 +161,7 @@ def table_of(boxes, classes):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     crowd = Rows(np.array([[1, 2, 3, 4]], np.float32), np.array([0, 0, 1]))
     rows = Rows(boxes, np.array([0, 1, len(boxes)]))
-    sizes, ids = [(40, 30), (20, 10)], ["a", 7]
+    sizes, ids = np.array([[40, 30], [20, 10]]), ["a", 7]
     return records_of_arrays(
         ["a.jpg", "b.jpg"], [5, 7], ids, sizes, rows, np.array(classes, np.int32), crowd
     )
@@ -186,3 +198,28 @@ def test_records_of_arrays_are_those_of_single_images():
 def test_records_of_arrays_name_the_broken_image(boxes, classes, said):
     with pytest.raises(DataError, match=said):
         table_of(boxes, classes)
+    assert gc.isenabled()
+
+
+def test_records_of_arrays_are_frozen_and_copied_as_all_others():
+    record = table_of([[1, 1, 9, 9], [0, 0, 4, 4]], [1, 2])[1]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        record.width = 5
+    for copied in (pickle.loads(pickle.dumps(record)), dataclasses.replace(record)):
+        for name, value in vars(record).items():
+            np.testing.assert_array_equal(getattr(copied, name), value, err_msg=name)
+    with pytest.raises(DataError, match="its size is"):
+        dataclasses.replace(record, width=0)
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_collector_is_as_before(was_on):
+    if not was_on:
+        gc.disable()
+    try:
+        with pytest.raises(ValueError, match="inside"), collector_off():
+            assert not gc.isenabled()
+            raise ValueError("inside")
+        assert gc.isenabled() == was_on
+    finally:
+        gc.enable()

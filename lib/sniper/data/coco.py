@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from sniper.data.account import NO_MASK, Intake, intake_of_array
 from sniper.data.cache import cache_file, cached_arrays, file_sha256
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_coco
@@ -224,7 +226,7 @@ def _records(table: CocoTable, paths: list[str], with_masks: bool) -> tuple[Reco
     file_ids = unpack_ids(table.image_ids)
     return records_of_arrays(
         *(paths, id_numbers(file_ids).tolist(), file_ids),
-        list(zip(table.widths.tolist(), table.heights.tolist())),
+        np.stack([table.widths, table.heights], axis=1),
         Rows(table.boxes, table.box_offsets),
         table.classes,
         Rows(table.crowd_boxes, table.crowd_offsets),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import json
 import logging
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sniper.data.collector import collector_off
 from sniper.data.dataset import BACKGROUND
 from sniper.data.ids import FileId, file_id, id_key
 from sniper.data.json_text import open_json
@@ -57,7 +56,7 @@ def read_annotation_json(
         if size > _LARGE_FILE_BYTES:
             logger.info("reading %s (%d MB)", path, size >> 20)
         with open_json(path) as stream, LongCall(f"reading {path}"):
-            with _collector_off():
+            with collector_off():
                 content = json.load(stream, object_hook=object_hook)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError("the annotation file cannot be read", where=path, got=error) from error
@@ -93,18 +92,6 @@ def read_annotation_json(
         if not isinstance(content.get(key), list):
             raise DataError(f"the annotation file has no list `{key}`", where=path)
     return content
-
-
-@contextlib.contextmanager
-def _collector_off() -> Iterator[None]:
-    """No search for reference cycles: JSON has none, and millions of objects to look through."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class EntryError(ValueError):

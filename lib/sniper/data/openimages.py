@@ -256,7 +256,7 @@ def _records(arrays: SetArrays) -> tuple[Record, ...]:
     single = ~arrays.groups
     return records_of_arrays(
         *(unpack_texts(arrays.paths), arrays.numbers.tolist(), unpack_texts(arrays.image_ids)),
-        arrays.sizes.tolist(),
+        arrays.sizes,
         chosen(single),
         arrays.classes[single],
         chosen(arrays.groups),

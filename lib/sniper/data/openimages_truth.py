@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from sniper.data.collector import collector_off
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.ids import id_numbers
 from sniper.data.openimages_tables import (
@@ -25,7 +26,7 @@ from sniper.data.openimages_tables import (
     read_hierarchy,
     read_labels,
 )
-from sniper.data.record import Record, image_record
+from sniper.data.record import Record, image_record, sound_record
 from sniper.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -321,12 +322,11 @@ def places_of(names: Sequence[str] | np.ndarray, of: Sequence[str] | np.ndarray)
 def _records_without_files(image_ids: Sequence[str]) -> tuple[Record, ...]:
     """They share one record's arrays, and what `Record` asks was asked of that one."""
     shared = vars(image_record("", 0, 1, 1))
-    records = []
-    for name, number in zip(image_ids, id_numbers(image_ids).tolist()):
-        record = object.__new__(Record)
-        own = {"image_path": f"{name}.jpg", "image_id": number, "file_id": name}
-        # Set one by one, attributes take half the memory of a dict's update.
-        for key, value in {**shared, **own}.items():
-            object.__setattr__(record, key, value)
-        records.append(record)
-    return tuple(records)
+    columns = zip(image_ids, id_numbers(image_ids).tolist())
+    with collector_off():
+        return tuple(
+            sound_record(
+                {**shared, "image_path": f"{name}.jpg", "image_id": number, "file_id": name}.items()
+            )
+            for name, number in columns
+        )

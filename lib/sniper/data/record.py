@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from sniper import boxes as box_math
+from sniper.data.collector import collector_off
 from sniper.data.ids import FileId
 from sniper.data.orientation import AUTO, ImageFrame
 from sniper.errors import DataError
@@ -143,15 +144,16 @@ def flip_record(record: Record, *, legacy: bool = False) -> Record:
             tuple(_flip_polygon(polygon, width) for polygon in of_object) for of_object in polygons
         )
     crowd_boxes = record.crowd_boxes
-    if crowd_boxes is not None:
+    if crowd_boxes is not None and len(crowd_boxes):
         crowd_boxes = box_math.flip(crowd_boxes, record.width)
-    return replace(
-        record,
-        flipped=not record.flipped,
-        boxes=box_math.flip(record.boxes, record.width),
-        polygons=polygons,
-        crowd_boxes=crowd_boxes,
-    )
+    changes = {
+        "flipped": not record.flipped,
+        "boxes": box_math.flip(record.boxes, record.width),
+        "polygons": polygons,
+        "crowd_boxes": crowd_boxes,
+    }
+    # Nothing that `Record` asks can change in a mirror.
+    return sound_record({**vars(record), **changes}.items())
 
 
 def _flip_polygon(polygon: np.ndarray, width: int) -> np.ndarray:
@@ -191,7 +193,7 @@ def records_of_arrays(
     paths: Sequence[str],
     numbers: Sequence[int],
     file_ids: Sequence[FileId],
-    sizes: Sequence[tuple[int, int]],
+    sizes: np.ndarray,
     boxes: Rows,
     classes: np.ndarray,
     crowd_boxes: Rows,
@@ -203,7 +205,7 @@ def records_of_arrays(
         paths: of the n images.
         numbers: `Record.image_id` of each.
         file_ids: its id in the annotation file.
-        sizes: width and height, px.
+        sizes: (n, 2) width and height, px.
         boxes: (N, 4) float32 ground truth of all images.
         classes: (N,) int32.
         crowd_boxes: (M, 4) float32.
@@ -212,26 +214,34 @@ def records_of_arrays(
     Raises:
         DataError: an image is broken, see `Record`.
     """
-    flags = _Flags()
-    no_crowd = crowd_boxes.values[:0]
-    columns = zip(
-        *(paths, numbers, file_ids, sizes, boxes.of_images()),
-        Rows(classes, boxes.offsets).of_images(),
-        crowd_boxes.of_images(),
-        polygons or itertools.repeat(None, len(paths)),
-    )
+    flags, counts = _Flags(), np.diff(boxes.offsets).tolist()
+    widths, heights = sizes.T.tolist()
     are_sound = _are_sound(sizes, boxes, classes, crowd_boxes)
     # What `Record` asks of each one is then asked of all.
     make = _unchecked if are_sound else Record
-    return tuple(
-        make(
-            *(path, number, width, height, False, of_image, kinds, flags[len(kinds)], outlines),
-            crowd if len(crowd) else no_crowd,
-            None if file_id == number else file_id,
-            AUTO,
+    with collector_off():
+        return tuple(
+            map(
+                make,
+                *(paths, numbers, widths, heights),
+                itertools.repeat(False),
+                boxes.of_images(),
+                Rows(classes, boxes.offsets).of_images(),
+                map(flags.__getitem__, counts),
+                polygons or itertools.repeat(None),
+                _of_few_images(crowd_boxes),
+                (None if own == number else own for own, number in zip(file_ids, numbers)),
+                itertools.repeat(AUTO),
+            )
         )
-        for path, number, file_id, (width, height), of_image, kinds, crowd, outlines in columns
-    )
+
+
+def _of_few_images(rows: Rows) -> list[np.ndarray]:
+    """As `Rows.of_images`, but most images have none, and share one array that says so."""
+    of_images = [rows.values[:0]] * (len(rows.offsets) - 1)
+    for index in np.flatnonzero(np.diff(rows.offsets)).tolist():
+        of_images[index] = rows.values[rows.offsets[index] : rows.offsets[index + 1]]
+    return of_images
 
 
 class _Flags(dict[int, np.ndarray]):
@@ -244,19 +254,22 @@ class _Flags(dict[int, np.ndarray]):
 
 
 def _unchecked(*values: object) -> Record:
-    """A record of values that are known to be good.
+    return sound_record(zip(_FIELDS, values))
 
-    Set one by one they take a third of the memory that a `__dict__` takes.
+
+def sound_record(values: Iterable[tuple[str, object]]) -> Record:
+    """A record that is not looked at: what `Record` asks takes a minute for millions of them.
+
+    Args:
+        values: name and value of all fields, in their order, known to be good.
     """
     record = object.__new__(Record)
-    for name, value in zip(_FIELDS, values):
-        object.__setattr__(record, name, value)
+    # From pairs, not from a dict: so all records share one table of the names.
+    record.__dict__.update(values)
     return record
 
 
-def _are_sound(
-    sizes: Sequence[tuple[int, int]], boxes: Rows, classes: np.ndarray, crowd_boxes: Rows
-) -> bool:
+def _are_sound(sizes: np.ndarray, boxes: Rows, classes: np.ndarray, crowd_boxes: Rows) -> bool:
     corners = boxes.values
     types = (corners.dtype, crowd_boxes.values.dtype, classes.dtype)
     return bool(
@@ -266,7 +279,7 @@ def _are_sound(
         and np.isfinite(corners).all()
         and (corners[:, 2:] >= corners[:, :2]).all()
         and (classes >= 1).all()
-        and (np.asarray(sizes) > 0).all()
+        and (sizes > 0).all()
     )
 
 
@@ -277,7 +290,8 @@ def append_flipped(records: Sequence[Record], *, legacy: bool = False) -> list[R
         records: the records.
         legacy: see `flip_record`.
     """
-    return [*records, *(flip_record(record, legacy=legacy) for record in records)]
+    with collector_off():
+        return [*records, *(flip_record(record, legacy=legacy) for record in records)]
 
 
 def with_proposals(record: Record, boxes: np.ndarray) -> Record:

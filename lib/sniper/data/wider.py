@@ -332,7 +332,7 @@ def _records(
         [images.paths[row] for row in has_size.tolist()],
         id_numbers(table.names)[has_size].tolist(),
         names,
-        [(int(width), int(height)) for width, height in sizes[has_size].tolist()],
+        sizes[has_size].astype(np.int64),
         chosen(kept & ~invalid),
         np.ones(int(np.count_nonzero(kept & ~invalid)), np.int32),
         chosen(kept & invalid),

@@ -33,11 +33,12 @@ def maps(rng, stride, height=64, width=96, anchors=2):
     return np.stack([1 - face, face]), deltas
 
 
-def slow(prob, deltas, stride, anchors, *, legacy, top_n, min_side):
+def slow(prob, deltas, stride, anchors, *, legacy, top_n, min_side, size=(HEIGHT, WIDTH)):
     """The rules of the original one anchor at a time."""
     found = []
-    for row in range(math.ceil(HEIGHT / stride)):
-        for column in range(math.ceil(WIDTH / stride)):
+    height, width = size
+    for row in range(math.ceil(height / stride)):
+        for column in range(math.ceil(width / stride)):
             for number, (x1, y1, x2, y2) in enumerate(anchors):
                 w, h = x2 - x1 + 1, y2 - y1 + 1
                 dx, dy, dw, dh = deltas[4 * number : 4 * number + 4, row, column].astype(float)
@@ -46,7 +47,7 @@ def slow(prob, deltas, stride, anchors, *, legacy, top_n, min_side):
                 w, h = w * math.exp(min(dw, MOST_GROWTH)), h * math.exp(min(dh, MOST_GROWTH))
                 less = 0 if legacy else 1
                 box = (x - w / 2, y - h / 2, x + w / 2 - less, y + h / 2 - less)
-                limits = (WIDTH - 1, HEIGHT - 1) * 2
+                limits = (width - 1, height - 1) * 2
                 box = [min(max(value, 0), most) for value, most in zip(box, limits)]
                 score = float(prob[1, number * deltas.shape[1] + row, column])
                 if min(box[2] - box[0], box[3] - box[1]) + 1 >= min_side and score > 1e-3:

@@ -189,19 +189,19 @@ def test_the_recipe_says_what_the_paper_says():
     assert test.legacy_boxes and test.proposal.pre_nms_top_n == 1000 and not test.proposal.min_size
     # The last module does not look at the finest level; weak detections go before NMS.
     levels = levels_of(cfg, "pyramid")
-    assert [level.skip_strides for level in levels] == [(), (), (), (32,)]
+    assert [level.skip_strides for level in levels] == [(32,), (), (), ()]
     assert {level.min_score for level in levels} == {0.05}
     assert levels_of(cfg, "single")[0].skip_strides == ()
     with pytest.raises(ConfigError, match="TEST.SKIP_STRIDES: 3 entries for 4"):
         load_config("ssh_vgg16_wider", ["TEST.SKIP_STRIDES", "[[], [], [32]]"])
-    # The pyramid: 800 px (long side at most 1200) times 500, 800, 1200 and 1600 over 800.
+    # The pyramid: 800 px (long side at most 1200) times 1600, 1200, 800 and 500 over 800.
     for width, height in ((1024, 768), (1024, 400), (700, 1400)):
         nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
         record = Record("a", 1, width, height, False, *nothing)
         short, long = sorted((width, height))
         base = min(800 / short, 1200 / long)
         factors = [level.factor(record) for level in levels_of(cfg, "pyramid")]
-        assert factors == pytest.approx([base * side / 800 for side in (500, 800, 1200, 1600)])
+        assert factors == pytest.approx([base * side / 800 for side in (1600, 1200, 800, 500)])
         (single,) = levels_of(cfg, "single")
         assert single.factor(record) == pytest.approx(min(1200 / short, 1600 / long))
 

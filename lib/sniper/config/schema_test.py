@@ -44,6 +44,13 @@ PYRAMID_KEYS = (
         "SSH: per level, strides of the modules whose detections do not count; empty: all count. "
         "The original leaves stride 32 out on the finest level of its pyramid.",
     ),
+    Key(
+        "TEST.MAX_PIXELS",
+        Int(minimum=0),
+        0,
+        "Most network px of a window: bounds the memory of a level. Images that would have more "
+        "are seen smaller on that level, which is told; 0: no limit but that of the scales.",
+    ),
     Key("TEST.AUTO_FOCUS", Bool(), False, "Coarse-to-fine inference on FocusChips."),
     Key(
         "TEST.DO_PRUNING",

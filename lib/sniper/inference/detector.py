@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import weakref
@@ -26,10 +25,10 @@ from sniper.inference.level_cache import LevelCache, LevelResult
 from sniper.inference.merge_levels import (
     LevelDetections,
     MergeSettings,
-    first_cut_image,
     keep_confident,
     merge_levels,
 )
+from sniper.inference.notices import Notices
 from sniper.inference.run_stats import RunStats, level_stage
 from sniper.loader.images import ImageCache, ImageSource
 from sniper.loader.threads import DaemonThreads
@@ -37,8 +36,6 @@ from sniper.loader.windows import TestLoader
 from sniper.models.class_scores import MIN_SCORE, objectness_of
 from sniper.process import HomeProcess
 from sniper.progress import OnStep
-
-logger = logging.getLogger(__name__)
 
 # RoI maps of one block of images: about 70 images of 800x600 px on the pyramid of 2018.
 MAP_MEMORY_BYTES = 1 << 30
@@ -92,7 +89,7 @@ class Detector:
         weakref.finalize(self, self._threads.close)
         self._stats = RunStats()
         self._lock = threading.Lock()
-        self._cut_is_told = False
+        self._notices = Notices()
 
     def blocks(self, records: Sequence[Record], most_images: int = 64) -> list[list[int]]:
         """Indices of images that fit into memory together; those of one size stand together."""
@@ -117,10 +114,7 @@ class Detector:
         """
         for number, level in enumerate(self.levels, 1):
             factor = level.factor(record)
-            sides = [record.width, record.height]
-            if level.slices is not None:
-                sides = [min(side, level.slices.size_px) for side in sides]
-            if min(round(side * factor) for side in sides) < 1:
+            if min(round(side * factor) for side in level.most_sides(record)) < 1:
                 raise DataError(
                     "an image is too thin to be looked at",
                     where=record.image_path,
@@ -178,29 +172,13 @@ class Detector:
             # Valid ranges come in here and not per level: kept levels serve other ranges as well.
             ranges = [level.valid_range for level in self.levels]
             table, origins = merge_levels(detections, ranges, self.merge)
-        self._tell_cut(records, table)
+        self._notices.tell_cut(records, table, self.merge.max_per_image)
         if maps is not None:
             with run.clock("masks"):
                 step = run.steps("masks", len(records))
                 table = table_with_masks(self.executor.masks, maps, records, table, origins, step)
         self._note(run, time.perf_counter() - started_s)
         return table
-
-    def _tell_cut(self, records: Sequence[Record], table: DetectionTable) -> None:
-        """Says once that the cap of an image may have cost objects, not only noise."""
-        with self._lock:
-            if self._cut_is_told:
-                return
-            index = first_cut_image(table, self.merge.max_per_image)
-            self._cut_is_told = index is not None
-        if index is not None:
-            logger.warning(
-                "%s: all %d detections that are kept of an image (TEST.MAX_PER_IMAGE) are used up, "
-                "the weakest with score %.2f: objects may be left out, here and in other images; "
-                "--set TEST.MAX_PER_IMAGE 0 keeps all",
-                *(records[index].image_path, self.merge.max_per_image),
-                float(table[index].rows[:, 4].min()),
-            )
 
     def proposals(
         self,
@@ -229,9 +207,11 @@ class Detector:
         scores = [[np.zeros(0, np.float32) for _ in self.levels] for _ in records]
         for level in range(len(self.levels)):
             for image in self.run_level(level, run, whole_images(records)):
-                # Proposals come best first; slots that none fills have a score of 0.
+                # An RPN's come best first, several modules' (SSH) one module after the other.
                 objectness = objectness_of(image.scores)
-                kept = np.flatnonzero(objectness > 0)[:per_level]
+                order = np.argsort(-objectness, kind="stable")
+                # Slots that none fills have a score of 0.
+                kept = order[objectness[order] > 0][:per_level]
                 boxes[image.image_index][level] = image.boxes[kept]
                 scores[image.image_index][level] = objectness[kept].astype(np.float32)
         self._note(run, time.perf_counter() - started_s)
@@ -336,6 +316,7 @@ class Detector:
     def run_level(self, index: int, run: Run, windows: Windows) -> Iterator[ChipDetections]:
         """Raw detections of every window of one level, in the order of the batches."""
         level = self.levels[index]
+        self._notices.tell_bound(run.records, level, index + 1)
         factors = [level.factor(record) for record in run.records]
         total = sum(map(len, windows))
         step = run.steps(f"level {index + 1}/{len(self.levels)}", total)

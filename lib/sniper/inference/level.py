@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ class Level:
         cap: how many proposals of a window count; None: all.
         skip_strides: what maps of these strides find does not count (SSH).
         min_score: detections must have a higher score.
+        max_pixels: most network px of a window; where the scale asks for more, the factor is
+            smaller. 0: no limit. Tensors are a little larger: their sides are multiples of 32 px.
 
     Raises:
         ConfigError: windows and slices do not fit together.
@@ -52,6 +55,7 @@ class Level:
     cap: ProposalCap | None = None
     skip_strides: tuple[int, ...] = ()
     min_score: float = MIN_SCORE
+    max_pixels: int = 0
 
     def __post_init__(self) -> None:
         if (self.slices is not None) != (self.windows == SLICES):
@@ -61,6 +65,24 @@ class Level:
 
     def factor(self, record: Record) -> float:
         """Image px -> network px."""
+        asked = self.asked_factor(record)
+        if not self.max_pixels:
+            return asked
+        width, height = self.most_sides(record)
+        return min(asked, math.sqrt(self.max_pixels / (width * height)))
+
+    def is_bound(self, record: Record) -> bool:
+        """Whether `max_pixels` makes the factor smaller."""
+        return self.factor(record) < self.asked_factor(record)
+
+    def most_sides(self, record: Record) -> tuple[int, int]:
+        """Width and height of the largest window that the level can have, image px."""
+        if self.slices is None:
+            return record.width, record.height  # a FocusChip can be the whole image
+        return min(record.width, self.slices.size_px), min(record.height, self.slices.size_px)
+
+    def asked_factor(self, record: Record) -> float:
+        """Image px -> network px as the scale says it."""
         if isinstance(self.scale, Sequence):
             return test_factor(record.width, record.height, self.scale)
         return float(self.scale)

@@ -46,7 +46,7 @@ class MxnetExecutor:
         roi_features: detections have `roi_features`.
 
     Raises:
-        ConfigError: an INT8 network cannot do what is asked for.
+        ConfigError: the network cannot do what is asked for.
     """
 
     def __init__(
@@ -201,11 +201,11 @@ def _symbol(
     roi_map: bool,
     roi_features: bool,
 ) -> mx.sym.Symbol:
+    if roi_features:
+        model.check_has_features()
     if model.symbol is None:
         outputs = {"rpn_only": rpn_only, "roi_map": roi_map, "roi_features": roi_features}
         return build_detector(model.spec, train=False, **outputs)
-    if roi_features:
-        model.check_has_features()
     if any(device.device_type != "cpu" for device in devices):
         raise ConfigError(
             "INT8 networks run on the CPU only",

@@ -13,6 +13,7 @@ from sniper.data.classes import Classes
 from sniper.data.ids import FileId
 from sniper.errors import ConfigError, DataError
 from sniper.models.assembly import DetectorSpec
+from sniper.models.heads.proposals import Proposals
 from sniper.models.initialisers import is_head
 from sniper.models.weights import Params
 
@@ -106,11 +107,17 @@ class Model:
         return Classes(self.class_names, self.category_ids)
 
     def check_has_features(self) -> None:
-        """Raises ConfigError for an INT8 network, whose graph gives no features of RoIs."""
+        """Raises ConfigError for a network that gives no features of RoIs: INT8, or SSH."""
         if self.symbol is not None:
             raise ConfigError(
                 "an INT8 network has no output of features, which new classes are told by",
                 fix="take the fp32 weights",
+            )
+        if not self.spec.network.has(Proposals):
+            raise ConfigError(
+                "new classes are told by the features of RoIs, which this network does not have",
+                got=self.spec.symbol,
+                fix="take a network with proposals, such as mobilenetv2_e2e",
             )
 
 

@@ -14,6 +14,8 @@ from sniper.errors import ConfigError
 from sniper.inference.level import FOCUS, SAME, SLICES, Level
 from sniper.inference.merge_levels import MergeSettings
 from sniper.inference.proposal_cap import ProposalCap
+from sniper.models.heads.proposals import Proposals
+from sniper.models.networks import network_of
 
 # Factors that differ by less show objects of about one size: 2018's levels are 1.8 apart and more.
 _SAME_SCALE = 1.3
@@ -21,10 +23,9 @@ _SAME_SCALE = 1.3
 
 def levels_of(cfg: EasyDict, mode: str, batch_images: int | None = None) -> list[Level]:
     """What a mode looks at; `batch_images` windows per device in one pass, if given."""
-    levels = [
-        replace(level, cap=_cap(cfg, level), min_score=cfg.TEST.MIN_SCORE)
-        for level in _LEVELS[mode](cfg)
-    ]
+    test = cfg.TEST
+    common = {"min_score": test.MIN_SCORE, "max_pixels": test.MAX_PIXELS}
+    levels = [replace(level, cap=_cap(cfg, level), **common) for level in _LEVELS[mode](cfg)]
     if batch_images is None:
         return levels
     if batch_images < 1:
@@ -94,7 +95,12 @@ def merge_settings(cfg: EasyDict) -> MergeSettings:
 
 
 def _cap(cfg: EasyDict, level: Level) -> ProposalCap | None:
-    """None where a window has no more proposals than a chip had in training, as in 2018."""
+    """None where a window has no more proposals than a chip had in training, as in 2018.
+
+    A network without proposals has none too many.
+    """
+    if not network_of(cfg.symbol).has(Proposals):
+        return None
     per_chip = cfg.TRAIN.PROPOSAL_OP.post_nms_top_n
     if not cfg.TEST.PROPOSALS_AS_TRAINED or cfg.TEST.PROPOSAL_OP.post_nms_top_n <= per_chip:
         return None

@@ -174,12 +174,15 @@ def detector_settings(plan: TestPlan) -> dict[str, object]:
     merge = plan.merge
     soft = f"soft, sigma {merge.sigma:g}" if merge.sigma > 0 else "none"
     voting = {"box_voting": f"IoU {merge.box_voting:g}"} if merge.box_voting > 0 else {}
+    most = max(level.max_pixels for level in plan.levels)
+    bound = {"max_pixels": most} if most else {}
     return {
         "mode": plan.mode,
         "scales": [_scale_text(level.scale) for level in plan.levels],
         "NMS": f"IoU {merge.nms_threshold:g}" if merge.nms_threshold > 0 else soft,
         "boxes_per_image": merge.max_per_image if merge.max_per_image > 0 else "unlimited",
         **voting,
+        **bound,
     }
 
 

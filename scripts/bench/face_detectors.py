@@ -283,7 +283,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         if args.weights is None:
             random_weights(args.cfg, args.set, Path(weights))
         params = {"cfg": args.cfg, "set": args.set, "min_score": args.min_score}
-        params |= {"weights": weights, "int8": args.int8}
+        params |= {"weights": weights, "int8": args.int8, "trained": args.weights is not None}
         for number, size in enumerate(args.sizes):
             options = Options(
                 rounds=0 if number else args.rounds,

@@ -82,6 +82,9 @@ def test_a_side_sees_fitted_photos_and_its_boxes_are_px_of_the_files(dataset):
     np.testing.assert_allclose(outputs["rows"][1], [4, 8, 16, 32, 0.2], rtol=1e-6)
     np.testing.assert_allclose(outputs["rows"][5], [2, 4, 8, 16, 0.2], rtol=1e-6)
     np.testing.assert_allclose(outputs["rows"][7], [2.5, 5, 10, 20, 0.2], rtol=1e-6)
+    unjudged = faces.prepared(inputs, detect, "engine 1", judged=False).outputs(None)
+    assert unjudged["offsets"].tolist() == [0] and unjudged["rows"].shape == (0, 5)
+    assert len(seen) == 6
 
 
 def test_rows_of_centerface_are_those_of_a_loop_over_its_cells():
@@ -171,7 +174,8 @@ def test_our_side_is_the_predictor_at_this_size_with_weights_that_find_nothing(d
     weights = tmp_path / "random-0000.params"
     face_detectors.random_weights("ssh_vgg16_wider", overrides, weights)
     params = {"cfg": "ssh_vgg16_wider", "set": overrides, "min_score": 0.05}
-    job = job_of(dataset, (160, 120), np.array([0]), {**params, "weights": str(weights)})
+    params |= {"weights": str(weights), "trained": True}
+    job = job_of(dataset, (160, 120), np.array([0]), params)
     side = CASE.sides["ours"].setup(job.inputs(np.random.default_rng(0)), job.params, 1)
     side.run()
     outputs = side.outputs(None)

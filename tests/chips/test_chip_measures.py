@@ -13,7 +13,7 @@ from sniper.chips.measures import count_pixels, evenly, measure
 from sniper.chips.sampler import ChipSettings
 from sniper.chips.stats import GtFate
 from sniper.data.record import Record
-from sniper.targets.anchors import base_anchors
+from sniper.targets.anchors import AnchorGrid, base_anchors
 from sniper.targets.gt import gt_in_chip
 
 COCO = ChipSettings((3.0, 1.667, 512.0), ((-1, 80), (32, 150), (120, -1)))
@@ -154,7 +154,9 @@ def test_anchor_fit():
     # The square of 32 px in cell (3, 5), the same moved by 8 px, and one that no anchor fits.
     exact = [5 * 16 - 8, 3 * 16 - 8, 5 * 16 + 23, 3 * 16 + 23]
     moved = [value + 8 for value in exact]
-    fit = anchor_fit(np.array([exact, moved, [0, 0, 120, 5]], np.float32), base, 16, 128)
+    fit = anchor_fit(
+        np.array([exact, moved, [0, 0, 120, 5]], np.float32), [AnchorGrid(base, 16)], 128
+    )
     assert fit.best_iou[0] == 1
     assert fit.best_iou[1] == pytest.approx(24 * 24 / (2 * 32 * 32 - 24 * 24))
     assert fit.best_iou[2] < 0.5
@@ -162,7 +164,15 @@ def test_anchor_fit():
     # Neighbours of the anchor share 16 of 32 px with it: an IoU of 1/3 only.
     assert fit.num_positive.tolist() == [1, 0, 0]
     assert fit.side[0] == 31
-    assert anchor_fit(np.zeros((0, 4), np.float32), base, 16, 128).share == 1
+    assert anchor_fit(np.zeros((0, 4), np.float32), [AnchorGrid(base, 16)], 128).share == 1
+    # Two maps: anchors of 32 px on one, of 64 px without a border on the other.
+    wide = [AnchorGrid(base, 16), AnchorGrid(2 * base, 32, border_px=0)]
+    large = [16, 16, 78, 78]
+    fit = anchor_fit(np.array([exact, large, [-16, -16, 46, 46]], np.float32), wide, 128)
+    assert fit.by_grid.shape == (2, 3) and fit.by_grid[0].tolist() == [1, 0, 0]
+    # The last box has the place of the first anchor there, which is not trained: it sticks out.
+    assert fit.best_iou[1] == 1 and fit.by_grid[1].tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(fit.num_positive, fit.by_grid.sum(axis=0))
 
 
 def test_evenly():

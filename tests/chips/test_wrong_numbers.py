@@ -26,6 +26,7 @@ from sniper.chips.anchor_fit import anchor_fit
 from sniper.chips.box_table import box_table
 from sniper.data import image_record
 from sniper.errors import ConfigError, DataError
+from sniper.targets.anchors import AnchorGrid
 
 NAN = math.nan
 SCALES, RANGES = (2.0, 100.0), ((-1, 50), (30, -1))
@@ -53,7 +54,7 @@ RECORD = image_record("a.jpg", 1, 40, 30)
         ("chip_size", lambda x: ChipSettings(SCALES, RANGES, chip_size=x)),
         ("batch_size", lambda x: make_epoch(
             [RECORD], ChipSettings(SCALES, RANGES), seed=0, epoch=0, batch_size=x)),
-        ("stride", lambda x: anchor_fit(np.zeros((1, 4)), np.zeros((1, 4)), x, 64)),
+        ("stride", lambda x: anchor_fit(np.zeros((1, 4)), [AnchorGrid(np.zeros((1, 4)), x)], 64)),
     ],
 )  # fmt: skip
 def test_sizes_are_positive(name, call, wrong):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ from sniper.evaluation.wider_files import write_results
 from sniper.evaluation.wider_protocol import evaluate_wider
 from sniper.inference.results import report_detections
 from sniper.tools.evaluate import main
+from sniper.vis.precision_recall import plot_named_curves
 
 
 def iou(a, b):
@@ -255,6 +258,34 @@ def test_sniper_evaluate(truth, capsys):
     code, out = run(truth)
     assert "detector: mode pyramid; scales 1400x2000, 800x1280; NMS hard" in capsys.readouterr().out
     assert json.loads(out.read_text())["settings"] == settings
+    picture = cv2.imread(str(out.with_name("report_precision_recall.png")))
+    assert picture is not None and (picture != 255).any()
+
+
+def test_the_picture_has_the_curves_of_all_levels_with_their_points():
+    dataset = set_of(TRUE, FLAGS)
+    table = table_of([[10, 10, 29, 29, 0.9], [5, 5, 13, 13, 0.5]], [1, 1, 0])
+    protocol = protocol_of(dataset)
+    report = protocol.evaluate(dataset, table)
+    (plot,) = protocol.curves(dataset, replace(report, settings={"NMS": "IoU 0.3"}))
+    levels = [level for level in LEVELS if report.levels[level].faces]
+    assert len(levels) > 1 and plot.note == "NMS IoU 0.3"
+    assert [curve.name for curve in plot.curves] == [
+        f"{level}: AP {100 * getattr(report, level):.2f}" for level in levels
+    ]
+    figure = plot_named_curves(plot.curves, plot.heading, plot.note)
+    lines = figure.axes[0].get_lines()
+    for line, level in zip(lines, levels):
+        curve = report.levels[level]
+        points = set(zip(curve.recall.tolist(), curve.precision.tolist()))
+        # All that is counted, and not the place where nothing is.
+        assert set(zip(*map(np.ndarray.tolist, line.get_data()))) == points - {(0.0, 0.0)}
+    texts = [text.get_text() for text in figure.texts]
+    assert texts == [plot.heading, "NMS IoU 0.3"]
+    # Without lists the one level is all faces; a set without faces has no picture.
+    for change in ({"has_lists": False}, {"levels": {}}):
+        plots = protocol.curves(dataset, replace(report, **change))
+        assert len(plots) == ("has_lists" in change)
 
 
 def test_what_is_unknown_or_broken_is_told(truth, capsys):

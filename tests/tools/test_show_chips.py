@@ -151,11 +151,11 @@ def test_tensors_are_those_of_the_loader(tiny_set):
     used = sample["gt_boxes"][sample["gt_boxes"][:, 4] >= 0]
     np.testing.assert_array_equal(panel.boxes, used[:, :4])
     assert panel.labels == [data.class_names[int(c)] for c in used[:, 4]]
-    assert panel.label.shape == (15, 8, 8)
-    assert (panel.label == 1).sum() == (sample["label"] == 1).sum()
+    assert [(label.shape, stride) for label, stride in panel.anchors] == [((15, 8, 8), 16)]
+    assert (panel.anchors[0][0] == 1).sum() == (sample["label"] == 1).sum()
     assert f"boxes {panel.states.count(VALID)} valid" in panel.title
     again = tensor_panel(data, item, settings, 0, 0)
-    np.testing.assert_array_equal(panel.label, again.label)
+    np.testing.assert_array_equal(panel.anchors[0][0], again.anchors[0][0])
 
 
 def test_rpn_only_training_has_boxes_too(tiny_set):
@@ -172,8 +172,9 @@ def test_focus_pixels(tiny_set):
     data = load(tiny_set, *focus, *ranges)
     item = pick(data, ids=[9])[0]
     panel = tensor_panel(data, item, batch_settings(data.cfg), 0, 0)
-    assert panel.focus.shape == (8, 8)
-    assert (panel.focus == 1).any()
+    focus, stride = panel.focus
+    assert focus.shape == (8, 8) and stride == 16
+    assert (focus == 1).any()
     assert (
         tensor_panel(load(tiny_set), item, batch_settings(load(tiny_set).cfg), 0, 0).focus is None
     )

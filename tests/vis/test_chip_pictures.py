@@ -51,8 +51,7 @@ def tensor_panel(size=128, stride=16, **changes):
         "boxes": np.array([[20, 20, 60, 60]], np.float32),
         "states": [VALID],
         "labels": ["kite"],
-        "label": label,
-        "stride": stride,
+        "anchors": [(label, stride)],
     }
     return TensorPanel(**(values | changes))
 
@@ -181,11 +180,13 @@ def test_anchors_boxes_and_focus():
     drawn = picture(draw_tensors("h", [tensor_panel()], MEANS))
     assert has(drawn, "#ffe119") and has(drawn, "#4aa3ff") and has(drawn, "#1fbf4a")
     none = np.full((2, 8, 8), -1, np.float32)
-    plain = tensor_panel(label=none, boxes=np.zeros((0, 4)), states=[], labels=[])
+    plain = tensor_panel(anchors=[(none, 16)], boxes=np.zeros((0, 4)), states=[], labels=[])
     before = picture(draw_tensors("h", [plain], MEANS))
     focus = np.zeros((8, 8), np.float32)
     focus[2, 3] = 1
-    focused = tensor_panel(label=none, boxes=np.zeros((0, 4)), states=[], labels=[], focus=focus)
+    focused = tensor_panel(
+        anchors=[(none, 16)], boxes=np.zeros((0, 4)), states=[], labels=[], focus=(focus, 16)
+    )
     after = picture(draw_tensors("h", [focused], MEANS))
     changed = (before != after).any(axis=2)[:-70]  # the legend changes too
     assert changed.sum() == pytest.approx((16 * 3) ** 2, rel=0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,8 @@ import numpy as np
 from sniper import boxes as box_ops
 from sniper.chips.checks import check_positive
 from sniper.chips.measures import evenly
-from sniper.targets.anchors import shifted_anchors
+from sniper.targets.anchors import AnchorGrid
 
-# Anchors may stick out of the chip by this much and still be trained.
-_BORDER_PX = 32
 # Boxes compared at a time: 21,504 anchors of a 2018 chip x 64 IoUs take 11 MB.
 _BLOCK = 64
 
@@ -25,12 +24,14 @@ class AnchorFit:
         side: (n,) float64, square root of the box's area, chip px.
         best_iou: (n,) float64, largest IoU of an anchor with the box.
         num_positive: (n,) int64, anchors with an IoU of at least `threshold`.
+        by_grid: (G, n) int64, the same for each of several maps.
         threshold: the IoU.
     """
 
     side: np.ndarray
     best_iou: np.ndarray
     num_positive: np.ndarray
+    by_grid: np.ndarray
     threshold: float
 
     @property
@@ -41,8 +42,7 @@ class AnchorFit:
 
 def anchor_fit(
     boxes_chip: np.ndarray,
-    base_anchors: np.ndarray,
-    stride: int,
+    grids: Sequence[AnchorGrid],
     chip_size: int,
     *,
     threshold: float = 0.5,
@@ -53,28 +53,30 @@ def anchor_fit(
     Args:
         boxes_chip: (n, 4) float32, chip px; evenly spread rows are taken when there are more than
             `limit`.
-        base_anchors: (A, 4) float32, see `sniper.targets.anchors.base_anchors`.
-        stride: px per feature cell.
+        grids: the anchors of each map.
         chip_size: side of a chip in px.
         threshold: IoU from which an anchor counts.
         limit: most boxes to look at.
     """
-    check_positive("anchor_fit", stride=stride, chip_size=chip_size, limit=limit)
+    check_positive("anchor_fit", chip_size=chip_size, limit=limit)
     boxes = evenly(boxes_chip, limit).astype(np.float64)
-    cells = chip_size // stride
-    anchors = shifted_anchors(base_anchors, stride, cells, cells)
-    inside = (anchors[:, :2] >= -_BORDER_PX).all(axis=1)
-    inside &= (anchors[:, 2:] < chip_size + _BORDER_PX).all(axis=1)
-    anchors = anchors[inside]
-    best, positive = [np.zeros(0)], [np.zeros(0, np.int64)]
+    for grid in grids:
+        check_positive("anchor_fit", stride=grid.stride)
+    anchors = [grid.trained(chip_size) for grid in grids]
+    ends = np.cumsum([0, *map(len, anchors)])
+    joined = np.concatenate([np.zeros((0, 4), np.float32), *anchors])
+    best, positive = [np.zeros(0)], [np.zeros((len(grids), 0), np.int64)]
     for start in range(0, len(boxes), _BLOCK):
-        overlaps = box_ops.iou(anchors, boxes[start : start + _BLOCK])  # (anchors, block)
+        overlaps = box_ops.iou(joined, boxes[start : start + _BLOCK])  # (anchors, block)
         best.append(overlaps.max(axis=0, initial=0))
-        positive.append((overlaps >= threshold).sum(axis=0))
+        reached = overlaps >= threshold
+        positive.append(np.stack([reached[a:b].sum(axis=0) for a, b in zip(ends, ends[1:])]))
     sides = boxes[:, 2:] - boxes[:, :2]
+    by_grid = np.concatenate(positive, axis=1)
     return AnchorFit(
         side=np.sqrt(sides[:, 0] * sides[:, 1]),
         best_iou=np.concatenate(best),
-        num_positive=np.concatenate(positive),
+        num_positive=by_grid.sum(axis=0),
+        by_grid=by_grid,
         threshold=threshold,
     )

@@ -10,7 +10,7 @@ from sniper.evaluation.coco_files import (
 )
 from sniper.evaluation.ilsvrc import IlsvrcReport, evaluate_ilsvrc
 from sniper.evaluation.proposal_recall import ProposalReport, proposal_recall
-from sniper.evaluation.protocol import CurvePlot, Evaluated, EvaluationProtocol
+from sniper.evaluation.protocol import CurvePlot, Evaluated, EvaluationProtocol, NamedCurve
 from sniper.evaluation.protocols import (
     objects_of,
     protocol_named,
@@ -34,6 +34,7 @@ __all__ = [
     "Evaluated",
     "EvaluationProtocol",
     "IlsvrcReport",
+    "NamedCurve",
     "PrecisionRecall",
     "ProposalReport",
     "Report",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -48,12 +49,25 @@ class Objects:
         return Objects(*(getattr(self, name)[order] for name in fields))
 
 
+class NamedCurve(NamedTuple):
+    """A curve for the eye: (n,) recall, rising, and (n,) precision, with the name of the curve."""
+
+    name: str
+    recall: np.ndarray
+    precision: np.ndarray
+
+
 class CurvePlot(NamedTuple):
-    """Precision over recall to be drawn: the end of the picture's name, its heading, the curves."""
+    """Precision over recall to be drawn: the end of the picture's name, its heading, the curves.
+
+    The curves are those of classes and IoU thresholds, or some with names. The note says how the
+    detector looked, where that is known.
+    """
 
     suffix: str
     heading: str
-    curves: PrecisionRecall
+    curves: PrecisionRecall | Sequence[NamedCurve]
+    note: str = ""
 
 
 class Evaluated(NamedTuple):

@@ -15,7 +15,13 @@ from sniper.data.detections import DetectionTable
 from sniper.data.wider import read_wider_truth
 from sniper.data.wider_truth import ALL, LEVELS, WiderTruth
 from sniper.errors import DataError
-from sniper.evaluation.protocol import Evaluated, EvaluationProtocol, Objects
+from sniper.evaluation.protocol import (
+    CurvePlot,
+    Evaluated,
+    EvaluationProtocol,
+    NamedCurve,
+    Objects,
+)
 from sniper.evaluation.report import check_shape, reason_not_evaluated, settings_text
 from sniper.evaluation.wider import (
     IOU_THRESHOLD,
@@ -182,6 +188,18 @@ class WiderProtocol(EvaluationProtocol[WiderReport]):
             ignored=ignored,
             crowd=np.zeros(len(part.boxes), bool),
         )
+
+    def curves(self, dataset: Dataset, report: WiderReport) -> list[CurvePlot]:
+        """One picture with the curves of all levels that have faces."""
+        curves = [
+            NamedCurve(f"{level}: AP {_percent(curve.ap)}", curve.recall, curve.precision)
+            for level, curve in report.levels.items()
+            if curve.faces and (level != ALL or not report.has_lists)
+        ]
+        if not curves:
+            return []
+        heading = f"{dataset.name}: {report.num_images} images, {report.num_boxes} boxes"
+        return [CurvePlot("", heading, curves, settings_text(report.settings or {}))]
 
     def read_truth(self, path: Path, image_set: str | None, results: Path) -> Dataset:
         """Reads annotation texts and lists of the evaluation, see `read_wider_truth`."""

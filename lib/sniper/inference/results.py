@@ -7,14 +7,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sniper.data import Dataset, ProposalSet
 from sniper.data.detections import DetectionTable
 from sniper.data.image import read_image
 from sniper.data.picture_notes import keep_quiet
 from sniper.evaluation import (
-    EvaluationProtocol,
     ProposalReport,
     Report,
     proposal_recall,
@@ -25,8 +23,7 @@ from sniper.evaluation import (
 from sniper.evaluation.report import settings_text
 from sniper.progress import LongCall
 from sniper.vis.draw import draw_detections, save_image
-from sniper.vis.figures import save_figure
-from sniper.vis.precision_recall import plot_precision_recall
+from sniper.vis.precision_recall import save_precision_recall
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +60,9 @@ def report_detections(
     with LongCall("evaluation"):
         report = protocol.evaluate(dataset, table)
     if report is not None:
-        _plot_curves(folder, dataset, protocol, report)
+        stem = folder / f"detections_{dataset.image_set}"
+        note = settings_text(settings or {})
+        save_precision_recall(protocol.curves(dataset, report), stem, note)
     path = folder / f"detections_{dataset.image_set}_report.json"
     _tell(path, dataset, report, speed, left_out, settings)
     return report
@@ -118,16 +117,6 @@ def _tell(
         more["speed"] = dict(speed)
     write_report(path, dataset, report, more=more)
     logger.info("report in %s", path)
-
-
-def _plot_curves(
-    folder: Path, dataset: Dataset, protocol: EvaluationProtocol[Any], report: Report
-) -> None:
-    """Precision over recall as pictures."""
-    for plot in protocol.curves(dataset, report):
-        path = folder / f"detections_{dataset.image_set}_precision_recall{plot.suffix}.png"
-        save_figure(plot_precision_recall(plot.curves, plot.heading), path)
-        logger.info("precision over recall in %s", path)
 
 
 def draw_set(folder: Path, dataset: Dataset, table: DetectionTable) -> None:

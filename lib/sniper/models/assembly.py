@@ -19,6 +19,7 @@ from sniper.models.parts import (
     WindowOutputs,
 )
 from sniper.models.spec import DetectorSpec, ProposalSettings
+from sniper.targets.anchors import AnchorGrid, base_anchors
 from sniper.targets.contract import BatchContract
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "DetectorSpec",
     "ProposalSettings",
     "WindowOutputs",
+    "anchor_grids",
     "batch_contract",
     "batch_metrics",
     "build_detector",
@@ -188,6 +190,17 @@ def batch_metrics(spec: DetectorSpec, *, rpn_only: bool = False) -> Measure:
         return result
 
     return measure
+
+
+def anchor_grids(spec: DetectorSpec, *, rpn_only: bool = False) -> list[AnchorGrid]:
+    """The anchors of all heads, see `Head.anchor_grids`; where none says, those of the settings."""
+    heads = _heads(spec, train=True, rpn_only=rpn_only)
+    grids = [grid for head in heads for grid in head.anchor_grids(spec)]
+    if grids:
+        return grids
+    rounding, stride = spec.targets.anchor_rounding, spec.feature_stride
+    base = base_anchors(stride, spec.anchor_ratios, spec.anchor_scales, rounding=rounding)
+    return [AnchorGrid(base, stride)]
 
 
 def watched_metrics(

@@ -16,6 +16,7 @@ import numpy as np
 from sniper.errors import ConfigError
 from sniper.models.class_scores import Scores
 from sniper.models.lazy import mx
+from sniper.targets.anchors import AnchorGrid
 from sniper.targets.contract import Labels
 
 if TYPE_CHECKING:
@@ -324,6 +325,10 @@ class Head:
     def labels(self, spec: DetectorSpec, chip_size: int) -> Labels | None:
         """What the head needs of every chip; None: nothing beyond what other heads ask for."""
         return None
+
+    def anchor_grids(self, spec: DetectorSpec) -> Sequence[AnchorGrid]:
+        """The anchors that it learns boxes from, for reports and pictures; none by default."""
+        return ()
 
     def losses(self, graph: Graph) -> list[mx.sym.Symbol]:
         """Outputs of the training graph, with their losses."""

@@ -19,9 +19,10 @@ from sniper.chips.stats import EpochStats, GtFate
 from sniper.data.problems import AMBIGUOUS_TURN, TURNED
 from sniper.data.record import Record
 from sniper.data.turned import count_turns
+from sniper.models.assembly import anchor_grids
 from sniper.runs.plan import TrainPlan
 from sniper.runs.rate_report import batch_line, rate_line, update_replicas
-from sniper.targets.anchors import base_anchors
+from sniper.targets.anchors import AnchorGrid
 
 if TYPE_CHECKING:
     from sniper.models.assembly import DetectorSpec
@@ -72,6 +73,7 @@ class _Sample:
 
     measures: Measures
     anchors: AnchorFit
+    grids: Sequence[AnchorGrid]
 
 
 def log_start_up(
@@ -236,13 +238,8 @@ def _look_at_some(plan: TrainPlan, records: Sequence[Record]) -> _Sample:
     settings, spec = plan.chips, plan.detector
     measures = measure(sampled, settings, seed=plan.seed, epoch=0)
     boxes = measures.trained_boxes_chip
-    anchors = base_anchors(
-        spec.feature_stride,
-        spec.anchor_ratios,
-        spec.anchor_scales,
-        rounding=spec.targets.anchor_rounding,
-    )
-    return _Sample(measures, anchor_fit(boxes, anchors, spec.feature_stride, settings.chip_size))
+    grids = anchor_grids(spec, rpn_only=plan.rpn_only)
+    return _Sample(measures, anchor_fit(boxes, grids, settings.chip_size), grids)
 
 
 def _pyramid_line(plan: TrainPlan) -> str:
@@ -348,7 +345,22 @@ def _warnings(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterator[s
             f"only {sample.anchors.share:.0%} of the trained GT has an anchor with IoU >= "
             f"{sample.anchors.threshold:g}: change network.ANCHOR_SCALES (sniper suggest-scales)"
         )
+    yield from _starving_maps(sample)
     yield from _bare_levels(plan, stats, sample)
+
+
+def _starving_maps(sample: _Sample) -> Iterator[str]:
+    """Maps whose anchors no box fits, where there are several (SSH)."""
+    if len(sample.grids) < 2 or not len(sample.anchors.side):
+        return
+    for grid, counts in zip(sample.grids, sample.anchors.by_grid):
+        if not counts.any():
+            sides = grid.base[:, 2] - grid.base[:, 0] + 1
+            yield (
+                f"none of the trained GT looked at fits the anchors of stride {grid.stride} "
+                f"({sides.min():g} to {sides.max():g} px wide): that part of the network learns to "
+                "find nothing; change network.ANCHOR_SCALES (sniper suggest-scales), or the chips"
+            )
 
 
 def _bare_levels(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterator[str]:

@@ -4,12 +4,69 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from sniper import boxes
 from sniper.errors import ConfigError
 
 ROUNDINGS = ("legacy", "half_up")
+# Of anchors with boxes that nothing is learned from (`AnchorMiningTarget`).
+IGNORE_OVERLAP = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorGrid:
+    """The anchors of one feature map.
+
+    Attributes:
+        base: (A, 4) float32 those of the cell in row 0, column 0, chip px.
+        stride: px per cell.
+        border_px: so far a trained anchor may stick out.
+        all_if_none_inside: where all stick out further, all are trained.
+    """
+
+    base: np.ndarray
+    stride: int
+    border_px: float = 32
+    all_if_none_inside: bool = False
+
+    def positives(
+        self,
+        gt: np.ndarray,
+        ignored: np.ndarray,
+        content_hw: tuple[float, float],
+        chip_size: int,
+        overlap: float,
+    ) -> np.ndarray:
+        """Which anchors can be positive in `AnchorMiningTarget`: (A, H, W) float32, 1, else -1.
+
+        Args:
+            gt: (n, 4) trained boxes, chip px.
+            ignored: (m, 4) boxes that nothing is learned from, chip px.
+            content_hw: height and width of the part of the chip that holds the image, px.
+            chip_size: side of the chip, px.
+            overlap: least IoU with a box.
+        """
+        cells = -(-chip_size // self.stride)
+        anchors = shifted_anchors(self.base, self.stride, cells, cells)
+        positive = self._inside(anchors, *content_hw)
+        positive &= boxes.iou(anchors, gt).max(axis=1, initial=0) >= overlap
+        positive &= boxes.iou(anchors, ignored).max(axis=1, initial=0) <= IGNORE_OVERLAP
+        label = np.where(positive, 1, -1).astype(np.float32)
+        return label.reshape(cells, cells, len(self.base)).transpose(2, 0, 1)
+
+    def trained(self, chip_size: int) -> np.ndarray:
+        """(n, 4) float32 anchors of a full chip that may be trained."""
+        cells = -(-chip_size // self.stride)
+        anchors = shifted_anchors(self.base, self.stride, cells, cells)
+        return anchors[self._inside(anchors, chip_size, chip_size)]
+
+    def _inside(self, anchors: np.ndarray, height: float, width: float) -> np.ndarray:
+        inside = (anchors[:, :2] >= -self.border_px).all(axis=1)
+        inside &= (anchors[:, 2:] < np.add([width, height], self.border_px)).all(axis=1)
+        return inside | (self.all_if_none_inside and not inside.any())
 
 
 def base_anchors(

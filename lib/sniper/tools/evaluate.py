@@ -81,7 +81,13 @@ def _parser() -> argparse.ArgumentParser:
         help="the set, where the truth holds several (default: the one that the names of the "
         "result files fit; of ILSVRC the longest list whose images are all annotated)",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the numbers as JSON")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="also write the numbers as JSON, and beside them pictures of precision over recall "
+        "(coco, wider)",
+    )
     parser.add_argument(
         "--ignore-unknown",
         action="store_true",
@@ -106,6 +112,10 @@ def _main(argv: Sequence[str]) -> int:
     if args.out is not None:
         write_report(args.out, dataset, report, more={"left_out": left_out} if left_out else None)
         logger.info("report in %s", args.out)
+        # Matplotlib is slow to load, and often not needed.
+        from sniper.vis.precision_recall import save_precision_recall
+
+        save_precision_recall(protocol.curves(dataset, report), args.out.with_suffix(""))
     print(report.table())
     if left_out:
         logger.warning("%d detections of unknown images or classes are left out", left_out)

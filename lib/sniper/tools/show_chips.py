@@ -40,7 +40,8 @@ Draws the chips of some training images, two or three pictures for each image:
                     the false alarms they were made for
   <id>_tensors.png  what the network gets of each chip, pixel by pixel: de-normalised input, valid
                     and ignored boxes, group and crowd regions, centres of positive and negative
-                    anchors, FocusPixels
+                    anchors, FocusPixels; of SSH, whose modules choose while they train, all
+                    anchors that can be positive, counted by their stride
   <id>_focus.png    with TRAIN.AUTO_FOCUS, one panel for each level of the test: FocusPixels and
                     the FocusChips made of them, as if the network marked exactly the labels;
                     needs no weights and shows what TEST.CHIP_HYPERPARAMS can reach at best

@@ -296,13 +296,15 @@ def level_legend(
     return handles
 
 
-def tensor_legend(has_focus: bool, has_negative: bool, has_crowd: bool = False) -> list[Artist]:
+def tensor_legend(
+    has_focus: bool, has_negative: bool, has_crowd: bool = False, is_sampled: bool = True
+) -> list[Artist]:
     """What the marks on tensors mean."""
     handles: list[Artist] = [
         _box_handle(VALID, "valid box"),
         _box_handle(IGNORED, "ignored box"),
         _marker("+", YELLOW, "positive anchors", edge="#8a7a00"),
-        _marker(".", BLUE, "negative anchors"),
+        *([_marker(".", BLUE, "negative anchors")] if is_sampled else []),
         Patch(fill=False, edgecolor="#777777", linestyle=":", label="im_info, where smaller"),
     ]
     if has_crowd:

@@ -99,9 +99,8 @@ class TensorPanel:
         boxes: (n, 4), chip px.
         states: VALID or IGNORED for each box.
         labels: a word for each box.
-        label: (A, H, W) -1 / 0 / 1 for each anchor.
-        stride: px per cell.
-        focus: (H, W) -1 / 0 / 1 for each cell; None without FocusPixels.
+        anchors: of each map (A, H, W) -1 / 0 / 1 for each anchor, and px per cell.
+        focus: (H, W) -1 / 0 / 1 for each cell, and px per cell; None without FocusPixels.
         negative: a negative chip.
         crowd: (m, 4), regions of many objects, chip px.
     """
@@ -112,9 +111,8 @@ class TensorPanel:
     boxes: np.ndarray
     states: Sequence[str]
     labels: Sequence[str]
-    label: np.ndarray
-    stride: int
-    focus: np.ndarray | None = None
+    anchors: Sequence[tuple[np.ndarray, int]]
+    focus: tuple[np.ndarray, int] | None = None
     negative: bool = False
     crowd: np.ndarray = field(default_factory=_no_boxes)
 
@@ -202,8 +200,9 @@ def draw_tensors(
         picture = denormalise(panel.data, pixel_means)
         axes.imshow(picture, extent=pixel_extent(side, side), interpolation="nearest")
         if panel.focus is not None:
-            draw_focus(axes, panel.focus, panel.stride)
-        draw_anchors(axes, panel.label, panel.stride, zoom)
+            draw_focus(axes, *panel.focus)
+        for label, stride in panel.anchors:
+            draw_anchors(axes, label, stride, zoom)
         draw_crowd(axes, panel.crowd)
         draw_boxes(axes, panel.boxes, panel.states, panel.labels)
         draw_content(axes, panel.size_hw, side)
@@ -212,7 +211,8 @@ def draw_tensors(
     has_focus = any(panel.focus is not None for panel in panels)
     has_negative = any(panel.negative for panel in panels)
     has_crowd = any(len(panel.crowd) for panel in panels)
-    add_legend(figure, tensor_legend(has_focus, has_negative, has_crowd))
+    is_sampled = any((label == 0).any() for panel in panels for label, _ in panel.anchors)
+    add_legend(figure, tensor_legend(has_focus, has_negative, has_crowd, is_sampled))
     return figure
 
 

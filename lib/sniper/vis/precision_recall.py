@@ -1,15 +1,21 @@
-"""Precision over recall: the mean of all classes, and every class."""
+"""Precision over recall: the mean of all classes and every class, or curves with names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sniper.evaluation.protocol import CurvePlot, NamedCurve
 from sniper.evaluation.report import CURVE_IOUS, PrecisionRecall
-from sniper.vis.figures import CYCLE, GREY, INK, add_axes_px, cycle, new_figure
+from sniper.vis.figures import CYCLE, GREY, INK, add_axes_px, cycle, new_figure, save_figure
+
+logger = logging.getLogger(__name__)
 
 _PANEL_PX = (430, 400)
 _GAP_PX, _HEAD_PX, _FOOT_PX = 76, 88, 62
@@ -17,7 +23,58 @@ _GAP_PX, _HEAD_PX, _FOOT_PX = 76, 88, 62
 _MOST_NAMED = 2 * len(CYCLE)
 _BEST_AND_WORST = len(CYCLE) // 2
 _LEGEND_PX = 200
+_WIDE_PX, _NOTE_WIDTH = 560, 105
 _CLASS_IOU = 0
+
+
+def save_precision_recall(plots: Iterable[CurvePlot], stem: Path, note: str = "") -> None:
+    """Writes `<stem>_precision_recall<suffix>.png` for each, and says so in the log.
+
+    Args:
+        plots: what a protocol has to show.
+        stem: folder and beginning of the pictures' names.
+        note: how the detector looked, where the plots do not say it.
+
+    Raises:
+        TrainingError: a file cannot be written.
+    """
+    for plot in plots:
+        path = stem.with_name(f"{stem.name}_precision_recall{plot.suffix}.png")
+        if isinstance(plot.curves, PrecisionRecall):
+            figure = plot_precision_recall(plot.curves, plot.heading)
+        else:
+            figure = plot_named_curves(plot.curves, plot.heading, plot.note or note)
+        save_figure(figure, path)
+        logger.info("precision over recall in %s", path)
+
+
+def plot_named_curves(curves: Sequence[NamedCurve], heading: str, note: str = "") -> Figure:
+    """One panel with some curves.
+
+    Args:
+        curves: at most as many as there are colours can be told apart.
+        heading: one line.
+        note: some more below it, at most two lines.
+    """
+    width, height = _WIDE_PX + 2 * _GAP_PX, _HEAD_PX + _PANEL_PX[1] + _FOOT_PX
+    figure = new_figure(width, height)
+    figure.text(24 / width, 1 - 24 / height, heading, fontsize=13, weight="bold", va="center")
+    lines = "\n".join(textwrap.wrap(note, _NOTE_WIDTH)[:2])
+    figure.text(24 / width, 1 - 36 / height, lines, fontsize=9, color=INK, va="top")
+    axes = add_axes_px(figure, _GAP_PX, _HEAD_PX, _WIDE_PX, _PANEL_PX[1])
+    for index, curve in enumerate(curves):
+        # Thresholds above the best score count nothing.
+        counted = (curve.recall > 0) | (curve.precision > 0)
+        axes.plot(
+            curve.recall[counted],
+            curve.precision[counted],
+            color=cycle(index),
+            linewidth=2,
+            label=curve.name,
+        )
+    _finish(axes, "precision at each threshold of the scores")
+    axes.legend(frameon=False, fontsize=10, loc="lower left")
+    return figure
 
 
 def plot_precision_recall(curves: PrecisionRecall, heading: str) -> Figure:

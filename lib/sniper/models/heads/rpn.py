@@ -20,7 +20,7 @@ from sniper.models.parts import (
     Sums,
     classification_metrics,
 )
-from sniper.targets.anchors import base_anchors
+from sniper.targets.anchors import AnchorGrid, base_anchors
 from sniper.targets.rpn import RpnLabels, RpnTargets
 
 if TYPE_CHECKING:
@@ -74,13 +74,17 @@ class RpnHead(Head):
             f"rpn_bbox_pred{self.suffix}": Start.OUTPUT,
         }
 
+    def anchor_grids(self, spec: DetectorSpec) -> tuple[AnchorGrid]:
+        """One."""
+        _, stride = spec.network.backbone.level(self.level, spec.feature_stride)
+        rounding = spec.targets.anchor_rounding
+        base = base_anchors(stride, self._ratios(spec), self._scales(spec), rounding=rounding)
+        return (AnchorGrid(base, stride),)
+
     def labels(self, spec: DetectorSpec, chip_size: int) -> RpnLabels:
         """`label`, `bbox_target` and `bbox_weight` of the anchors."""
-        _, stride = spec.network.backbone.level(self.level, spec.feature_stride)
-        settings = spec.targets
-        anchors = base_anchors(
-            stride, self._ratios(spec), self._scales(spec), rounding=settings.anchor_rounding
-        )
+        (grid,) = self.anchor_grids(spec)
+        settings, stride = spec.targets, grid.stride
         if chip_size <= 0 or chip_size % stride:
             raise ConfigError(
                 "the chip size must be a multiple of the network's stride",
@@ -89,7 +93,7 @@ class RpnHead(Head):
                 expected=f"a multiple of {stride}",
             )
         matcher = RpnTargets(
-            anchors,
+            grid.base,
             stride,
             chip_size,
             batch_size=spec.rpn_batch_size,

@@ -29,7 +29,7 @@ from sniper.models.parts import (
     WindowOutputs,
     classification_metrics,
 )
-from sniper.targets.anchors import base_anchors, shifted_anchors
+from sniper.targets.anchors import AnchorGrid, base_anchors, shifted_anchors
 from sniper.targets.faces import FaceLabels
 
 if TYPE_CHECKING:
@@ -95,6 +95,15 @@ class SshModule(Head):
             "ssh_m1_conv": Start.HIDDEN,
         }
         return {**(fusion if self.number == 1 else {}), **module, **ends}
+
+    def anchor_grids(self, spec: DetectorSpec) -> tuple[AnchorGrid]:
+        """One; anchors of the last module stick out far."""
+        return (AnchorGrid(self.anchors(spec), self.stride, self._border_px, True),)
+
+    @property
+    def _border_px(self) -> int:
+        """The anchors of the last module are larger than most images."""
+        return BORDER_PX if self.number == MODULES else 0
 
     def labels(self, spec: DetectorSpec, chip_size: int) -> FaceLabels | None:
         """`im_info`, `gt_boxes` and `ignore_boxes`; module 1 asks for them for all."""
@@ -163,8 +172,7 @@ class SshModule(Head):
             ratios=spec.anchor_ratios,
             feature_stride=stride,
             base_size=BASE_PX,
-            # The anchors of the last module are larger than most images.
-            border=BORDER_PX if self.number == MODULES else 0,
+            border=self._border_px,
             batch_size=spec.rpn_batch_size,
             fg_fraction=settings.rpn_fg_fraction,
             positive_overlap=settings.rpn_positive_overlap,

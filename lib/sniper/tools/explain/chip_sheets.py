@@ -17,7 +17,8 @@ from sniper.chips.streams import stream_seeds
 from sniper.data.image import read_image
 from sniper.data.record import Record
 from sniper.loader.sample import BatchSettings, make_sample
-from sniper.runs.resolve import batch_settings, chip_settings
+from sniper.models.assembly import anchor_grids
+from sniper.runs.resolve import batch_settings, chip_settings, detector_spec
 from sniper.runs.start_up_report import level_name, range_text, side_text
 from sniper.targets.gt import crowd_in_chip, gt_in_chip
 from sniper.tools.explain.training_set import TrainingSet
@@ -147,14 +148,16 @@ def tensor_panel(
     sample = make_sample(record, chip, settings, seed)
     stride = data.cfg.network.RPN_FEAT_STRIDE
     cells = settings.contract.chip_size // stride
-    label = sample["label"].reshape(-1, cells, cells)
+    anchors = _anchors(data, sample, chip, settings)
     boxes, classes, states = _boxes_of(sample, record, chip, settings)
-    focus = sample["scale_label"].reshape(cells, cells) if "scale_label" in sample else None
+    focus = None
+    if "scale_label" in sample:
+        focus = (sample["scale_label"].reshape(cells, cells), stride)
     title = (
         f"chip {index + 1}: level {chip.level}, x{chip.factor:.3g}{_size_text(chip, settings)}, "
         f"{chip.kind}{_valid_range_text(sample)}\n"
         f"boxes {states.count(VALID)} valid, {states.count(IGNORED)} ignored; "
-        f"anchors {int((label == 1).sum())} positive, {int((label == 0).sum())} negative"
+        f"anchors {_anchor_text(anchors)}"
     )
     return TensorPanel(
         title=title,
@@ -163,8 +166,7 @@ def tensor_panel(
         boxes=boxes,
         states=states,
         labels=[data.class_names[index] for index in classes],
-        label=label,
-        stride=stride,
+        anchors=anchors,
         focus=focus,
         negative=chip.kind == NEGATIVE,
         crowd=crowd_in_chip(
@@ -172,6 +174,38 @@ def tensor_panel(
             legacy=settings.legacy_boxes,
         ),
     )
+
+
+def _anchors(
+    data: TrainingSet, sample: dict[str, np.ndarray], chip: Chip, settings: BatchSettings
+) -> list[tuple[np.ndarray, int]]:
+    """Labels (A, H, W) of the anchors, and px per cell, of each map that has some.
+
+    Networks that choose their anchors while they train (SSH) get no label: then those are told that
+    can be positive.
+    """
+    cfg, side = data.cfg, settings.contract.chip_size
+    stride = cfg.network.RPN_FEAT_STRIDE
+    if "label" in sample:
+        return [(sample["label"].reshape(-1, side // stride, side // stride), stride)]
+    spec = detector_spec(cfg, train=True, batch_images=1, fp16=False)
+    gt, ignored = (
+        sample[name][sample[name][:, 4] >= 0, :4] for name in ("gt_boxes", "ignore_boxes")
+    )
+    content = min(chip.height, side), min(chip.width, side)
+    overlap = spec.targets.rpn_positive_overlap
+    return [
+        (grid.positives(gt, ignored, content, side, overlap), grid.stride)
+        for grid in anchor_grids(spec)
+    ]
+
+
+def _anchor_text(anchors: list[tuple[np.ndarray, int]]) -> str:
+    if len(anchors) == 1:
+        ((label, _),) = anchors
+        return f"{int((label == 1).sum())} positive, {int((label == 0).sum())} negative"
+    counts = "/".join(str(int((label == 1).sum())) for label, _ in anchors)
+    return f"{counts} (stride {'/'.join(str(stride) for _, stride in anchors)})"
 
 
 def _size_text(chip: Chip, settings: BatchSettings) -> str:

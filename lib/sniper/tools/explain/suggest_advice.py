@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from easydict import EasyDict
@@ -13,8 +13,8 @@ from sniper.chips.anchor_fit import AnchorFit, anchor_fit
 from sniper.chips.measures import Measures, evenly, measure
 from sniper.data.record import Record
 from sniper.errors import OpsError
-from sniper.runs.resolve import chip_settings
-from sniper.targets.anchors import base_anchors
+from sniper.models.assembly import DetectorSpec, anchor_grids
+from sniper.runs.resolve import chip_settings, detector_spec
 from sniper.tools.explain.suggest_anchors import suggest_anchor_scales, suggest_max_gt
 from sniper.tools.explain.suggest_fragment import Suggestion
 from sniper.tools.explain.suggest_pyramid import BoxSizes, InputLimits, box_sizes, suggest_pyramid
@@ -87,7 +87,9 @@ def advise(data: TrainingSet, limits: InputLimits, levels: int | None = None) ->
     records = _sample(data.records)
     stride = cfg.network.RPN_FEAT_STRIDE
     measures = measure(records, pyramid.chip_settings(limits.chip_size), seed=cfg.seed, epoch=0)
-    scales = suggest_anchor_scales(box_sides(measures.trained_boxes_chip), stride, limits)
+    strides = _sharing_strides(data)
+    sides = box_sides(measures.trained_boxes_chip)
+    scales = suggest_anchor_scales(sides, stride, limits, max(1, len(strides)))
     suggestion = Suggestion(
         pyramid=pyramid,
         limits=limits,
@@ -97,6 +99,7 @@ def advise(data: TrainingSet, limits: InputLimits, levels: int | None = None) ->
         fullest_chip=measures.epoch.stats.most_gt,
         test=suggest_test(pyramid, limits, sizes),
         batch=_batch(cfg.TRAIN, limits.chip_size),
+        shared_by=strides,
     )
     return Advice(
         sizes=sizes,
@@ -159,7 +162,17 @@ def _quality(
 def _anchor_fit(
     data: TrainingSet, measures: Measures, scales: Sequence[float], chip_size: int
 ) -> AnchorFit:
-    network = data.cfg.network
-    stride = network.RPN_FEAT_STRIDE
-    base = base_anchors(stride, network.ANCHOR_RATIOS, scales, network.ANCHOR_ROUNDING)
-    return anchor_fit(measures.trained_boxes_chip, base, stride, chip_size)
+    grids = anchor_grids(replace(_spec(data), anchor_scales=tuple(scales)))
+    return anchor_fit(measures.trained_boxes_chip, grids, chip_size)
+
+
+def _sharing_strides(data: TrainingSet) -> tuple[int, ...]:
+    """Strides of the maps that have a part of the anchor scales each; none where all have all."""
+    spec = _spec(data)
+    grids = anchor_grids(spec)
+    is_shared = len(grids) > 1 and sum(len(grid.base) for grid in grids) == spec.num_anchors
+    return tuple(grid.stride for grid in grids) if is_shared else ()
+
+
+def _spec(data: TrainingSet) -> DetectorSpec:
+    return detector_spec(data.cfg, train=True, batch_images=1, fp16=False)

@@ -22,6 +22,8 @@ class Suggestion:
         limits: what the network can work with, chip size included.
         anchor_scales: `network.ANCHOR_SCALES`.
         stride: px per feature cell.
+        shared_by: strides of the maps that have a part of the anchor scales each; none: all have
+            all.
         max_gt: `TRAIN.MAX_GT`.
         fullest_chip: boxes in the fullest chip that was seen.
         test: the TEST section.
@@ -37,6 +39,7 @@ class Suggestion:
     fullest_chip: int
     test: TestSuggestion
     batch: tuple[int, float] | None = None
+    shared_by: tuple[int, ...] = ()
 
 
 def fragment(
@@ -69,13 +72,21 @@ def fragment(
 def _network(suggestion: Suggestion) -> list[str]:
     scales, stride = suggestion.anchor_scales, suggestion.stride
     squares = ", ".join(f"{scale * stride:g}" for scale in scales)
+    reason = (
+        f"Squares of {squares} px at a stride of {stride} px, about {STEP:g} times apart: from "
+        "small to nearly the largest trained boxes, as the network sees them."
+    )
+    if suggestion.shared_by:
+        strides = ", ".join(map(str, suggestion.shared_by))
+        reason = (
+            f"Squares of {squares} px, in units of {stride} px: in this order "
+            f"{len(scales) // len(suggestion.shared_by)} for each of the strides {strides}, from "
+            "small to nearly the largest trained boxes, so that all of them see boxes."
+        )
     return [
         "",
         "network:",
-        *_comment(
-            f"Squares of {squares} px at a stride of {stride} px, about {STEP:g} times apart: from "
-            "small to nearly the largest trained boxes, as the network sees them."
-        ),
+        *_comment(reason),
         f"  ANCHOR_SCALES: [{', '.join(f'{scale:g}' for scale in scales)}]",
     ]
 

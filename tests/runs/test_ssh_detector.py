@@ -238,7 +238,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(run, tmp_path, capsys):
     flags = ["--cfg", str(run.recipe), "--weights", str(run.weights), str(pictures)]
     assert fit_classes([*flags, "--out", str(tmp_path / "classes.npz")]) == 2
     assert "features of RoIs, which this network does not have" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="mask"):
+    with pytest.raises(ConfigError, match="ssh has no mask head"):
         masks = load_config(run.recipe, ["TRAIN.WITH_MASK", "True"])
         Predictor(masks, run.weights)
 

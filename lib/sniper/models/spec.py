@@ -183,9 +183,10 @@ class DetectorSpec:
             _check(f"network.{name.upper()}", getattr(self, name), allowed)
         if self.with_masks and not self.network.has(MaskHead):
             raise ConfigError(
-                f"the symbol {self.symbol} has no mask head, {self.symbol}_mask has one",
+                f"the symbol {self.symbol} has no mask head",
                 where="TRAIN.WITH_MASK",
                 got=True,
+                fix="set it to false, or take a symbol that ends in e2e_mask",
             )
         if self.auto_focus and self.network.has(RfcnClassHead):
             raise ConfigError(

@@ -11,7 +11,7 @@ from sniper.errors import ConfigError
 from sniper.models.heads.fine import FineHead
 from sniper.models.heads.mask import MaskHead
 from sniper.models.heads.rfcn import RfcnClassHead
-from sniper.models.networks import Network, network_of
+from sniper.models.networks import Network, network_names, network_of
 from sniper.targets.focus_map import FocusRanges
 
 SHORTEST_MASK_ROW = 8
@@ -182,11 +182,13 @@ class DetectorSpec:
             allowed = backbone.options.get(name, (default,))
             _check(f"network.{name.upper()}", getattr(self, name), allowed)
         if self.with_masks and not self.network.has(MaskHead):
+            other = f"{self.symbol}_mask"
+            hint = f", {other} has one" if other in network_names() else ""
             raise ConfigError(
-                f"the symbol {self.symbol} has no mask head",
+                f"the symbol {self.symbol} has no mask head{hint}",
                 where="TRAIN.WITH_MASK",
                 got=True,
-                fix="set it to false, or take a symbol that ends in e2e_mask",
+                expected="false, or a symbol that ends in e2e_mask",
             )
         if self.auto_focus and self.network.has(RfcnClassHead):
             raise ConfigError(

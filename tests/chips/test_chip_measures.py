@@ -155,7 +155,7 @@ def test_anchor_fit():
     exact = [5 * 16 - 8, 3 * 16 - 8, 5 * 16 + 23, 3 * 16 + 23]
     moved = [value + 8 for value in exact]
     fit = anchor_fit(
-        np.array([exact, moved, [0, 0, 120, 5]], np.float32), [AnchorGrid(base, 16)], 128
+        np.array([exact, moved, [0, 0, 120, 5]], np.float32), [AnchorGrid(base, 16, 32)], 128
     )
     assert fit.best_iou[0] == 1
     assert fit.best_iou[1] == pytest.approx(24 * 24 / (2 * 32 * 32 - 24 * 24))
@@ -164,9 +164,9 @@ def test_anchor_fit():
     # Neighbours of the anchor share 16 of 32 px with it: an IoU of 1/3 only.
     assert fit.num_positive.tolist() == [1, 0, 0]
     assert fit.side[0] == 31
-    assert anchor_fit(np.zeros((0, 4), np.float32), [AnchorGrid(base, 16)], 128).share == 1
+    assert anchor_fit(np.zeros((0, 4), np.float32), [AnchorGrid(base, 16, 32)], 128).share == 1
     # Two maps: anchors of 32 px on one, of 64 px without a border on the other.
-    wide = [AnchorGrid(base, 16), AnchorGrid(2 * base, 32, border_px=0)]
+    wide = [AnchorGrid(base, 16, 32), AnchorGrid(2 * base, 32, border_px=0)]
     large = [16, 16, 78, 78]
     fit = anchor_fit(np.array([exact, large, [-16, -16, 46, 46]], np.float32), wide, 128)
     assert fit.by_grid.shape == (2, 3) and fit.by_grid[0].tolist() == [1, 0, 0]

@@ -54,7 +54,8 @@ RECORD = image_record("a.jpg", 1, 40, 30)
         ("chip_size", lambda x: ChipSettings(SCALES, RANGES, chip_size=x)),
         ("batch_size", lambda x: make_epoch(
             [RECORD], ChipSettings(SCALES, RANGES), seed=0, epoch=0, batch_size=x)),
-        ("stride", lambda x: anchor_fit(np.zeros((1, 4)), [AnchorGrid(np.zeros((1, 4)), x)], 64)),
+        ("stride", lambda x: anchor_fit(
+            np.zeros((1, 4)), [AnchorGrid(np.zeros((1, 4)), x, 32)], 64)),
     ],
 )  # fmt: skip
 def test_sizes_are_positive(name, call, wrong):

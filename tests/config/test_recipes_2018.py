@@ -309,6 +309,7 @@ NEW_KEYS = {
     "TRAIN.CROWD_IOA": 0.0,
     "TRAIN.MAX_CROWD": 10,
     "TRAIN.RPN_IGNORE_CROWD": False,
+    "TRAIN.RPN_ALLOWED_BORDER": None,
     "TEST.PROPOSALS_AS_TRAINED": True,
     "dataset.annotation_file": "",
     "dataset.image_folder": "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from sniper.errors import ConfigError, TrainingError
 from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.train import TrainLoader
 from sniper.models.assembly import (
+    anchor_grids,
     batch_contract,
     batch_metrics,
     build_detector,
@@ -49,7 +51,7 @@ def make_spec(symbol, **values):
     return spec_ssh(symbol, **{**base, "targets": targets, **values})
 
 
-def bind(spec, inner=(), init="scratch"):
+def bind(spec, inner=(), init="scratch", faces=FACES):
     """A training graph with one batch in it, and more of its nodes as outputs."""
     graph = build_detector(spec, train=True)
     shapes = batch_contract(spec, CHIP).input_shapes(spec.batch_images)
@@ -64,7 +66,7 @@ def bind(spec, inner=(), init="scratch"):
     values["data"][:] = rng.normal(0, 50, shapes["data"])
     values["im_info"][:] = (CHIP, CHIP, 1)
     values["gt_boxes"][:] = -1
-    values["gt_boxes"][:, : len(FACES)] = FACES
+    values["gt_boxes"][:, : len(faces)] = faces
     values["ignore_boxes"][:] = -1
     outputs = [output.asnumpy() for output in executor.forward(is_train=True)]
     executor.backward()
@@ -338,3 +340,28 @@ def test_what_is_not_finite_names_its_images_and_is_kept(tmp_path):
     stepper._weights["rpn_cls_score_stride8_bias"][:] = np.inf
     text = message()
     assert "the loss is not finite: MLogLoss1" in text and bad in text and good in text
+
+
+@pytest.mark.parametrize(
+    ("symbol", "published"), [("mobilenetv2_ssh", [0, 0, 512]), ("mobilenetv2_e2e", [32])]
+)
+def test_anchors_may_stick_out_as_far_as_the_recipe_says(symbol, published):
+    def borders(*keys):
+        cfg = load_config("ssh_vgg16_wider", ["symbol", symbol, *keys])
+        spec = detector_spec(cfg, train=True, batch_images=1, fp16=False)
+        return [grid.border_px for grid in anchor_grids(spec)]
+
+    assert borders() == published
+    assert borders("TRAIN.RPN_ALLOWED_BORDER", "48") == [48] * len(published)
+
+
+def test_a_border_trains_anchors_of_faces_at_the_side_of_a_chip():
+    def positives(border):
+        spec = replace(
+            make_spec("mobilenetv2_ssh", targets=TargetSettings(anchor_border_px=border)),
+            anchor_scales=(1.25, 4, 4, 8, 16, 32),  # the first begin at -2.5 and 5.5 px
+        )
+        run = bind(spec, faces=[[0, 40, 18, 67, 1]])
+        return run.outputs["count_stride8"][:, 0].sum()
+
+    assert positives(0) == 0 < positives(16)

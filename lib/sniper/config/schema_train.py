@@ -284,6 +284,15 @@ TARGET_KEYS = (
         False,
         "The same rule for the anchors of the RPN; needs TRAIN.CROWD_IOA. False: as in 2018.",
     ),
+    Key(
+        "TRAIN.RPN_ALLOWED_BORDER",
+        Float(minimum=0),
+        None,
+        "Px by which anchors may stick out of a chip and still be trained. None: as published, RPN "
+        "32; SSH 0, and 512 in the module of stride 32. Small chips need more: an object at their "
+        "border has no anchor inside.",
+        optional=True,
+    ),
     Key("TRAIN.RPN_BATCH_SIZE", Int(minimum=1), 256, "Anchors sampled per chip."),
     Key("TRAIN.RPN_FG_FRACTION", RATIO, 0.5, "Largest share of positive anchors."),
     Key("TRAIN.RPN_POSITIVE_OVERLAP", RATIO, 0.7, "IoU from which an anchor is positive."),

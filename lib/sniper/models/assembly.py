@@ -19,7 +19,7 @@ from sniper.models.parts import (
     WindowOutputs,
 )
 from sniper.models.spec import DetectorSpec, ProposalSettings
-from sniper.targets.anchors import AnchorGrid, base_anchors
+from sniper.targets.anchors import RPN_BORDER_PX, AnchorGrid, base_anchors
 from sniper.targets.contract import BatchContract
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def anchor_grids(spec: DetectorSpec, *, rpn_only: bool = False) -> list[AnchorGr
         return grids
     rounding, stride = spec.targets.anchor_rounding, spec.feature_stride
     base = base_anchors(stride, spec.anchor_ratios, spec.anchor_scales, rounding=rounding)
-    return [AnchorGrid(base, stride)]
+    return [AnchorGrid(base, stride, RPN_BORDER_PX)]
 
 
 def watched_metrics(

@@ -48,6 +48,7 @@ class TargetSettings:
         rpn_negative_overlap: IoU below which an anchor is negative.
         focus: sizes of the boxes that the FocusPixel labels look for.
         rpn_ignore_crowd: what lies in crowd regions is no background to the RPN.
+        anchor_border_px: so far trained anchors may stick out of a chip; None: as published.
     """
 
     valid_ranges: Sequence[Sequence[float]] = ((-1, -1),)
@@ -57,6 +58,7 @@ class TargetSettings:
     rpn_negative_overlap: float = 0.4
     focus: FocusRanges = field(default_factory=lambda: FocusRanges(5, 64, 90))
     rpn_ignore_crowd: bool = False
+    anchor_border_px: float | None = None
 
 
 @dataclass(frozen=True)

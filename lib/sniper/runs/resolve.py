@@ -277,6 +277,7 @@ def _target_settings(cfg: EasyDict) -> TargetSettings:
             high=train.AUTO_FOCUS_DC_HIGH,
         ),
         rpn_ignore_crowd=train.RPN_IGNORE_CROWD,
+        anchor_border_px=train.RPN_ALLOWED_BORDER,
     )
 
 

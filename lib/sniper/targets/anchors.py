@@ -16,6 +16,10 @@ ROUNDINGS = ("legacy", "half_up")
 IGNORE_OVERLAP = 0.3
 
 
+# So far anchors that an RPN trains may stick out of a chip (2018).
+RPN_BORDER_PX = 32
+
+
 @dataclass(frozen=True, eq=False)
 class AnchorGrid:
     """The anchors of one feature map.
@@ -29,7 +33,7 @@ class AnchorGrid:
 
     base: np.ndarray
     stride: int
-    border_px: float = 32
+    border_px: float
     all_if_none_inside: bool = False
 
     def positives(

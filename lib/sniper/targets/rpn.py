@@ -12,6 +12,7 @@ import numpy as np
 
 from sniper.errors import ConfigError
 from sniper.native import _native
+from sniper.targets.anchors import RPN_BORDER_PX
 from sniper.targets.contract import BatchArray, ChipTruth, Labels
 
 
@@ -65,7 +66,7 @@ class RpnTargets:
         positive_overlap: float = 0.5,
         negative_overlap: float = 0.4,
         ignore_overlap: float = 0.3,
-        border: float = 32,
+        border: float = RPN_BORDER_PX,
         crowd_ioa: float = 0.9,
     ) -> None:
         if stride < 1 or chip_size < stride or chip_size % stride:

@@ -20,7 +20,7 @@ from sniper.models.parts import (
     Sums,
     classification_metrics,
 )
-from sniper.targets.anchors import AnchorGrid, base_anchors
+from sniper.targets.anchors import RPN_BORDER_PX, AnchorGrid, base_anchors
 from sniper.targets.rpn import RpnLabels, RpnTargets
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class RpnHead(Head):
     def anchor_grids(self, spec: DetectorSpec) -> tuple[AnchorGrid]:
         """One."""
         _, stride = spec.network.backbone.level(self.level, spec.feature_stride)
-        rounding = spec.targets.anchor_rounding
+        rounding, border = spec.targets.anchor_rounding, spec.targets.anchor_border_px
         base = base_anchors(stride, self._ratios(spec), self._scales(spec), rounding=rounding)
-        return (AnchorGrid(base, stride),)
+        return (AnchorGrid(base, stride, RPN_BORDER_PX if border is None else border),)
 
     def labels(self, spec: DetectorSpec, chip_size: int) -> RpnLabels:
         """`label`, `bbox_target` and `bbox_weight` of the anchors."""
@@ -100,6 +100,7 @@ class RpnHead(Head):
             fg_fraction=settings.rpn_fg_fraction,
             positive_overlap=settings.rpn_positive_overlap,
             negative_overlap=settings.rpn_negative_overlap,
+            border=grid.border_px,
             crowd_ioa=spec.crowd_ioa,
         )
         return RpnLabels(matcher, self.suffix, ignore_crowd=settings.rpn_ignore_crowd)

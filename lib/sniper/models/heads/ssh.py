@@ -98,11 +98,12 @@ class SshModule(Head):
 
     def anchor_grids(self, spec: DetectorSpec) -> tuple[AnchorGrid]:
         """One; anchors of the last module stick out far."""
-        return (AnchorGrid(self.anchors(spec), self.stride, self._border_px, True),)
+        return (AnchorGrid(self.anchors(spec), self.stride, self._border_px(spec), True),)
 
-    @property
-    def _border_px(self) -> int:
+    def _border_px(self, spec: DetectorSpec) -> float:
         """The anchors of the last module are larger than most images."""
+        if spec.targets.anchor_border_px is not None:
+            return spec.targets.anchor_border_px
         return BORDER_PX if self.number == MODULES else 0
 
     def labels(self, spec: DetectorSpec, chip_size: int) -> FaceLabels | None:
@@ -172,7 +173,7 @@ class SshModule(Head):
             ratios=spec.anchor_ratios,
             feature_stride=stride,
             base_size=BASE_PX,
-            border=self._border_px,
+            border=self._border_px(spec),
             batch_size=spec.rpn_batch_size,
             fg_fraction=settings.rpn_fg_fraction,
             positive_overlap=settings.rpn_positive_overlap,

@@ -15,11 +15,18 @@ from sniper.data.record import Record
 from sniper.errors import SniperError, TrainingError
 from sniper.loader.batch_settings import BatchSettings
 from sniper.loader.compact import Expander, compact_specs, empty_arrays
-from sniper.loader.images import ImageCache
-from sniper.targets.contract import ChipTruth
+from sniper.loader.images import ImageCache, ImageSource
+from sniper.targets.contract import ChipTruth, GtInChip
 from sniper.targets.gt import crowd_in_chip, gt_in_chip
 
-__all__ = ["BatchSettings", "image_reduction", "make_sample", "write_sample"]
+__all__ = [
+    "BatchSettings",
+    "chip_boxes",
+    "chip_pixels",
+    "image_reduction",
+    "make_sample",
+    "write_sample",
+]
 
 
 def make_sample(
@@ -68,21 +75,48 @@ def write_sample(
         DataError: as for `make_sample`.
         TrainingError: anything else went wrong; it names the image and the stage.
     """
+    row["content_hw"][...] = chip_pixels(record, chip, settings, images, row["pixels"])
+    with _stage("make labels", record):
+        size = settings.contract.chip_size
+        legacy = settings.legacy_boxes
+        gt, crowd = chip_boxes(record, chip, settings)
+        truth = ChipTruth(record, chip, gt, size, seed, legacy, crowd)
+        return sum(part.write(truth, row) for part in settings.contract.parts)
+
+
+def chip_pixels(
+    record: Record, chip: Chip, settings: BatchSettings, images: ImageSource, out: np.ndarray
+) -> tuple[int, int]:
+    """What training sees of a chip, before the means are subtracted.
+
+    Args:
+        record: the image.
+        chip: one of its chips.
+        settings: how images are read.
+        images: where decoded images are taken from.
+        out: (chip size, chip size, 3) uint8; receives the content, BGR, at its top left.
+
+    Returns:
+        Height and width of the content in `out`.
+
+    Raises:
+        DataError, TrainingError: as for `write_sample`.
+    """
     reduction = image_reduction(chip, settings)
     with _stage("read image", record):
         image = images.read(record.image_path, reduction, record.frame)
         check_size(image, record, reduction)
     with _stage("cut chip", record):
-        row["content_hw"][...] = _cut(image, record, chip, reduction, settings, row["pixels"])
-    with _stage("make labels", record):
-        size = settings.contract.chip_size
-        legacy = settings.legacy_boxes
-        gt = gt_in_chip(
-            *(record, chip.rect, chip.factor, chip.rows, size, settings.min_visible), legacy=legacy
-        )
-        crowd = crowd_in_chip(record, chip.rect, chip.factor, size, legacy=legacy)
-        truth = ChipTruth(record, chip, gt, size, seed, legacy, crowd)
-        return sum(part.write(truth, row) for part in settings.contract.parts)
+        return _cut(image, record, chip, reduction, settings, out)
+
+
+def chip_boxes(record: Record, chip: Chip, settings: BatchSettings) -> tuple[GtInChip, np.ndarray]:
+    """Ground truth of a chip as training has it, and (m, 4) float32 crowd regions, chip px."""
+    size, legacy = settings.contract.chip_size, settings.legacy_boxes
+    gt = gt_in_chip(
+        *(record, chip.rect, chip.factor, chip.rows, size, settings.min_visible), legacy=legacy
+    )
+    return gt, crowd_in_chip(record, chip.rect, chip.factor, size, legacy=legacy)
 
 
 def image_reduction(chip: Chip, settings: BatchSettings) -> int:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from easydict import EasyDict
 
 from sniper.config import load_config
+from sniper.data.ids import FileId
 from sniper.data.record import Record
-from sniper.runs.datasets import training_records
+from sniper.runs.datasets import read_training_sets
 from sniper.runs.folders import mining_folder
 from sniper.runs.resolve import mines, training_data
 
@@ -26,11 +27,13 @@ class TrainingSet:
         cfg: the resolved configuration.
         records: training images, flipped copies behind their originals when FLIP is on.
         class_names: index 0 is the background.
+        category_ids: of each class in its annotation file; empty where the sets share none.
     """
 
     cfg: EasyDict
     records: list[Record]
     class_names: tuple[str, ...]
+    category_ids: tuple[FileId, ...] = ()
 
 
 def log_to_stderr() -> None:
@@ -60,5 +63,5 @@ def load_training_set(
     if mines(cfg) and not any(mining_folder(cfg).glob("*_rpn.npz")):
         logger.info("nothing is mined yet: main_train.py will add negative chips to these")
         cfg.TRAIN.USE_NEG_CHIPS = False
-    records, class_names = training_records(training_data(cfg))
-    return TrainingSet(cfg, records, class_names)
+    sets = read_training_sets(training_data(cfg))
+    return TrainingSet(cfg, sets.records, sets.classes.names, sets.classes.ids or ())

@@ -29,6 +29,10 @@ TOOLS: dict[str, tuple[str, str]] = {
     "plot-log": ("sniper.tools.plot_log", "curves of training runs as a picture"),
     "show-chips": ("sniper.tools.show_chips", "pictures of chips and of the network's input"),
     "export-chips": ("sniper.tools.export_chips", "an epoch of chips as a set for any trainer"),
+    "merge-detections": (
+        "sniper.tools.merge_detections",
+        "detections on exported chips back to their images",
+    ),
     "make-toy-data": ("sniper.tools.make_toy_data", "draw a small data set in COCO format"),
     "import-weights": ("sniper.tools.import_weights", "convert the weights of other projects"),
     "place-weights": ("sniper.tools.place_weights", "check a weight file, put it where it belongs"),

@@ -132,7 +132,9 @@ def _main(argv: Sequence[str]) -> int:
     sizes = files.write(args.threads, keep=goes_on)
     counts = ANNOTATIONS[args.format](args.out, files, sizes)
     head = {"config": str(args.cfg), "epoch": args.epoch, "seed": data.cfg.seed}
-    write_table(args.out, files, sizes, merge_plan(data.cfg), head)
+    # YOLO programs know the classes by their order, and number them from 1 in COCO results.
+    numbers = range(len(chips.class_names)) if args.format == "yolo" else chips.category_ids
+    write_table(args.out, files, sizes, merge_plan(data.cfg), numbers, head)
     _tell(args, chips, counts, _bytes_in(files.folder))
     return 0
 

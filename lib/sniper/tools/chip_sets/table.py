@@ -42,6 +42,7 @@ class ChipFiles:
     Attributes:
         images: id, width and height of each image.
         categories: id and name of each class, without the background.
+        chip_ids: the id that results on chips have for each of them.
         image: (C,) int64, index of the image of each chip.
         rects: (C, 4) float64 x1 y1 x2 y2, image px (of the mirrored image where `flipped`).
         factors: (C,) float64, image px -> chip px.
@@ -55,6 +56,7 @@ class ChipFiles:
 
     images: tuple[tuple[FileId, int, int], ...]
     categories: tuple[tuple[FileId, str], ...]
+    chip_ids: tuple[FileId, ...]
     image: np.ndarray
     rects: np.ndarray
     factors: np.ndarray
@@ -67,7 +69,12 @@ class ChipFiles:
 
 
 def write_table(
-    folder: Path, files: PictureFiles, sizes: np.ndarray, plan: MergePlan, head: dict[str, Any]
+    folder: Path,
+    files: PictureFiles,
+    sizes: np.ndarray,
+    plan: MergePlan,
+    chip_ids: Sequence[FileId],
+    head: dict[str, Any],
 ) -> None:
     """Writes `chips.json`, one line for each chip and image.
 
@@ -76,6 +83,7 @@ def write_table(
         files: the pictures.
         sizes: (C, 2) height and width of each.
         plan: how to merge.
+        chip_ids: the id that results on chips have for each class, the background's first.
         head: what else there is to say.
 
     Raises:
@@ -84,14 +92,14 @@ def write_table(
     chips = files.chips
     paths = dict.fromkeys(record.image_path for record in chips.records)
     places = {path: index for index, path in enumerate(paths)}
-    pairs = zip(chips.category_ids[1:], chips.class_names[1:])
+    columns = zip(chips.category_ids[1:], chip_ids[1:], chips.class_names[1:])
     content = {
         "format": _FORMAT,
         **head,
         "legacy_boxes": chips.settings.legacy_boxes,
         "valid_ranges": plan.valid_ranges,
         "merge": asdict(plan.settings),
-        "categories": [{"id": identity, "name": name} for identity, name in pairs],
+        "categories": [{"id": i, "chip_id": of_chips, "name": n} for i, of_chips, n in columns],
     }
 
     def write(temporary: Path) -> None:
@@ -178,6 +186,7 @@ def _parse(content: dict[str, Any]) -> ChipFiles:
     return ChipFiles(
         images=tuple((one["id"], one["width"], one["height"]) for one in content["images"]),
         categories=tuple((one["id"], one["name"]) for one in content["categories"]),
+        chip_ids=tuple(one["chip_id"] for one in content["categories"]),
         image=column("image", np.int64),
         rects=column("rect", np.float64, 4),
         factors=column("factor", np.float64),

@@ -61,6 +61,15 @@ def test_code_runs_as_printed(path, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_chips_for_other_trainers_need_no_mxnet(tmp_path):
+    code = "import sys; sys.modules['mxnet'] = None\n" + blocks(ROOT / "docs/other_trainers.md")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(LIB)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("path", [*DOCS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.stem)
 def test_files_exist(path):
     assert not missing(path.read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""Test graphs of MXNet as ONNX graphs; needs the package `onnx`, and no MXNet."""

@@ -192,6 +192,9 @@ setup(
         "cluster": ["scikit-learn>=1.0"],  # k-means of `sniper cluster-classes`
         "matlab": ["scipy>=1.7"],  # the lists of ILSVRC
         "openimages": ["pandas>=1.5"],  # the tables of Open Images
+        # Detectors as ONNX graphs. Older engines have no deformable convolution on the CPU; newer
+        # ml_dtypes, which onnx brings, ask for NumPy 2.
+        "onnx": ["onnx>=1.18", "onnxruntime>=1.25", "ml_dtypes<0.6"],
         "wider": ["scipy>=1.7", "h5py>=3.1"],  # the lists of WIDER FACE
     },
     entry_points={

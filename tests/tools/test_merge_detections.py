@@ -145,9 +145,9 @@ def test_settings_of_another_recipe(tiny_set, exported):
     close = detection(one, 0.5, bbox=[x + w / 4, y, w, h])  # IoU 0.6
     results = [detection(one), close]
     assert len(merge(chips, results)) == 1
-    cfg = ("--cfg", str(tiny_set.recipe), "--set")
-    assert len(merge(chips, results, *cfg, "TEST.NMS", "0.8")) == 2
-    soft = merge(chips, results, *cfg, "TEST.NMS", "-1")
+    recipe = ("--recipe", str(tiny_set.recipe), "--set")
+    assert len(merge(chips, results, *recipe, "TEST.NMS", "0.8")) == 2
+    soft = merge(chips, results, *recipe, "TEST.NMS", "-1")
     assert len(soft) == 2 and min(row["score"] for row in soft) < 0.5
     assert merge(chips, results, "--set", "TEST.NMS", "0.8") == 2
 

@@ -76,13 +76,13 @@ def add_config_flags(flags: Flags) -> None:
         metavar="NAME",
         help="stem of the checkpoint files (default: %(default)s)",
     )
-    _add_set(flags)
+    add_set_flag(flags)
 
 
 def add_cfg_and_set(flags: Flags) -> None:
     """Adds --cfg and --set alone, for tools that read no checkpoints."""
     _add_cfg(flags)
-    _add_set(flags)
+    add_set_flag(flags)
 
 
 def add_weights_flag(flags: Flags) -> None:
@@ -231,7 +231,8 @@ def _add_cfg(flags: Flags) -> None:
     )
 
 
-def _add_set(flags: Flags) -> None:
+def add_set_flag(flags: Flags) -> None:
+    """Adds --set alone."""
     flags.add_argument(
         "--set",
         dest="overrides",

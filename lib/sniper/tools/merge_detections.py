@@ -11,7 +11,7 @@ from pathlib import Path
 from sniper.config import load_config
 from sniper.errors import ConfigError
 from sniper.evaluation.coco_files import read_coco_results, write_coco_results
-from sniper.tools.arguments import add_overwrite_flag, command_parser
+from sniper.tools.arguments import add_overwrite_flag, add_set_flag, command_parser
 from sniper.tools.chip_sets.merge import chips_as_set, images_as_set, merge_chips
 from sniper.tools.chip_sets.table import FILE_NAME, ChipFiles, read_table
 from sniper.tools.cli import run_main
@@ -31,7 +31,7 @@ _EPILOG = """\
 examples:
   sniper merge-detections --chips chips/0 --results results.json --out merged.json
   sniper merge-detections --chips chips/0 --results results.json --out merged.json --prune \
---cfg my.yml --set TEST.NMS 0.5
+--recipe my.yml --set TEST.NMS 0.5
 """
 
 
@@ -58,32 +58,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_overwrite_flag(parser)
     parser.add_argument(
-        "--cfg", metavar="FILE", help="take how to merge from this recipe (default: as exported)"
+        "--recipe",
+        metavar="FILE",
+        help="how to merge (default: the recipe that exported the chips)",
     )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="values of keys, instead of those of --cfg; must be the last flag",
-    )
+    add_set_flag(parser)
     return parser
 
 
 def _main(argv: Sequence[str]) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.overrides and not args.cfg:
-        parser.error("--set changes keys of --cfg: name a recipe")
+    if args.overrides and not args.recipe:
+        parser.error("--set changes keys of --recipe: name one")
     log_to_stderr()
     if args.out.exists() and not args.overwrite:
         raise ConfigError(
             "--out is there already", got=args.out, fix="name another file, or --overwrite"
         )
     table = read_table(args.chips)
-    if args.cfg:
-        table = _with_plan_of(table, args.cfg, args.overrides)
+    if args.recipe:
+        table = _with_plan_of(table, args.recipe, args.overrides)
     where = str(args.chips / FILE_NAME)
     found = read_coco_results(args.results, chips_as_set(table, where))
     merged = merge_chips(table, found, prune=args.prune)
@@ -95,13 +90,13 @@ def _main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _with_plan_of(table: ChipFiles, cfg: str, overrides: Sequence[str]) -> ChipFiles:
-    plan = merge_plan(load_config(cfg, overrides))
+def _with_plan_of(table: ChipFiles, recipe: str, overrides: Sequence[str]) -> ChipFiles:
+    plan = merge_plan(load_config(recipe, overrides))
     levels = len(table.plan.valid_ranges)
     if len(plan.valid_ranges) != levels:
         raise ConfigError(
             "the recipe has another number of levels than the chips",
-            where=cfg,
+            where=recipe,
             got=len(plan.valid_ranges),
             expected=levels,
         )

@@ -48,9 +48,8 @@ TEST:
   USE_CACHE: [false]
   SKIP_STRIDES: []
 """
-# Width and rate; VGG-16 has no batch norms.
+# Width and rate.
 NETWORKS = {
-    "vgg16_ssh": (0.25, 0.002),
     "resnet_mx_50_ssh": (0.125, 0.02),
     "mobilenetv2_ssh": (0.5, 0.02),
 }

@@ -90,11 +90,12 @@ class ChipSettings:
             "max_neg_chips, background_chips or min_false_alarms",
             [self.max_neg_chips, self.background_chips, *(self.min_false_alarms or ())],
         )
-        if self.random_crops < 0 or (self.random_crops and self.use_neg_chips):
+        others = self.use_neg_chips or self.background_chips
+        if self.random_crops < 0 or (self.random_crops and others):
             raise ConfigError(
-                "random crops take the place of chips, negative ones included",
-                where="TRAIN.RANDOM_CROPS, TRAIN.USE_NEG_CHIPS",
-                got=f"{self.random_crops}, {self.use_neg_chips}",
+                "random crops take the place of all chips, negative and background ones included",
+                where="TRAIN.RANDOM_CROPS, TRAIN.USE_NEG_CHIPS, TRAIN.BACKGROUND_CHIPS",
+                got=f"{self.random_crops}, {self.use_neg_chips}, {self.background_chips:g}",
             )
         if self.chip_size < 1 or self.max_neg_chips < 0:
             raise ConfigError(

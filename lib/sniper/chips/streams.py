@@ -13,7 +13,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 Key = Union[int, np.ndarray]
 
 # Kinds of draws of an epoch: the stride, the order of the samples, how often images are trained.
-# The compiled code has 2, 3 and 4 for those of each record
+# The compiled code has 2 to 6 for those of each record, with its id as a further key
 # (native/epoch_chips/record_chips_cpu.cc).
 STRIDE, ORDER, REPEATS = 0, 1, 5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,17 +34,7 @@ def chips_as_set(table: ChipFiles, where: str) -> Dataset:
 def images_as_set(table: ChipFiles, where: str) -> Dataset:
     """The images as a data set without annotations, for writers of results."""
     records = [
-        Record(
-            image_path=str(identity),
-            image_id=number,
-            width=width,
-            height=height,
-            flipped=False,
-            boxes=np.zeros((0, 4), np.float32),
-            classes=np.zeros(0, np.int32),
-            is_gt=np.zeros(0, bool),
-            file_id=identity,
-        )
+        replace(image_record(str(identity), number, width, height), file_id=identity)
         for number, (identity, width, height) in enumerate(table.images)
     ]
     return _dataset("images", records, table, [i for i, _ in table.categories], where)

@@ -343,16 +343,18 @@ def test_what_is_not_finite_names_its_images_and_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("symbol", "published"), [("mobilenetv2_ssh", [0, 0, 512]), ("mobilenetv2_e2e", [32])]
+    ("symbol", "published", "wider"),
+    [("mobilenetv2_ssh", [0, 0, 512], [48, 48, 512]), ("mobilenetv2_e2e", [32], [48])],
 )
-def test_anchors_may_stick_out_as_far_as_the_recipe_says(symbol, published):
+def test_anchors_may_stick_out_as_far_as_the_recipe_says(symbol, published, wider):
     def borders(*keys):
         cfg = load_config("ssh_vgg16_wider", ["symbol", symbol, *keys])
         spec = detector_spec(cfg, train=True, batch_images=1, fp16=False)
         return [grid.border_px for grid in anchor_grids(spec)]
 
     assert borders() == published
-    assert borders("TRAIN.RPN_ALLOWED_BORDER", "48") == [48] * len(published)
+    assert borders("TRAIN.RPN_ALLOWED_BORDER", "48") == wider
+    assert borders("TRAIN.RPN_ALLOWED_BORDER", "600") == [600] * len(published)
 
 
 def test_a_border_trains_anchors_of_faces_at_the_side_of_a_chip():

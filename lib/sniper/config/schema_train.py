@@ -289,8 +289,8 @@ TARGET_KEYS = (
         Float(minimum=0),
         None,
         "Px by which anchors may stick out of a chip and still be trained. None: as published, RPN "
-        "32; SSH 0, and 512 in the module of stride 32. Small chips need more: an object at their "
-        "border has no anchor inside.",
+        "32; SSH 0, and 512 in the module of stride 32, which never has less. Small chips need "
+        "more: an object at their border has no anchor inside.",
         optional=True,
     ),
     Key("TRAIN.RPN_BATCH_SIZE", Int(minimum=1), 256, "Anchors sampled per chip."),

@@ -48,7 +48,8 @@ class TargetSettings:
         rpn_negative_overlap: IoU below which an anchor is negative.
         focus: sizes of the boxes that the FocusPixel labels look for.
         rpn_ignore_crowd: what lies in crowd regions is no background to the RPN.
-        anchor_border_px: so far trained anchors may stick out of a chip; None: as published.
+        anchor_border_px: so far trained anchors may stick out of a chip; None: as published. The
+            last module of SSH never has less than that.
     """
 
     valid_ranges: Sequence[Sequence[float]] = ((-1, -1),)

@@ -101,10 +101,13 @@ class SshModule(Head):
         return (AnchorGrid(self.anchors(spec), self.stride, self._border_px(spec), True),)
 
     def _border_px(self, spec: DetectorSpec) -> float:
-        """The anchors of the last module are larger than most images."""
-        if spec.targets.anchor_border_px is not None:
-            return spec.targets.anchor_border_px
-        return BORDER_PX if self.number == MODULES else 0
+        """The anchors of the last module are larger than most images.
+
+        A recipe may widen the border only: anchors beyond it look at test like the others, but are
+        never trained, and those of the last module would be most, with faces where there are none.
+        """
+        published = BORDER_PX if self.number == MODULES else 0
+        return max(published, spec.targets.anchor_border_px or 0)
 
     def labels(self, spec: DetectorSpec, chip_size: int) -> FaceLabels | None:
         """`im_info`, `gt_boxes` and `ignore_boxes`; module 1 asks for them for all."""

@@ -68,7 +68,7 @@ def test_cases_are_called_like_their_files_and_jobs_are_unique():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mns"], "no case mns; there are batch, chips, coco_eval,"),
+        (["mns"], "no case mns; there are anchor_mining, batch, chips,"),
         ([], "name a case, or --all, or --list"),
         (["nms", "--peers", "opnvino"], "these cases have onnxruntime, openvino, torchvision"),
         (["nms", "--only", "7000"], "no job has these peers and this text"),

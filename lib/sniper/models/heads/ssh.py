@@ -104,7 +104,7 @@ class SshModule(Head):
         """The anchors of the last module are larger than most images.
 
         A recipe may widen the border only: anchors beyond it look at test like the others, but are
-        never trained, and those of the last module would be most, with faces where there are none.
+        never trained; those of the last module would be most, and may find faces anywhere.
         """
         published = BORDER_PX if self.number == MODULES else 0
         return max(published, spec.targets.anchor_border_px or 0)

@@ -300,6 +300,7 @@ NEW_KEYS = {
     "TEST.SKIP_STRIDES": [],
     "TEST.MIN_SCORE": 0.001,
     "TEST.BOX_VOTING": 0.0,
+    "TEST.ENGINE": "auto",
     "TEST.MAX_PIXELS": 0,
     "TEST.CLASS_AGNOSTIC": False,
     "TRAIN.SOFT_SAMPLING.ENABLE": False,

@@ -19,6 +19,7 @@ from sniper.runs import compare_models
 from sniper.runs import int8 as quantize_module
 from sniper.runs import load_model as models
 from sniper.runs import plan as plan_module
+from sniper.runs.devices import Device
 from sniper.runs.plan import test_plan
 from sniper.tools.bench import main as bench
 from sniper.tools.demo import main as demo
@@ -145,7 +146,7 @@ def test_gpus_are_refused(made, monkeypatch):
     model = models.load_model(test_plan(made.config()).detector, made.int8)
     with pytest.raises(ConfigError, match="CPU only"):
         MxnetExecutor(model, [mx.gpu(0)])
-    monkeypatch.setattr(plan_module, "contexts", lambda gpus: [mx.gpu(0)])
+    monkeypatch.setattr(plan_module, "devices_of", lambda gpus: [Device("gpu")])
     settings = quantize_module.QuantizeSettings(2)
     with pytest.raises(ConfigError, match="--set gpus cpu"):
         quantize_module.quantize_model(made.config(), made.weights, made.root / "x", settings)

@@ -25,7 +25,7 @@ from sniper.inference.mxnet_executor import BoundGraph, MxnetExecutor
 from sniper.inference.run_stats import STAGES, RunStats, level_stage
 from sniper.loader.windows import TestBatch
 from sniper.models.assembly import DetectorSpec, ProposalSettings
-from sniper.models.fit import Model
+from sniper.models.model import Model
 from tests.inference.spot_executor import SpotExecutor
 
 SPEC = DetectorSpec(

@@ -29,7 +29,7 @@ from sniper.models.assembly import (
     build_mask_head,
     inference_input_shapes,
 )
-from sniper.models.fit import Model
+from sniper.models.model import Model
 
 CLASSES = 4
 MERGE = MergeSettings(sigma=0.55, max_per_image=70)

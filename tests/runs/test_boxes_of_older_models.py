@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sniper import Predictor
-from sniper.models.archive import META
+from sniper.models.archive_file import META
 from sniper.runs.export import export_model
 from sniper.runs.load_model import load_model
 from sniper.runs.plan import test_plan as plan_of

@@ -6,12 +6,12 @@ import dataclasses
 import pickle
 from pathlib import Path
 
-import mxnet as mx
 import pytest
 
 from sniper.config import load_config, recipe_names
 from sniper.errors import ConfigError
 from sniper.inference.level import FOCUS, SAME
+from sniper.runs.devices import Device
 from sniper.runs.plan import test_plan as plan_of_test
 from sniper.runs.plan import train_plan
 from sniper.runs.test import detector_settings
@@ -29,7 +29,7 @@ def test_every_recipe_has_both_plans(recipe):
     assert train.chips.chip_size == train.batch.contract.chip_size
     assert len(test.levels) == len(cfg.TEST.SCALES)
     for plan in (train, test):
-        assert plan.devices == (mx.cpu(),)
+        assert plan.devices == (Device("cpu"),)
         with pytest.raises(dataclasses.FrozenInstanceError):
             plan.name = "another"
 

@@ -7,31 +7,34 @@ from sniper.config import load_config, recipe_names
 from sniper.errors import ConfigError
 from sniper.models.assembly import train_input_shapes
 from sniper.runs import resolve as settings
-from sniper.runs.devices import contexts
+from sniper.runs.devices import Device, devices_of
 from sniper.runs.folders import model_folder
 
 
 @pytest.mark.parametrize(("gpus", "count"), [("", 1), ("cpu", 1), ("cpu,cpu", 2), ("cpu, cpu", 2)])
-def test_cpu_contexts(gpus, count):
-    assert contexts(gpus) == [mx.cpu(i) for i in range(count)]
+def test_cpu_devices(gpus, count):
+    devices = devices_of(gpus)
+    assert devices == [Device("cpu", number) for number in range(count)]
+    assert [device.context() for device in devices] == [mx.cpu(i) for i in range(count)]
+    assert Device("gpu", 3).context() == mx.gpu(3)
 
 
 def test_gpus_that_are_not_there_are_refused():
     with pytest.raises(ConfigError, match="--set gpus cpu"):
-        contexts("0,63")
+        devices_of("0,63")
 
 
 @pytest.mark.parametrize("gpus", ["cpu,0", "first", "-1"])
 def test_what_is_no_device_is_refused(gpus):
     with pytest.raises(ConfigError, match="ordinals"):
-        contexts(gpus)
+        devices_of(gpus)
 
 
 def test_fp16_is_off_on_the_cpu():
     cfg = load_config("sniper_res101_e2e")
     assert cfg.TRAIN.fp16
-    assert not settings.fp16_in_force(cfg, [mx.cpu()])
-    assert settings.fp16_in_force(cfg, [mx.gpu(0)])
+    assert not settings.fp16_in_force(cfg, [Device("cpu")])
+    assert settings.fp16_in_force(cfg, [Device("gpu")])
     spec = settings.detector_spec(cfg, train=True, batch_images=16, fp16=True)
     assert spec.loss_scale == 100
     spec = settings.detector_spec(cfg, train=True, batch_images=16, fp16=False)

@@ -17,7 +17,8 @@ from sniper.errors import DataError
 from sniper.inference.decode import decode_batch
 from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.loader.windows import TestBatch
-from sniper.models.archive import META, read_archive
+from sniper.models.archive import read_archive
+from sniper.models.archive_file import META
 from sniper.models.assembly import build_detector, inference_input_shapes, train_input_shapes
 from sniper.models.weights import initialise, with_test_params, write_params
 from sniper.runs.load_model import load_model

@@ -10,11 +10,12 @@ from sniper.config.load import (
     write_config,
 )
 from sniper.config.schema import SCHEMA
-from sniper.config.schema_test import TEST_MODES
+from sniper.config.schema_test import TEST_ENGINES, TEST_MODES
 from sniper.config.yaml_files import find_recipe, recipe_names
 
 __all__ = [
     "SCHEMA",
+    "TEST_ENGINES",
     "TEST_MODES",
     "config_of",
     "describe_keys",

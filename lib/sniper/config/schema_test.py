@@ -73,6 +73,7 @@ PYRAMID_KEYS = (
 )
 
 TEST_MODES = ("auto", "single", "pyramid", "focus", "slice")
+TEST_ENGINES = ("auto", "mxnet", "onnxruntime", "openvino")
 
 MODE_KEYS = (
     Key(
@@ -80,6 +81,13 @@ MODE_KEYS = (
         Text(TEST_MODES),
         "auto",
         "One level, all levels in full, FocusChips, or uniform windows; auto: by AUTO_FOCUS.",
+    ),
+    Key(
+        "TEST.ENGINE",
+        Text(TEST_ENGINES),
+        "auto",
+        "What computes the network; auto: MXNet for weights of MXNet, and for archives of `sniper "
+        "export --format onnx` the fastest engine that is installed.",
     ),
     Key(
         "TEST.SINGLE_SCALE",

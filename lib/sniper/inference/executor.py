@@ -1,7 +1,7 @@
 """The engine under a detector: what detection asks of a network, whatever computes it.
 
-Everything else in this room is independent of the engine. `mxnet_executor` is one implementation;
-another one needs no more than what stands here.
+Everything else in this room is independent of the engine: `mxnet_executor` runs detectors in MXNet,
+`onnx_executor` in ONNX engines.
 """
 
 from __future__ import annotations

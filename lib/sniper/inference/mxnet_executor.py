@@ -14,6 +14,7 @@ import numpy as np
 
 from sniper.errors import ConfigError
 from sniper.inference.executor import DetectorTraits, MaskJob
+from sniper.inference.mask_batches import mask_inputs, split_job
 from sniper.models.assembly import (
     WindowOutputs,
     build_detector,
@@ -22,16 +23,12 @@ from sniper.models.assembly import (
     decode,
     short_output_names,
 )
-from sniper.models.fit import Model, params_of
+from sniper.models.fit import params_of
+from sniper.models.model import Model, with_features
 from sniper.models.parts import WindowDetections
 
 # Binding a shape anew costs some milliseconds and a slower first pass.
 SHAPES_KEPT = 16
-
-# Boxes go through the mask head in whole groups of this: few different shapes, and what a group
-# computes depends on its image alone, not on the images beside it.
-MASK_GROUP = 8
-MOST_MASKS = 64
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -106,14 +103,14 @@ class MxnetExecutor:
 
     def masks(self, jobs: Sequence[MaskJob]) -> Iterator[np.ndarray]:
         """Masks of boxes, any map size and any number of boxes; see `Executor`."""
-        batches = [batch for job in jobs for batch in _split(job)]
+        batches = [batch for job in jobs for batch in split_job(job)]
         masks_of_job: list[np.ndarray] = []
         for start in range(0, len(batches), self.num_devices):
             # All devices work on their batch before the first one is waited for.
             wave = batches[start : start + self.num_devices]
             with self._lock:
                 started = [
-                    head.start(_mask_inputs(job))[0]
+                    head.start(mask_inputs(job))[0]
                     for head, (job, _) in zip(self._mask_heads, wave)
                 ]
                 outputs = [output.asnumpy() for output in started]
@@ -202,7 +199,7 @@ def _symbol(
     roi_features: bool,
 ) -> mx.sym.Symbol:
     if roi_features:
-        model.check_has_features()
+        with_features(model)
     if model.symbol is None:
         outputs = {"rpn_only": rpn_only, "roi_map": roi_map, "roi_features": roi_features}
         return build_detector(model.spec, train=False, **outputs)
@@ -222,23 +219,3 @@ def _symbol(
 
 def _joined(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _split(job: MaskJob) -> list[tuple[MaskJob, bool]]:
-    """Parts of a job that fit into one batch, and whether a part is the last one."""
-    count = len(job.boxes)
-    cuts = [slice(start, start + MOST_MASKS) for start in range(0, count, MOST_MASKS)]
-    return [
-        (MaskJob(job.roi_map, job.boxes[cut], job.classes[cut]), cut.stop >= count) for cut in cuts
-    ]
-
-
-def _mask_inputs(job: MaskJob) -> dict[str, np.ndarray]:
-    """Inputs for at most MOST_MASKS boxes, with void rows behind those of the boxes."""
-    count = len(job.boxes)
-    padded = -(-count // MASK_GROUP) * MASK_GROUP
-    rois = np.zeros((padded, 5), np.float32)
-    rois[:count, 1:] = job.boxes
-    classes = np.ones(padded, np.float32)
-    classes[:count] = job.classes
-    return {"roi_map": job.roi_map[None], "mask_rois": rois, "mask_classes": classes}

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 
-from sniper.data.classes import Classes
-from sniper.data.ids import FileId
-from sniper.errors import ConfigError, DataError
-from sniper.models.assembly import DetectorSpec
-from sniper.models.heads.proposals import Proposals
+from sniper.errors import DataError
 from sniper.models.initialisers import is_head
+from sniper.models.lazy import mx
+from sniper.models.model import Model
 from sniper.models.weights import Params
 
 SHOWN = 8
@@ -75,50 +71,6 @@ def _problems(
         for name in wanted
         if not np.isfinite(have[name].asnumpy()).all()
     ]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network description with its weights, ready for inference.
-
-    Attributes:
-        spec: the network; `batch_images` is set per pyramid level.
-        arg: parameters by name, `_test` tensors already in place.
-        aux: batch-norm statistics by name.
-        class_names: index 0 is the background.
-        category_ids: id of each class in the annotation files, 0 for the background; None: not
-            known.
-        symbol: a whole detector that is ready to be bound, with the outputs of `build_detector`,
-            for example in INT8; None means that `spec` describes the graph.
-        legacy_boxes: `TRAIN.LEGACY_BOXES` of its training; None: nothing tells.
-    """
-
-    spec: DetectorSpec
-    arg: Params
-    aux: Params
-    class_names: tuple[str, ...]
-    symbol: mx.sym.Symbol | None = None
-    category_ids: tuple[FileId, ...] | None = None
-    legacy_boxes: bool | None = None
-
-    @property
-    def classes(self) -> Classes:
-        """Names and category ids."""
-        return Classes(self.class_names, self.category_ids)
-
-    def check_has_features(self) -> None:
-        """Raises ConfigError for a network that gives no features of RoIs: INT8, or SSH."""
-        if self.symbol is not None:
-            raise ConfigError(
-                "an INT8 network has no output of features, which new classes are told by",
-                fix="take the fp32 weights",
-            )
-        if not self.spec.network.has(Proposals):
-            raise ConfigError(
-                "new classes are told by the features of RoIs, which this network does not have",
-                got=self.spec.symbol,
-                fix="take a network with proposals, such as mobilenetv2_e2e",
-            )
 
 
 def params_of(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import mxnet as mx
 import numpy as np
 
 from sniper.errors import ConfigError, DataError
+from sniper.models.lazy import mx
 from sniper.models.networks import ends_residual, start_of
 from sniper.models.parts import Head, Start
 
@@ -18,7 +19,10 @@ NAMES_SHOWN = 8
 # Of a 4-tap kernel at stride 2: what the two nearest pixels give to each new one.
 _BILINEAR = (0.25, 0.75, 0.75, 0.25)
 
-Arrays = dict[str, mx.nd.NDArray]
+if TYPE_CHECKING:
+    Arrays = dict[str, mx.nd.NDArray]
+else:
+    Arrays = dict
 
 
 @dataclass(frozen=True)

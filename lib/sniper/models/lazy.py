@@ -1,7 +1,8 @@
 """MXNet and our operators for the parts of a network, imported when a graph is first built.
 
 So what heads and backbones declare (labels, decoding, metrics, strides, options) can be read by the
-tools that look at data, and by engines for detection that have no MXNet.
+tools that look at data, and by engines for detection that have no MXNet. Where MXNet is not
+installed, what needs it says so in one sentence.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 else:
     from importlib import import_module
 
+    from sniper.errors import ConfigError
+
     class _Lazy:
         """Stands for a module until one of its names is asked for."""
 
@@ -22,7 +25,17 @@ else:
             self._module = module
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(import_module(self._module), name)
+            try:
+                return getattr(import_module(self._module), name)
+            except ModuleNotFoundError as error:
+                if error.name != "mxnet":
+                    raise
+                raise ConfigError(
+                    "this needs MXNet, which is not installed",
+                    expected="without MXNet: detection with an archive of "
+                    "`sniper export --format onnx`, the tools for data, and the chips",
+                    fix="pip install mxnet==1.9.1 (Python 3.9 to 3.12, NumPy below 2)",
+                ) from None
 
     mx = _Lazy("mxnet")
     ops = _Lazy("sniper.ops")

@@ -10,14 +10,14 @@ import mmap
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import mxnet as mx
 import numpy as np
 
 from sniper.errors import DataError
 from sniper.files import atomic_write
 from sniper.models.initialisers import LoadReport, initialise, is_parameter
+from sniper.models.lazy import mx
 from sniper.models.networks import output_scales
 from sniper.models.params_layout import layout_problem
 
@@ -39,7 +39,10 @@ __all__ = [
     "write_params",
 ]
 
-Params = dict[str, mx.nd.NDArray]
+if TYPE_CHECKING:
+    Params = dict[str, mx.nd.NDArray]
+else:
+    Params = dict
 
 TEST_SUFFIX = "_test"
 # First word of every file that `mx.nd.save` writes.

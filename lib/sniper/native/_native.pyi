@@ -75,6 +75,22 @@ def multi_proposal_target_mask(
     super_of: Iterable[int] | None = None,
     legacy_cap: bool = True,
 ) -> tuple[Float32, ...]: ...
+def deformable_psroi_pooling(
+    data: Float32,
+    rois: Float32,
+    trans: Float32 | None = None,
+    *,
+    spatial_scale: float,
+    output_dim: int,
+    pooled_size: int,
+    group_size: int = 1,
+    part_size: int = 0,
+    sample_per_part: int = 4,
+    trans_std: float = 0.0,
+) -> Float32: ...
+def roi_max_mean_pooling(
+    data: Float32, rois: Float32, *, spatial_scale: float, pooled_size: int = 7
+) -> Float32: ...
 def anchor_mining_target(
     cls_prob: Float32,
     im_info: Float32,

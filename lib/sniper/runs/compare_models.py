@@ -10,7 +10,7 @@ from sniper.data.classes import MatchedSet
 from sniper.data.detections import DetectionTable, join_blocks
 from sniper.data.one_class import match_detected
 from sniper.evaluation import protocol_of
-from sniper.models.fit import Model
+from sniper.models.model import AnyModel
 from sniper.progress import silent
 from sniper.runs.datasets import open_dataset
 from sniper.runs.load_model import make_detector
@@ -52,7 +52,7 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(plan: TestPlan, models: Mapping[str, Model], count: int) -> Comparison:
+def compare(plan: TestPlan, models: Mapping[str, AnyModel], count: int) -> Comparison:
     """Detects with several models on the same images of the test set, block by block in turn.
 
     Args:

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from sniper.errors import ConfigError
-
-# Tools that look at data alone import this room's modules, but not MXNet.
-if TYPE_CHECKING:
-    import mxnet as mx
-
+from sniper.models.lazy import mx
 
 ON_CPU = "--set gpus cpu"
+CPU, GPU = "cpu", "gpu"
 
 
-def contexts(gpus: str, name: str = "gpus", on_cpu: str = ON_CPU) -> list[mx.Context]:
-    """Devices of a `gpus` value: `'0,1'` -> two GPUs; `''`, `'cpu'` or `'cpu,cpu'` -> CPU contexts.
+@dataclass(frozen=True)
+class Device:
+    """Where a network runs, as a plain value: only what runs it in MXNet imports MXNet.
+
+    Attributes:
+        kind: "cpu" or "gpu".
+        number: from 0.
+    """
+
+    kind: str
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}({self.number})"
+
+    def context(self) -> mx.Context:
+        """The same to MXNet."""
+        return mx.Context(self.kind, self.number)
+
+
+def devices_of(gpus: str, name: str = "gpus", on_cpu: str = ON_CPU) -> list[Device]:
+    """Devices of a `gpus` value: `'0,1'` -> two GPUs; `''`, `'cpu'` or `'cpu,cpu'` -> CPUs.
 
     Args:
         gpus: the value.
@@ -26,11 +43,9 @@ def contexts(gpus: str, name: str = "gpus", on_cpu: str = ON_CPU) -> list[mx.Con
     Raises:
         ConfigError: an entry is no device ordinal, or the GPU does not exist.
     """
-    import mxnet as mx
-
-    entries = [entry.strip() for entry in str(gpus).split(",") if entry.strip()] or ["cpu"]
-    if set(entries) == {"cpu"}:
-        return [mx.cpu(i) for i in range(len(entries))]
+    entries = [entry.strip() for entry in str(gpus).split(",") if entry.strip()] or [CPU]
+    if set(entries) == {CPU}:
+        return [Device(CPU, number) for number in range(len(entries))]
     if not all(entry.isdigit() for entry in entries):
         raise ConfigError(
             f"{name} must list device ordinals",
@@ -46,18 +61,20 @@ def contexts(gpus: str, name: str = "gpus", on_cpu: str = ON_CPU) -> list[mx.Con
             got=f"{name} '{gpus}', {visible} GPU(s) visible",
             fix=f"run on the CPU with {on_cpu}, or install a CUDA wheel (README, GPUs)",
         )
-    return [mx.gpu(int(entry)) for entry in entries]
+    return [Device(GPU, int(entry)) for entry in entries]
 
 
 def _gpu_count() -> int:
-    import mxnet as mx
-
     try:
-        return mx.context.num_gpus()
-    except mx.MXNetError:  # a CUDA wheel without a driver
+        import mxnet
+    except ModuleNotFoundError:
+        return 0
+    try:
+        return mxnet.context.num_gpus()
+    except mxnet.MXNetError:  # a CUDA wheel without a driver
         return 0
 
 
-def uses_gpu(devices: Sequence[mx.Context]) -> bool:
+def uses_gpu(devices: Sequence[Device]) -> bool:
     """True if any device is a GPU."""
-    return any(device.device_type == "gpu" for device in devices)
+    return any(device.kind == GPU for device in devices)

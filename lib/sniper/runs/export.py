@@ -1,10 +1,10 @@
-"""From a configuration and its weights to one archive (see `sniper.models.archive`)."""
+"""From a configuration and its weights to one archive: for MXNet, or as ONNX graphs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import mxnet as mx
 import yaml
 
 import sniper
@@ -19,6 +19,9 @@ from sniper.models.assembly import (
     inference_input_shapes,
 )
 from sniper.models.fit import fit_params
+from sniper.models.lazy import mx
+from sniper.models.onnx.archive import OnnxArchive, write_onnx_archive
+from sniper.models.onnx.steps import Program
 from sniper.models.weights import Params, for_test, read_params
 from sniper.runs.category_ids import with_category_ids
 from sniper.runs.load_model import (
@@ -34,19 +37,64 @@ from sniper.runs.plan import TestPlan
 PROBE_CELLS = 4
 
 
-def export_model(plan: TestPlan, weights: Path, out: Path) -> None:
+# What `sniper export --format` writes.
+MXNET, ONNX = "mxnet", "onnx"
+FORMATS = (MXNET, ONNX)
+
+
+def export_model(plan: TestPlan, weights: Path, out: Path, form: str = MXNET) -> None:
     """Writes the archive of a detector.
 
     Args:
         plan: of the network (`sniper.runs.plan.test_plan`).
         weights: see `exported`.
         out: the archive.
+        form: "mxnet", or "onnx".
 
     Raises:
-        ConfigError, DataError: see `exported`.
+        ConfigError, DataError: see `exported` and `as_onnx`.
         TrainingError: the archive could not be written.
     """
-    write_archive(out, exported(plan, weights))
+    archive = exported(plan, weights)
+    if form == MXNET:
+        write_archive(out, archive)
+    else:
+        write_onnx_archive(out, as_onnx(plan.detector.in_fp32(), archive))
+
+
+def as_onnx(spec: DetectorSpec, archive: ModelArchive) -> OnnxArchive:
+    """The same networks as ONNX graphs.
+
+    Args:
+        spec: the test network, which decides how many sides the inputs have.
+        archive: in fp32, see `exported`.
+
+    Raises:
+        ConfigError: the package `onnx` is not installed.
+        DataError: ONNX cannot say what a layer does.
+    """
+    networks = [archive.detector, *([archive.mask_head] if archive.mask_head else [])]
+    programs = [
+        _program(network, shapes)
+        for network, (_, shapes) in zip(networks, inference_networks(spec))
+    ]
+    mask_head = programs[1] if archive.mask_head is not None else None
+    return OnnxArchive(programs[0], mask_head, archive.meta)
+
+
+def _program(network: WeightedGraph, shapes: Mapping[str, tuple[int, ...]]) -> Program:
+    try:
+        from sniper.models.onnx.program import convert
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise ConfigError(
+            "ONNX graphs are made with the package `onnx`, which is not installed",
+            fix='pip install "sniper-mxnet[onnx]"',
+        ) from error
+    params = {name: value.asnumpy() for name, value in {**network.arg, **network.aux}.items()}
+    ranks = {name: len(shape) for name, shape in shapes.items()}
+    return convert(network.symbol.tojson(), params, ranks)
 
 
 def exported(plan: TestPlan, weights: Path) -> ModelArchive:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 from easydict import EasyDict
 
@@ -17,15 +16,16 @@ from sniper.data.classes import Classes, match_set
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
 from sniper.loader.windows import TestLoader
-from sniper.models.archive import INT8, ModelArchive, WeightedGraph, write_archive
+from sniper.models.archive import ModelArchive, WeightedGraph, write_archive
+from sniper.models.archive_file import INT8
 from sniper.models.assembly import data_names
-from sniper.models.fit import Model
 from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
+from sniper.models.model import Model
 from sniper.models.quantize import quantize_network
 from sniper.process import usable_cores
 from sniper.runs.compare_models import FP32, QUANTISED, Comparison, compare, spread
 from sniper.runs.datasets import TrainingData, open_dataset
-from sniper.runs.devices import uses_gpu
+from sniper.runs.devices import Device, uses_gpu
 from sniper.runs.export import exported
 from sniper.runs.load_model import (
     archive_legacy_boxes,
@@ -116,7 +116,7 @@ def quantize_model(
     return compare(plan, {FP32: fp32, QUANTISED: int8}, settings.eval_images)
 
 
-def _check(devices: Sequence[mx.Context], settings: QuantizeSettings) -> None:
+def _check(devices: Sequence[Device], settings: QuantizeSettings) -> None:
     if uses_gpu(devices):
         raise ConfigError(
             "INT8 networks run on the CPU only",

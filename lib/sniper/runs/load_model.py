@@ -1,4 +1,7 @@
-"""From weights to detectors: `.params` files, archives, weights in memory."""
+"""From weights to detectors: `.params` files, archives, weights in memory.
+
+MXNet is imported where a network of MXNet is made or read: detectors of ONNX graphs run without.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
-import mxnet as mx
 from easydict import EasyDict
 
 from sniper.config import config_of
@@ -19,25 +21,32 @@ from sniper.errors import ConfigError, DataError
 from sniper.inference.class_agnostic import ClassAgnosticExecutor
 from sniper.inference.detector import Detector
 from sniper.inference.executor import Executor
-from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.inference.new_classes import NewClassesExecutor
+from sniper.inference.onnx_engines import AUTO, onnx_engine
+from sniper.inference.onnx_executor import OnnxExecutor
 from sniper.inference.picture_classes import PictureClasses
-from sniper.models.archive import META, ModelArchive, read_archive
+from sniper.models.archive import ModelArchive, read_archive
+from sniper.models.archive_file import META, ONNX, read_meta
 from sniper.models.assembly import DetectorSpec
-from sniper.models.fit import Model
 from sniper.models.heads.fine import FineHead
 from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
+from sniper.models.lazy import mx
+from sniper.models.model import AnyModel, Model, OnnxModel
+from sniper.models.onnx.archive import OnnxArchive, read_onnx_archive
 from sniper.models.weights import Params, for_test, read_params
 from sniper.process import usable_cores
-from sniper.runs.picture_features import check_same_network
+from sniper.runs.devices import ON_CPU, uses_gpu
 from sniper.runs.plan import TestPlan, test_plan
 from sniper.runs.resolve import detector_spec
 
 logger = logging.getLogger(__name__)
 
 ARCHIVE_ENDING = ".zip"
+MXNET = "mxnet"
 
-# What a test graph does not depend on: all else must fit, since an INT8 graph cannot be built anew.
+AnyArchive = Union[ModelArchive, OnnxArchive]
+
+# What a test graph does not depend on: all else must fit, since a saved graph cannot be built anew.
 _TRAINING_FIELDS = (
     *("batch_images", "fp16", "loss_scale", "rpn_batch_size", "bn_momentum", "bn_mode"),
     *("legacy_gt_centre", "legacy_areas", "legacy_min_size", "bbox_loss_divisor", "max_masks"),
@@ -45,7 +54,9 @@ _TRAINING_FIELDS = (
 )
 
 
-def make_detector(plan: TestPlan, model: Model, classes: PictureClasses | None = None) -> Detector:
+def make_detector(
+    plan: TestPlan, model: AnyModel, classes: PictureClasses | None = None
+) -> Detector:
     """The detector of a plan.
 
     Args:
@@ -54,16 +65,18 @@ def make_detector(plan: TestPlan, model: Model, classes: PictureClasses | None =
         classes: to be told in place of the network's own, which it must have been learnt with.
 
     Raises:
-        ConfigError: an INT8 network cannot do what is asked for.
+        ConfigError: a network in INT8 or of ONNX graphs cannot do what is asked for, or the engine
+            is not installed.
         DataError: the classes were learnt with another network, or the weights do not fit.
     """
-    executor: Executor = MxnetExecutor(
-        model, plan.devices, rpn_only=plan.rpn_only, roi_features=classes is not None
-    )
+    executor = _executor(plan, model, roi_features=classes is not None)
     if plan.class_agnostic and not plan.rpn_only:
         _check_own_classes(classes)
         executor = ClassAgnosticExecutor(executor)
     if classes is not None:
+        # It computes with MXNet.
+        from sniper.runs.picture_features import check_same_network
+
         check_same_network(plan, model, classes)
         executor = NewClassesExecutor(executor, classes)
     return Detector(
@@ -77,6 +90,29 @@ def make_detector(plan: TestPlan, model: Model, classes: PictureClasses | None =
     )
 
 
+def _executor(plan: TestPlan, model: AnyModel, *, roi_features: bool) -> Executor:
+    asked = {"rpn_only": plan.rpn_only, "roi_features": roi_features}
+    if isinstance(model, OnnxModel):
+        if uses_gpu(plan.devices):
+            raise ConfigError(
+                "detectors of ONNX graphs run on the CPU only",
+                got=", ".join(map(str, plan.devices)),
+                fix=f"{ON_CPU}, or take the weights of MXNet",
+            )
+        return OnnxExecutor(model, onnx_engine(plan.engine), **asked)
+    if plan.engine not in (AUTO, MXNET):
+        raise ConfigError(
+            "these weights are MXNet's, which this engine does not read",
+            where="TEST.ENGINE",
+            got=plan.engine,
+            expected=f"{AUTO} or {MXNET}",
+            fix="`sniper export --format onnx` makes an archive for it",
+        )
+    from sniper.inference.mxnet_executor import MxnetExecutor
+
+    return MxnetExecutor(model, [device.context() for device in plan.devices], **asked)
+
+
 def _check_own_classes(classes: PictureClasses | None) -> None:
     if classes is not None:
         raise ConfigError(
@@ -88,7 +124,7 @@ def _check_own_classes(classes: PictureClasses | None) -> None:
 
 def load_model(
     spec: DetectorSpec, path: str | Path, class_names: tuple[str, ...] | None = None
-) -> Model:
+) -> AnyModel:
     """Reads weights for inference.
 
     Args:
@@ -105,7 +141,7 @@ def load_model(
     """
     path = Path(path)
     if is_archive(path):
-        return archive_model(read_archive(path), spec, path, class_names)
+        return archive_model(read_any_archive(path), spec, path, class_names)
     arg, aux = read_params(path)
     model = inference_model(
         spec, arg, aux, _named(spec, path, class_names) or weights_classes(path, spec.num_classes)
@@ -188,7 +224,17 @@ def is_archive(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ARCHIVE_ENDING
 
 
-def archive_config(archive: ModelArchive, path: Path) -> EasyDict:
+def read_any_archive(path: Path) -> AnyArchive:
+    """Reads an archive for either engine.
+
+    Raises:
+        DataError: the file is missing, damaged, or no archive.
+    """
+    of_onnx = read_meta(path).get("engine") == ONNX
+    return read_onnx_archive(path) if of_onnx else read_archive(path)
+
+
+def archive_config(archive: AnyArchive, path: Path) -> EasyDict:
     """The configuration in an archive, with every key.
 
     Raises:
@@ -201,7 +247,7 @@ def archive_config(archive: ModelArchive, path: Path) -> EasyDict:
     return config_of(values, where=f"{META} of {path}")
 
 
-def archive_legacy_boxes(archive: ModelArchive) -> bool:
+def archive_legacy_boxes(archive: AnyArchive) -> bool:
     """`TRAIN.LEGACY_BOXES` of the network in an archive."""
     config = archive.meta.get("config")
     return trained_with_legacy_boxes(config if isinstance(config, Mapping) else {})
@@ -227,7 +273,7 @@ def load_archive_model(
     mode: str | None = None,
     devices: str | None = None,
     batch_images: int | None = None,
-) -> tuple[TestPlan, Model]:
+) -> tuple[TestPlan, AnyModel]:
     """A model, and how its own configuration detects with it.
 
     Args:
@@ -239,30 +285,39 @@ def load_archive_model(
         DataError: the file is missing, damaged, or no archive.
     """
     path = Path(path)
-    archive = read_archive(path)
+    archive = read_any_archive(path)
     cfg = archive_config(archive, path)
     plan = test_plan(cfg, mode=mode, devices=devices or "cpu", batch_images=batch_images)
     return plan, archive_model(archive, plan.detector, path)
 
 
 def archive_model(
-    archive: ModelArchive,
+    archive: AnyArchive,
     spec: DetectorSpec,
     path: Path,
     class_names: tuple[str, ...] | None = None,
-) -> Model:
+) -> AnyModel:
     """The model of an archive.
 
     Args:
-        archive: see `read_archive`.
+        archive: see `read_any_archive`.
         spec: the test network, `TestPlan.detector`.
         path: the archive's, for messages.
         class_names: names to use; None takes the archive's.
 
     Raises:
-        ConfigError: an INT8 network is another one than `spec`.
+        ConfigError: an INT8 network, or one of ONNX graphs, is another one than `spec`.
         DataError: it has no class names, or not those of the network.
     """
+    if isinstance(archive, OnnxArchive):
+        classes = _named(spec, path, class_names) or _archive_classes(
+            archive.meta, path, spec.num_classes
+        )
+        return OnnxModel(
+            _saved_spec(archive, spec, path).for_classes(classes),
+            *(archive.detector, archive.mask_head, classes.names, classes.ids),
+            legacy_boxes=archive_legacy_boxes(archive),
+        )
     arg, aux, classes = archive_weights(archive, path, spec.num_classes)
     classes = _named(spec, path, class_names) or classes
     if not archive.is_int8:
@@ -274,16 +329,20 @@ def archive_model(
         )
     if not has_int8_instructions():
         logger.warning("%s: this processor has %s", path, WITHOUT_INSTRUCTIONS)
-    saved = detector_spec(archive_config(archive, path), train=False, batch_images=1, fp16=False)
-    _check_same_network(spec, saved, path)
     return Model(
-        replace(saved, fine=spec.fine).for_classes(classes),
+        _saved_spec(archive, spec, path).for_classes(classes),
         *(arg, aux, classes.names, archive.detector.symbol, classes.ids),
         legacy_boxes=archive_legacy_boxes(archive),
     )
 
 
-def _check_same_network(asked: DetectorSpec, saved: DetectorSpec, path: Path) -> None:
+def _saved_spec(archive: AnyArchive, asked: DetectorSpec, path: Path) -> DetectorSpec:
+    """The network of an archive whose graph is complete and cannot be built anew.
+
+    Raises:
+        ConfigError: it is another one than that which is asked for.
+    """
+    saved = detector_spec(archive_config(archive, path), train=False, batch_images=1, fp16=False)
     names = {field.name for field in fields(DetectorSpec)} - {*_TRAINING_FIELDS, "auto_focus"}
     # Of the fine settings the graph depends on the number of super-classes alone.
     names = {*names - {"fine"}, "roi_classes"}
@@ -293,12 +352,13 @@ def _check_same_network(asked: DetectorSpec, saved: DetectorSpec, path: Path) ->
         different.append("auto_focus")
     if different:
         raise ConfigError(
-            "the INT8 network is another one than the configuration names",
+            "the network in the archive is another one than the configuration names",
             where=path,
             got="; ".join(f"{name} {getattr(asked, name)}" for name in different),
             expected="; ".join(f"{name} {getattr(saved, name)}" for name in different),
-            fix="use the recipe and overrides of `sniper quantize`, or quantise again",
+            fix="use the recipe and overrides that the archive was made with, or make it again",
         )
+    return replace(saved, fine=asked.fine)
 
 
 def _archive_classes(meta: Mapping[str, Any], path: Path, num_classes: int) -> Classes:

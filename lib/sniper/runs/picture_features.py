@@ -21,7 +21,8 @@ from sniper.inference.mxnet_executor import BoundGraph
 from sniper.inference.picture_classes import FeatureSpec, PictureClasses
 from sniper.loader.windows import SIDE_MULTIPLE
 from sniper.models.features import POOLINGS, build_picture_features, features_key
-from sniper.models.fit import Model, params_of
+from sniper.models.fit import params_of
+from sniper.models.model import AnyModel, with_features
 from sniper.progress import Progress
 from sniper.runs.plan import TestPlan
 
@@ -58,14 +59,14 @@ class PictureFeatures:
         cache_dir: keeps features; None: does not.
 
     Raises:
-        ConfigError: the pooling is unknown, or the network is one in INT8.
+        ConfigError: the pooling is unknown, or the network is one in INT8 or of ONNX graphs.
         DataError: the weights do not fit.
     """
 
     def __init__(
         self,
         plan: TestPlan,
-        model: Model,
+        model: AnyModel,
         *,
         size_px: int,
         pooling: str = "roi",
@@ -75,10 +76,11 @@ class PictureFeatures:
             raise ConfigError(
                 "there is no such pooling", got=pooling, expected=" or ".join(POOLINGS)
             )
+        model = with_features(model)
         self.spec = FeatureSpec(network_key(plan, model), pooling, size_px)
         symbol = build_picture_features(model.spec, pooling)
         self._inputs = symbol.list_inputs()
-        self._graph = BoundGraph(symbol, model, plan.devices[0])
+        self._graph = BoundGraph(symbol, model, plan.devices[0].context())
         self._means = plan.pixel_means
         name = hashlib.sha256(repr(self.spec).encode()).hexdigest()[:16]
         self._cache = None if cache_dir is None else cache_dir / f"features-{name}.npz"
@@ -155,14 +157,14 @@ class PictureFeatures:
         write_npz(self._cache, dict(zip(_CACHE_ARRAYS, map(np.asarray, values))))
 
 
-def network_key(plan: TestPlan, model: Model) -> str:
+def network_key(plan: TestPlan, model: AnyModel) -> str:
     """A text that two detectors share if, and only if, their features are the same.
 
     Raises:
-        ConfigError: the network is one in INT8.
+        ConfigError: the network is one in INT8 or of ONNX graphs.
         DataError: the weights do not fit.
     """
-    model.check_has_features()
+    model = with_features(model)
     # On a GPU the same features come in half precision.
     symbol = build_picture_features(model.spec.in_fp32(), "mean")
     shape = {"data": (1, 3, SIDE_MULTIPLE, SIDE_MULTIPLE)}
@@ -171,7 +173,7 @@ def network_key(plan: TestPlan, model: Model) -> str:
     return features_key(symbol, {**arg, **aux, **means})
 
 
-def check_same_network(plan: TestPlan, model: Model, classes: PictureClasses) -> None:
+def check_same_network(plan: TestPlan, model: AnyModel, classes: PictureClasses) -> None:
     """Whether classes were learnt with the features of a detector.
 
     Raises:

@@ -20,7 +20,7 @@ from sniper.models.assembly import DetectorSpec
 from sniper.models.heads.roi import RoiHead
 from sniper.runs.backbone_file import backbone_file
 from sniper.runs.datasets import DataSource, TrainingData
-from sniper.runs.devices import contexts
+from sniper.runs.devices import Device, devices_of
 from sniper.runs.folders import drawings_folder, model_folder, results_folder
 from sniper.runs.levels import levels_of, merge_settings, mode_in_force
 from sniper.runs.resolve import (
@@ -42,8 +42,6 @@ from sniper.training.step_settings import StepSettings
 
 # The tools that look at data need parts of this, but not MXNet: it is imported where it is used.
 if TYPE_CHECKING:
-    import mxnet as mx
-
     from sniper.inference.level import Level
     from sniper.inference.merge_levels import MergeSettings
     from sniper.training.loop import LoopSettings
@@ -126,7 +124,7 @@ class TrainPlan:
     config: str
     seed: int
     kvstore: str
-    devices: tuple[mx.Context, ...]
+    devices: tuple[Device, ...]
     data: TrainingData
     chips: ChipSettings
     batch: BatchSettings
@@ -179,6 +177,7 @@ class TestPlan:
         rpn_only: proposals are extracted instead of detections.
         detections_as_proposals: detections are written as proposals.
         mode: `single`, `pyramid`, `focus` or `slice`.
+        engine: what computes the network, see `TEST.ENGINE`.
         levels: what the mode looks at, in this order.
         pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
         trained_scales: `TRAIN.SCALES`.
@@ -201,7 +200,7 @@ class TestPlan:
     model_dir: Path
     epoch: int | None
     config: str
-    devices: tuple[mx.Context, ...]
+    devices: tuple[Device, ...]
     source: DataSource
     image_set: str
     recipe_sets: tuple[str, ...]
@@ -209,6 +208,7 @@ class TestPlan:
     rpn_only: bool
     detections_as_proposals: bool
     mode: str
+    engine: str
     levels: tuple[Level, ...]
     pyramid: tuple[tuple[int, int], ...]
     trained_scales: tuple[Scale, ...]
@@ -253,7 +253,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
             got=network.FINE_ID_OFFSET,
             expected="0; 1 is for tests of weights of 2018",
         )
-    devices = contexts(cfg.gpus)
+    devices = devices_of(cfg.gpus)
     fp16 = fp16_in_force(cfg, devices)
     # "frozen" is said of scale and shift as well, not only of the statistics.
     frozen = ("gamma", "beta") if network.BN_MODE == "frozen" else ()
@@ -318,9 +318,9 @@ def test_plan(
     """
     test = cfg.TEST
     if devices is None:
-        device_list = contexts(cfg.gpus)
+        device_list = devices_of(cfg.gpus)
     else:
-        device_list = contexts(devices, "devices", on_cpu='--gpus cpu (in Python: devices="cpu")')
+        device_list = devices_of(devices, "devices", on_cpu='--gpus cpu (in Python: devices="cpu")')
     fp16 = fp16_in_force(cfg, device_list)
     mode = "pyramid" if rpn_only else mode_in_force(cfg, mode)
     return TestPlan(
@@ -337,6 +337,7 @@ def test_plan(
         rpn_only=rpn_only,
         detections_as_proposals=test.EXTRACT_PROPOSALS == "detections",
         mode=mode,
+        engine=test.ENGINE,
         levels=tuple(levels_of(cfg, mode, batch_images)),
         pyramid=tuple(tuple(scale) for scale in test.SCALES),
         trained_scales=tuple(cfg.TRAIN.SCALES),

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from easydict import EasyDict
 
-from sniper.config import TEST_MODES, load_config
+from sniper.config import TEST_ENGINES, TEST_MODES, load_config
 from sniper.data import Record, image_record
 from sniper.data.detections import check_threshold
 from sniper.data.ids import FileId
@@ -24,13 +24,18 @@ from sniper.inference.picture_classes import PictureClasses, load_classes
 from sniper.inference.prediction import Prediction, best_first
 from sniper.inference.run_stats import RunStats
 from sniper.loader.source_images import read_ahead
-from sniper.models.fit import Model
+from sniper.models.model import AnyModel
 from sniper.process import usable_cores
 from sniper.progress import silent
 from sniper.runs.category_ids import with_category_ids
 from sniper.runs.find_weights import weights_path
 from sniper.runs.levels import untrained_windows
-from sniper.runs.load_model import is_archive, load_archive_model, load_model, make_detector
+from sniper.runs.load_model import (
+    is_archive,
+    load_archive_model,
+    load_model,
+    make_detector,
+)
 from sniper.runs.plan import TestPlan, test_plan
 
 # Images of a block wait decoded: enough of them that batches of one size fill, within a limit.
@@ -56,7 +61,7 @@ class Predictor:
 
     Args:
         cfg: name or path of a recipe, a configuration, or an archive of `sniper export` or
-            `sniper quantize` (`.zip`).
+            `sniper quantize` (`.zip`); with one of ONNX graphs MXNet need not be installed.
         weights: a `.params` file or an archive; None takes what the recipe's training has left. An
             archive as `cfg` brings its own.
         mode: `single`, `pyramid`, `focus` or `slice`; None takes `TEST.MODE`.
@@ -68,6 +73,7 @@ class Predictor:
             object; None takes `TEST.CLASS_AGNOSTIC`.
         classes: a file of `sniper fit-classes`, or what it holds: find these classes instead of
             the network's own.
+        engine: what computes the network, see `TEST.ENGINE`, which None takes.
 
     Raises:
         ConfigError: the recipe, a device or an argument is wrong.
@@ -86,9 +92,14 @@ class Predictor:
         threshold: float = 0.0,
         class_agnostic: bool | None = None,
         classes: str | os.PathLike[str] | PictureClasses | None = None,
+        engine: str | None = None,
     ) -> None:
         if mode is not None and mode not in TEST_MODES:
             raise ConfigError("there is no such mode", got=mode, expected=", ".join(TEST_MODES))
+        if engine is not None and engine not in TEST_ENGINES:
+            raise ConfigError(
+                "there is no such engine", got=engine, expected=", ".join(TEST_ENGINES)
+            )
         self._threshold = check_threshold(threshold)
         if classes is not None and not isinstance(classes, PictureClasses):
             classes = load_classes(os.fspath(classes))
@@ -97,6 +108,8 @@ class Predictor:
         )
         if class_agnostic is not None:
             plan = replace(plan, class_agnostic=class_agnostic)
+        if engine is not None:
+            plan = replace(plan, engine=engine)
         self._detector: Detector = make_detector(plan, model, classes)
         self._plan = plan
         self._is_told = False
@@ -243,7 +256,7 @@ def plan_and_model(
     mode: str | None = None,
     devices: str | None = None,
     batch_images: int | None = None,
-) -> tuple[TestPlan, Model]:
+) -> tuple[TestPlan, AnyModel]:
     """A network with its weights, and how it detects; for the arguments see `Predictor`."""
     if not isinstance(cfg, dict):
         name = os.fspath(cfg)
@@ -261,7 +274,7 @@ def plan_and_model(
     return plan, load_model(plan.detector, file)
 
 
-def _category_ids(plan: TestPlan, model: Model) -> tuple[FileId, ...] | None:
+def _category_ids(plan: TestPlan, model: AnyModel) -> tuple[FileId, ...] | None:
     if plan.class_agnostic:
         return OBJECT_CLASSES.ids
     return with_category_ids(model.classes, plan.source, plan.recipe_sets).ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +20,13 @@ from sniper.models.heads.roi import BOX_LOSS_ROIS
 from sniper.models.spec import FineSettings, TargetSettings
 from sniper.process import usable_cores
 from sniper.runs.datasets import DataSource, TrainingData
-from sniper.runs.devices import uses_gpu
+from sniper.runs.devices import Device, uses_gpu
 from sniper.runs.folders import mining_folder
 from sniper.targets.focus_map import FocusRanges
 from sniper.training.step_settings import StepSettings
 
 # The tools that look at data need parts of this, but not MXNet: it is imported where it is used.
 if TYPE_CHECKING:
-    import mxnet as mx
-
     from sniper.training.loop import LoopSettings
 
 
@@ -293,7 +292,7 @@ def _bbox_loss_divisor(cfg: EasyDict, batch_images: int) -> float:
     return BOX_LOSS_ROIS * batch_images
 
 
-def fp16_in_force(cfg: EasyDict, devices: list[mx.Context]) -> bool:
+def fp16_in_force(cfg: EasyDict, devices: Sequence[Device]) -> bool:
     """`TRAIN.fp16`, but never on the CPU, where MXNet has no half-precision convolution."""
     return bool(cfg.TRAIN.fp16) and uses_gpu(devices)
 

@@ -18,7 +18,7 @@ from sniper.errors import ConfigError, DataError
 from sniper.files import atomic_write
 from sniper.inference.run_stats import STAGES, RunStats, level_stage
 from sniper.models.assembly import DetectorSpec
-from sniper.models.fit import Model
+from sniper.models.model import AnyModel, Model
 from sniper.models.weights import Params, initialise
 from sniper.progress import silent
 from sniper.runs.compare_models import spread
@@ -174,7 +174,7 @@ def _generated(
     return image_record(path, index, width, height)
 
 
-def _model(plan: TestPlan, weights: Path | None, save_prefix: str) -> tuple[Model, str]:
+def _model(plan: TestPlan, weights: Path | None, save_prefix: str) -> tuple[AnyModel, str]:
     if weights is None:
         try:
             weights = weights_path(plan.model_dir, plan.epoch, save_prefix)

@@ -17,7 +17,7 @@ from sniper.data.proposals import LEAST_SCORE, proposals_of_detections
 from sniper.evaluation import Report
 from sniper.inference.results import draw_set, report_detections, report_proposals
 from sniper.locks import folder_lock
-from sniper.models.fit import Model
+from sniper.models.model import AnyModel
 from sniper.process import start_logging
 from sniper.runs.bad_images import BadImages
 from sniper.runs.category_ids import with_category_ids
@@ -136,7 +136,7 @@ def _tell_untrained_windows(plan: TestPlan, dataset: Dataset) -> None:
 
 
 def evaluate_model(
-    plan: TestPlan, model: Model, dataset: Dataset, *, folder: Path
+    plan: TestPlan, model: AnyModel, dataset: Dataset, *, folder: Path
 ) -> Report | None:
     """Detects as a plan says, in this process; writes the results and evaluates them.
 
@@ -190,7 +190,7 @@ def _scale_text(scale: tuple[int, int] | float) -> str:
     return f"{scale[0]}x{scale[1]}" if isinstance(scale, tuple) else f"x{scale:g}"
 
 
-def _classes_for(dataset: Dataset, model: Model, plan: TestPlan) -> Classes:
+def _classes_for(dataset: Dataset, model: AnyModel, plan: TestPlan) -> Classes:
     """The model's classes, with ids where the set has none of its own."""
     if dataset.has_annotations or len(dataset.class_names) > 1:
         return model.classes

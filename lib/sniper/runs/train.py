@@ -29,7 +29,7 @@ from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.backbone_file import check_backbone
 from sniper.runs.datasets import read_training_sets, training_account
-from sniper.runs.devices import uses_gpu
+from sniper.runs.devices import Device, uses_gpu
 from sniper.runs.plan import TrainPlan, train_plan
 from sniper.runs.start_up_report import log_start_up
 from sniper.runs.validation import Validation
@@ -275,11 +275,11 @@ def _run(
             log.close()
 
 
-def _gpu_memory_gb(devices: Sequence[mx.Context]) -> float | None:
+def _gpu_memory_gb(devices: Sequence[Device]) -> float | None:
     """Memory in use on the fullest GPU, by whichever process; None on the CPU."""
     if not uses_gpu(devices):
         return None
-    pairs = [mx.context.gpu_memory_info(device.device_id) for device in devices]
+    pairs = [mx.context.gpu_memory_info(device.number) for device in devices]
     return max(total - free for free, total in pairs) / 1e9
 
 
@@ -317,7 +317,16 @@ def training_stepper(
         "lr %g for %d chips an update, drops after updates %s",
         *(settings.lr, chips_per_update, list(settings.steps)),
     )
-    stepper = Stepper(spec, symbol, list(plan.devices), shapes, arg, aux, settings, kvstore=kvstore)
+    stepper = Stepper(
+        spec,
+        symbol,
+        [device.context() for device in plan.devices],
+        shapes,
+        arg,
+        aux,
+        settings,
+        kvstore=kvstore,
+    )
     if checkpoint is not None:
         stepper.restore(checkpoint.read_optimizer(), state.updates, checkpoint.path(".states"))
         place = f"batch {state.batch} of " if state.batch else ""

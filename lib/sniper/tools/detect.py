@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sniper.config import TEST_MODES
+from sniper.config import TEST_ENGINES, TEST_MODES
 from sniper.data.folder_walk import DETECTIONS_FILE, DRAWINGS_FOLDER
 from sniper.tools.arguments import (
     add_config_flags,
@@ -68,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     add_mode_flag(parser, TEST_MODES)
     parser.add_argument(
         "--batch", type=as_positive, metavar="N", help="images per device in one pass"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=TEST_ENGINES,
+        help="what computes the network (default: TEST.ENGINE, else what fits the weights)",
     )
     parser.add_argument(
         "--threshold",
@@ -157,5 +162,6 @@ def _load(args: argparse.Namespace) -> tuple[Predictor, str]:
         "batch_images": args.batch,
         "class_agnostic": True if args.class_agnostic else None,
         "classes": args.classes,
+        "engine": args.engine,
     }
     return Predictor(cfg, weights, **options), name

@@ -48,6 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper export", _DESCRIPTION, _EPILOG)
     add_out_flag(parser, "MODEL.zip", "the archive", required=True)
+    parser.add_argument(
+        "--format",
+        choices=("mxnet", "onnx"),
+        default="mxnet",
+        help="what runs it; onnx: ONNX Runtime or OpenVINO, without MXNet (default: %(default)s)",
+    )
     which = parser.add_mutually_exclusive_group()
     add_test_epoch_flag(which)
     add_weights_flag(which)
@@ -67,6 +73,6 @@ def _run(argv: Sequence[str]) -> int:
     # Not through the configuration: the archive keeps it, and would differ with the flag.
     epoch = plan.epoch if args.epoch is None else args.epoch
     weights = args.weights or weights_path(plan.model_dir, epoch, args.save_prefix)
-    export_model(plan, weights, args.out)
+    export_model(plan, weights, args.out, args.format)
     print(f"wrote {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB), weights of {weights}")
     return 0

@@ -1,1 +1,1 @@
-"""Test graphs of MXNet as ONNX graphs; needs the package `onnx`, and no MXNet."""
+"""Test graphs of MXNet as ONNX graphs: making them needs `onnx`, reading them nothing."""

@@ -1,16 +1,14 @@
-"""A test graph as a list of steps: ONNX graphs, and between them operators of ours.
+"""From a test graph of MXNet to steps for an ONNX engine and our operators; needs `onnx`.
 
-Proposals and the pooling of RoIs have no counterpart in ONNX; they run in `sniper.native`. A graph
-is cut where they stand: what does not depend on them is the first ONNX graph, what they give is
-read by the next one.
+A graph is cut where operators of ours stand: what does not depend on them is the first ONNX graph,
+what they give is read by the next one.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,65 +17,13 @@ from onnx import TensorProto, ValueInfoProto, helper
 import sniper
 from sniper.errors import DataError
 from sniper.models.onnx.operators import OPSET, PASS_ON, convert_node
+from sniper.models.onnx.steps import NATIVE, NativeStep, OnnxStep, Program, Step
 from sniper.models.onnx.writer import GraphWriter, Node
-
-# Operators of ours, and how many sides each of their outputs has.
-NATIVE = {"MultiProposal": (2, 1), "DeformablePSROIPooling": (4,), "ROIMaxMeanPooling": (2,)}
 
 # What goes with opset 19; newer packages write a newer one, which older engines do not read.
 IR_VERSION = 9
 OUTPUT_SUFFIX = "_output"
 VARIABLE = "null"
-
-
-@dataclass(frozen=True)
-class OnnxStep:
-    """A graph for an ONNX engine.
-
-    Attributes:
-        inputs: names of tensors, as in `model`.
-        outputs: names of tensors, as in `model`.
-        model: the serialised model.
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    model: bytes
-
-
-@dataclass(frozen=True)
-class NativeStep:
-    """One operator of ours; see `NATIVE`.
-
-    Attributes:
-        inputs: names of tensors.
-        outputs: names of tensors.
-        op: the operator.
-        attributes: texts, as in the graph.
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    op: str
-    attributes: Mapping[str, str]
-
-
-Step = Union[OnnxStep, NativeStep]
-
-
-@dataclass(frozen=True)
-class Program:
-    """A network, ready for an ONNX engine and our operators.
-
-    Attributes:
-        inputs: names of its inputs.
-        steps: in the order in which they run.
-        outputs: (name, tensor), in the order of the graph; a tensor may be an input as well.
-    """
-
-    inputs: tuple[str, ...]
-    steps: tuple[Step, ...]
-    outputs: tuple[tuple[str, str], ...]
 
 
 def convert(

@@ -12,8 +12,13 @@
 #include <cstdint>
 
 #include "common/macros.h"
+#include "common/range.h"
 
 namespace sniper {
+
+constexpr Range kPsRoiCellRange = {1, 1024};  // keeps every product of sizes far from overflow
+constexpr Range kPsRoiChannelRange = {1, 1 << 24};
+constexpr Range kPsRoiScaleRange = {1e-6, 1e6};
 
 // Sizes of one call. `classes` is the number of offset fields (1 without offsets).
 struct PsRoiShape {

@@ -4,10 +4,6 @@
 
 namespace {
 
-constexpr sniper::Range kCells = {1, 1024};  // keeps every product of sizes far from overflow
-constexpr sniper::Range kChannels = {1, 1 << 24};
-constexpr sniper::Range kScales = {1e-6, 1e6};
-
 struct DeformablePSROIPooling : sniper::Operator {
   static constexpr char kName[] = "DeformablePSROIPooling";
   static constexpr std::array kInputs = {"data", "rois", "trans"};
@@ -25,14 +21,14 @@ struct DeformablePSROIPooling : sniper::Operator {
   explicit DeformablePSROIPooling(sniper::Attrs& attrs)
       : with_trans(!attrs.get_bool("no_trans", false)) {
     attrs.require({"spatial_scale", "output_dim", "pooled_size"});
-    attributes.spatial_scale = attrs.get_float("spatial_scale", 0.0f, kScales);
-    attributes.output_dim = attrs.get_int("output_dim", std::int64_t{0}, kChannels);
-    attributes.pooled = attrs.get_int("pooled_size", 0, kCells);
-    attributes.group = attrs.get_int("group_size", 1, kCells);
-    attributes.part = attrs.get_int("part_size", 0, {0, kCells.high});
+    attributes.spatial_scale = attrs.get_float("spatial_scale", 0.0f, sniper::kPsRoiScaleRange);
+    attributes.output_dim = attrs.get_int("output_dim", std::int64_t{0}, sniper::kPsRoiChannelRange);
+    attributes.pooled = attrs.get_int("pooled_size", 0, sniper::kPsRoiCellRange);
+    attributes.group = attrs.get_int("group_size", 1, sniper::kPsRoiCellRange);
+    attributes.part = attrs.get_int("part_size", 0, {0, sniper::kPsRoiCellRange.high});
     if (attributes.part == 0) attributes.part = attributes.pooled;
-    attributes.samples = attrs.get_int("sample_per_part", 4, kCells);
-    attributes.trans_std = attrs.get_float("trans_std", 0.0f, {0, kScales.high});
+    attributes.samples = attrs.get_int("sample_per_part", 4, sniper::kPsRoiCellRange);
+    attributes.trans_std = attrs.get_float("trans_std", 0.0f, {0, sniper::kPsRoiScaleRange.high});
   }
 
   bool has_last_input() const { return with_trans; }

@@ -15,6 +15,7 @@
 namespace sniper {
 
 constexpr Range kPooledSizeRange = {1, 64};
+constexpr Range kRoiScaleRange = {1e-6, 1e6};
 constexpr float kLargestCell = 1e8f;    // of a corner, in cells of the map
 constexpr float kNoMaximum = -FLT_MAX;  // every value is larger
 constexpr std::int32_t kNoPixel = -1;   // argmax of a bin without a value
@@ -55,12 +56,12 @@ SNIPER_HOST_DEVICE RoiOnMap roi_on_map(const float* roi, const RoiMaxMeanParams&
 }
 
 // Cells first .. end - 1 of one axis.
-struct CellRange {
+struct BinCells {
   std::int32_t first, end;
 };
 
 // Those of bin `bin`; `start` is the RoI's first cell, `size` the map's.
-SNIPER_HOST_DEVICE CellRange bin_cells(int bin, std::int32_t start, float bin_size,
+SNIPER_HOST_DEVICE BinCells bin_cells(int bin, std::int32_t start, float bin_size,
                                        std::int64_t size) {
   const std::int32_t limit = static_cast<std::int32_t>(size);
   const std::int32_t first =

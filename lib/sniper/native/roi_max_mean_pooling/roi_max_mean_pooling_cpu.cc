@@ -21,7 +21,7 @@ constexpr int kLanes = 32;
 // The RoIs of a call on the map, with the cells of their bins: rows, then columns.
 struct RoiGeometry {
   std::vector<RoiOnMap> rois;
-  std::vector<CellRange> cells;  // [roi][y, x][bin]
+  std::vector<BinCells> cells;  // [roi][y, x][bin]
 
   RoiGeometry(const RoiMaxMeanParams& params, const float* all_rois)
       : rois(static_cast<std::size_t>(params.rois)),
@@ -29,7 +29,7 @@ struct RoiGeometry {
     for (std::int64_t r = 0; r < params.rois; ++r) {
       const RoiOnMap roi = roi_on_map(all_rois + 5 * r, params);
       rois[static_cast<std::size_t>(r)] = roi;
-      CellRange* rows = cells.data() + r * 2 * params.pooled;
+      BinCells* rows = cells.data() + r * 2 * params.pooled;
       for (int bin = 0; bin < params.pooled; ++bin) {
         rows[bin] = bin_cells(bin, roi.y, roi.bin_height, params.height);
         rows[params.pooled + bin] = bin_cells(bin, roi.x, roi.bin_width, params.width);
@@ -40,9 +40,9 @@ struct RoiGeometry {
 
 // Sums of a RoI's bin maxima, lane by lane; `map` is [y][x][lane]. The loops over the lanes have no
 // branches and a fixed length, so that they become SIMD.
-SNIPER_ALWAYS_INLINE void sum_maxima(const CellRange* rows, int pooled, std::int64_t width,
+SNIPER_ALWAYS_INLINE void sum_maxima(const BinCells* rows, int pooled, std::int64_t width,
                                      const float* map, float* sums) {
-  const CellRange* columns = rows + pooled;
+  const BinCells* columns = rows + pooled;
   float sum[kLanes] = {};
   for (int ph = 0; ph < pooled; ++ph) {
     for (int pw = 0; pw < pooled; ++pw) {
@@ -64,9 +64,9 @@ SNIPER_ALWAYS_INLINE void sum_maxima(const CellRange* rows, int pooled, std::int
 }
 
 // Adds `grad`, lane by lane, to the pixel of every bin's maximum.
-SNIPER_ALWAYS_INLINE void spread_maxima(const CellRange* rows, int pooled, std::int64_t width,
+SNIPER_ALWAYS_INLINE void spread_maxima(const BinCells* rows, int pooled, std::int64_t width,
                                         const float* map, const float* grad, float* map_grad) {
-  const CellRange* columns = rows + pooled;
+  const BinCells* columns = rows + pooled;
   for (int ph = 0; ph < pooled; ++ph) {
     for (int pw = 0; pw < pooled; ++pw) {
       float best[kLanes];
@@ -138,12 +138,12 @@ const float* packed_block(const RoiMaxMeanParams& params, const float* data, std
 void roi_max_mean_forward_cpu(const RoiMaxMeanParams& params, const float* data, const float* rois,
                               float* output) {
   const RoiGeometry geometry(params, rois);
-  for_each_roi(params, geometry, -1, [&](std::int64_t r, const CellRange*) {
+  for_each_roi(params, geometry, -1, [&](std::int64_t r, const BinCells*) {
     std::fill_n(output + r * params.channels, params.channels, 0.0f);
   });
   for_each_block(params, [&](std::int64_t image, std::int64_t channel, int channels) {
     const float* map = packed_block(params, data, image, channel, channels);
-    for_each_roi(params, geometry, image, [&](std::int64_t r, const CellRange* rows) {
+    for_each_roi(params, geometry, image, [&](std::int64_t r, const BinCells* rows) {
       float sums[kLanes];
       per_isa<sum_maxima>(rows, params.pooled, params.width, map, sums);
       float* out = output + r * params.channels + channel;
@@ -161,7 +161,7 @@ void roi_max_mean_backward_cpu(const RoiMaxMeanParams& params, const float* outp
     const float* map = packed_block(params, data, image, channel, channels);
     float* map_grad = scratch(&grad_memory, params.pixels() * kLanes);
     std::fill_n(map_grad, params.pixels() * kLanes, 0.0f);
-    for_each_roi(params, geometry, image, [&](std::int64_t r, const CellRange* rows) {
+    for_each_roi(params, geometry, image, [&](std::int64_t r, const BinCells* rows) {
       float grad[kLanes] = {};
       const float* head = output_grad + r * params.channels + channel;
       for (int lane = 0; lane < channels; ++lane) {

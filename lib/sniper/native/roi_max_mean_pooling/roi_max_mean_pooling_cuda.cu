@@ -81,9 +81,9 @@ __device__ void for_each_bin(const ChannelBlock& block, const RoiOnMap& roi, con
                              const Body& body) {
   const RoiMaxMeanParams& params = block.params;
   for (int ph = 0; ph < params.pooled; ++ph) {
-    const CellRange rows = bin_cells(ph, roi.y, roi.bin_height, params.height);
+    const BinCells rows = bin_cells(ph, roi.y, roi.bin_height, params.height);
     for (int pw = 0; pw < params.pooled; ++pw) {
-      const CellRange columns = bin_cells(pw, roi.x, roi.bin_width, params.width);
+      const BinCells columns = bin_cells(pw, roi.x, roi.bin_width, params.width);
       if (rows.first >= rows.end || columns.first >= columns.end) continue;
       float best = kNoMaximum;
       std::int32_t where = kNoPixel;

@@ -4,8 +4,6 @@
 
 namespace {
 
-constexpr sniper::Range kScales = {1e-6, 1e6};
-
 struct ROIMaxMeanPooling : sniper::Operator {
   static constexpr char kName[] = "ROIMaxMeanPooling";
   static constexpr std::array kInputs = {"data", "rois"};
@@ -22,7 +20,7 @@ struct ROIMaxMeanPooling : sniper::Operator {
 
   explicit ROIMaxMeanPooling(sniper::Attrs& attrs)
       : pooled(attrs.get_int("pooled_size", 7, sniper::kPooledSizeRange)),
-        spatial_scale(attrs.get_float("spatial_scale", 0.0f, kScales)) {
+        spatial_scale(attrs.get_float("spatial_scale", 0.0f, sniper::kRoiScaleRange)) {
     attrs.require({"spatial_scale"});
   }
 

@@ -1,0 +1,128 @@
+"""Detectors without MXNet: ONNX graphs in an engine, and our operators between them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sniper.errors import ConfigError
+from sniper.inference.executor import DetectorTraits, MaskJob
+from sniper.inference.mask_batches import mask_inputs, split_job
+from sniper.inference.native_operators import run_native
+from sniper.inference.onnx_engines import OnnxEngine
+from sniper.models.assembly import WindowOutputs, decode, short_output_names
+from sniper.models.model import OnnxModel, with_features
+from sniper.models.onnx.steps import OnnxStep, Program, Step
+from sniper.models.parts import WindowDetections
+
+Tensors = Mapping[str, np.ndarray]
+
+
+class OnnxExecutor:
+    """A model of ONNX graphs on the CPU, for images of any size; threads may share it.
+
+    Args:
+        model: the network.
+        engine: computes its graphs.
+        rpn_only: see `MxnetExecutor`; refused.
+        roi_features: see `MxnetExecutor`; refused.
+
+    Raises:
+        ConfigError: the network cannot do what is asked for.
+        DataError: the engine refuses a graph.
+    """
+
+    num_devices = 1
+
+    def __init__(
+        self,
+        model: OnnxModel,
+        engine: OnnxEngine,
+        *,
+        rpn_only: bool = False,
+        roi_features: bool = False,
+    ) -> None:
+        if roi_features:
+            with_features(model)
+        if rpn_only:
+            raise ConfigError(
+                "a detector of ONNX graphs has no output for proposals alone",
+                fix="extract proposals with the weights of MXNet, or take detections as proposals "
+                "(TEST.EXTRACT_PROPOSALS detections)",
+            )
+        spec = model.spec
+        self.traits = DetectorTraits(
+            model.class_names,
+            spec.feature_stride,
+            spec.roi_channels,
+            has_masks=model.mask_head is not None,
+        )
+        self._spec, self._engine = spec, engine
+        self._detector = _Runner(model.detector, engine)
+        self._mask_head = None if model.mask_head is None else _Runner(model.mask_head, engine)
+
+    def run(self, data: np.ndarray, im_info: np.ndarray) -> list[WindowDetections]:
+        """Detections of each window of a batch, one by one; see `Executor`."""
+        # Numbers of images and chips pass through the graph of 2018 untouched.
+        unused = np.zeros(1, np.float32)
+        windows = []
+        for image, info in zip(data, im_info):
+            inputs = {"data": image[None], "im_info": info[None]}
+            outputs = self._detector({**inputs, "im_ids": unused, "chip_ids": unused})
+            named = dict(zip(short_output_names(outputs), outputs.values()))
+            windows.append(decode(WindowOutputs(self._spec, named, 0, info)))
+        return windows
+
+    def masks(self, jobs: Sequence[MaskJob]) -> Iterator[np.ndarray]:
+        """Masks of boxes, any map size and any number of boxes; see `Executor`."""
+        if self._mask_head is None:
+            raise ConfigError("this network has no masks")
+        for job in jobs:
+            parts = []
+            for part, _ in split_job(job):
+                (masks,) = self._mask_head(mask_inputs(part)).values()
+                parts.append(masks[: len(part.boxes)])
+            yield np.concatenate(parts)
+
+    def identity(self) -> dict[str, object]:
+        """Whatever results depend on; see `Executor`."""
+        return {
+            self._engine.name: self._engine.version,
+            "network": repr(replace(self._spec, batch_images=1)),
+            "devices": ["cpu"],
+            # Engines choose their kernels by the number of threads.
+            "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        }
+
+
+class _Runner:
+    """Runs the steps of a program; a tensor is forgotten behind the last step that reads it."""
+
+    def __init__(self, program: Program, engine: OnnxEngine) -> None:
+        self._outputs = program.outputs
+        self._inputs = program.inputs
+        self._steps = [(step, _function(step, engine)) for step in program.steps]
+        kept = {tensor for _, tensor in program.outputs}
+        last = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
+        self._dropped = [
+            [name for name, place in last.items() if place == here and name not in kept]
+            for here in range(len(program.steps))
+        ]
+
+    def __call__(self, inputs: Tensors) -> dict[str, np.ndarray]:
+        """Outputs by name; inputs that the network does not have are left out."""
+        tensors = {name: inputs[name] for name in self._inputs}
+        for (step, function), dropped in zip(self._steps, self._dropped):
+            tensors.update(zip(step.outputs, function(tensors)))
+            for name in dropped:
+                del tensors[name]
+        return {name: tensors[tensor] for name, tensor in self._outputs}
+
+
+def _function(step: Step, engine: OnnxEngine) -> Callable[[Tensors], Sequence[np.ndarray]]:
+    if isinstance(step, OnnxStep):
+        return engine.compile(step)
+    return lambda tensors: run_native(step, [tensors[name] for name in step.inputs])

@@ -320,12 +320,65 @@ def operator_anchors(sizes, rng):
     return _native.operator_anchors, arguments, check
 
 
+def rois_on_maps(sizes, rng, channels):
+    """A map and RoIs of its images, some far out."""
+    n, h, w = sizes["images"], sizes["height"], sizes["width"]
+    corners = rng.uniform(-40, 120, (sizes["post"], 4))
+    images = rng.integers(-1, n + 1, (sizes["post"], 1))
+    arrays = {
+        "data": rng.normal(size=(n, channels, h, w)).astype(F),
+        "rois": np.hstack([images, corners]).astype(F),
+    }
+    return {name: poisoned(array, rng, sizes["poison"]) for name, array in arrays.items()}
+
+
+def deformable_psroi_pooling(sizes, rng):
+    classes, group = sizes["ratios"], int(rng.integers(1, 3))
+    channels = classes * int(rng.integers(1, 12))
+    part = int(rng.integers(0, 3))
+    arguments = {
+        **rois_on_maps(sizes, rng, channels * group**2),
+        "spatial_scale": 0.25,
+        "output_dim": channels,
+        "pooled_size": int(rng.integers(1, 4)),
+        "group_size": group,
+        "part_size": part,
+        "sample_per_part": int(rng.integers(1, 4)),
+        "trans_std": float(rng.choice([0, 0.1])),
+    }
+    if rng.random() < 0.5:
+        side = part or arguments["pooled_size"]
+        trans = rng.normal(size=(sizes["post"], 2 * classes, side, side)).astype(F)
+        arguments["trans"] = poisoned(trans, rng, sizes["poison"])
+
+    def check(output):
+        pooled = arguments["pooled_size"]
+        assert output.shape == (sizes["post"], channels, pooled, pooled) and output.dtype == F
+
+    return _native.deformable_psroi_pooling, arguments, check
+
+
+def roi_max_mean_pooling(sizes, rng):
+    channels = int(rng.integers(1, 70))
+    arguments = {
+        **rois_on_maps(sizes, rng, channels),
+        "spatial_scale": 0.25,
+        "pooled_size": int(rng.integers(1, 8)),
+    }
+
+    def check(output):
+        assert output.shape == (sizes["post"], channels) and output.dtype == F
+        assert not np.isnan(output).any()
+
+    return _native.roi_max_mean_pooling, arguments, check
+
+
 CASES = {
     case.__name__: case
     for case in (
         multi_proposal, multi_proposal_target, multi_proposal_target_mask, anchor_mining_target,
         mask_rcnn_target, chip_cover, chip_lattice, chip_permutation, soft_nms, hard_nms,
-        multi_scale_nms, operator_anchors,
+        multi_scale_nms, operator_anchors, deformable_psroi_pooling, roi_max_mean_pooling,
     )
 }  # fmt: skip
 

@@ -267,7 +267,9 @@ def test_the_package_loads_it_when_asked():
         "import sys, sniper\n"
         "assert 'mxnet' not in sys.modules\n"
         "from sniper import Predictor\n"
-        "assert 'mxnet' in sys.modules and Predictor.__name__ == 'Predictor'\n"
+        "assert Predictor.__name__ == 'Predictor'\n"
+        # It is imported with the first weights that need it.
+        "assert 'mxnet' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

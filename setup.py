@@ -31,21 +31,23 @@ COMPILE_ARGS = [
 KERNEL_ARGS = [*COMPILE_ARGS, "-fvisibility=hidden"]  # each library uses its own copy
 LINK_ARGS = ["-fopenmp"]
 
+# What MXNet 1.9.1 works with: no NumPy 2, which newer OpenCV asks for, and distutils.
+WITH_MXNET = [
+    "numpy<2",
+    "opencv-python-headless<4.12",
+    "setuptools; python_version >= '3.12'",
+]
+
 
 def sources(pattern: str) -> list[str]:
     """Sources of all operator folders: a new folder needs no change here."""
     return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / NATIVE).glob(pattern))
 
 
-def mxnet_folder() -> Path:
-    """Folder of the installed MXNet, found without importing it."""
+def mxnet_folder() -> Path | None:
+    """Folder of the installed MXNet, found without importing it; None without MXNet."""
     spec = importlib.util.find_spec("mxnet")
-    if spec is None or spec.origin is None:
-        raise SystemExit(
-            "The operators are compiled against the headers in the MXNet wheel, and MXNet is not "
-            f"installed here: run `pip install mxnet=={MXNET_VERSION}` first."
-        )
-    return Path(spec.origin).parent
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 class BuildNative(build_ext):
@@ -56,10 +58,17 @@ class BuildNative(build_ext):
         headers = [ROOT / path for path in sources("**/*.h")]
         objects = [self.kernel_object(source, headers) for source in sources("*/*_cpu.cc")]
         mxnet = mxnet_folder()
+        if mxnet is None:
+            # Detection with ONNX graphs, the tools for data and the chips need the other one only.
+            self.warn(
+                "MXNet is not installed: its operator library is left out, and nothing can be "
+                f"trained. To have it, `pip install mxnet=={MXNET_VERSION}` and build again."
+            )
+            self.extensions = [e for e in self.extensions if not e.name.endswith(OPS_LIBRARY)]
         for extension in self.extensions:
             extension.extra_objects = objects
             extension.depends = [*objects, *map(str, headers)]
-            if extension.name.endswith(OPS_LIBRARY):
+            if mxnet is not None and extension.name.endswith(OPS_LIBRARY):
                 extension.include_dirs += [str(mxnet / "include"), str(mxnet / "src")]
         super().build_extensions()
 
@@ -158,13 +167,14 @@ setup(
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
     ],
     long_description=long_description(),
     long_description_content_type="text/markdown",
-    python_requires=">=3.9,<3.13",
+    python_requires=">=3.9",
     package_dir={"": "lib"},
     packages=find_packages("lib"),
     # The CUDA kernels go along where scripts/compile.sh --cuda has built them.
@@ -174,27 +184,28 @@ setup(
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildNative, "build_py": BuildPackage},
     install_requires=[
-        "numpy>=1.23,<2",
-        "opencv-python-headless>=4.5,<4.12",  # 4.12 asks for NumPy 2
+        "numpy>=1.23",
+        "opencv-python-headless>=4.5",
         "pycocotools>=2.0.6",  # run lengths of masks, and the evaluation of reference
         "faster-coco-eval>=1.8; python_version >= '3.10'",
         "pyyaml>=5.4",
         "easydict>=1.10",
         "matplotlib>=3.5",
-        "setuptools; python_version >= '3.12'",  # MXNet imports distutils
     ],
-    # The MXNet wheels share one import folder: choose exactly one.
+    # The MXNet wheels share one import folder: choose exactly one, or none.
     extras_require={
-        "cpu": [f"mxnet=={MXNET_VERSION}"],
-        "cu110": [f"mxnet-cu110=={MXNET_VERSION}"],
-        "cu112": [f"mxnet-cu112=={MXNET_VERSION}"],
+        "cpu": [f"mxnet=={MXNET_VERSION}", *WITH_MXNET],
+        "cu110": [f"mxnet-cu110=={MXNET_VERSION}", *WITH_MXNET],
+        "cu112": [f"mxnet-cu112=={MXNET_VERSION}", *WITH_MXNET],
         "tensorboard": ["tensorboardX"],
         "cluster": ["scikit-learn>=1.0"],  # k-means of `sniper cluster-classes`
         "matlab": ["scipy>=1.7"],  # the lists of ILSVRC
         "openimages": ["pandas>=1.5"],  # the tables of Open Images
-        # Detectors as ONNX graphs. Older engines have no deformable convolution on the CPU; newer
-        # ml_dtypes, which onnx brings, ask for NumPy 2.
-        "onnx": ["onnx>=1.18", "onnxruntime>=1.25", "ml_dtypes<0.6"],
+        # Detectors as ONNX graphs, without MXNet. Older engines have no deformable convolution.
+        "onnx": ["onnxruntime>=1.25"],
+        "openvino": ["openvino>=2025.0"],
+        # Making them, with MXNet beside: newer ml_dtypes, which onnx brings, ask for NumPy 2.
+        "export": ["onnx>=1.18", "onnxruntime>=1.25", "ml_dtypes<0.6"],
         "wider": ["scipy>=1.7", "h5py>=3.1"],  # the lists of WIDER FACE
     },
     entry_points={

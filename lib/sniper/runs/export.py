@@ -90,7 +90,7 @@ def _program(network: WeightedGraph, shapes: Mapping[str, tuple[int, ...]]) -> P
             raise
         raise ConfigError(
             "ONNX graphs are made with the package `onnx`, which is not installed",
-            fix='pip install "sniper-mxnet[onnx]"',
+            fix='pip install "sniper-mxnet[export]"',
         ) from error
     params = {name: value.asnumpy() for name, value in {**network.arg, **network.aux}.items()}
     ranks = {name: len(shape) for name, shape in shapes.items()}

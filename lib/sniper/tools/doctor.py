@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import importlib
+import importlib.util
 import os
 import platform
 import sys
@@ -20,6 +21,7 @@ from types import ModuleType
 
 import sniper
 from sniper.errors import SniperError
+from sniper.inference.onnx_engines import ENGINES, installed_engines
 from sniper.models.int8_support import (
     WITH_INSTRUCTIONS,
     WITHOUT_INSTRUCTIONS,
@@ -115,15 +117,23 @@ def run_checks() -> Iterator[Check]:
     yield Check("sniper", True, sniper.__version__)
     yield _python()
     modules: dict[str, ModuleType | None] = {}
+    detects_only = importlib.util.find_spec("mxnet") is None and bool(installed_engines())
     for title, name in _PACKAGES:
-        modules[name], check = _package(title, name)
+        if name == "mxnet" and detects_only:
+            yield Check(title, True, "not installed: nothing can be trained, and of detectors only "
+                        "archives of `sniper export --format onnx` run")  # fmt: skip
+            continue
+        modules[name], check = _package(title, name, any_numpy=detects_only)
         yield check
     yield _threads()
     yield _int8()
-    mxnet = modules["mxnet"]
+    yield from _onnx_engines()
+    mxnet = modules.get("mxnet")
     if mxnet is not None:
         yield from _devices(mxnet)
     yield _native_functions()
+    if detects_only:
+        return
     library = _operator_library()
     yield library
     if library.ok:
@@ -139,13 +149,13 @@ def _python() -> Check:
     )
 
 
-def _package(title: str, name: str) -> tuple[ModuleType | None, Check]:
+def _package(title: str, name: str, *, any_numpy: bool = False) -> tuple[ModuleType | None, Check]:
     try:
         module = importlib.import_module(name)
     except _FAILURES as error:
         return None, Check(title, False, _reason(error), MEND_PYTHON)
     version = str(getattr(module, "__version__", "") or _installed_version(name))
-    if name == "numpy" and int(version.split(".")[0]) >= 2:
+    if name == "numpy" and not any_numpy and int(version.split(".")[0]) >= 2:
         detail = f"{version}, but MXNet 1.9.1 needs a version below 2"
         return module, Check(title, False, detail, MEND_PYTHON)
     return module, Check(title, True, version)
@@ -169,6 +179,17 @@ def _int8() -> Check:
     return Check(
         "INT8", True, WITH_INSTRUCTIONS if has_int8_instructions() else WITHOUT_INSTRUCTIONS
     )
+
+
+def _onnx_engines() -> Iterator[Check]:
+    """The engines of detectors without MXNet; they are not needed."""
+    names = installed_engines()
+    if not names:
+        yield Check("ONNX engines", True, f"none of {', '.join(ENGINES)} (not needed)")
+    for name in names:
+        _, check = _package(f"ONNX engine {name}", name)
+        default = ", taken unless TEST.ENGINE names another" if name == names[0] else ""
+        yield replace(check, detail=f"{check.detail}{default}")
 
 
 def _devices(mxnet: ModuleType) -> Iterator[Check]:

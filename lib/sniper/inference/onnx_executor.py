@@ -61,8 +61,10 @@ class OnnxExecutor:
             has_masks=model.mask_head is not None,
         )
         self._spec, self._engine = spec, engine
-        self._detector = _Runner(model.detector, engine)
-        self._mask_head = None if model.mask_head is None else _Runner(model.mask_head, engine)
+        self._detector = ProgramRunner(model.detector, engine)
+        self._mask_head = (
+            None if model.mask_head is None else ProgramRunner(model.mask_head, engine)
+        )
 
     def run(self, data: np.ndarray, im_info: np.ndarray) -> list[WindowDetections]:
         """Detections of each window of a batch, one by one; see `Executor`."""
@@ -98,8 +100,16 @@ class OnnxExecutor:
         }
 
 
-class _Runner:
-    """Runs the steps of a program; a tensor is forgotten behind the last step that reads it."""
+class ProgramRunner:
+    """Runs the steps of a program; a tensor is forgotten behind the last step that reads it.
+
+    Args:
+        program: the network.
+        engine: computes its graphs.
+
+    Raises:
+        DataError: the engine refuses a graph.
+    """
 
     def __init__(self, program: Program, engine: OnnxEngine) -> None:
         self._outputs = program.outputs
@@ -114,12 +124,22 @@ class _Runner:
 
     def __call__(self, inputs: Tensors) -> dict[str, np.ndarray]:
         """Outputs by name; inputs that the network does not have are left out."""
+        tensors = self._run(inputs, len(self._steps))
+        return {name: tensors[tensor] for name, tensor in self._outputs}
+
+    def inputs_of(self, place: int, inputs: Tensors) -> dict[str, np.ndarray]:
+        """What the step of this place reads, by name: the steps before it are run."""
+        tensors = self._run(inputs, place)
+        return {name: tensors[name] for name in self._steps[place][0].inputs}
+
+    def _run(self, inputs: Tensors, count: int) -> dict[str, np.ndarray]:
+        """All tensors that are still of use behind the first steps."""
         tensors = {name: inputs[name] for name in self._inputs}
-        for (step, function), dropped in zip(self._steps, self._dropped):
+        for (step, function), dropped in zip(self._steps[:count], self._dropped):
             tensors.update(zip(step.outputs, function(tensors)))
             for name in dropped:
                 del tensors[name]
-        return {name: tensors[tensor] for name, tensor in self._outputs}
+        return tensors
 
 
 def _function(step: Step, engine: OnnxEngine) -> Callable[[Tensors], Sequence[np.ndarray]]:

@@ -36,6 +36,7 @@ def report_detections(
     *,
     left_out: Mapping[str, int] | None = None,
     settings: Mapping[str, object] | None = None,
+    weights_sha256: str | None = None,
 ) -> Report | None:
     """Writes result files and report into a folder and logs the table.
 
@@ -46,6 +47,7 @@ def report_detections(
         speed: how long it took, for the report.
         left_out: detections of classes that the set does not have, by their names, for the report.
         settings: how the detector looked (scales, NMS), for the report and the log.
+        weights_sha256: of the file of the detector's weights, for the report.
 
     Returns:
         The evaluation; None for sets without annotations.
@@ -64,7 +66,7 @@ def report_detections(
         note = settings_text(settings or {})
         save_precision_recall(protocol.curves(dataset, report), stem, note)
     path = folder / f"detections_{dataset.image_set}_report.json"
-    _tell(path, dataset, report, speed, left_out, settings)
+    _tell(path, dataset, report, speed, left_out, settings, weights_sha256)
     return report
 
 
@@ -103,6 +105,7 @@ def _tell(
     speed: Mapping[str, object] | None,
     left_out: Mapping[str, int] | None = None,
     settings: Mapping[str, object] | None = None,
+    weights_sha256: str | None = None,
 ) -> None:
     if report is not None:
         logger.info("%s", report.table())
@@ -113,6 +116,8 @@ def _tell(
         more["left_out_of_other_classes"] = dict(left_out)
     if settings is not None:
         more["settings"] = dict(settings)
+    if weights_sha256 is not None:
+        more["weights_sha256"] = weights_sha256
     if speed is not None:
         more["speed"] = dict(speed)
     write_report(path, dataset, report, more=more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -31,6 +32,7 @@ from sniper.runs.load_model import (
     legacy_boxes_of,
     weights_classes,
 )
+from sniper.runs.model_card import model_card
 from sniper.runs.plan import TestPlan
 
 # Any size does: parameters do not depend on it.
@@ -117,7 +119,7 @@ def exported(plan: TestPlan, weights: Path) -> ModelArchive:
         for symbol, shapes in inference_networks(spec)
     ]
     mask_head = networks[1] if spec.with_masks else None
-    meta = _meta(plan, classes, networks[0])
+    meta = _meta(plan, classes, networks[0], weights)
     legacy_boxes = _legacy_boxes(weights)
     if legacy_boxes is not None:
         meta["config"]["TRAIN"]["LEGACY_BOXES"] = legacy_boxes
@@ -173,7 +175,9 @@ def _mask_shapes(spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _meta(plan: TestPlan, classes: Classes, detector: WeightedGraph) -> dict:
+def _meta(
+    plan: TestPlan, classes: Classes, detector: WeightedGraph, weights: Path
+) -> dict[str, Any]:
     ids = {} if classes.ids is None else {"category_ids": list(classes.ids)}
     passed = " and ".join(f"{name} (N,)" for name in data_names(plan.detector)[2:])
     return {
@@ -187,5 +191,6 @@ def _meta(plan: TestPlan, classes: Classes, detector: WeightedGraph) -> dict:
         f" height, width, scale; {passed} pass through",
         "pixel_means_bgr": list(plan.pixel_means),
         "outputs": detector.symbol.list_outputs(),
+        "card": model_card(plan, weights),
         "config": yaml.safe_load(plan.config),
     }

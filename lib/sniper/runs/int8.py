@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,18 +15,22 @@ from sniper.data import Record
 from sniper.data.classes import Classes, match_set
 from sniper.errors import ConfigError, DataError
 from sniper.inference.detector import Detector
+from sniper.inference.onnx_engines import OnnxRuntimeEngine, onnx_engine
+from sniper.inference.onnx_executor import ProgramRunner
 from sniper.loader.windows import TestLoader
 from sniper.models.archive import ModelArchive, WeightedGraph, write_archive
 from sniper.models.archive_file import INT8
 from sniper.models.assembly import data_names
 from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
-from sniper.models.model import Model
+from sniper.models.model import AnyModel, Model, OnnxModel
+from sniper.models.onnx.archive import write_onnx_archive
+from sniper.models.onnx.steps import OnnxStep, Program
 from sniper.models.quantize import quantize_network
 from sniper.process import usable_cores
 from sniper.runs.compare_models import FP32, QUANTISED, Comparison, compare, spread
 from sniper.runs.datasets import TrainingData, open_dataset
 from sniper.runs.devices import Device, uses_gpu
-from sniper.runs.export import exported
+from sniper.runs.export import MXNET, as_onnx, exported
 from sniper.runs.load_model import (
     archive_legacy_boxes,
     archive_weights,
@@ -51,7 +55,9 @@ class QuantizeSettings:
         calibration: "naive" or "entropy", see `quantize_network`.
         fp32_layers: layers that stay in fp32.
         eval_images: images of the test set that both networks are compared on; 0: no comparison.
-        any_cpu: also on a processor without INT8 instructions.
+        any_cpu: also on a processor without INT8 instructions (MXNet only: ONNX Runtime's numbers
+            do not depend on them).
+        form: "mxnet", or "onnx" for an archive of ONNX graphs.
     """
 
     calib_images: int
@@ -59,6 +65,7 @@ class QuantizeSettings:
     fp32_layers: tuple[str, ...] = ()
     eval_images: int = 0
     any_cpu: bool = False
+    form: str = MXNET
 
 
 def quantize_model(
@@ -95,25 +102,82 @@ def quantize_model(
     data = training_data(cfg)
     records = calibration_records(data, settings.calib_images, fp32.classes)
     logger.info("%s calibration on %d training images", settings.calibration, len(records))
-    detector = quantize_network(
-        archive.detector,
-        calibration_inputs(
-            make_detector(plan, fp32), records, plan.pixel_means, data_names(plan.detector)
-        ),
-        calibration=settings.calibration,
-        fp32_layers=settings.fp32_layers,
-    )
     about = {
         "precision": INT8,
         "calibration": {"method": settings.calibration, "images": len(records)},
         "fp32_layers": list(settings.fp32_layers),
     }
-    meta = {**archive.meta, **about, "outputs": detector.symbol.list_outputs()}
-    write_archive(out, ModelArchive(detector, archive.mask_head, meta))
+    names = data_names(plan.detector)
+    detector = make_detector(plan, fp32)
+
+    def inputs() -> Iterator[dict[str, np.ndarray]]:
+        return calibration_inputs(detector, records, plan.pixel_means, names)
+
+    int8: AnyModel
+    if settings.form == MXNET:
+        quantised = quantize_network(
+            archive.detector,
+            inputs(),
+            calibration=settings.calibration,
+            fp32_layers=settings.fp32_layers,
+        )
+        meta = {**archive.meta, **about, "outputs": quantised.symbol.list_outputs()}
+        write_archive(out, ModelArchive(quantised, archive.mask_head, meta))
+        int8 = _int8_model(fp32, quantised)
+    else:
+        graphs = as_onnx(plan.detector.in_fp32(), archive)
+        program = quantized_program(graphs.detector, inputs, settings)
+        write_onnx_archive(out, replace(graphs, detector=program, meta={**archive.meta, **about}))
+        int8 = OnnxModel(
+            *(fp32.spec, program, graphs.mask_head, fp32.class_names, fp32.category_ids),
+            legacy_boxes=fp32.legacy_boxes,
+        )
     if not settings.eval_images:
         return None
-    int8 = _int8_model(fp32, detector)
     return compare(plan, {FP32: fp32, QUANTISED: int8}, settings.eval_images)
+
+
+def quantized_program(
+    program: Program,
+    inputs: Callable[[], Iterator[Mapping[str, np.ndarray]]],
+    settings: QuantizeSettings,
+) -> Program:
+    """A program whose graphs compute in INT8.
+
+    Args:
+        program: in fp32.
+        inputs: gives what the network is calibrated with, all inputs by name, from the start.
+        settings: how.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed, or a layer is not in the network.
+        DataError: see `quantize_step`.
+    """
+    runner = ProgramRunner(program, onnx_engine(OnnxRuntimeEngine.name))
+    from sniper.models.onnx.quantize import layers_of, quantize_step
+
+    layers = [
+        name for step in program.steps if isinstance(step, OnnxStep) for name in layers_of(step)
+    ]
+    unknown = sorted(set(settings.fp32_layers) - set(layers))
+    if unknown:
+        raise ConfigError(
+            "the network has no such layers to leave out",
+            got=", ".join(unknown),
+            expected=", ".join(layers),
+        )
+    steps = [
+        quantize_step(
+            step,
+            (runner.inputs_of(place, sample) for sample in inputs()),
+            calibration=settings.calibration,
+            fp32_layers=settings.fp32_layers,
+        )
+        if isinstance(step, OnnxStep)
+        else step
+        for place, step in enumerate(program.steps)
+    ]
+    return replace(program, steps=tuple(steps))
 
 
 def _check(devices: Sequence[Device], settings: QuantizeSettings) -> None:
@@ -133,7 +197,7 @@ def _check(devices: Sequence[Device], settings: QuantizeSettings) -> None:
         )
     if settings.calib_images < ENOUGH_IMAGES:
         logger.warning("the ranges of %d images may not fit others", settings.calib_images)
-    if has_int8_instructions():
+    if has_int8_instructions() or settings.form != MXNET:
         return
     if not settings.any_cpu:
         raise ConfigError(

@@ -11,6 +11,7 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.data import Dataset, ProposalSet, save_proposals
+from sniper.data.cache import file_sha256
 from sniper.data.classes import Classes
 from sniper.data.one_class import match_detected
 from sniper.data.proposals import LEAST_SCORE, proposals_of_detections
@@ -26,6 +27,7 @@ from sniper.runs.detect_set import StoredRun, detect_in_memory
 from sniper.runs.find_weights import weights_path
 from sniper.runs.levels import untrained_windows
 from sniper.runs.load_model import load_model, make_detector
+from sniper.runs.model_card import detector_settings
 from sniper.runs.plan import TestPlan, test_plan
 
 logger = logging.getLogger(__name__)
@@ -109,6 +111,7 @@ def _test(
                 *(plan.results_dir, dataset, table, speed.as_dict()),
                 left_out=left_out,
                 settings=detector_settings(plan),
+                weights_sha256=file_sha256(weights),
             )
     # Only now: a run that is killed before its results are written goes on with its blocks.
     run.clean_up()
@@ -167,27 +170,6 @@ def evaluate_model(
             left_out=left_out,
             settings=detector_settings(plan),
         )
-
-
-def detector_settings(plan: TestPlan) -> dict[str, object]:
-    """How a plan detects, as reports print it beside every number: mode, scales, NMS."""
-    merge = plan.merge
-    soft = f"soft, sigma {merge.sigma:g}" if merge.sigma > 0 else "none"
-    voting = {"box_voting": f"IoU {merge.box_voting:g}"} if merge.box_voting > 0 else {}
-    most = max(level.max_pixels for level in plan.levels)
-    bound = {"max_pixels": most} if most else {}
-    return {
-        "mode": plan.mode,
-        "scales": [_scale_text(level.scale) for level in plan.levels],
-        "NMS": f"IoU {merge.nms_threshold:g}" if merge.nms_threshold > 0 else soft,
-        "boxes_per_image": merge.max_per_image if merge.max_per_image > 0 else "unlimited",
-        **voting,
-        **bound,
-    }
-
-
-def _scale_text(scale: tuple[int, int] | float) -> str:
-    return f"{scale[0]}x{scale[1]}" if isinstance(scale, tuple) else f"x{scale:g}"
 
 
 def _classes_for(dataset: Dataset, model: AnyModel, plan: TestPlan) -> Classes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from sniper.tools.arguments import (
     add_config_flags,
@@ -15,14 +16,18 @@ from sniper.tools.arguments import (
 from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
-Writes one archive with the test network (any image size, fp32), its parameters, the class names and
-the resolved configuration. Networks with masks bring their mask head along. The same weights and
-configuration give the same bytes.
+Writes one archive with the test network (any image size, fp32), its parameters, the class names,
+the resolved configuration and a card (data, settings, figures of tests, hashes). Networks with
+masks bring their mask head along. The same weights and configuration give the same bytes.
 """
 _EPILOG = """\
-example: sniper export --cfg sniper_mobilenetv2_toy --out toy.zip
+examples: sniper export --cfg sniper_mobilenetv2_toy --out toy.zip
+          sniper export --cfg sniper_mobilenetv2_toy --out toy.onnx.zip --format onnx
+          sniper export --show toy.zip                  (what it is: network, data, figures, hashes)
 
-Reading it takes MXNet and our operator library only:
+Predictor, `sniper detect`, `sniper test` and `sniper bench` take either archive; for one of ONNX
+graphs MXNet need not be installed. Reading an archive for MXNet yourself takes MXNet and our
+operator library only:
 
   import json, zipfile
   from sniper.ops import load_library         # before mxnet: it prepares the process
@@ -47,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper export", _DESCRIPTION, _EPILOG)
-    add_out_flag(parser, "MODEL.zip", "the archive", required=True)
+    add_out_flag(parser, "MODEL.zip", "the archive")
+    parser.add_argument(
+        "--show", type=Path, metavar="FILE.zip", help="print what an archive is, and write nothing"
+    )
     parser.add_argument(
         "--format",
         choices=("mxnet", "onnx"),
@@ -62,7 +70,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(argv: Sequence[str]) -> int:
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if (args.show is None) == (args.out is None):
+        parser.error("either --out, to write an archive, or --show, to look at one")
+    if args.show is not None:
+        from sniper.runs.model_card import card_text
+
+        print(card_text(args.show))
+        return 0
     from sniper.config import load_config
     from sniper.runs.export import export_model
     from sniper.runs.find_weights import weights_path

@@ -24,10 +24,12 @@ layers and the mask head stay in fp32. The file is no smaller: weights are packe
 _EPILOG = """\
 example: sniper quantize --cfg sniper_mobilenetv2_toy --calib 32 --eval 80 --out toy_int8.zip
          python main_test.py --cfg sniper_mobilenetv2_toy --weights toy_int8.zip
+         sniper quantize --cfg sniper_mobilenetv2_toy --format onnx --out int8.onnx.zip
 
-Meant for processors with AVX-512 VNNI, where INT8 is exact but for rounding. Others add products in
-16 bits, cut off what does not fit, and gain less: look at --eval there (`sniper doctor` tells what
-this processor has).
+In MXNet it is meant for processors with AVX-512 VNNI, where INT8 is exact but for rounding. Others
+add products in 16 bits, cut off what does not fit, and gain less: look at --eval there (`sniper
+doctor` tells what this processor has). ONNX Runtime gets weights of 7 bits, which are exact on
+every processor.
 """
 
 
@@ -44,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper quantize", _DESCRIPTION, _EPILOG)
     add_out_flag(parser, "MODEL.zip", "the archive", required=True)
+    parser.add_argument(
+        "--format",
+        choices=("mxnet", "onnx"),
+        default="mxnet",
+        help="what runs it; onnx: ONNX Runtime, without MXNet (default: %(default)s)",
+    )
     parser.add_argument(
         "--calib", type=as_positive, default=32, metavar="N", help="training images (default: 32)"
     )
@@ -88,7 +96,7 @@ def _run(argv: Sequence[str]) -> int:
     plan = test_plan(cfg)
     weights = args.weights or weights_path(plan.model_dir, plan.epoch, args.save_prefix)
     settings = QuantizeSettings(
-        args.calib, args.calibration, tuple(args.fp32), args.eval, args.any_cpu
+        args.calib, args.calibration, tuple(args.fp32), args.eval, args.any_cpu, args.format
     )
     comparison = quantize_model(cfg, weights, args.out, settings)
     size, before = (path.stat().st_size / 2**20 for path in (args.out, weights))

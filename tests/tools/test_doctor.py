@@ -69,6 +69,26 @@ def test_missing_mxnet(fake_parts, monkeypatch, capsys):
     assert out.endswith("To mend: pip install -r requirements.txt\n")
 
 
+def test_an_installation_without_mxnet_on_purpose(fake_parts, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "mxnet", None)
+    monkeypatch.setattr(doctor, "OPERATORS", tmp_path / "none.so")
+    monkeypatch.setattr(doctor, "installed_engines", list)
+    assert doctor.main([]) == 1  # nothing detects here
+    assert "ONNX engines: none of onnxruntime, openvino" in capsys.readouterr().out
+    engine = types.ModuleType("onnxruntime")
+    engine.__version__ = "1.32.0"
+    monkeypatch.setitem(sys.modules, "onnxruntime", engine)
+    monkeypatch.setattr(doctor, "installed_engines", lambda: ["onnxruntime"])
+    numpy = types.ModuleType("numpy")
+    numpy.__version__ = "2.3.0"
+    monkeypatch.setitem(sys.modules, "numpy", numpy)
+    assert doctor.main([]) == 0
+    out = capsys.readouterr().out
+    assert "OK      MXNet: not installed: nothing can be trained" in out
+    assert "OK      ONNX engine onnxruntime: 1.32.0, taken unless" in out
+    assert "operator" not in out and out.endswith("Everything works.\n")
+
+
 def test_missing_compiled_parts(fake_parts, monkeypatch, capsys):
     def load_library():
         raise OpsError("libsniper_ops.so is missing", fix="bash scripts/compile.sh")

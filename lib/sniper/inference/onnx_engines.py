@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -118,7 +119,14 @@ ENGINES = {engine.name: engine for engine in (OnnxRuntimeEngine, OpenVinoEngine)
 
 def installed_engines() -> list[str]:
     """Names of the engines that can be imported, the fastest first."""
-    return [name for name in ENGINES if importlib.util.find_spec(name) is not None]
+    return [name for name in ENGINES if is_installed(name)]
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported; it is not."""
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    return importlib.util.find_spec(module) is not None
 
 
 def onnx_engine(name: str = AUTO) -> OnnxEngine:

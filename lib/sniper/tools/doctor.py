@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import importlib
-import importlib.util
 import os
 import platform
 import sys
@@ -21,7 +20,7 @@ from types import ModuleType
 
 import sniper
 from sniper.errors import SniperError
-from sniper.inference.onnx_engines import ENGINES, installed_engines
+from sniper.inference.onnx_engines import ENGINES, installed_engines, is_installed
 from sniper.models.int8_support import (
     WITH_INSTRUCTIONS,
     WITHOUT_INSTRUCTIONS,
@@ -34,6 +33,7 @@ MEND_PYTHON = "pip install -r requirements.txt"
 MEND_NATIVE = "bash scripts/compile.sh"
 MEND_CUDA = "bash scripts/compile.sh --cuda"
 CUDA_LIBRARY = Path(sniper.__file__).with_name("native") / "libsniper_cuda.so"
+OPERATORS = CUDA_LIBRARY.with_name("libsniper_ops.so")
 
 # What a broken installation raises: missing files and symbols, wrong versions, wrong results.
 _FAILURES = (
@@ -117,7 +117,8 @@ def run_checks() -> Iterator[Check]:
     yield Check("sniper", True, sniper.__version__)
     yield _python()
     modules: dict[str, ModuleType | None] = {}
-    detects_only = importlib.util.find_spec("mxnet") is None and bool(installed_engines())
+    # Built without MXNet on purpose.
+    detects_only = not (is_installed("mxnet") or OPERATORS.is_file()) and bool(installed_engines())
     for title, name in _PACKAGES:
         if name == "mxnet" and detects_only:
             yield Check(title, True, "not installed: nothing can be trained, and of detectors only "

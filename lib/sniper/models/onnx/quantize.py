@@ -93,7 +93,10 @@ def _fused(step: OnnxStep, folder: Path) -> onnx.ModelProto:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folder / "fused.onnx")
     onnxruntime.InferenceSession(step.model, options, providers=["CPUExecutionProvider"])
-    return onnx.load_model(options.optimized_model_filepath)
+    model = onnx.load_model(options.optimized_model_filepath)
+    # Otherwise a warning asks for what has been done here.
+    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+    return model
 
 
 class _Reader(quantization.CalibrationDataReader):

@@ -1,0 +1,198 @@
+"""Whether detectors of ONNX graphs find what MXNet finds: every network, every installed engine.
+
+    python scripts/bench/onnx_agreement.py
+    python scripts/bench/onnx_agreement.py --only mobilenetv2_e2e resnet_mx_18_ssh --size 256x192
+
+Every network that the package has, in full width with random weights and its FocusPixel and mask
+heads, is exported as `sniper export --format onnx` does, and both detect in the same generated
+pictures. A box counts as found again if the other side has one within 0.02 px of it whose scores
+are within 1e-4. Which proposals survive may turn on the last bit of a score, so that not all are
+found again; of those that are, the largest differences are given. Masks are compared where boxes
+are. Exit code 1: of some network less than 97 % are found again, or a map differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+if not __package__:  # run as a script; its own folder has too common module names
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from bench.int8 import images, info
+from bench.report import machine, machine_line
+
+PX, SCORE, MAP = 0.02, 1e-4, 1e-3
+LEAST_SHARE = 0.97
+PICTURES = 2
+RESIDUAL = 0.2  # scale of the ends of residual branches
+SPREAD = 60.0  # of the pictures, which are divided by it: random networks have no statistics
+# By what a network's name ends in.
+RECIPES = {"_3k": "res101_mx_3k", "_ssh": "ssh_vgg16_wider"}
+COMMON = "sniper_res101_e2e"
+
+
+def model_of(symbol: str) -> Any:
+    """The network as its recipe has it, with random weights that keep maps in size."""
+    import numpy as np
+
+    from sniper.config import load_config
+    from sniper.models.heads.mask import MaskHead
+    from sniper.models.networks import ends_residual, network_of
+    from sniper.runs.plan import test_plan
+    from sniper.runs.speed import random_model
+
+    recipe = next((name for end, name in RECIPES.items() if symbol.endswith(end)), COMMON)
+    keys = ["symbol", symbol, "gpus", "cpu", "network.PADDING", "symmetric"]
+    if symbol.startswith("mobilenetv2") and recipe == COMMON:
+        recipe = "sniper_mobilenetv2_e2e"
+    if network_of(symbol).has(MaskHead):
+        keys += ["TRAIN.WITH_MASK", "True"]
+    model = random_model(test_plan(load_config(recipe, keys), devices="cpu").detector)
+    rng = np.random.default_rng(0)
+    for name, value in model.arg.items():
+        if ends_residual(name):
+            # Zeros in training from scratch; as large as these they leave maps in size.
+            value[:] = RESIDUAL
+        elif name.startswith(("rpn_cls", "cls_", "bbox_", "rpn_bbox", "subcls")):
+            # Random heads give boxes and classes that differ from each other.
+            spread = 0.1 if "cls" in name else 0.02
+            value[:] = rng.normal(0, spread / max(1, np.sqrt(value.size / len(value))), value.shape)
+    return model
+
+
+def sides_of(model: Any) -> dict[str, Any]:
+    """Executors by engine; `mxnet` is the first."""
+    import mxnet as mx
+
+    from sniper.inference.mxnet_executor import MxnetExecutor
+    from sniper.inference.onnx_engines import installed_engines, onnx_engine
+    from sniper.inference.onnx_executor import OnnxExecutor
+    from sniper.models.archive import ModelArchive, WeightedGraph
+    from sniper.models.fit import params_of
+    from sniper.models.model import OnnxModel
+    from sniper.models.onnx.archive import OnnxArchive, read_onnx_archive, write_onnx_archive
+    from sniper.runs.export import as_onnx, inference_networks
+
+    networks = [
+        WeightedGraph(symbol, *params_of(symbol, shapes, model))
+        for symbol, shapes in inference_networks(model.spec)
+    ]
+    graphs = as_onnx(model.spec, ModelArchive(networks[0], (networks[1:] or [None])[0], {}))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.zip"
+        write_onnx_archive(path, OnnxArchive(graphs.detector, graphs.mask_head, {}))
+        graphs = read_onnx_archive(path)
+    network = OnnxModel(model.spec, graphs.detector, graphs.mask_head, model.class_names)
+    sides: dict[str, Any] = {"mxnet": MxnetExecutor(model, [mx.cpu()])}
+    for engine in installed_engines():
+        sides[engine] = OnnxExecutor(network, onnx_engine(engine))
+    return sides
+
+
+def compare(expected: Any, found: Any) -> dict[str, Any]:
+    """Share of boxes that are found again, and the largest differences of these."""
+    import numpy as np
+
+    from sniper.models.class_scores import objectness_of
+
+    def scores(one: Any) -> Any:
+        return (
+            one.scores if isinstance(one.scores, np.ndarray) else objectness_of(one.scores)[:, None]
+        )
+
+    shifts = np.abs(expected.boxes[:, None] - found.boxes[None]).max(axis=2)
+    nearest = shifts.argmin(axis=1)
+    shift = shifts.min(axis=1)
+    change = np.abs(scores(expected) - scores(found)[nearest])
+    change = change.reshape(len(change), -1).max(axis=1)
+    again = (shift <= PX) & (change <= SCORE)
+    maps = {
+        name: float(np.abs(one - found.maps[name]).max() / max(1, np.abs(one).max()))
+        for name, one in expected.maps.items()
+    }
+    return {
+        "boxes": len(expected.boxes),
+        "again": int(again.sum()),
+        "px": float(shift[again].max(initial=0)),
+        "score": float(change[again].max(initial=0)),
+        "map": max(maps.values(), default=0.0),
+    }
+
+
+def mask_difference(sides: dict[str, Any], engine: str, roi_map: Any, boxes: Any) -> float:
+    """Largest difference of a probability in masks of the same map and boxes."""
+    import numpy as np
+
+    from sniper.inference.executor import MaskJob
+
+    job = MaskJob(roi_map, boxes[:20], np.ones(len(boxes[:20]), int))
+    ours, theirs = (next(iter(sides[name].masks([job]))) for name in (engine, "mxnet"))
+    return float(np.abs(ours - theirs).max())
+
+
+def measure(symbol: str, width: int, height: int) -> dict[str, dict[str, Any]]:
+    """Of every engine what `compare` says of all pictures together."""
+    import copy
+
+    sides = sides_of(model_of(symbol))
+    data = images(PICTURES, width, height) / SPREAD
+    # A copy: MXNet's outputs hold until its next call.
+    found = {
+        name: [copy.deepcopy(side.run(image[None], info(image))[0]) for image in data]
+        for name, side in sides.items()
+    }
+    results = {}
+    for engine in list(sides)[1:]:
+        parts = [compare(*pair) for pair in zip(found["mxnet"], found[engine])]
+        result: dict[str, Any] = {
+            key: (sum if key in ("boxes", "again") else max)(part[key] for part in parts)
+            for key in parts[0]
+        }
+        first = found["mxnet"][0]
+        if sides["mxnet"].traits.has_masks and len(first.boxes):
+            roi_map = first.maps["roi"]
+            result["mask"] = mask_difference(sides, engine, roi_map, first.boxes)
+        results[engine] = result
+    return results
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    import sniper  # noqa: F401  (prepares the process for MXNet)
+    from sniper.models.networks import network_names
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=sorted(network_names()), metavar="NETWORK")
+    parser.add_argument("--size", default="256x192", metavar="WIDTHxHEIGHT", help="of the pictures")
+    parser.add_argument("--json", type=Path, help="writes all figures to this file")
+    args = parser.parse_args(argv)
+    width, height = (int(side) for side in args.size.split("x"))
+    about = machine()
+    print(machine_line(about))
+    results, same = {}, True
+    for symbol in args.only or sorted(network_names()):
+        results[symbol] = measure(symbol, width, height)
+        for engine, one in results[symbol].items():
+            share = one["again"] / max(1, one["boxes"])
+            right = share >= LEAST_SHARE and one["map"] <= MAP and one.get("mask", 0) <= MAP
+            same &= right
+            mask = f", masks {one['mask']:.1e}" if "mask" in one else ""
+            print(
+                f"{symbol:<24} {engine:<12} {one['again']:>4} of {one['boxes']:>4} boxes, "
+                f"{one['px']:.4f} px, scores {one['score']:.1e}, maps {one['map']:.1e}{mask}"
+                f"{'' if right else ': TOO FEW OR TOO FAR'}",
+                flush=True,
+            )
+    if args.json:
+        args.json.write_text(json.dumps({"machine": about, "results": results}, indent=1))
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,8 @@ heads, is exported as `sniper export --format onnx` does, and both detect in the
 pictures. A box counts as found again if the other side has one within 0.02 px of it whose scores
 are within 1e-4. Which proposals survive may turn on the last bit of a score, so that not all are
 found again; of those that are, the largest differences are given. Masks are compared where boxes
-are. Exit code 1: of some network less than 97 % are found again, or a map differs.
+are. An engine that refuses a network (OpenVINO has no deformable convolution) is told. Exit code 1:
+of some network less than 97 % are found again, or a map differs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if not __package__:  # run as a script; its own folder has too common module nam
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bench.int8 import images, info
+from bench.onnx_engines import reason_of
 from bench.report import machine, machine_line
 
 PX, SCORE, MAP = 0.02, 1e-4, 1e-3
@@ -69,6 +71,7 @@ def sides_of(model: Any) -> dict[str, Any]:
     """Executors by engine; `mxnet` is the first."""
     import mxnet as mx
 
+    from sniper.errors import DataError
     from sniper.inference.mxnet_executor import MxnetExecutor
     from sniper.inference.onnx_engines import installed_engines, onnx_engine
     from sniper.inference.onnx_executor import OnnxExecutor
@@ -90,7 +93,10 @@ def sides_of(model: Any) -> dict[str, Any]:
     network = OnnxModel(model.spec, graphs.detector, graphs.mask_head, model.class_names)
     sides: dict[str, Any] = {"mxnet": MxnetExecutor(model, [mx.cpu()])}
     for engine in installed_engines():
-        sides[engine] = OnnxExecutor(network, onnx_engine(engine))
+        try:
+            sides[engine] = OnnxExecutor(network, onnx_engine(engine))
+        except DataError as error:
+            print(f"{model.spec.symbol:<24} {engine:<12} refuses: {reason_of(error)}", flush=True)
     return sides
 
 
@@ -173,6 +179,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=sorted(network_names()), metavar="NETWORK")
+    parser.add_argument("--but", nargs="+", default=[], metavar="NETWORK", help="leave these out")
     parser.add_argument("--size", default="256x192", metavar="WIDTHxHEIGHT", help="of the pictures")
     parser.add_argument("--json", type=Path, help="writes all figures to this file")
     args = parser.parse_args(argv)
@@ -180,7 +187,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     about = machine()
     print(machine_line(about))
     results, same = {}, True
-    for symbol in args.only or sorted(network_names()):
+    for symbol in sorted(set(args.only or network_names()) - set(args.but)):
         results[symbol] = measure(symbol, width, height)
         for engine, one in results[symbol].items():
             share = one["again"] / max(1, one["boxes"])

@@ -40,6 +40,7 @@ def executors(recipe: str, data: Any) -> dict[str, Any]:
     import numpy as np
 
     from sniper.config import load_config
+    from sniper.errors import DataError
     from sniper.inference.mxnet_executor import MxnetExecutor
     from sniper.inference.onnx_engines import installed_engines, onnx_engine
     from sniper.inference.onnx_executor import OnnxExecutor
@@ -78,8 +79,17 @@ def executors(recipe: str, data: Any) -> dict[str, Any]:
     for engine in installed_engines():
         for name, one in (("fp32", program), ("INT8", quantised)):
             network = OnnxModel(model.spec, one, None, model.class_names)
-            sides[f"{engine} {name}"] = OnnxExecutor(network, onnx_engine(engine))
+            try:
+                sides[f"{engine} {name}"] = OnnxExecutor(network, onnx_engine(engine))
+            except DataError as error:
+                print(f"left out: {engine} {name}: {reason_of(error)}")
     return sides
+
+
+def reason_of(error: Exception) -> str:
+    """Why an engine refuses a network, in one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line[len("got: ") :] for line in lines if line.startswith("got: ")), lines[0])
 
 
 def measure(recipe: str, width: int, height: int, rounds: int) -> dict[str, dict[str, Any]]:

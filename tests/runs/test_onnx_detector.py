@@ -33,7 +33,7 @@ PX, SCORE = 0.02, 1e-4
 MANY = ["__background__", *(f"sign {number}" for number in range(120))]
 NETWORKS = {
     "masks": partial(random_run, overrides=MASKS),
-    "deformable": partial(random_run, recipe="sniper_res18_toy"),
+    "resnet": partial(random_run, recipe="sniper_res18_toy"),
     "rfcn3k": partial(random_run, recipe="mobilenetv2_3k_toy", names=MANY),
     "faces": random_ssh,
 }

@@ -167,8 +167,13 @@ def _import(module: str, command: str) -> ModuleType:
 
 
 def _refused(engine: OnnxEngine, error: Exception) -> DataError:
+    """OpenVINO's conversion of ONNX has no deformable convolution, for example."""
+    text = str(error).strip()
+    # Its messages end with what could not be converted.
+    reasons = [line.strip(" -") for line in text.partition("Summary:")[2].splitlines()]
+    reasons = [line for line in reasons if line] or text.splitlines() or [type(error).__name__]
     return DataError(
         f"{engine.name} {engine.version} refuses a graph of the archive",
-        got=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
-        fix="take another engine (TEST.ENGINE), or another version of this one",
+        got=reasons[0],
+        fix=f"take another engine (TEST.ENGINE {' or '.join(ENGINES)}), or another version of it",
     )

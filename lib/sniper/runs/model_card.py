@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from typing import Any
 
 import yaml
 
+from sniper.config.yaml_files import read_yaml
 from sniper.data.cache import file_sha256
+from sniper.errors import ConfigError
 from sniper.evaluation.report import settings_text
 from sniper.models.archive_file import read_meta
 from sniper.runs.plan import TestPlan
@@ -35,14 +38,16 @@ def model_card(plan: TestPlan, weights: Path) -> dict[str, Any]:
         card = read_meta(weights).get("card")
         if card is not None:
             return card
-    config = yaml.safe_load(plan.config)
+    config = _config_of_training(plan, weights)
     train, data = config["TRAIN"], config["dataset"]
     digest = file_sha256(weights)
+    updates = {"most_updates": train["MAX_UPDATES"]} if train.get("MAX_UPDATES") else {}
     return {
         "recipe": plan.name,
         "trained_on": {"format": data["dataset"], "sets": data["image_set"].split("+")},
         "training": {
             "epochs": train["end_epoch"],
+            **updates,
             "learning_rate": train["lr"],
             "chip_size_px": train["CHIP_SIZE"],
             "scales": train["SCALES"],
@@ -52,6 +57,21 @@ def model_card(plan: TestPlan, weights: Path) -> dict[str, Any]:
         "weights": {"file": weights.name, "sha256": digest},
         "tested": _reports(plan, digest),
     }
+
+
+def _config_of_training(plan: TestPlan, weights: Path) -> Mapping[str, Any]:
+    """What training left beside its weights; else the configuration that is asked for."""
+    config = yaml.safe_load(plan.config)
+    file = weights.parent / "config.yml"
+    if file.is_file():
+        with contextlib.suppress(ConfigError):
+            left = read_yaml(file)
+            if {"TRAIN", "dataset"} <= set(left) and set(config["TRAIN"]) <= set(left["TRAIN"]):
+                return left
+    logger.info(
+        "the model card takes the training from the recipe: no configuration is beside %s", weights
+    )
+    return config
 
 
 def detector_settings(plan: TestPlan) -> dict[str, object]:

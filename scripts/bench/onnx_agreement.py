@@ -33,6 +33,8 @@ LEAST_SHARE = 0.97
 PICTURES = 2
 RESIDUAL = 0.2  # scale of the ends of residual branches
 SPREAD = 60.0  # of the pictures, which are divided by it: random networks have no statistics
+HEADS = ("rpn_cls", "rpn_bbox", "cls_score", "bbox_pred", "subcls", "rfcn_")
+BOX_SPREAD = 0.3  # of box deltas
 # By what a network's name ends in.
 RECIPES = {"_3k": "res101_mx_3k", "_ssh": "ssh_vgg16_wider"}
 COMMON = "sniper_res101_e2e"
@@ -59,12 +61,44 @@ def model_of(symbol: str) -> Any:
     for name, value in model.arg.items():
         if ends_residual(name):
             # Zeros in training from scratch; as large as these they leave maps in size.
-            value[:] = RESIDUAL
-        elif name.startswith(("rpn_cls", "cls_", "bbox_", "rpn_bbox", "subcls")):
-            # Random heads give boxes and classes that differ from each other.
-            spread = 0.1 if "cls" in name else 0.02
-            value[:] = rng.normal(0, spread / max(1, np.sqrt(value.size / len(value))), value.shape)
+            fan_in = value.size // len(value)
+            value[:] = (
+                rng.normal(0, RESIDUAL / np.sqrt(fan_in), value.shape) if fan_in > 1 else RESIDUAL
+            )
+        elif name.startswith(HEADS) and name.endswith("_weight"):
+            value[:] = rng.normal(size=value.shape)
+    # What heads read depends on the proposals of those before them.
+    for _ in range(2):
+        _make_outputs_differ(model)
     return model
+
+
+def _make_outputs_differ(model: Any) -> None:
+    """Scales the heads' weights: classes and boxes differ, and boxes stay near their anchors."""
+    import mxnet as mx
+
+    from sniper.models.assembly import build_detector, inference_input_shapes
+    from sniper.models.fit import params_of
+
+    symbol = build_detector(model.spec, train=False)
+    layers = [
+        name.removesuffix("_weight")
+        for name in symbol.list_arguments()
+        if name.startswith(HEADS) and name.endswith("_weight")
+    ]
+    internals = symbol.get_internals()
+    graph = mx.sym.Group([internals[f"{layer}_output"] for layer in layers])
+    data = images(1, 128, 128) / SPREAD
+    shapes = inference_input_shapes(model.spec, 1, 128, 128)
+    used = {name: shape for name, shape in shapes.items() if name in graph.list_arguments()}
+    bound = graph.simple_bind(mx.cpu(), grad_req="null", **used)
+    bound.copy_params_from(*params_of(graph, used, model))
+    given = {"data": data, "im_info": info(data[0])}
+    outputs = bound.forward(**{name: value for name, value in given.items() if name in used})
+    for layer, output in zip(layers, outputs):
+        target = BOX_SPREAD if "bbox" in layer or "loc" in layer else 1.0
+        spread = float(output.asnumpy().std())
+        model.arg[f"{layer}_weight"][:] *= target / max(spread, 1e-12)
 
 
 def sides_of(model: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sniper.config import load_config
 from sniper.errors import ConfigError, DataError
 from sniper.inference.mxnet_executor import MxnetExecutor
 from sniper.models.archive import read_archive, write_archive
+from sniper.models.onnx.archive import read_onnx_archive
 from sniper.runs import compare_models
 from sniper.runs import int8 as quantize_module
 from sniper.runs import load_model as models
@@ -63,7 +64,7 @@ def made(tiny, trained, tmp_path_factory):
 def test_the_archive_says_what_it_is(made):
     archive = read_archive(made.int8)
     assert archive.is_int8 and not read_archive(made.fp32).is_int8
-    assert archive.meta["calibration"] == {"method": "naive", "images": 4}
+    assert archive.meta["calibration"] == {"method": "naive", "images": 2}
     assert archive.meta["classes"] == read_archive(made.fp32).meta["classes"]
     assert "quantized_dtype" not in read_archive(made.fp32).detector.symbol.tojson()
     # The same weights and images give the same file, whatever the process did before.
@@ -228,3 +229,43 @@ def test_bench_takes_generated_images_and_random_weights(made, capsys):
     assert bench(made.arguments("--images", 0)) == 2
     assert bench(made.arguments("--generated", "90by70")) == 2
     assert "WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def graphs(made):
+    """Archives of ONNX graphs in fp32 and INT8, and what the comparison printed."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    fp32, int8 = made.root / "fp32.onnx.zip", made.root / "int8.onnx.zip"
+    weights = ("--weights", made.weights, "--format", "onnx")
+    assert export(made.arguments(*weights, "--out", fp32)) == 0
+    assert made.quantize("--calib", 2, "--format", "onnx", out=int8) == 0
+    return fp32, int8
+
+
+def test_graphs_of_integers_are_smaller_and_find_nearly_the_same(graphs, made):
+    fp32, int8 = graphs
+    assert int8.stat().st_size < 0.5 * fp32.stat().st_size
+    archive = read_onnx_archive(int8)
+    assert archive.is_int8 and archive.meta["calibration"] == {"method": "naive", "images": 2}
+    image = next((made.tiny.root / "toy" / "images" / "val").glob("*.jpg"))
+    before, after = (Predictor(path)(image) for path in graphs)
+    scores = [np.sort(found[0].scores)[::-1][:10] for found in (before, after)]
+    assert len(scores[0]) == len(scores[1])
+    np.testing.assert_allclose(*scores, atol=0.1)
+    assert not np.array_equal(*scores)
+
+
+def test_layers_of_graphs_stay_in_fp32_by_name(graphs, made, capsys):
+    kept = made.root / "kept.onnx.zip"
+    flags = ("--calib", 1, "--format", "onnx", "--fp32", "rpn_conv_3x3")
+    assert made.quantize(*flags, out=kept) == 0
+    assert kept.stat().st_size > graphs[1].stat().st_size
+    assert made.quantize("--calib", 1, "--format", "onnx", "--fp32", "nonsense") == 2
+    assert "nonsense" in capsys.readouterr().err
+    assert made.quantize("--calib", 1, "--format", "onnx", "--calibration", "guess") == 2
+
+
+def test_graphs_need_no_instructions(graphs, made, monkeypatch):
+    monkeypatch.setattr(quantize_module, "has_int8_instructions", lambda: False)
+    assert made.quantize("--calib", 1, "--format", "onnx", "--eval", 2) == 0

@@ -133,6 +133,44 @@ def test_meta_describes_the_model(run, archive):
     assert meta["outputs"][0] == "rois_output"
 
 
+def test_the_card_tells_what_a_model_is(run, archive, tmp_path, capsys):
+    digest = hashlib.sha256(run.weights.read_bytes()).hexdigest()
+
+    def shown(path):
+        capsys.readouterr()
+        assert main(["--show", str(path)]) == 0
+        return capsys.readouterr().out
+
+    told = shown(archive)
+    for part in ("mobilenetv2_e2e, fp32, MXNet", "10: thing 1, thing 2", "sniper_mobilenetv2_toy",
+                 "format coco; sets train", f"{run.weights.name}, SHA-256 {digest}",
+                 "model-0000.params", "no test of these weights was found"):  # fmt: skip
+        assert part in told
+    report = test_plan(run.cfg).results_dir / "detections_val_report.json"
+    report.parent.mkdir(parents=True)
+    content = {"ap": 0.25, "dataset": "val", "settings": {"mode": "pyramid"}}
+    try:
+        report.write_text(json.dumps({**content, "weights_sha256": digest}))
+        assert run.export(tmp_path / "tested.zip", "--weights", str(run.weights)) == 0
+        assert "val: ap 0.2500 (mode pyramid)" in shown(tmp_path / "tested.zip")
+        # An archive of an archive is the same model.
+        again = tmp_path / "again.zip"
+        assert run.export(again, "--weights", str(tmp_path / "tested.zip")) == 0
+        assert "val: ap 0.2500" in shown(again)
+        report.write_text(json.dumps({**content, "weights_sha256": "of others"}))
+        assert run.export(tmp_path / "others.zip", "--weights", str(run.weights)) == 0
+        assert "no test of these weights was found" in shown(tmp_path / "others.zip")
+    finally:
+        report.unlink()
+
+
+def test_either_a_file_to_write_or_one_to_show(archive, tmp_path, capsys):
+    for flags in ([], ["--show", str(archive), "--out", str(tmp_path / "x.zip")]):
+        assert main(flags) == 2
+        assert "either --out" in capsys.readouterr().err
+    assert main(["--show", str(tmp_path / "none.zip")]) == 3
+
+
 def test_the_configuration_comes_back_whole(run, archive, tmp_path):
     path = tmp_path / "again.yml"
     path.write_text(yaml.safe_dump(dict(read_archive(archive).meta["config"])))

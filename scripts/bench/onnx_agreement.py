@@ -65,6 +65,9 @@ def model_of(symbol: str) -> Any:
             value[:] = (
                 rng.normal(0, RESIDUAL / np.sqrt(fan_in), value.shape) if fan_in > 1 else RESIDUAL
             )
+        elif "offset" in name and name.endswith("_weight"):
+            # Zeros at the start of training: deformable layers would be ordinary ones.
+            value[:] = rng.normal(0, 1 / np.sqrt(value.size // len(value)), value.shape)
         elif name.startswith(HEADS) and name.endswith("_weight"):
             value[:] = rng.normal(size=value.shape)
     # What heads read depends on the proposals of those before them.

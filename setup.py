@@ -200,7 +200,7 @@ setup(
         "tensorboard": ["tensorboardX"],
         "cluster": ["scikit-learn>=1.0"],  # k-means of `sniper cluster-classes`
         "matlab": ["scipy>=1.7"],  # the lists of ILSVRC
-        "openimages": ["pandas>=1.5"],  # the tables of Open Images
+        "openimages": ["pandas>=1.5,<3"],  # the tables of Open Images; 3 reads ids as numbers
         # Detectors as ONNX graphs, without MXNet. Older engines have no deformable convolution.
         "onnx": ["onnxruntime>=1.25"],
         "openvino": ["openvino>=2025.0"],

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import numpy as np
+import pandas
 import pytest
 
 from sniper.data.detections import DetectionTable
@@ -145,6 +146,12 @@ def test_several_sets_must_be_named(tables):
     assert read_openimages_truth(tables, "train").image_set == "train"
     with pytest.raises(DataError, match="expected: test-annotations-bbox.csv"):
         read_openimages_truth(tables, "test")
+
+
+def test_a_pandas_that_reads_ids_as_numbers_is_refused(tables, monkeypatch):
+    monkeypatch.setattr(pandas, "__version__", "3.0.1")
+    with pytest.raises(ConfigError, match="0012 for 12"):
+        read_openimages_truth(tables, None)
 
 
 def test_without_pandas_the_extra_is_named(tables, monkeypatch):

@@ -326,16 +326,25 @@ def _names(table: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def import_pandas(path: Path) -> Any:
-    """Raises ConfigError where pandas is not installed."""
+    """Raises ConfigError where pandas is not installed, or reads ids as numbers: 0012 as 12."""
+    fix = 'pip install "sniper-mxnet[openimages]", or pip install "pandas<3"'
     try:
-        return importlib.import_module("pandas")
+        pandas = importlib.import_module("pandas")
     except ImportError as error:
         raise ConfigError(
             "tables of Open Images are read by pandas, which cannot be imported",
             where=path,
             got=error,
-            fix='pip install "sniper-mxnet[openimages]", or pip install pandas "numpy<2"',
+            fix=fix,
         ) from error
+    if int(pandas.__version__.partition(".")[0]) >= 3:
+        raise ConfigError(
+            "pandas 3 takes ids of images for numbers, and 0012 for 12",
+            where=path,
+            got=f"pandas {pandas.__version__}",
+            fix=fix,
+        )
+    return pandas
 
 
 def _read(

@@ -41,7 +41,6 @@ PROBE_CELLS = 4
 
 # What `sniper export --format` writes.
 MXNET, ONNX = "mxnet", "onnx"
-FORMATS = (MXNET, ONNX)
 
 
 def export_model(plan: TestPlan, weights: Path, out: Path, form: str = MXNET) -> None:

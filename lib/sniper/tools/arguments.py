@@ -96,6 +96,17 @@ def add_weights_flag(flags: Flags) -> None:
     )
 
 
+def add_engine_format_flag(flags: Flags) -> None:
+    """Adds --format: what an archive is for."""
+    flags.add_argument(
+        "--format",
+        choices=("mxnet", "onnx"),
+        default="mxnet",
+        help="what runs the archive; onnx: ONNX Runtime or OpenVINO, without MXNet (default: "
+        "%(default)s)",
+    )
+
+
 def add_test_epoch_flag(flags: Flags) -> None:
     """Adds --epoch: which checkpoint of a detector."""
     flags.add_argument(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sniper.tools.arguments import (
     add_config_flags,
+    add_engine_format_flag,
     add_out_flag,
     add_test_epoch_flag,
     add_weights_flag,
@@ -56,12 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--show", type=Path, metavar="FILE.zip", help="print what an archive is, and write nothing"
     )
-    parser.add_argument(
-        "--format",
-        choices=("mxnet", "onnx"),
-        default="mxnet",
-        help="what runs it; onnx: ONNX Runtime or OpenVINO, without MXNet (default: %(default)s)",
-    )
+    add_engine_format_flag(parser)
     which = parser.add_mutually_exclusive_group()
     add_test_epoch_flag(which)
     add_weights_flag(which)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sniper.tools.arguments import (
     add_config_flags,
+    add_engine_format_flag,
     add_out_flag,
     add_weights_flag,
     as_count,
@@ -46,12 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper quantize", _DESCRIPTION, _EPILOG)
     add_out_flag(parser, "MODEL.zip", "the archive", required=True)
-    parser.add_argument(
-        "--format",
-        choices=("mxnet", "onnx"),
-        default="mxnet",
-        help="what runs it; onnx: ONNX Runtime, without MXNet (default: %(default)s)",
-    )
+    add_engine_format_flag(parser)
     parser.add_argument(
         "--calib", type=as_positive, default=32, metavar="N", help="training images (default: 32)"
     )

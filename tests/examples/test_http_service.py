@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import runpy
+import socket
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,13 +66,70 @@ def test_it_says_what_it_finds(address, predictor):
     assert ask(address) == (200, {"classes": list(predictor.class_names[1:])})
 
 
+def encoded(pixels, ending=".png"):
+    return cv2.imencode(ending, pixels)[1].tobytes()
+
+
+def test_pictures_are_read_as_files_are(address, predictor, tmp_path):
+    file = tmp_path / "twelve_bits.png"
+    file.write_bytes(encoded(picture(1).astype(np.uint16) * 16))
+    (expected,) = predictor(file)
+    status, answer = ask(f"{address}?threshold=0.02", file.read_bytes())
+    assert status == 200 and answer["detections"]
+    assert answer["detections"] == expected.filter(0.02).as_dict()["detections"]
+
+
+def bomb(side):
+    """A PNG of `side` x `side` px that says so in its header alone."""
+    content = bytearray(encoded(np.zeros((1, 1, 3), np.uint8)))
+    content[16:24] = 2 * side.to_bytes(4, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (encoded(picture(0), ".jpg")[:-40], "cut off"),
+        (encoded(picture(0))[:-40], "cut off"),
+        (bomb(30000), "8000 px"),
+        (encoded(picture(0), ".bmp"), "JPEG or PNG"),
+    ],
+)
+def test_bad_pictures_are_told_before_they_are_decoded(address, monkeypatch, body, word):
+    monkeypatch.setattr("cv2.imdecode", None)
+    status, answer = ask(address, body)
+    assert status == 400 and word in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("head", "word"),
+    [
+        ("", "got none"),
+        ("Content-Length: -5\r\n", "got -5"),
+        ("Content-Length: many\r\n", "got many"),
+        ("Content-Length: 100\r\n", "4 of 100 bytes"),
+        ("Transfer-Encoding: chunked\r\n", "got none"),
+    ],
+)
+def test_wrong_lengths_are_told(address, head, word):
+    place = urllib.parse.urlsplit(address)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\n{head}\r\nbody".encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.0 400") and word.encode() in answer
+
+
 @pytest.mark.parametrize(
     ("query", "body", "word"),
     [
         ("", b"no picture", "no picture"),
-        ("", b"", "bytes"),
+        ("", b"", "got 0"),
         ("?threshold=2", b"x", "0 to 1"),
+        ("?threshold=nan", b"x", "0 to 1"),
         ("?threshold=much", b"x", "could not convert"),
+        ("?threshold=0.1&threshold=0.9", b"x", "one value"),
+        ("?treshold=0.9", b"x", "one value"),
         ("", cv2.imencode(".png", np.zeros((1, 8001, 3), np.uint8))[1].tobytes(), "8000 px"),
         ("", cv2.imencode(".png", np.zeros((1, 7000, 3), np.uint8))[1].tobytes(), "too thin"),
     ],

@@ -221,22 +221,77 @@ def test_the_archive_comes_back_and_is_the_same_each_time(run, tmp_path):
         lambda programs: programs["model"]["steps"][0].update(graph="model-9.onnx"),
         lambda programs: programs["model"]["steps"][1].update(operator="Evil"),
         lambda programs: programs["model"].update(outputs=7),
+        lambda programs: programs["model"].update(outputs=[]),
+        lambda programs: programs["model"]["outputs"].reverse(),
+        lambda programs: programs["model"]["steps"].reverse(),
+        lambda programs: programs["model"]["inputs"].append("depth"),
+        lambda programs: programs["mask"]["inputs"].append("data"),
     ],
 )
 def test_spoilt_programs_are_refused(run, tmp_path, change):
-    with zipfile.ZipFile(run.archive) as files:
-        meta = json.loads(files.read(META))
-        contents = {name: files.read(name) for name in meta["members"]}
+    meta, contents = members(run.archive)
     change(meta["programs"])
     write_members(tmp_path / "spoilt.zip", meta, contents)
     with pytest.raises(DataError, match="follow one another"):
         read_onnx_archive(tmp_path / "spoilt.zip")
 
 
-def test_a_graph_that_the_engine_refuses_is_told(run, tmp_path):
-    with zipfile.ZipFile(run.archive) as files:
+def members(archive):
+    with zipfile.ZipFile(archive) as files:
         meta = json.loads(files.read(META))
-        contents = {name: files.read(name) for name in meta["members"]}
+        return meta, {name: files.read(name) for name in meta["members"]}
+
+
+def test_graphs_in_each_others_places_are_told(run, tmp_path):
+    meta, contents = members(run.archive)
+    first, second = contents["model-0.onnx"], contents["model-1.onnx"]
+    swapped = {**contents, "model-0.onnx": second, "model-1.onnx": first}
+    write_members(tmp_path / "bad.zip", meta, swapped)
+    for engine in installed_engines():
+        with pytest.raises(DataError, match="another one than the archive says"):
+            Predictor(tmp_path / "bad.zip", engine=engine)
+
+
+def test_graphs_of_another_network_are_told(run, folder, tmp_path):
+    """Tensors have the same names, but not the same shapes."""
+    meta, contents = members(run.archive)
+    wide = exported(random_run(tmp_path, [*MASKS, "network.ROI_CHANNELS", "24"]))
+    _, others = members(wide.archive)
+    write_members(tmp_path / "bad.zip", meta, {**contents, "model-1.onnx": others["model-1.onnx"]})
+    with pytest.raises(DataError, match="cannot compute a graph"):
+        Predictor(tmp_path / "bad.zip", engine="onnxruntime")(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda step: step["attributes"].pop("feature_stride"),
+        lambda step: step["attributes"].update(depth="3"),
+        lambda step: step["inputs"].pop(),
+        lambda step: step["inputs"].append("data"),
+    ],
+)
+def test_operators_that_cannot_be_run_are_told(run, folder, tmp_path, change):
+    meta, contents = members(run.archive)
+    change(next(step for step in meta["programs"]["model"]["steps"] if "operator" in step))
+    write_members(tmp_path / "bad.zip", meta, contents)
+    with pytest.raises(DataError, match="cannot be run"):
+        Predictor(tmp_path / "bad.zip")(folder)
+
+
+def test_fewer_classes_than_the_graph_has_are_told(run, folder, tmp_path):
+    """They would be left out of the findings."""
+    meta, contents = members(run.archive)
+    meta["classes"].pop()
+    meta.pop("category_ids", None)
+    meta["config"]["dataset"]["NUM_CLASSES"] -= 1
+    write_members(tmp_path / "bad.zip", meta, contents)
+    with pytest.raises(DataError, match="other classes than the archive names"):
+        Predictor(tmp_path / "bad.zip")(folder)
+
+
+def test_a_graph_that_the_engine_refuses_is_told(run, tmp_path):
+    meta, contents = members(run.archive)
     write_members(tmp_path / "bad.zip", meta, {**contents, "model-0.onnx": b"nonsense"})
     for engine in installed_engines():
         with pytest.raises(DataError, match=f"{engine} .* refuses"):

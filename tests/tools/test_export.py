@@ -240,6 +240,28 @@ def test_unfit_and_missing_weights_are_named(run, tmp_path, capsys):
     assert not (tmp_path / "m.zip").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta: meta.update(classes=None),
+        lambda meta: meta.update(classes=[1, 2, 3]),
+        lambda meta: meta.update(card=[1]),
+        lambda meta: meta["card"].update(weights="one"),
+        lambda meta: meta["card"].update(tested=[{"set": "val"}]),
+        lambda meta: meta["card"].update(training=[3]),
+    ],
+)
+def test_cards_that_are_none_are_told(archive, tmp_path, capsys, change):
+    def spoil(members):
+        meta = json.loads(members["meta.json"])
+        change(meta)
+        members["meta.json"] = json.dumps(meta).encode()
+
+    path = rewrite(archive, tmp_path / "spoilt.zip", spoil)
+    assert main(["--show", str(path)]) == 3
+    assert "no model card" in capsys.readouterr().err
+
+
 def rewrite(source, target, change):
     """A copy of an archive whose members `change` may replace, add or drop."""
     with zipfile.ZipFile(source) as files:

@@ -32,9 +32,16 @@ def run_native(step: NativeStep, inputs: Sequence[np.ndarray]) -> tuple[np.ndarr
     """Outputs of an operator; all arrays are float32.
 
     Raises:
-        DataError: an attribute is missing, not known or no value.
+        DataError: an attribute or array is missing, not known or no value.
         OpsError: an array does not fit.
     """
+    try:
+        return _run(step, inputs)
+    except TypeError as error:  # as many arrays and attributes as it has, not more, not fewer
+        raise _refused(step, str(error)) from error
+
+
+def _run(step: NativeStep, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     values = {name: _value(step, name) for name in step.attributes if not name.startswith("__")}
     if step.op == "MultiProposal":
         arguments = _arguments(step, values, _PROPOSAL_ARGUMENTS)

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Protocol
 
@@ -30,10 +30,10 @@ class OnnxEngine(Protocol):
     version: str
 
     def compile(self, step: OnnxStep) -> GraphFunction:
-        """The function of a graph, for inputs of any size.
+        """The function of a graph, for inputs of any size; it raises DataError where it fails.
 
         Raises:
-            DataError: the engine refuses the graph.
+            DataError: the engine refuses the graph, or it has other inputs or outputs.
         """
         ...
 
@@ -56,7 +56,7 @@ class OnnxRuntimeEngine:
         self._options = self._module.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.inter_op_num_threads = 1
-        self._options.log_severity_level = 3  # errors
+        self._options.log_severity_level = 4  # errors are raised as well
         # Threads that wait in a loop would take the cores of those that read images.
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
@@ -69,8 +69,20 @@ class OnnxRuntimeEngine:
         # The classes of its errors have no common base but this one.
         except Exception as error:
             raise _refused(self, error) from error
+        _check_names(
+            step,
+            [tensor.name for tensor in session.get_inputs()],
+            [tensor.name for tensor in session.get_outputs()],
+        )
         names = list(step.outputs)
-        return lambda inputs: session.run(names, {name: inputs[name] for name in step.inputs})
+
+        def run(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+            try:
+                return session.run(names, {name: inputs[name] for name in step.inputs})
+            except Exception as error:
+                raise _failed(self, step, inputs, error) from error
+
+        return run
 
 
 class OpenVinoEngine:
@@ -103,11 +115,19 @@ class OpenVinoEngine:
             )
         except RuntimeError as error:
             raise _refused(self, error) from error
+        _check_names(
+            step,
+            [port.any_name for port in graph.inputs],
+            [name for port in graph.outputs for name in port.names],
+        )
         request, lock = graph.create_infer_request(), threading.Lock()
 
         def run(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
             with lock:
-                outputs = request.infer({name: inputs[name] for name in step.inputs})
+                try:
+                    outputs = request.infer({name: inputs[name] for name in step.inputs})
+                except RuntimeError as error:
+                    raise _failed(self, step, inputs, error) from error
                 return [np.array(outputs[name]) for name in step.outputs]
 
         return run
@@ -164,6 +184,29 @@ def _import(module: str, command: str) -> ModuleType:
             got=f"{module}: {error}",
             fix=command,
         ) from error
+
+
+def _check_names(step: OnnxStep, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Raises DataError where a graph has other inputs or outputs than the archive says."""
+    if set(inputs) != set(step.inputs) or not set(step.outputs) <= set(outputs):
+        raise DataError(
+            "a graph of the archive is another one than the archive says",
+            got=f"{', '.join(inputs)} -> {', '.join(outputs)}",
+            expected=f"{', '.join(step.inputs)} -> {', '.join(step.outputs)}",
+            fix="export the model again",
+        )
+
+
+def _failed(
+    engine: OnnxEngine, step: OnnxStep, inputs: Mapping[str, np.ndarray], error: Exception
+) -> DataError:
+    shapes = ", ".join(f"{name} {inputs[name].shape}" for name in step.inputs)
+    return DataError(
+        f"{engine.name} {engine.version} cannot compute a graph of the archive",
+        where=shapes,
+        got=str(error).strip() or type(error).__name__,
+        fix="where memory is short, TEST.MAX_PIXELS bounds it; else export the model again",
+    )
 
 
 def _refused(engine: OnnxEngine, error: Exception) -> DataError:

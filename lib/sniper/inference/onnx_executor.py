@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from sniper.errors import ConfigError
+from sniper.errors import ConfigError, DataError
 from sniper.inference.executor import DetectorTraits, MaskJob
 from sniper.inference.mask_batches import mask_inputs, split_job
 from sniper.inference.native_operators import run_native
 from sniper.inference.onnx_engines import OnnxEngine
 from sniper.models.assembly import WindowOutputs, decode, short_output_names
+from sniper.models.class_scores import Scores
 from sniper.models.model import OnnxModel, with_features
 from sniper.models.onnx.steps import OnnxStep, Program, Step
 from sniper.models.parts import WindowDetections
@@ -76,7 +77,19 @@ class OnnxExecutor:
             outputs = self._detector({**inputs, "im_ids": unused, "chip_ids": unused})
             named = dict(zip(short_output_names(outputs), outputs.values()))
             windows.append(decode(WindowOutputs(self._spec, named, 0, info)))
+            self._check_classes(windows[-1].scores)
         return windows
+
+    def _check_classes(self, scores: Scores) -> None:
+        """The graph is what it is: classes that the archive does not name would be left out."""
+        expected = len(self.traits.class_names)
+        if isinstance(scores, np.ndarray) and scores.shape[1] != expected:
+            raise DataError(
+                "the network has other classes than the archive names",
+                got=f"{scores.shape[1]}, the background among them",
+                expected=expected,
+                fix="export the model again",
+            )
 
     def masks(self, jobs: Sequence[MaskJob]) -> Iterator[np.ndarray]:
         """Masks of boxes, any map size and any number of boxes; see `Executor`."""

@@ -13,9 +13,9 @@ import yaml
 
 from sniper.config.yaml_files import read_yaml
 from sniper.data.cache import file_sha256
-from sniper.errors import ConfigError
+from sniper.errors import ConfigError, DataError
 from sniper.evaluation.report import settings_text
-from sniper.models.archive_file import read_meta
+from sniper.models.archive_file import META, read_meta
 from sniper.runs.plan import TestPlan
 
 logger = logging.getLogger(__name__)
@@ -119,6 +119,18 @@ def card_text(path: Path) -> str:
         DataError: the file is missing, damaged or no archive.
     """
     meta = read_meta(path)
+    try:
+        return _card_text(meta)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            "the description of the model is no model card",
+            where=f"{META} of {path}",
+            got=f"{type(error).__name__}: {error}",
+            fix="export the model again",
+        ) from error
+
+
+def _card_text(meta: Mapping[str, Any]) -> str:
     classes = meta.get("classes", [])[1:]
     more = f", and {len(classes) - _SHOWN_CLASSES} more" if classes[_SHOWN_CLASSES:] else ""
     engine = "ONNX graphs" if meta.get("engine") else "MXNet"

@@ -7,7 +7,7 @@ another stands in `meta.json` under `programs`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,12 @@ from sniper.models.archive_file import (
     write_members,
 )
 from sniper.models.onnx.steps import NATIVE, NativeStep, OnnxStep, Program, Step
+
+# What the executor has to hand over.
+_INPUTS = {
+    DETECTOR: ("data", "im_info", "im_ids", "chip_ids"),
+    MASK_HEAD: ("roi_map", "mask_rois", "mask_classes"),
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,11 @@ def read_onnx_archive(path: str | Path) -> OnnxArchive:
     meta, contents = read_members(path)
     try:
         programs = meta["programs"]
-        detector = _program(programs[DETECTOR], contents)
-        mask_head = _program(programs[MASK_HEAD], contents) if MASK_HEAD in programs else None
+        detector = _program(DETECTOR, programs, contents)
+        mask_head = _program(MASK_HEAD, programs, contents) if MASK_HEAD in programs else None
+        names = [name for name, _ in detector.outputs]
+        if names != meta["outputs"]:
+            raise ValueError(f"outputs {', '.join(names)} are not {meta['outputs']}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             "the archive does not say how its graphs follow one another",
@@ -96,14 +105,27 @@ def _described(part: str, program: Program, contents: dict[str, bytes]) -> dict[
     return {"inputs": list(program.inputs), "steps": steps, "outputs": outputs}
 
 
-def _program(described: Mapping[str, Any], contents: Mapping[str, bytes]) -> Program:
+def _program(
+    part: str, programs: Mapping[str, Mapping[str, Any]], contents: Mapping[str, bytes]
+) -> Program:
+    described = programs[part]
+    inputs = tuple(described["inputs"])
     outputs = tuple((name, tensor) for name, tensor in described["outputs"])
     steps = tuple(_step(step, contents) for step in described["steps"])
-    known = set(described["inputs"]).union(*(step.outputs for step in steps))
-    wanted = {tensor for _, tensor in outputs}.union(*(step.inputs for step in steps))
-    if wanted - known:
-        raise ValueError(f"nothing makes {', '.join(sorted(wanted - known))}")
-    return Program(tuple(described["inputs"]), steps, outputs)
+    _check_made(_INPUTS[part], inputs)
+    known = set(inputs)
+    for step in steps:
+        _check_made(known, step.inputs)
+        known.update(step.outputs)
+    _check_made(known, [tensor for _, tensor in outputs])
+    return Program(inputs, steps, outputs)
+
+
+def _check_made(known: Collection[str], wanted: Iterable[str]) -> None:
+    """Raises ValueError where a tensor is wanted before anything has made it."""
+    missing = sorted(set(wanted) - set(known))
+    if missing:
+        raise ValueError(f"nothing makes {', '.join(missing)} before it is needed")
 
 
 def _step(described: Mapping[str, Any], contents: Mapping[str, bytes]) -> Step:

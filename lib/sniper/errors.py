@@ -54,3 +54,14 @@ class OpsError(SniperError):
 
 class TrainingError(SniperError):
     """A run failed: a worker died, a loss became NaN, a checkpoint could not be written."""
+
+
+def without_mxnet() -> ConfigError:
+    """The error of whatever needs MXNet where it is not installed."""
+    return ConfigError(
+        "this needs MXNet, which is not installed",
+        expected="without MXNet: detection with an archive of `sniper export --format onnx`, the "
+        "tools for data, and the chips",
+        fix="pip install mxnet==1.9.1 (Python 3.9 to 3.12, NumPy below 2); for all that a copy of "
+        "this project needs: pip install -r requirements.txt",
+    )

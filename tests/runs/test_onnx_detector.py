@@ -150,6 +150,19 @@ def test_weights_of_mxnet_say_that_they_need_it(run, folder, tmp_path):
     assert "this needs MXNet, which is not installed" in told and "--format onnx" in told
 
 
+def test_commands_that_need_mxnet_say_so(run, folder, tmp_path):
+    told = without_mxnet("train", "--cfg", run.recipe, code=1)
+    assert "this needs MXNet, which is not installed" in told and "NumPy below 2" in told
+
+
+def test_gpus_without_mxnet_are_told_with_a_way_out(run, folder, tmp_path):
+    told = without_mxnet(
+        *("detect", folder, "--out", tmp_path / "found", "--model", run.archive, "--gpus", "0"),
+        code=2,
+    )
+    assert "without MXNet run on the CPU" in told and "--gpus cpu" in told and "CUDA" not in told
+
+
 def test_a_set_is_tested_with_it(run, tmp_path):
     plan = test_plan(run.cfg, devices="cpu")
     model = load_model(plan.detector, run.archive)

@@ -133,6 +133,10 @@ def test_meta_describes_the_model(run, archive):
     assert meta["outputs"][0] == "rois_output"
 
 
+def in_int8(members):
+    members[META] = members[META].replace(b'"classes"', b'"precision": "int8", "classes"', 1)
+
+
 def test_the_card_tells_what_a_model_is(run, archive, tmp_path, capsys):
     digest = hashlib.sha256(run.weights.read_bytes()).hexdigest()
 
@@ -157,6 +161,14 @@ def test_the_card_tells_what_a_model_is(run, archive, tmp_path, capsys):
         again = tmp_path / "again.zip"
         assert run.export(again, "--weights", str(tmp_path / "tested.zip")) == 0
         assert "val: ap 0.2500" in shown(again)
+        # ... but it may look in another way.
+        argv = ["--cfg", "sniper_mobilenetv2_toy", "--weights", str(tmp_path / "tested.zip")]
+        keys = ["TEST.MODE", "single", "TEST.SINGLE_SCALE", "[64, 96]"]
+        assert main([*argv, "--out", str(again), "--set", *run.overrides, *keys]) == 0
+        assert "mode single; scales 64x96" in shown(again)
+        # Figures of fp32 are not those of INT8.
+        int8 = rewrite(again, tmp_path / "int8.zip", in_int8)
+        assert "in fp32" in shown(int8) and "tested " not in shown(int8)
         report.write_text(json.dumps({**content, "weights_sha256": "of others"}))
         assert run.export(tmp_path / "others.zip", "--weights", str(run.weights)) == 0
         assert "no test of these weights was found" in shown(tmp_path / "others.zip")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     from importlib import import_module
 
-    from sniper.errors import ConfigError
+    from sniper.errors import without_mxnet
 
     class _Lazy:
         """Stands for a module until one of its names is asked for."""
@@ -30,12 +30,7 @@ else:
             except ModuleNotFoundError as error:
                 if error.name != "mxnet":
                     raise
-                raise ConfigError(
-                    "this needs MXNet, which is not installed",
-                    expected="without MXNet: detection with an archive of "
-                    "`sniper export --format onnx`, the tools for data, and the chips",
-                    fix="pip install mxnet==1.9.1 (Python 3.9 to 3.12, NumPy below 2)",
-                ) from None
+                raise without_mxnet() from None
 
     mx = _Lazy("mxnet")
     ops = _Lazy("sniper.ops")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sniper.errors import ConfigError
+from sniper.inference.onnx_engines import is_installed
 from sniper.models.lazy import mx
 
 ON_CPU = "--set gpus cpu"
@@ -53,6 +54,12 @@ def devices_of(gpus: str, name: str = "gpus", on_cpu: str = ON_CPU) -> list[Devi
             expected="'0', '0,1', ... or 'cpu'",
             fix=f"{on_cpu} runs on the CPU",
         )
+    if not is_installed("mxnet"):
+        raise ConfigError(
+            "detectors without MXNet run on the CPU",
+            got=f"{name} '{gpus}', and MXNet is not installed",
+            fix=on_cpu,
+        )
     visible = _gpu_count()
     missing = [entry for entry in entries if int(entry) >= visible]
     if missing:
@@ -65,10 +72,8 @@ def devices_of(gpus: str, name: str = "gpus", on_cpu: str = ON_CPU) -> list[Devi
 
 
 def _gpu_count() -> int:
-    try:
-        import mxnet
-    except ModuleNotFoundError:
-        return 0
+    import mxnet
+
     try:
         return mxnet.context.num_gpus()
     except mxnet.MXNetError:  # a CUDA wheel without a driver

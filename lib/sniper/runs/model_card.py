@@ -15,7 +15,7 @@ from sniper.config.yaml_files import read_yaml
 from sniper.data.cache import file_sha256
 from sniper.errors import ConfigError, DataError
 from sniper.evaluation.report import settings_text
-from sniper.models.archive_file import META, read_meta
+from sniper.models.archive_file import INT8, META, read_meta
 from sniper.runs.plan import TestPlan
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def model_card(plan: TestPlan, weights: Path) -> dict[str, Any]:
 
     Args:
         plan: of the network.
-        weights: their file; one that is an archive passes its own card on.
+        weights: their file; one that is an archive passes its own card on, but for `detection`.
 
     Returns:
         `recipe`, `trained_on`, `training`, `detection`, `weights` and `tested`: the figures of
@@ -37,7 +37,7 @@ def model_card(plan: TestPlan, weights: Path) -> dict[str, Any]:
     if weights.suffix.lower() == ".zip":
         card = read_meta(weights).get("card")
         if card is not None:
-            return card
+            return {**card, "detection": detector_settings(plan)}
     config = _config_of_training(plan, weights)
     train, data = config["TRAIN"], config["dataset"]
     digest = file_sha256(weights)
@@ -143,7 +143,11 @@ def _card_text(meta: Mapping[str, Any]) -> str:
         ("trained on", settings_text(card.get("trained_on", {}))),
         ("training", settings_text(card.get("training", {}))),
         ("detection", settings_text(card.get("detection", {}))),
-        *(("tested", _tested_text(report)) for report in card.get("tested", [])),
+        # A quantised detector brings the figures of the weights that it was made of.
+        *(
+            ("in fp32" if meta.get("precision") == INT8 else "tested", _tested_text(report))
+            for report in card.get("tested", [])
+        ),
         ("weights", f"{weights['file']}, SHA-256 {weights['sha256']}" if weights else ""),
         ("made with", f"sniper {meta.get('sniper_version')}, MXNet {meta.get('mxnet_version')}"),
         *(

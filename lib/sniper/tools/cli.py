@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 import sniper
-from sniper.errors import SniperError
+from sniper.errors import SniperError, without_mxnet
 
 Main = Callable[[Sequence[str]], int]
 
@@ -135,6 +135,8 @@ def _mend_import(error: ImportError) -> str:
     if module.startswith("sniper.native"):
         return f"the compiled functions do not load: {error}\n  fix: bash scripts/compile.sh"
     if isinstance(error, ModuleNotFoundError) and module.split(".")[0] not in ("", "sniper"):
+        if module == "mxnet":
+            return str(without_mxnet())
         fix = "fix: pip install -r requirements.txt, then run `sniper doctor`"
         return f"the Python package {module} is not installed\n  {fix}"
     return ""

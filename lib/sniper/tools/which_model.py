@@ -54,7 +54,8 @@ def check_model_flags(args: argparse.Namespace) -> None:
             "an archive has its own configuration and weights",
             where="--model",
             got=f"{', '.join(given)} as well",
-            fix="leave them out; --mode, --batch, --gpus and --class-agnostic work with archives",
+            fix="leave them out; --mode, --batch, --gpus, --engine and --class-agnostic work with "
+            "archives",
         )
 
 

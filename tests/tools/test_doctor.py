@@ -51,7 +51,7 @@ def test_healthy_installation(fake_parts, capsys):
 def test_int8_is_judged(fake_parts, monkeypatch, capsys, has, words):
     monkeypatch.setattr(doctor, "has_int8_instructions", lambda: has)
     assert doctor.main([]) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "INT8: " in line)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "INT8 in MXNet: " in line)
     assert "AVX-512 VNNI" in line and words in line
 
 

@@ -127,7 +127,8 @@ def run_checks() -> Iterator[Check]:
         modules[name], check = _package(title, name, any_numpy=detects_only)
         yield check
     yield _threads()
-    yield _int8()
+    if not detects_only:
+        yield _int8()
     yield from _onnx_engines()
     mxnet = modules.get("mxnet")
     if mxnet is not None:
@@ -178,7 +179,9 @@ def _threads() -> Check:
 
 def _int8() -> Check:
     return Check(
-        "INT8", True, WITH_INSTRUCTIONS if has_int8_instructions() else WITHOUT_INSTRUCTIONS
+        "INT8 in MXNet",
+        True,
+        WITH_INSTRUCTIONS if has_int8_instructions() else WITHOUT_INSTRUCTIONS,
     )
 
 

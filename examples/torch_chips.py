@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torchvision.models.detection import FasterRCNN
+from torchvision.models import mobilenet_v2
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import mobilenet_backbone
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import box_iou
 
 from sniper.chips import ChipSettings, make_epoch
 from sniper.data import Record, append_flipped, filter_trainable, load_dataset
@@ -35,8 +37,9 @@ CHIPS = ChipSettings(
     valid_ranges=((-1, 50), (36, 130), (100, -1)),  # sqrt(width x height), image px
     chip_size=128,
 )
-# Background that lies in an ignored box with more than this share of its area is no background.
-IGNORED_SHARE = 0.5
+# Background with a higher IoU with an ignored box is no background. What merely lies in it is: a
+# large box of a coarser level may fill a chip, which would leave nothing to learn background from.
+IGNORED_IOU = 0.3
 
 Target = dict[str, torch.Tensor]
 
@@ -73,17 +76,8 @@ class Chips(Dataset):
         return tensor.float() / 255, target
 
 
-def covered(boxes: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-    """(n,) bool: which boxes (n, 4) lie in one of the regions (m, 4) with enough of their area."""
-    low = torch.maximum(boxes[:, None, :2], regions[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], regions[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=2)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).clamp(min=1e-6)
-    return (shared / area[:, None] > IGNORED_SHARE).any(dim=1)
-
-
 def ignore_boxes(model: FasterRCNN) -> None:
-    """Has RPN and box head give no loss to background in `ignored` boxes (label -1)."""
+    """Has RPN and box head give no loss to background like `ignored` boxes (label -1)."""
     rpn_assign = model.rpn.assign_targets_to_anchors
     roi_assign = model.roi_heads.assign_targets_to_proposals
     roi_select = model.roi_heads.select_training_samples
@@ -91,7 +85,8 @@ def ignore_boxes(model: FasterRCNN) -> None:
 
     def drop(labels: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> None:
         for label, candidates, ignored in zip(labels, boxes, regions):
-            label[(label == 0) & covered(candidates, ignored)] = -1
+            alike = (box_iou(candidates, ignored) > IGNORED_IOU).any(dim=1)
+            label[(label == 0) & alike] = -1
 
     def assign_anchors(anchors: Any, targets: list[Target]) -> Any:
         regions[:] = [target["ignored"] for target in targets]
@@ -113,16 +108,32 @@ def ignore_boxes(model: FasterRCNN) -> None:
     model.roi_heads.select_training_samples = select
 
 
-def detector(num_classes: int) -> FasterRCNN:
-    """A Faster R-CNN with MobileNetV3 and FPN, from scratch, for pictures as large as a chip."""
-    backbone = mobilenet_backbone(
-        backbone_name="mobilenet_v3_large", weights=None, fpn=True, trainable_layers=6,
-        norm_layer=torch.nn.BatchNorm2d,
-    )  # fmt: skip
-    anchors = AnchorGenerator(((8, 16, 24), (32, 48, 64), (80, 100, 128)), ((0.5, 1.0, 2.0),) * 3)
-    # Equal to the chips: ignored boxes are not scaled with the picture.
-    sides = {"min_size": CHIPS.chip_size, "max_size": CHIPS.chip_size}
-    model = FasterRCNN(backbone, num_classes, rpn_anchor_generator=anchors, **sides)
+def small_mobilenet() -> BackboneWithFPN:
+    """A half-width MobileNetV2 with FPN, from scratch, narrow enough for a CPU.
+
+    It begins at stride 8; torchvision's own one begins at 32, too coarse for small chips.
+    """
+    features = mobilenet_v2(width_mult=0.5).features
+    layers = {"6": "0", "13": "1", "17": "2"}  # strides 8, 16, 32
+    return BackboneWithFPN(features, layers, [16, 48, 160], 64, norm_layer=torch.nn.BatchNorm2d)
+
+
+def detector(num_classes: int, backbone: BackboneWithFPN) -> FasterRCNN:
+    """A Faster R-CNN for chips on a backbone with strides 8, 16, 32 and 64, and 64 channels."""
+    sizes = ((8, 12, 18), (26, 36, 50), (72, 100, 140), (180, 240, 320))
+    model = FasterRCNN(
+        backbone,
+        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        # Of each chip, and a chip is a small part of an image.
+        rpn_batch_size_per_image=64,
+        rpn_pre_nms_top_n_train=200,
+        rpn_post_nms_top_n_train=100,
+        box_batch_size_per_image=64,
+        box_head=TwoMLPHead(64 * 7 * 7, 256),
+        box_predictor=FastRCNNPredictor(256, num_classes),
+    )
+    # The chips have the right size. Resized, they would be of other levels than their boxes.
+    model.transform.resize = lambda image, target=None: (image, target)
     ignore_boxes(model)
     return model
 
@@ -130,7 +141,7 @@ def detector(num_classes: int) -> FasterRCNN:
 def train(records: Sequence[Record], num_classes: int, updates: int, batch_size: int = 8) -> Any:
     """Trains for some updates; every epoch has other chips. Returns the model."""
     torch.manual_seed(0)
-    model = detector(num_classes).train()
+    model = detector(num_classes, small_mobilenet()).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     sets = (Chips(records, epoch, batch_size) for epoch in itertools.count())
     batches = itertools.chain.from_iterable(

@@ -50,14 +50,15 @@ def test_samples_are_the_chips_of_the_epoch(example, records):
         assert target["labels"].tolist() == gt.classes[gt.valid].tolist()
 
 
-def test_background_in_ignored_boxes_gives_no_loss(example):
-    model = example.detector(3)
-    boxes = torch.tensor([[10.0, 10, 30, 30], [60, 60, 90, 90], [12, 12, 28, 28], [0, 0, 128, 128]])
+def test_background_like_ignored_boxes_gives_no_loss(example):
+    model = example.detector(3, example.small_mobilenet())
+    # An object, what is like an ignored box, what is like the object, two backgrounds.
+    boxes = torch.tensor([[10.0, 10, 30, 30], [60, 60, 90, 90], [12, 12, 28, 28]])
+    boxes = torch.cat([boxes, torch.tensor([[0.0, 0, 128, 128], [70, 70, 78, 78]])])
     target = {"boxes": torch.tensor([[10.0, 10, 30, 30]]), "labels": torch.tensor([2])}
     target["ignored"] = torch.tensor([[55.0, 55, 95, 95]])
     labels, _ = model.rpn.assign_targets_to_anchors([boxes], [target])
-    assert labels[0].tolist()[:2] == [1, -1] and labels[0].tolist()[3] == 0
-    model.rpn.assign_targets_to_anchors([boxes], [{**target, "ignored": torch.zeros(0, 4)}])
+    assert labels[0].tolist()[:2] == [1, -1] and labels[0].tolist()[3:] == [0, 0]
     plain, _ = model.rpn.assign_targets_to_anchors(
         [boxes], [{**target, "ignored": torch.zeros(0, 4)}]
     )
@@ -68,7 +69,7 @@ def test_background_in_ignored_boxes_gives_no_loss(example):
     heads.fg_bg_sampler = lambda labels: (seen.append(labels), sampler(labels))[1]
     heads.select_training_samples([boxes], [target])
     # What is left after sampling, with the object itself, which is added to the proposals.
-    assert seen[0][0].tolist() == [2, 2, 0, 2]
+    assert seen[0][0].tolist() == [2, 2, 0, 0, 2]
 
 
 def test_a_few_updates_lower_the_loss(example, records, capsys):

@@ -2,14 +2,16 @@
 
     pip install torch torchvision
     sniper make-toy-data data/toy5 --classes 5 --train 600 --val 60 --test 120
-    python scripts/bench/torch_chips_table.py --data data/toy5 --split val --factors 0.7 1.0
-    python scripts/bench/torch_chips_table.py --data data/toy5 --factors 0.7
+    python scripts/bench/torch_chips_table.py --data data/toy5 --split val --mpx 40 \\
+        --seeds 1 --factors 0.5 0.7 1.0
+    python scripts/bench/torch_chips_table.py --data data/toy5 --factors 0.7      # half an hour
 
-One detector, that of `examples/torch_chips.py`, is trained twice with each seed: on chips, exported
-with `sniper export-chips --format coco` (boxes that a chip is not trained on give no loss), and on
-whole images resized by one factor. A training ends when the network has seen `--mpx` million px,
-padding included; batches of both have about as many px, RoIs and anchors in the loss; optimiser,
-rate (warm-up, then a cosine, over the px) and augmentation (mirroring) are equal.
+One detector, that of `examples/torch_chips.py` on a plainer backbone, is trained twice with each
+seed: on chips, exported with `sniper export-chips --format coco` (background that resembles a box
+that a chip is not trained on gives no loss), and on whole images resized by one factor. A training
+ends when the network has seen `--mpx` million px, padding included; batches of both have about as
+many px, RoIs and anchors in the loss; optimiser, rate (warm-up, then a cosine, over the px) and
+augmentation (mirroring) are equal.
 
 Both detectors look at the same images: at all levels of the recipe's pyramid, merged by its valid
 ranges and soft NMS as by `sniper merge-detections`; the second also at its own scale alone, and at
@@ -123,9 +125,9 @@ def _parser() -> argparse.ArgumentParser:
         "--factors", nargs="+", type=float, default=[0.7], help="of the whole images"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--mpx", type=float, default=200.0, help="million network px of a training")
+    parser.add_argument("--mpx", type=float, default=80.0, help="million px of a training (80)")
     parser.add_argument("--lr", type=float, default=2e-3, help="of AdamW (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, help="of chips (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=1, help="of chips, seen in turn (default: 1)")
     return parser
 
 

@@ -34,6 +34,13 @@ def test_a_backbone_is_found_from_any_folder(checkout, tmp_path):
     assert backbone_file("", 0) is None
 
 
+def test_a_whole_file_in_place_of_a_prefix_is_told(tmp_path):
+    for name in ("toy.zip", "toy-0003.params"):
+        (tmp_path / name).touch()
+        with pytest.raises(DataError, match="wants the begin of a name"):
+            check_backbone(backbone_file(str(tmp_path / name), 0))
+
+
 def test_a_missing_one_names_the_command_that_fetches_it(tmp_path):
     (tmp_path / "other.params").touch()
     with pytest.raises(DataError, match="download_pretrained_models.sh resnet50;") as caught:

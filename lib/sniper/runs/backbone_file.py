@@ -42,6 +42,14 @@ def check_backbone(path: Path) -> None:
     """
     if path.is_file():
         return
+    prefix = path.with_name(path.name.rpartition("-")[0])
+    if prefix.is_file():
+        raise DataError(
+            "network.pretrained names a file; it wants the begin of a name",
+            where=prefix.absolute(),
+            expected="X for the weights X-0000.params (network.pretrained_epoch is the number)",
+            fix="call the weights so; an archive of `sniper export` is no backbone",
+        )
     beside = sorted(file.name for file in path.parent.glob("*.params"))
     network = _NETWORKS.get(path.stem.rsplit("-", 1)[0])
     get = "train it, or put a copy there (scripts/download_pretrained_models.sh --help)"

@@ -125,7 +125,8 @@ def sides_of(model: Any) -> dict[str, Any]:
     graphs = as_onnx(model.spec, ModelArchive(networks[0], (networks[1:] or [None])[0], {}))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.zip"
-        write_onnx_archive(path, OnnxArchive(graphs.detector, graphs.mask_head, {}))
+        meta = {"outputs": [name for name, _ in graphs.detector.outputs]}
+        write_onnx_archive(path, OnnxArchive(graphs.detector, graphs.mask_head, meta))
         graphs = read_onnx_archive(path)
     network = OnnxModel(model.spec, graphs.detector, graphs.mask_head, model.class_names)
     sides: dict[str, Any] = {"mxnet": MxnetExecutor(model, [mx.cpu()])}

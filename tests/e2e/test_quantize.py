@@ -64,7 +64,7 @@ def made(tiny, trained, tmp_path_factory):
 def test_the_archive_says_what_it_is(made):
     archive = read_archive(made.int8)
     assert archive.is_int8 and not read_archive(made.fp32).is_int8
-    assert archive.meta["calibration"] == {"method": "naive", "images": 2}
+    assert archive.meta["calibration"] == {"method": "naive", "images": 4}
     assert archive.meta["classes"] == read_archive(made.fp32).meta["classes"]
     assert "quantized_dtype" not in read_archive(made.fp32).detector.symbol.tojson()
     # The same weights and images give the same file, whatever the process did before.

@@ -151,7 +151,7 @@ def test_weights_of_mxnet_say_that_they_need_it(run, folder, tmp_path):
 
 
 def test_commands_that_need_mxnet_say_so(run, folder, tmp_path):
-    told = without_mxnet("train", "--cfg", run.recipe, code=1)
+    told = without_mxnet("train", "--cfg", run.recipe, code=2)
     assert "this needs MXNet, which is not installed" in told and "NumPy below 2" in told
 
 

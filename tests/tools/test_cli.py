@@ -86,7 +86,8 @@ def test_version(capsys):
         (TrainingError("what"), 1, "what"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
-        (ModuleNotFoundError("No module named 'mxnet'", name="mxnet"), 1, "mxnet"),
+        (ModuleNotFoundError("No module named 'mxnet'", name="mxnet"), 2, "needs MXNet"),
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), 1, "requirements.txt"),
         (ImportError("stale", name="sniper.native._native"), 1, "stale"),
     ],
 )

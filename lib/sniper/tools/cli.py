@@ -113,6 +113,8 @@ def _guarded(function: Main, arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except ImportError as error:
+        if error.name == "mxnet" and isinstance(error, ModuleNotFoundError):
+            return _report(str(without_mxnet()), without_mxnet().exit_code)
         if not _mend_import(error):
             raise
         return _report(_mend_import(error), EXIT_FAILED)
@@ -135,8 +137,6 @@ def _mend_import(error: ImportError) -> str:
     if module.startswith("sniper.native"):
         return f"the compiled functions do not load: {error}\n  fix: bash scripts/compile.sh"
     if isinstance(error, ModuleNotFoundError) and module.split(".")[0] not in ("", "sniper"):
-        if module == "mxnet":
-            return str(without_mxnet())
         fix = "fix: pip install -r requirements.txt, then run `sniper doctor`"
         return f"the Python package {module} is not installed\n  {fix}"
     return ""

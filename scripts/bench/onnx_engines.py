@@ -146,7 +146,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     args = parser.parse_args(argv)
     width, height = (int(side) for side in args.size.split("x"))
     import sniper  # noqa: F401  (sets the threads before MXNet is imported)
-    from sniper.inference.onnx_engines import ENGINES, is_installed
+    from sniper.inference.onnx_engines import ENGINES
+    from sniper.process import is_installed
 
     about = machine()
     print(machine_line(about), f"OMP_NUM_THREADS {os.environ['OMP_NUM_THREADS']}")

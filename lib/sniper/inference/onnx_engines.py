@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -15,7 +13,7 @@ import numpy as np
 
 from sniper.errors import ConfigError, DataError
 from sniper.models.onnx.steps import OnnxStep
-from sniper.process import usable_cores
+from sniper.process import is_installed, usable_cores
 
 AUTO = "auto"
 
@@ -140,13 +138,6 @@ ENGINES = {engine.name: engine for engine in (OnnxRuntimeEngine, OpenVinoEngine)
 def installed_engines() -> list[str]:
     """Names of the engines that can be imported, the fastest first."""
     return [name for name in ENGINES if is_installed(name)]
-
-
-def is_installed(module: str) -> bool:
-    """Whether a module could be imported; it is not."""
-    if module in sys.modules:
-        return sys.modules[module] is not None
-    return importlib.util.find_spec(module) is not None
 
 
 def onnx_engine(name: str = AUTO) -> OnnxEngine:

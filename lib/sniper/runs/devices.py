@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sniper.errors import ConfigError
-from sniper.inference.onnx_engines import is_installed
 from sniper.models.lazy import mx
+from sniper.process import is_installed
 
 ON_CPU = "--set gpus cpu"
 CPU, GPU = "cpu", "gpu"

@@ -26,6 +26,7 @@ from sniper.models.onnx.steps import Program
 from sniper.models.weights import Params, for_test, read_params
 from sniper.runs.category_ids import with_category_ids
 from sniper.runs.load_model import (
+    MXNET,
     archive_legacy_boxes,
     archive_weights,
     is_archive,
@@ -37,10 +38,6 @@ from sniper.runs.plan import TestPlan
 
 # Any size does: parameters do not depend on it.
 PROBE_CELLS = 4
-
-
-# What `sniper export --format` writes.
-MXNET, ONNX = "mxnet", "onnx"
 
 
 def export_model(plan: TestPlan, weights: Path, out: Path, form: str = MXNET) -> None:

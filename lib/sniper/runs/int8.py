@@ -30,8 +30,9 @@ from sniper.process import usable_cores
 from sniper.runs.compare_models import FP32, QUANTISED, Comparison, compare, spread
 from sniper.runs.datasets import TrainingData, open_dataset
 from sniper.runs.devices import Device, uses_gpu
-from sniper.runs.export import MXNET, as_onnx, exported
+from sniper.runs.export import as_onnx, exported
 from sniper.runs.load_model import (
+    MXNET,
     archive_legacy_boxes,
     archive_weights,
     inference_model,

@@ -16,6 +16,7 @@ from sniper.data.cache import file_sha256
 from sniper.errors import ConfigError, DataError
 from sniper.evaluation.report import settings_text
 from sniper.models.archive_file import INT8, META, read_meta
+from sniper.runs.load_model import is_archive
 from sniper.runs.plan import TestPlan
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def model_card(plan: TestPlan, weights: Path) -> dict[str, Any]:
         `recipe`, `trained_on`, `training`, `detection`, `weights` and `tested`: the figures of
         tests of these very weights, whose reports lie in the recipe's folder of results.
     """
-    if weights.suffix.lower() == ".zip":
+    if is_archive(weights):
         card = read_meta(weights).get("card")
         if card is not None:
             return {**card, "detection": detector_settings(plan)}

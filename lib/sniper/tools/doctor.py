@@ -20,13 +20,13 @@ from types import ModuleType
 
 import sniper
 from sniper.errors import SniperError
-from sniper.inference.onnx_engines import ENGINES, installed_engines, is_installed
+from sniper.inference.onnx_engines import ENGINES, installed_engines
 from sniper.models.int8_support import (
     WITH_INSTRUCTIONS,
     WITHOUT_INSTRUCTIONS,
     has_int8_instructions,
 )
-from sniper.process import usable_cores
+from sniper.process import is_installed, usable_cores
 from sniper.tools.cli import run_main
 
 MEND_PYTHON = "pip install -r requirements.txt"

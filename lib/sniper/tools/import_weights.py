@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
-import mxnet as mx
 import numpy as np
 
 from sniper.config.kinds import Float
 from sniper.errors import ConfigError, DataError
+from sniper.models.lazy import mx
 from sniper.models.networks import BACKBONES
 from sniper.models.parts import Released
 from sniper.models.weights import join_params, save_arrays
@@ -25,12 +26,14 @@ from sniper.tools.arguments import (
     value_of,
 )
 from sniper.tools.cli import run_main
-from sniper.tools.weights import folded_mobilenet, gluon_resnet, objectron, ssh
+from sniper.tools.weights import folded_mobilenet, objectron, ssh
 from sniper.tools.weights.place import place
 from sniper.tools.weights.unpack import unpack
 
 # BGR, as `network.PIXEL_MEANS` of all recipes.
 PIXEL_MEANS = (103.939, 116.779, 123.68)
+
+ZOO_NETWORKS = ("resnet50", "resnet101")
 
 Arrays = dict[str, np.ndarray]
 
@@ -141,9 +144,9 @@ def _single_file(source: Path, folder: Path) -> Path:
 
 
 def _check_zoo(path: Path, network: str) -> None:
-    if network not in gluon_resnet.NETWORKS:
+    if network not in ZOO_NETWORKS:
         raise ConfigError("--zoo is for networks of the model zoo", got=network)
-    gluon_resnet.check_zoo_file(path, network)
+    _gluon_resnet().check_zoo_file(path, network)
 
 
 def _mobilenetv2(path: Path, pixel_means_bgr: Sequence[float]) -> tuple[Arrays, Arrays]:
@@ -155,10 +158,17 @@ def _mobilenetv2(path: Path, pixel_means_bgr: Sequence[float]) -> tuple[Arrays, 
 
 def _gluon(network: str) -> Callable[[Path, Sequence[float]], tuple[Arrays, Arrays]]:
     def convert(path: Path, pixel_means_bgr: Sequence[float]) -> tuple[Arrays, Arrays]:
-        net = gluon_resnet.read_gluon(path, network)
-        return gluon_resnet.convert_resnet(net, pixel_means_bgr)
+        net = _gluon_resnet().read_gluon(path, network)
+        return _gluon_resnet().convert_resnet(net, pixel_means_bgr)
 
     return convert
+
+
+def _gluon_resnet() -> ModuleType:
+    """The reader of the model zoo: it is MXNet's own, which --help does without."""
+    from sniper.tools.weights import gluon_resnet
+
+    return gluon_resnet
 
 
 GLUON_HOW_TO_GET = "scripts/download_pretrained_models.sh resnet50|resnet101 says from where"
@@ -170,10 +180,7 @@ _RELEASED = {
 }
 SOURCES = {
     "mobilenetv2": Importer(_mobilenetv2, objectron.HOW_TO_GET, _RELEASED["mobilenetv2"]),
-    **{
-        name: Importer(_gluon(name), GLUON_HOW_TO_GET, _RELEASED[name])
-        for name in gluon_resnet.NETWORKS
-    },
+    **{name: Importer(_gluon(name), GLUON_HOW_TO_GET, _RELEASED[name]) for name in ZOO_NETWORKS},
     "vgg16": Importer(ssh.import_vgg16, ssh.HOW_TO_GET, _RELEASED["vgg16"]),
     "vgg16_ssh": Importer(ssh.import_ssh, ssh.HOW_TO_GET, ssh.RESULT),
 }

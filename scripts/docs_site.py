@@ -7,7 +7,6 @@ here imports MXNet.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import posixpath
@@ -29,6 +28,7 @@ from sniper.config.kinds import LEGACY, NO_EFFECT, Key  # noqa: E402 (needs the 
 from sniper.config.load import plain  # noqa: E402
 from sniper.config.schema import SCHEMA  # noqa: E402
 from sniper.tools.cli import TOOLS  # noqa: E402
+from sniper.tools.cli import main as run_tool  # noqa: E402
 
 # What the pages link to and show beside docs/, by the place that it has on the site.
 OUTSIDE = "repository"
@@ -179,7 +179,7 @@ def help_of(name: str) -> str:
     text = io.StringIO()
     settings = {"COLUMNS": "80", "NO_COLOR": "1"}
     with mock.patch.dict(os.environ, settings), contextlib.redirect_stdout(text):
-        importlib.import_module(TOOLS[name][0]).main(["--help"])
+        run_tool([name, "--help"])
     return text.getvalue().strip()
 
 

@@ -9,15 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sniper.tools.cli import TOOLS
+from tests.docs.blocks import DOCUMENTS, ROOT, blocks_of
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "data/README.md",
-    "docs/new_classes.md",
-    "scripts/bench/README.md",
-)
 PROGRAM = r"(?:\.venv/bin/)?(?:sniper|python|bash|pip|pytest)"
 # Words that stand for something of the reader's: `<model folder>`, `FILE.params`, `--jobs N`.
 PLACEHOLDER = re.compile(r"<.*>|\.\.\.|(?<![\w-])(?:N|ADDRESS|HEX|NAME|PATH|FILE\S*)(?![\w-])")
@@ -40,17 +33,22 @@ class Command:
 
 
 def document_commands(name: str) -> list[Command]:
-    """Lines of the fenced blocks, then spans in backticks that hold a whole command."""
-    fenced, prose, inside = [], [], False
+    """The lines of the blocks of a document."""
+    shell = "\n".join(block.text for block in blocks_of(name) if block.language == "bash")
+    return [Command(name, text) for text in _command_lines(shell) if not PLACEHOLDER.search(text)]
+
+
+def prose_commands(name: str) -> list[Command]:
+    """Whole commands in backticks, in the sentences of a document."""
+    prose, inside = [], False
     for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         if line.lstrip().startswith("```"):
             inside = not inside
-        else:
-            (fenced if inside else prose).append(line)
+        elif not inside:
+            prose.append(line)
     spans = re.findall(rf"`({PROGRAM}\s[^`]+)`", "\n".join(prose))
     spans = [" ".join(span.split()) for span in spans if len(span.split()) > MENTION_WORDS]
-    lines = _command_lines("\n".join(fenced))
-    return [Command(name, text) for text in [*lines, *spans] if not PLACEHOLDER.search(text)]
+    return [Command(f"{name}, prose", text) for text in spans if not PLACEHOLDER.search(text)]
 
 
 def help_commands(tool: str) -> list[Command]:
@@ -79,6 +77,7 @@ def file_commands(path: Path) -> list[Command]:
 def all_commands() -> list[Command]:
     return [
         *(command for name in DOCUMENTS for command in document_commands(name)),
+        *(command for name in DOCUMENTS for command in prose_commands(name)),
         *(command for tool in TOOLS for command in help_commands(tool)),
         *(command for path in (ROOT / "configs").rglob("*.yml") for command in file_commands(path)),
         *(command for path in (ROOT / "examples").glob("*.py") for command in file_commands(path)),

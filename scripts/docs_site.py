@@ -7,6 +7,7 @@ here imports MXNet.
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import os
 import posixpath
@@ -36,6 +37,7 @@ SHOWN = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "data/README.md",
     "scripts/bench/README.md", "examples/*.py", "data/demo/*.jpg", "data/demo/*.png",
 )  # fmt: skip
+UNSEARCHED = ("README.md", "CHANGELOG.md", "scripts/bench/README.md")  # long, or said elsewhere
 LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?(?:\s+\"[^\"]*\")?\))")
 FENCE = re.compile(r"^\s*(?:```|~~~)")
 SECTIONS = {
@@ -74,6 +76,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     Raises:
         PluginError: a link to a file that is not there, or that the site does not hold.
     """
+    if page.file.src_uri.removeprefix(f"{OUTSIDE}/") in UNSEARCHED:
+        page.meta["search"] = {"exclude": True}
     return "".join(_with_site_links(markdown, page.file.src_uri))
 
 
@@ -153,7 +157,7 @@ def _key_lines(key: Key) -> list[str]:
 
 def _prose(text: str) -> str:
     """Text of the program as Markdown: what could be markup is kept as it is."""
-    return re.sub(r"([<*_\[\]])", r"\\\1", text)
+    return re.sub(r"([*_\[\]])", r"\\\1", html.escape(text, quote=False))
 
 
 def commands_page() -> str:

@@ -46,14 +46,14 @@ def test_second_load_comes_from_the_cache_and_is_the_same(load, with_masks, monk
     small_set.content["annotations"][1]["segmentation"] = [[1, 1, 5, 1, 5, 5], [2, 2, 3, 2, 3, 3]]
     small_set.write()
     fresh, said = load(with_masks=with_masks)
-    assert said.startswith("cache rebuilt because there was none")
+    assert said.startswith("annotations are read (for the first time")
 
     def must_not_parse(*args, **kwargs):
         raise AssertionError("the annotation file was parsed again")
 
     monkeypatch.setattr(coco_module, "parse_coco", must_not_parse)
     again, said = load(with_masks=with_masks)
-    assert said.startswith("annotations from the cache")
+    assert said.startswith("annotations as they were read before")
     same(fresh, again)
 
 
@@ -62,7 +62,7 @@ def test_changed_annotations_rebuild(load, small_set):
     small_set.content["annotations"].pop(1)
     small_set.write()
     dataset, said = load()
-    assert said.startswith("cache rebuilt because annotation file changed (")
+    assert said.startswith("annotations are read (again, since annotation file changed (")
     assert " -> " in said
     assert len(dataset.records[0].boxes) == 1
 
@@ -70,17 +70,19 @@ def test_changed_annotations_rebuild(load, small_set):
 def test_changed_masks_switch_rebuilds(load):
     load()
     dataset, said = load(with_masks=True)
-    assert said.startswith("cache rebuilt because masks switch changed (False -> True)")
+    assert said.startswith(
+        "annotations are read (again, since masks switch changed (False -> True)"
+    )
     assert dataset.records[0].polygons == ((), ())
 
 
 def test_a_cache_with_masks_serves_without_them(load):
     with_masks, _ = load(with_masks=True)
     without, said = load()
-    assert said.startswith("annotations from the cache")
+    assert said.startswith("annotations as they were read before")
     assert without.records[0].polygons is None
     np.testing.assert_array_equal(without.records[0].boxes, with_masks.records[0].boxes)
-    assert load(with_masks=True)[1].startswith("annotations from the cache")
+    assert load(with_masks=True)[1].startswith("annotations as they were read before")
 
 
 def test_sets_of_one_name_in_two_places_do_not_replace_each_other(load, small_set, tmp_path):
@@ -88,16 +90,18 @@ def test_sets_of_one_name_in_two_places_do_not_replace_each_other(load, small_se
     place = small_set.root
     shutil.copytree(place, tmp_path / "other")
     small_set.root = tmp_path / "other"
-    assert load()[1].startswith("cache rebuilt because there was none")
+    assert load()[1].startswith("annotations are read (for the first time")
     small_set.root = place
-    assert load()[1].startswith("annotations from the cache")
+    assert load()[1].startswith("annotations as they were read before")
 
 
 def test_changed_format_rebuilds(load, monkeypatch):
     load()
     old, new = coco_module.CACHE_FORMAT, coco_module.CACHE_FORMAT + 1
     monkeypatch.setattr(coco_module, "CACHE_FORMAT", new)
-    assert load()[1].startswith(f"cache rebuilt because format version changed ({old} -> {new})")
+    assert load()[1].startswith(
+        f"annotations are read (again, since format version changed ({old} -> {new})"
+    )
 
 
 def _cut(content):
@@ -116,9 +120,9 @@ def test_broken_cache_is_rebuilt(load, tmp_path, damage):
     (path,) = (tmp_path / "cache").iterdir()
     path.write_bytes(damage(path.read_bytes()))
     again, said = load()
-    assert said.startswith("cache rebuilt because the old one could not be read")
+    assert said.startswith("annotations are read (again, since what was kept could not be read")
     same(fresh, again)
-    assert load()[1].startswith("annotations from the cache")
+    assert load()[1].startswith("annotations as they were read before")
 
 
 def test_foreign_npz_is_rebuilt_and_pickles_are_not_read(load, tmp_path):
@@ -133,7 +137,7 @@ def test_unwritable_cache_is_no_error(small_set, tmp_path, caplog):
     blocker.write_text("not a folder")
     dataset = load_coco(small_set.root, small_set.image_set, cache_dir=blocker / "cache")
     assert len(dataset.records) == 5
-    assert "going on without a cache" in caplog.text
+    assert "going on without keeping the annotations" in caplog.text
 
 
 def test_moved_images_are_found_though_annotations_are_cached(load, small_set):

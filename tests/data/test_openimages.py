@@ -94,7 +94,7 @@ def test_perfect_detections_have_perfect_precision(root):
 def test_the_cache_gives_the_same_and_notices_changes(root, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     first, second = (load(root, cache_dir=tmp_path / "cache") for _ in range(2))
-    assert "annotations from the cache" in caplog.text
+    assert "annotations as they were read before" in caplog.text
     for a, b in zip(first.records, second.records):
         assert (a.image_path, a.image_id, a.width, a.height) == (
             *(b.image_path, b.image_id, b.width, b.height),

@@ -321,11 +321,11 @@ def load(voc_set, tmp_path, caplog):
 
 def test_cache(load, voc_set, monkeypatch):
     fresh, said = load()
-    assert said.startswith("cache rebuilt because there was none")
+    assert said.startswith("annotations are read (for the first time")
     with monkeypatch.context() as patch:
         patch.setattr(voc_module, "read_table", None)
         again, said = load()
-    assert said.startswith("annotations from the cache")
+    assert said.startswith("annotations as they were read before")
     for a, b in zip(fresh.records, again.records):
         np.testing.assert_array_equal(a.boxes, b.boxes)
         assert (a.image_path, a.width, a.height) == (b.image_path, b.width, b.height)
@@ -333,13 +333,15 @@ def test_cache(load, voc_set, monkeypatch):
     text = voc_set.xml("000007").read_text()
     voc_set.xml("000007").write_text(re.sub("<difficult>1", "<difficult>0", text))
     changed, said = load()
-    assert said.startswith("cache rebuilt because annotation files changed")
+    assert said.startswith("annotations are read (again, since annotation files changed")
     assert changed.records[1].num_gt == 2
     voc_set.list("trainval", "000012\n000100\n")
-    assert load()[1].startswith("cache rebuilt because annotation files changed")
+    assert load()[1].startswith("annotations are read (again, since annotation files changed")
     (voc_set.folder / "classes.txt").write_text("\n".join(reversed(VOC_CLASSES)))
     dataset, said = load()
-    assert said.startswith("cache rebuilt because list of classes changed")
+    assert said.startswith("annotations are read (again, since list of classes changed")
     assert dataset.records[0].classes.tolist() == [9, 6]
     monkeypatch.setattr(voc_module, "CACHE_FORMAT", 99)
-    assert load()[1].startswith("cache rebuilt because format version changed (1 -> 99)")
+    assert load()[1].startswith(
+        "annotations are read (again, since format version changed (1 -> 99)"
+    )

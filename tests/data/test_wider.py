@@ -153,7 +153,7 @@ def test_check_data_shows_every_problem(root, capsys):
 def test_the_cache_gives_the_same_and_tells_bad_boxes_again(root, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     first, second = (load(root, cache_dir=tmp_path / "cache") for _ in range(2))
-    assert "annotations from the cache" in caplog.text
+    assert "annotations as they were read before" in caplog.text
     assert caplog.text.count("1 faces flagged invalid") == 2
     for a, b in zip(first.records, second.records):
         assert (a.image_path, a.image_id, a.width) == (b.image_path, b.image_id, b.width)

@@ -98,7 +98,8 @@ def test_a_progress_line_goes_everywhere(tmp_path, curves, capsys):
     log.close()
     text = capsys.readouterr().err
     assert (
-        "Epoch[2] Batch [10/50] 16.0 chips/s, data wait 25%, ETA 0:00:03, 1.5 GB, lr 0.015" in text
+        "epoch 3, batch 10 of 50: 16.0 chips/s, data wait 25%, ETA 0:00:03, 1.5 GB, lr 0.015"
+        in text
     )
     assert "RPNAcc=0.7500 RPNLogLoss=0.5000" in text
     assert "loss scale" not in text
@@ -239,7 +240,7 @@ def test_an_interrupted_meter_shows_what_an_unbroken_one_does(capsys):
     capsys.readouterr()
     assert _train(_meter(log, state), log, 15, 30) == unbroken
     text = capsys.readouterr().err
-    assert text.count("Epoch[0] Batch [24/30]") == 0
+    assert text.count("epoch 1, batch 24 of 30") == 0
     assert logging.getLogger("sniper").handlers
     assert run_log.format_metrics(unbroken[-1][1]).startswith("RPNAcc=1.0000")
 
@@ -249,5 +250,5 @@ def test_a_resumed_run_says_something_after_ten_batches(capsys):
     log = _FakeLog()
     meter = _meter(log, RunState(3, 14, 100, 4, 0), display=100)
     _train(meter, log, 15, 24, batches=200, epoch=3)
-    assert "Epoch[3] Batch [24/200] RPNAcc=" in capsys.readouterr().err
+    assert "epoch 4, batch 24 of 200: RPNAcc=" in capsys.readouterr().err
     assert not log.displays

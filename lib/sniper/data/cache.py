@@ -74,15 +74,15 @@ def cached_arrays(
     """
     arrays, reason = _read(path, key, names, also_good or {})
     if arrays is not None:
-        logger.info("annotations from the cache %s", path)
+        logger.info("annotations as they were read before: %s", path)
         return arrays
-    logger.info("cache rebuilt because %s: %s", reason, path)
+    logger.info("annotations are read (%s), and kept for the next start: %s", reason, path)
     arrays = build()
     content = {**arrays, _KEY: np.array(json.dumps(dict(key), sort_keys=True))}
     try:
         write_npz(path, content)
     except TrainingError as error:
-        logger.warning("going on without a cache: %s", error)
+        logger.warning("going on without keeping the annotations: %s", error)
     return arrays
 
 
@@ -91,7 +91,7 @@ def _read(
 ) -> tuple[dict[str, np.ndarray] | None, str]:
     """The arrays, or None and the reason why the file cannot serve."""
     if not path.exists():
-        return None, "there was none"
+        return None, "for the first time"
     try:
         # Opened once: the key of one file must not speak for the arrays of its successor.
         with open(path, "rb") as stream:
@@ -99,16 +99,17 @@ def _read(
             return (None, changes) if changes else (read_npz(stream, names), "")
     except (DataError, OSError, ValueError, AttributeError) as error:
         what = " ".join(str(error).split())
-        return None, f"the old one could not be read ({what})"
+        return None, f"again, since what was kept could not be read: {what}"
 
 
 def _changes(stored: dict[str, str], key: Mapping[str, str], also_good: Mapping[str, str]) -> str:
     """What differs between the key of a file and the key that is asked for."""
-    return " and ".join(
+    changes = " and ".join(
         f"{name} changed ({_short(stored.get(name))} -> {_short(value)})"
         for name, value in key.items()
         if stored.get(name) not in (value, also_good.get(name, value))
     )
+    return changes and f"again, since {changes}"
 
 
 def _short(value: object) -> str:

@@ -45,9 +45,10 @@ class LoadReport:
 
     def __str__(self) -> str:
         shapes = [f"{name} {saved} -> {needed}" for name, saved, needed in self.reshaped]
-        parts = [f"weights: {self.loaded} tensors loaded, {len(self.initialised)} initialised"]
+        new = len(self.initialised)
+        parts = [f"weights: {self.loaded} arrays loaded, {new} begin at their first values"]
         for label, names in (
-            ("initialised", self.initialised if self.loaded else ()),
+            ("at their first values", self.initialised if self.loaded else ()),
             ("missing in the file", self.missing),
             ("not used", self.unexpected),
             ("other shape, not loaded", shapes),

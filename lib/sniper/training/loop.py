@@ -131,7 +131,7 @@ class TrainingLoop:
     def _run_epoch(self) -> None:
         started_s = time.monotonic()
         for text in self._loader.epoch_stats.chips.lines():
-            logger.debug("Epoch[%d] %s", self._state.epoch, text)
+            logger.debug("epoch %d: %s", self._state.epoch + 1, text)
         with self._stop.updates():
             for batch in self._batches():
                 result = self._train_on(batch)

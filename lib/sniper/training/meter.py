@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 FIRST_DISPLAY = 10
 # A line at least so often, however slow the batches are.
 SILENT_S = 25.0
-_ABOUT_ACCURACY = (
-    "accuracies (...Acc) often fall during the first 400 batches, while the losses do too: at "
-    "first nearly every proposal is background, which is easy to tell; later many are objects"
+_ABOUT_FIGURES = (
+    "the figures: RPN... proposals, RCNN... their classes and boxes; ...Loss should fall; ...Acc "
+    "(share that is right) often falls as well during the first 400 batches: at first nearly every "
+    "proposal is background, which is easy to tell; later many are objects"
 )
 
 
@@ -106,12 +107,13 @@ class Meter:
         elif self._session_batches == FIRST_DISPLAY:
             # A resumed run soon says something too, without a break in its averages.
             text = format_metrics(self._averages(self._metrics.window))
-            logger.info("Epoch[%d] Batch [%d/%d] %s", state.epoch, state.batch, batches, text)
+            logger.info("epoch %d, batch %d of %d: %s", state.epoch + 1, state.batch, batches, text)
         elif self._log is not None and time.monotonic() - self._told_s >= SILENT_S:
             self._told_s = time.monotonic()
             left = format_time(self._clock.seconds_left(remaining))
             logger.info(
-                "Epoch[%d] Batch [%d/%d], about %s left", state.epoch, state.batch, batches, left
+                "epoch %d, batch %d of %d: about %s left",
+                *(state.epoch + 1, state.batch, batches, left),
             )
         if self._log is not None and self._session_batches == FIRST_DISPLAY:
             self._announce(remaining, is_new=early)
@@ -122,7 +124,7 @@ class Meter:
         end = time.strftime("%H:%M", time.localtime(time.time() + left_s))
         logger.info("this will take about %s, until %s", format_time(left_s), end)
         if is_new:
-            logger.info(_ABOUT_ACCURACY)
+            logger.info(_ABOUT_FIGURES)
 
     def end_epoch(self, state: RunState, took_s: float, *, complete: bool) -> None:
         """Shows the averages of the epoch, and starts a new one if it is complete."""

@@ -120,8 +120,8 @@ class RunLog:
         scale = f", loss scale {shown.loss_scale:g}" if shown.loss_scale != 1 else ""
         skipped = f", {shown.skipped} updates skipped" if shown.skipped else ""
         logger.info(
-            "Epoch[%d] Batch [%d/%d] %s, lr %.4g%s%s, %s",
-            *(shown.epoch, shown.batch, shown.batches, pace, shown.lr, scale, skipped),
+            "epoch %d, batch %d of %d: %s, lr %.4g%s%s, %s",
+            *(shown.epoch + 1, shown.batch, shown.batches, pace, shown.lr, scale, skipped),
             format_metrics(shown.metrics),
         )
         run = {
@@ -142,7 +142,8 @@ class RunLog:
     def epoch(self, epoch: int, update: int, took_s: float, metrics: Mapping[str, float]) -> None:
         """The averages of an epoch (of what this process has trained of it)."""
         logger.info(
-            "Epoch[%d] Train %s, time %s", epoch, format_metrics(metrics), format_time(took_s)
+            "epoch %d trained in %s: %s",
+            *(epoch + 1, format_time(took_s), format_metrics(metrics)),
         )
         place = {"epoch": epoch, "update": update, "took_s": round(took_s, 3)}
         self._line("epoch", {**place, **metrics})

@@ -206,6 +206,7 @@ setup(
         "openvino": ["openvino>=2025.0"],
         # Making them, with MXNet beside: newer ml_dtypes, which onnx brings, ask for NumPy 2.
         "export": ["onnx>=1.18", "onnxruntime>=1.25", "ml_dtypes<0.6"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "wider": ["scipy>=1.7", "h5py>=3.1"],  # the lists of WIDER FACE
     },
     entry_points={

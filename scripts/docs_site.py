@@ -116,6 +116,16 @@ def _on_site(target: str) -> str | None:
     return f"{OUTSIDE}/{target}" + (".md" if target.endswith(".py") else "")
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Pages come from the sources alone: whoever has no MXNet can build them.
+
+    Raises:
+        PluginError: something has imported MXNet.
+    """
+    if sys.modules.get("mxnet") is not None:
+        raise PluginError("the site was built with MXNet imported: --help must work without it")
+
+
 def outside_files() -> list[Path]:
     """Files beside docs/ that the site shows, relative to the root."""
     return sorted(path.relative_to(ROOT) for name in SHOWN for path in ROOT.glob(name))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up the environment, checks style and types, and runs the tests. Arguments go to pytest:
+# Sets up the environment, checks style, types and documentation, and runs the tests. Arguments go
+# to pytest:
 #   bash scripts/test.sh                     the default suite
 #   bash scripts/test.sh -m slow             the long tests
 #   bash scripts/test.sh tests/ops -k nms    some of them
@@ -12,4 +13,6 @@ ensure_environment
 ruff format --check .
 ruff check .
 mypy
+# The documentation: broken links, pages and blocks of the references are errors.
+if python -c 'import mkdocs' 2>/dev/null; then NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet; fi
 exec python -m pytest -n 2 --dist loadfile "$@"

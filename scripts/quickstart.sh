@@ -37,5 +37,5 @@ cat <<EOF
 Weights, log, resolved configuration: output/$recipe/$recipe/train/
 COCO results, report, analysis:       output/$recipe/results/
 Picture with detections:              output/$recipe/demo/demo_detections.jpg
-Next: .venv/bin/python demo.py --im_path YOUR.jpg   or   the README, "Your own data".
+Next: .venv/bin/python demo.py --im_path YOUR.jpg   or   docs/first_hour.md: your own data.
 EOF

@@ -66,7 +66,7 @@ def devices_of(gpus: str, name: str = "gpus", on_cpu: str = ON_CPU) -> list[Devi
         raise ConfigError(
             "the configuration asks for GPUs that MXNet does not see",
             got=f"{name} '{gpus}', {visible} GPU(s) visible",
-            fix=f"run on the CPU with {on_cpu}, or install a CUDA wheel (README, GPUs)",
+            fix=f"run on the CPU with {on_cpu}, or install a CUDA wheel (docs/gpus.md)",
         )
     return [Device(GPU, int(entry)) for entry in entries]
 

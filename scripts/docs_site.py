@@ -34,8 +34,8 @@ from sniper.tools.cli import main as run_tool  # noqa: E402
 # What the pages link to and show beside docs/, by the place that it has on the site.
 OUTSIDE = "repository"
 SHOWN = (
-    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "data/README.md",
-    "scripts/bench/README.md", "examples/*.py", "data/demo/*.jpg", "data/demo/*.png",
+    "*.md", "data/README.md", "scripts/bench/README.md", "examples/*.py",
+    "data/demo/*.jpg", "data/demo/*.png",
 )  # fmt: skip
 UNSEARCHED = ("README.md", "CHANGELOG.md", "scripts/bench/README.md")  # long, or said elsewhere
 LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?(?:\s+\"[^\"]*\")?\))")

@@ -13,6 +13,5 @@ ensure_environment
 ruff format --check .
 ruff check .
 mypy
-# The documentation: broken links, pages and blocks of the references are errors.
-if python -c 'import mkdocs' 2>/dev/null; then NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet; fi
+python scripts/build_docs.py
 exec python -m pytest -n 2 --dist loadfile "$@"

@@ -42,7 +42,7 @@ def test_no_fence_and_no_mark_is_overlooked(page):
 
 def test_marks_are_read():
     text = "a\n\n<!-- not run: takes a GPU -->\n```bash\nsniper doctor\n```\n```\nx\n```\n"
-    first, second = blocks_of("a.md", text)
+    first, second = blocks_of("README.md", text)
     assert (first.mark, first.note, first.line) == ("not run", "takes a GPU", 5)
     assert (first.run_by, second.language, second.mark) == ("parsed", "", "")
 

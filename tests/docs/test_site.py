@@ -43,14 +43,12 @@ def test_every_page_is_in_the_navigation_once():
 
 
 def test_links_lead_to_the_site():
-    text = "[a](../examples/own_parts.py) [b](faces.md#x) [c](https://a.b/c.md) [d](#e)"
-    assert links_of(text, "index.md") == (
-        "[a](repository/examples/own_parts.py.md) [b](faces.md#x) [c](https://a.b/c.md) [d](#e)"
-    )
-    text = "[a](docs/architecture.md) ![b](data/demo/faces.jpg)\n```\n[c](nowhere.md)\n```\n"
-    assert links_of(text, "repository/CONTRIBUTING.md") == (
-        "[a](../architecture.md) ![b](data/demo/faces.jpg)\n```\n[c](nowhere.md)\n```\n"
-    )
+    text = "[a](../examples/own_parts.py) [b](faces.md#x) [c](https://a.b/c) [d](#e)"
+    page = "repository/examples/own_parts.py" + ".md"
+    assert links_of(text, "index.md") == f"[a]({page}) [b](faces.md#x) [c](https://a.b/c) [d](#e)"
+    text = "[a](docs/architecture.md) ![b](data/demo/faces.jpg)\n```\n[c](nowhere)\n```\n"
+    there = "[a](../architecture.md) ![b](data/demo/faces.jpg)\n```\n[c](nowhere)\n```\n"
+    assert links_of(text, "repository/CONTRIBUTING.md") == there
     up = links_of("[a](../../data/README.md)", "reference/api.md")
     assert up == "[a](../repository/data/README.md)"
 

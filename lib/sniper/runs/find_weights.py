@@ -59,7 +59,7 @@ def find_weights(
             where=model_folder(cfg),
             fix=HOW_TO_GET_WEIGHTS,
         )
-    logger.info("no weights for %s: using the newest trained model instead", cfg.name)
+    logger.info("%s has no weights here: the newest trained model is used in its place", cfg.name)
     return load_config(newest.parent / "config.yml", list(fall_back)), newest
 
 

@@ -187,7 +187,7 @@ def _size_lines(plan: TrainPlan, stats: EpochStats) -> Iterator[str]:
         what = "of all sizes" if sizes == "all" else f"{sizes} px in size"
         what += side_text(plan.chips, index)
         yield (
-            f"  images at {level_name(plan.chips.scales, index)}: objects {what}, "
+            f"  level {index}, images at {level_name(plan.chips.scales, index)}: objects {what}, "
             f"{level.positive} chips{negative}"
         )
     if len(shown) < len(stats.levels):
@@ -380,7 +380,7 @@ def _bare_levels(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterato
         areas = ", ".join(f"{unseen[index].area:.0%}" for index in bare)
         others = ", ".join(f"{unseen[index].others_unseen}" for index in bare)
         yield (
-            f"no negative chips at {levels}: training never sees {areas} of the area there and "
+            f"no negative chips at {levels}: no chip shows {areas} of the images there, nor "
             f"{others} objects of other sizes; {NEGATIVES_REMEDY}"
         )
         return

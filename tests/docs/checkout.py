@@ -42,16 +42,21 @@ class Checkout:
             if path.is_file():
                 shutil.copy(path, folder)
         shutil.copytree(ROOT / "data" / "demo", folder / "data" / "demo")
-        (folder / "shell").mkdir()
-        python = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
-        sniper = SHIM.format(python=sys.executable, tiny=tiny)
-        for name, text in (("python", python), ("sniper", sniper)):
-            program = folder / "shell" / name
-            program.write_text(text)
-            program.chmod(0o755)
         (folder / ".venv").symlink_to(sys.prefix)
         (folder / "my.yml").write_text(yaml_of("docs/your_data.md", "my.yml"))
-        return cls(folder)
+        place = cls(folder)
+        place.make_programs(tiny)
+        return place
+
+    def make_programs(self, tiny: str) -> None:
+        """`python` and `sniper` of the shell; data sets are drawn with the flags `tiny`."""
+        python = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
+        sniper = SHIM.format(python=sys.executable, tiny=tiny)
+        (self.folder / "shell").mkdir(exist_ok=True)
+        for name, text in (("python", python), ("sniper", sniper)):
+            program = self.folder / "shell" / name
+            program.write_text(text)
+            program.chmod(0o755)
 
     def copy(self, folder: Path) -> Checkout:
         """Another checkout with the same files."""

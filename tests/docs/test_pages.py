@@ -15,7 +15,9 @@ BLOCKS = all_blocks()
 SHELL = [block for block in BLOCKS if block.language == "bash" and block.run_by == "default"]
 YAML = [block for block in BLOCKS if block.language == "yaml"]
 SLOW_PAGES = [page for page in DOCUMENTS if any(b.run_by == "slow" for b in blocks_of(page))]
-UPDATES = 24  # of every training in the slow tests
+# Of every training and data set that the pages of the slow tests make.
+UPDATES = 8
+FEW = "--train 12 --val 2 --test 2 --test-dev 2 --workers 1"
 
 
 def test_every_block_is_run_or_says_why_not():
@@ -85,6 +87,7 @@ def test_page(page, checkout, tmp_path):
     blocks = [block for block in blocks_of(page) if block.run_by in ("default", "slow")]
     place = checkout.copy(tmp_path / "checkout")
     place.stop_trainings_after(UPDATES)
+    place.make_programs(FEW)
     for block in blocks:
         if block.language == "yaml":
             if block.mark == "file":

@@ -136,6 +136,8 @@ def _default_name(path: Path) -> str:
 
 
 def _report(prediction: Prediction) -> None:
+    if len(prediction.boxes):
+        logger.info("  class, score, and the box: x1, y1, x2, y2 in px of the picture")
     for box, score, index in zip(prediction.boxes, prediction.scores, prediction.classes):
         corners = ", ".join(f"{value:.0f}" for value in box)
         logger.info("  %-16s %.2f  [%s]", prediction.class_names[index], score, corners)

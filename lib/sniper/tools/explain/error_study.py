@@ -224,9 +224,9 @@ def _head(study: Study) -> list[str]:
 def _causes(study: Study) -> list[str]:
     effects = study.effects
     lines = [
-        "Errors by cause, as in TIDE: a box is right from an IoU of 0.50 on, and belongs to no object",
-        "below 0.10. `points` is what AP50 would win without a cause; `sure` counts errors at score",
-        f"{study.score:g} or more.",
+        "Errors by cause, as in TIDE: a box is right from an IoU of 0.50 on, and belongs to no",
+        "object below 0.10. `points` is what AP50 would win without a cause; `sure` counts errors",
+        f"at score {study.score:g} or more.",
         f"{'cause':<14} {'points':>7} {'errors':>8} {'sure':>7}  meaning",
     ]
     for name, cause in sorted(effects.causes.items(), key=lambda item: -item[1].gain):

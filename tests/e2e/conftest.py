@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,3 +93,10 @@ def runs(tiny, trained):
 def one_image_blocks(monkeypatch) -> None:
     """Lets small sets be more than one block."""
     monkeypatch.setattr("sniper.runs.detect_set._BLOCK_IMAGES", (1, 1))
+
+
+@pytest.fixture
+def fresh(tiny):
+    """Name of an output folder that is empty."""
+    shutil.rmtree(tiny.root / "workers", ignore_errors=True)
+    return "workers"

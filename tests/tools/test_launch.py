@@ -225,6 +225,7 @@ def test_one_worker_and_server_per_host(monkeypatch):
         (["--timeout", "nan", "--", "x.py"], "expected float"),
         (["--hosts", "a", "-H", "b", "--", "x.py"], "not allowed with"),
         (["x.py"], "unrecognized"),
+        (["--from-env", "--hosts", "a", "--", "x.py"], "not allowed with"),
     ],
 )
 def test_wrong_flags(arguments, text, capsys):

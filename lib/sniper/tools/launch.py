@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -27,6 +28,7 @@ from sniper.tools.job.processes import (
     remove_sockets,
     resume_command,
 )
+from sniper.tools.job.task import ADDRESS_VARIABLE, Task, task_of
 from sniper.tools.job.watch import run_job
 
 DEFAULT_TIMEOUT_S = 1800.0
@@ -47,6 +49,9 @@ examples:
     sniper launch -n 2 -s 1 -- main_train.py --cfg sniper_mobilenetv2_toy --set gpus cpu
   two machines that ssh reaches without a password:
     sniper launch --hosts alice,bob -- main_train.py --cfg my.yml --set gpus 0,1
+  the tasks of a job of Slurm or MPI, one worker each:
+    srun --kill-on-bad-exit=1 sniper launch --from-env -- main_train.py --cfg my.yml
+    mpirun --bind-to none sniper launch --from-env -- main_train.py --cfg my.yml
 
 Everything after `--` is the command of the workers; .py files run with this interpreter. A
 training gets `--set default.kvstore dist_sync` by itself. Worker 0 writes checkpoints and logs.
@@ -89,7 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     processes = plan(settings)
     try:
         with _sigterm_as_ctrl_c():
-            run_job(processes, timeout_s=settings.timeout_s, again=_again(own, command))
+            run_job(
+                processes, timeout_s=settings.timeout_s, again=_again(own, command, args.from_env)
+            )
     finally:
         remove_sockets(processes)
     return 0
@@ -109,10 +116,10 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _again(own: list[str], command: list[str]) -> str:
+def _again(own: list[str], command: list[str], from_env: bool) -> str:
     line = shlex.join(["sniper", "launch", *own, "--", *resume_command(command)])
-    begin = "To go on from the newest checkpoint: " if is_training(command) else "To start again: "
-    return begin + line
+    begin = "To go on from the newest checkpoint" if is_training(command) else "To start again"
+    return f"{begin}: {'mpirun or srun as before, with ' if from_env else ''}{line}"
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -152,10 +159,17 @@ def _parser() -> argparse.ArgumentParser:
     hosts.add_argument(
         "-H", "--hostfile", type=Path, metavar="FILE", help="the same, one host in a line"
     )
+    hosts.add_argument(
+        "--from-env",
+        action="store_true",
+        help="this is one of the tasks that mpirun (Open MPI, MPICH, Intel MPI) or srun has "
+        "started: it runs one worker, and task 0 what joins them",
+    )
     add(
         "--address",
         metavar="ADDRESS",
-        help="the first host's IPv4 address (default: that of its name)",
+        help="the first host's IPv4 address (default: that of its name; with --from-env "
+        f"${ADDRESS_VARIABLE}, or Slurm's first node)",
     )
     add(
         "--port",
@@ -175,6 +189,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(args: argparse.Namespace, command: list[str]) -> JobSettings:
+    if args.from_env:
+        return _settings_of_task(args, command, task_of(os.environ))
     hosts = _hosts(args)
     address = args.address or (hosts[0].address() if hosts else LOOPBACK)
     return JobSettings(
@@ -186,6 +202,48 @@ def _settings(args: argparse.Namespace, command: list[str]) -> JobSettings:
         port=args.port or DEFAULT_PORT if hosts else local_number(),
         timeout_s=args.timeout,
     )
+
+
+def _settings_of_task(args: argparse.Namespace, command: list[str], task: Task) -> JobSettings:
+    if args.workers not in (None, task.count):
+        raise ConfigError(
+            "each task is one worker",
+            where="sniper launch --from-env -n",
+            got=args.workers,
+            expected=f"{task.count}, the number of tasks, or no -n",
+        )
+    return JobSettings(
+        command=tuple(command),
+        num_workers=task.count,
+        num_servers=args.servers or task.num_machines,
+        hosts=(),
+        address=_first_address(args.address, task),
+        port=task.local_number() if task.is_on_one_machine else args.port or DEFAULT_PORT,
+        timeout_s=args.timeout,
+        task=task,
+    )
+
+
+def _first_address(given: str | None, task: Task) -> str:
+    if task.is_on_one_machine:
+        return LOOPBACK
+    if not (given or task.first_host):
+        raise ConfigError(
+            "the tasks are on several machines, and nothing says where task 0 is",
+            where="sniper launch --from-env",
+            expected=f"--address, or {ADDRESS_VARIABLE} in the environment of all tasks",
+            fix=f"on the first machine: mpirun -x {ADDRESS_VARIABLE}=$(hostname -I | cut -d' ' -f1)"
+            " ... (Open MPI), mpiexec -genv ... (MPICH)",
+        )
+    address = given or Host(task.first_host).address()
+    if address.startswith("127."):
+        raise ConfigError(
+            "the tasks are on several machines, and the first one's address leads to this one",
+            where="sniper launch --from-env",
+            got=address,
+            expected=f"an address that all of them reach: --address, or {ADDRESS_VARIABLE}",
+        )
+    return address
 
 
 def _hosts(args: argparse.Namespace) -> list[Host]:

@@ -13,7 +13,7 @@ from sniper.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
 # Numbers of local sockets are no TCP ports, and larger than all of them.
-_LEAST_NUMBER = 1_000_000_000
+LEAST_NUMBER = 1_000_000_000
 _PATTERN = re.compile(r"(?:(?P<user>[^@\s:]+)@)?(?P<name>[A-Za-z0-9][\w.-]*)(?::(?P<port>\d+))?")
 
 
@@ -96,6 +96,6 @@ def local_socket(number: int) -> Path:
 def local_number() -> int:
     """A number of a socket that nobody has, and that nobody else will think of."""
     while True:
-        number = _LEAST_NUMBER + secrets.randbelow(_LEAST_NUMBER)
+        number = LEAST_NUMBER + secrets.randbelow(LEAST_NUMBER)
         if not local_socket(number).exists():
             return number

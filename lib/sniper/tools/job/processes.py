@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sniper.tools.job.guard import NOT_WANTED, Order, initial_environment, travelling_variables
 from sniper.tools.job.hosts import LOOPBACK, Host, local_number, local_socket
+from sniper.tools.job.task import Task
 
 # A remote guard ends its process when it has not heard from the launcher for so long.
 SILENCE_S = 25.0
@@ -26,10 +27,11 @@ class JobSettings:
         command: program and arguments of the workers.
         num_workers: training processes.
         num_servers: processes that sum the gradients.
-        hosts: machines; none: this one, without ssh.
-        address: of the first host, as the others see it.
-        port: of the scheduler on the first host; without hosts its number in `local_socket`.
+        hosts: machines that ssh reaches; none: this one, or those of `task`.
+        address: of the first machine, as the others see it.
+        port: of the scheduler there; on one machine its number in `local_socket`.
         timeout_s: the job is ended when no worker got on for so long.
+        task: this process among those that mpirun or srun has started; None: it starts all.
         python: interpreter on all machines.
         folder: working directory on all machines.
     """
@@ -41,8 +43,18 @@ class JobSettings:
     address: str
     port: int
     timeout_s: float
+    task: Task | None = None
     python: str = sys.executable
     folder: str = field(default_factory=lambda: str(Path.cwd()))
+
+    @property
+    def is_on_one_machine(self) -> bool:
+        """Whether the processes talk through sockets in the file system."""
+        return not self.hosts if self.task is None else self.task.is_on_one_machine
+
+    def is_here(self, number: int) -> bool:
+        """Whether this launcher starts the processes of a number; they go round the tasks."""
+        return self.task is None or number % self.task.count == self.task.rank
 
 
 @dataclass(frozen=True)
@@ -68,13 +80,13 @@ class Process:
 
 
 def plan(settings: JobSettings) -> list[Process]:
-    """All processes, in the order of their start."""
+    """All processes that this launcher starts, in the order of their start."""
     serving = [settings.python, "-m", "sniper.tools.job.server"]
     training = worker_command(settings.command, settings.python)
-    made = [_process(settings, "scheduler", 0, serving)]
-    made += [_process(settings, f"server {i}", i, serving) for i in range(settings.num_servers)]
-    made += [_process(settings, f"worker {i}", i, training) for i in range(settings.num_workers)]
-    return made
+    roles = [("scheduler", 0, serving)]
+    roles += [(f"server {i}", i, serving) for i in range(settings.num_servers)]
+    roles += [(f"worker {i}", i, training) for i in range(settings.num_workers)]
+    return [_process(settings, *role) for role in roles if settings.is_here(role[1])]
 
 
 def worker_command(command: Sequence[str], python: str) -> list[str]:
@@ -122,7 +134,7 @@ def _process(settings: JobSettings, role: str, number: int, command: list[str]) 
     }
     if kind == "worker":
         variables["SNIPER_WORKER_RANK"] = str(number)
-    if host is None:
+    if settings.is_on_one_machine:
         # Sockets in the file system, which no other machine and no other user reaches.
         variables |= {"DMLC_LOCAL": "1", "PORT": str(settings.port)}
         if kind != "scheduler":
@@ -131,8 +143,8 @@ def _process(settings: JobSettings, role: str, number: int, command: list[str]) 
         command=command,
         folder=settings.folder,
         set={**travelling_variables(), **variables} if host else variables,
-        unset=NOT_WANTED if host else [],
-        core_share=-(-settings.num_workers // max(1, len(settings.hosts))),
+        unset=[] if settings.is_on_one_machine else NOT_WANTED,
+        core_share=_core_share(settings),
         silence_s=SILENCE_S if host else 0.0,
     )
     guard = [settings.python, "-m", "sniper.tools.job.guard"]
@@ -149,7 +161,15 @@ def remove_sockets(processes: Sequence[Process]) -> None:
                 local_socket(int(process.order.set["PORT"])).unlink()
 
 
+def _core_share(settings: JobSettings) -> int:
+    if settings.task is not None:
+        return settings.task.core_share
+    return -(-settings.num_workers // max(1, len(settings.hosts)))
+
+
 def _node_address(settings: JobSettings, host: Host | None) -> str:
+    if settings.task is not None:
+        return settings.task.own_address(settings.address)
     if host is None:
         return LOOPBACK
     return settings.address if host == settings.hosts[0] else host.address()

@@ -1,4 +1,4 @@
-"""Real mpirun, mpiexec and srun start the tasks of one job: `sniper launch --from-env`."""
+"""Real mpirun, mpiexec and srun start the tasks of one job (`--from-env`), real ssh its workers."""
 
 from __future__ import annotations
 
@@ -50,9 +50,27 @@ def launched(tiny, output, *overrides: str) -> list[str]:
     return [*launcher, "--", *program]
 
 
-@pytest.mark.parametrize("name", sorted(STARTERS))
+def over_ssh(tiny, output) -> list[str]:
+    """The same with the two names of this machine, over TCP; skips where ssh asks for something."""
+    for host in ("localhost", "127.0.0.1"):
+        tried = subprocess.run(
+            ["ssh", "-o", "BatchMode=yes", host, "true"], capture_output=True, text=True
+        )
+        if tried.returncode:
+            pytest.skip(f"ssh does not reach {host}: {tried.stderr.strip()[-200:]}")
+    program = [str(REPO / "main_train.py"), *tiny.arguments(output), *SMALL, *HALF]
+    launcher = [sys.executable, "-m", "sniper.tools.launch", "--hosts", "localhost,127.0.0.1"]
+    return [*launcher, "--timeout", "100", "--", *program]
+
+
+@pytest.mark.parametrize("name", [*sorted(STARTERS), "ssh"])
 def test_two_tasks_train_like_one_process_with_two_devices(tiny, fresh, name):
-    command = [*starter(name), *launched(tiny, fresh)]
+    if name == "ssh":
+        if shutil.which("ssh") is None:
+            pytest.skip("ssh is not installed")
+        command = over_ssh(tiny, fresh)
+    else:
+        command = [*starter(name), *launched(tiny, fresh)]
     done = subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=START_LIMIT_S + 60
     )

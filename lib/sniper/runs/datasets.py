@@ -135,11 +135,15 @@ class TrainingSets:
         records: with proposals and mirrored copies.
         classes: joined by name.
         intake: the annotations of all sets, and which of them are no objects.
+        names: of the sets, as proposal files are called after.
+        annotations: the annotation files; of formats with a folder of them none.
     """
 
     records: list[Record]
     classes: Classes
     intake: Intake
+    names: tuple[str, ...] = ()
+    annotations: tuple[Path, ...] = ()
 
 
 def training_records(data: TrainingData) -> tuple[list[Record], tuple[str, ...]]:
@@ -197,7 +201,12 @@ def read_training_sets(data: TrainingData, run: Classes | None = None) -> Traini
             fix="check the annotation files; crowd regions and difficult objects alone do not "
             "count as objects",
         )
-    return TrainingSets(kept, classes, intake)
+    paths = [Path(dataset.annotation_path) for dataset in sets]
+    return TrainingSets(
+        *(kept, classes, intake),
+        names=tuple(dataset.name for dataset in sets),
+        annotations=tuple(path for path in paths if path.is_file()),
+    )
 
 
 def training_account(

@@ -28,8 +28,9 @@ from sniper.models.assembly import (
 from sniper.models.weights import Params, fixed_names, initialise, read_params
 from sniper.process import start_logging
 from sniper.runs.backbone_file import check_backbone
-from sniper.runs.datasets import read_training_sets, training_account
+from sniper.runs.datasets import TrainingSets, read_training_sets, training_account
 from sniper.runs.devices import Device, uses_gpu
+from sniper.runs.manifest import begin_session, trace_path
 from sniper.runs.plan import TrainPlan, train_plan
 from sniper.runs.start_up_report import log_start_up
 from sniper.runs.validation import Validation
@@ -42,6 +43,7 @@ from sniper.training.pace import ProgressClock
 from sniper.training.run_log import RunLog
 from sniper.training.run_state import RunState
 from sniper.training.stepper import Stepper
+from sniper.training.trace import RunTrace
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +93,10 @@ def train(
             logger.info("all epochs or updates are done already: weights in %s", plan.folder)
             return plan.folder
         # The loader forks: before `connect`, which starts the threads of the parameter server.
-        with _loader(plan, records, workers) as loader:
+        with train_loader(plan, records, (workers.rank, workers.count)) as loader:
             workers.connect()
             number = 1 if newest is None else newest.state.run + 1
-            state = _start_loader(plan, loader, checkpoint, number)
+            state = start_loader(plan, loader, checkpoint, number)
             workers.check_same(
                 "the data or the checkpoint",
                 (
@@ -113,7 +115,7 @@ def train(
                     sets, loader.epoch, plan.chips, plan.detector.mask_row_length
                 )
                 log_start_up(plan, records, loader.epoch.stats, account, workers.count)
-            _run(plan, loader, workers, checkpoints, checkpoint, state, display, classes)
+            _run(plan, sets, loader, workers, checkpoints, checkpoint, state, display)
     logger.info("done: weights in %s", plan.folder)
     return plan.folder
 
@@ -183,22 +185,25 @@ def _is_done(settings: LoopSettings, state: RunState) -> bool:
     return settings.finished(state) and not settings.validation_missing(state)
 
 
-def _loader(plan: TrainPlan, records: list[Record], workers: Workers) -> TrainLoader:
+def train_loader(
+    plan: TrainPlan, records: list[Record], shard: tuple[int, int] = (0, 1)
+) -> TrainLoader:
+    """The loader of a run; `shard` is rank and number of the processes that train together."""
     return TrainLoader(
         records,
         plan.chips,
         plan.batch,
-        batch_size=workers.count * len(plan.devices) * plan.batch_images,
+        batch_size=shard[1] * len(plan.devices) * plan.batch_images,
         num_workers=plan.loader.num_workers,
         seed=plan.seed,
-        shard=(workers.rank, workers.count),
+        shard=shard,
         end_epoch=plan.loop.end_epoch,
         shuffle_window=plan.loader.shuffle_window,
         image_cache_mb=plan.loader.image_cache_mb,
     )
 
 
-def _start_loader(
+def start_loader(
     plan: TrainPlan, loader: TrainLoader, checkpoint: Checkpoint | None, number: int
 ) -> RunState:
     """Starts the loader where the run begins or goes on; returns that place.
@@ -233,22 +238,29 @@ def _start_loader(
 
 def _run(
     plan: TrainPlan,
+    sets: TrainingSets,
     loader: TrainLoader,
     workers: Workers,
     checkpoints: CheckpointFolder,
     checkpoint: Checkpoint | None,
     state: RunState,
     display: int,
-    classes: Classes,
 ) -> None:
     """Puts the parts of a run together and runs it."""
     folder = plan.folder
-    validation = log = None
+    validation = log = trace = None
     if workers.is_writer:
         if plan.validation is not None:
-            validation = Validation(plan.validation, folder / "validation", classes)
+            validation = Validation(plan.validation, folder / "validation", sets.classes)
         log = RunLog(folder, plan.name, tensorboard=plan.tensorboard)
     symbol, stepper = training_stepper(plan, workers.kvstore, checkpoint, state)
+    if workers.is_writer:
+        session = begin_session(
+            *(plan, sets, state, checkpoint, list(stepper.weights)),
+            prefix=checkpoints.prefix,
+            workers=workers.count,
+        )
+        trace = RunTrace(trace_path(folder), session, stepper, state)
     measure = batch_metrics(plan.detector, rpn_only=plan.rpn_only)
     watched = watched_metrics(plan.detector, plan.chips.chip_size, rpn_only=plan.rpn_only)
     clock = ProgressClock(lambda: _gpu_memory_gb(plan.devices))
@@ -265,6 +277,7 @@ def _run(
         state,
         log=log,
         validation=validation,
+        trace=trace,
         # Workers on several machines may share the folder.
         bad_batch=folder / ("bad_batch.npz" if workers.is_writer else f"bad_{workers.rank}.npz"),
     )
@@ -273,6 +286,8 @@ def _run(
     finally:
         if log is not None:
             log.close()
+        if trace is not None:
+            trace.close()
 
 
 def _gpu_memory_gb(devices: Sequence[Device]) -> float | None:

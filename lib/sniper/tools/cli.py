@@ -53,6 +53,7 @@ TOOLS: dict[str, tuple[str, str]] = {
         "train a detector on with chips around its own errors",
     ),
     "train": ("sniper.tools.train", "train a detector (main_train.py)"),
+    "reproduce": ("sniper.tools.reproduce", "whether a run gives the same weights again"),
     "launch": ("sniper.tools.launch", "train with several processes or machines"),
     "test": ("sniper.tools.test", "detect and evaluate on a data set (main_test.py)"),
     "evaluate": ("sniper.tools.evaluate", "evaluate result files of any detector, without a model"),

@@ -22,6 +22,7 @@ from sniper.training.meter import SILENT_S, Meter
 from sniper.training.run_log import RunLog
 from sniper.training.run_state import RunState
 from sniper.training.stepper import Stepper, StepResult
+from sniper.training.trace import RunTrace
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class TrainingLoop:
         state: where the run stands.
         log: where the figures of a validation go; None on the workers that do not write.
         validation: None when there is none, and on the workers that do not write.
+        trace: keeps digests of batches and weights; None on the workers that do not write.
         bad_batch: file for a batch that spoils the training.
     """
 
@@ -88,6 +90,7 @@ class TrainingLoop:
         *,
         log: RunLog | None,
         validation: Validator | None,
+        trace: RunTrace | None = None,
         bad_batch: Path,
     ) -> None:
         self._settings = settings
@@ -99,6 +102,7 @@ class TrainingLoop:
         self._state = state
         self._log = log
         self._validation = validation
+        self._trace = trace
         self._bad_batch = bad_batch
         self._stop = StopRequest()
         self._step_s: float | None = None
@@ -165,6 +169,8 @@ class TrainingLoop:
             yield batch
 
     def _train_on(self, batch: Batch) -> StepResult:
+        if self._trace is not None:
+            self._trace.batch(batch, self._state)
         began_s = time.monotonic()
         with _company(batch.index, self._step_s):
             result = self._stepper.step(batch)
@@ -177,6 +183,8 @@ class TrainingLoop:
             updates=self._stepper.updates,
             skipped=self._state.skipped + result.skipped,
         )
+        if self._trace is not None:
+            self._trace.trained(batch, result, self._state)
         self._workers.beat()
         self._meter.show(
             self._state,
@@ -217,6 +225,8 @@ class TrainingLoop:
         if complete:
             self._state = replace(self._state, epoch=self._state.epoch + 1, batch=0)
         self._keeper.save_epoch(self._meter.into(self._state))
+        if self._trace is not None:
+            self._trace.checkpoint(self._state)
         if self._stop_requested():
             raise self._keeper.stopped()
 

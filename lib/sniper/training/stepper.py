@@ -171,6 +171,12 @@ class Stepper:
         arg = _copies(self._replicas[0].parameters, mx.cpu())
         return arg, self._mean_statistics()
 
+    @property
+    def weights(self) -> Arrays:
+        """Parameters and running averages of the first device by name: live, not to be changed."""
+        first = self._replicas[0]
+        return {**first.parameters, **first.statistics}
+
     def averaged_params(self) -> tuple[Arrays, Arrays] | None:
         """The same with averaged weights, which go with the running averages of the last ones.
 

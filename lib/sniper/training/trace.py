@@ -1,0 +1,175 @@
+"""The trace of a run: digests of its batches and weights, for `sniper reproduce`.
+
+A line for every batch of the first 50 updates after each place that a run can be repeated from
+(its start, a resume, the end of an epoch), and later for every 100th update: a step of training
+costs hundreds of times more than its digests, but they are still not free.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sniper.errors import DataError
+from sniper.loader.train import Batch
+from sniper.training.digests import ArrayDigest, WeightsDigest, digest_array, digest_weights
+from sniper.training.run_log import JsonLines
+from sniper.training.run_state import RunState
+
+if TYPE_CHECKING:
+    from sniper.training.stepper import Stepper, StepResult
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 50  # updates
+EVERY = 100  # updates
+
+
+@dataclass(frozen=True, eq=False)
+class TraceLine:
+    """What is kept of a batch, or of the start of a session (without arrays).
+
+    Attributes:
+        session: number of the part of the run that wrote it; a resume begins a new one.
+        epoch: counted from 0.
+        batch: of the epoch, counted from 0; of a start the first batch that follows.
+        update: the update that the batch belongs to, counted from 1; of a start those done.
+        arrays: by name.
+        weights: after the update; None while it is not complete.
+    """
+
+    session: int
+    epoch: int
+    batch: int
+    update: int
+    arrays: Mapping[str, ArrayDigest]
+    weights: WeightsDigest | None
+
+    @property
+    def is_start(self) -> bool:
+        """Whether a session begins here."""
+        return not self.arrays
+
+
+class RunTrace:
+    """Writes the trace of one session.
+
+    Args:
+        path: the file; lines are added.
+        session: its number.
+        stepper: has the weights.
+        state: where the session begins.
+    """
+
+    def __init__(self, path: Path, session: int, stepper: Stepper, state: RunState) -> None:
+        self._session = session
+        self._stepper = stepper
+        self._window_from = state.updates
+        self._arrays: dict[str, ArrayDigest] | None = None
+        self._file = JsonLines(path)
+        self._write(state.epoch, state.batch, state.updates, {}, self._weights())
+
+    def batch(self, batch: Batch, state: RunState) -> None:
+        """Looks at a batch before it is trained.
+
+        Args:
+            batch: what comes next.
+            state: before it.
+        """
+        self._arrays = batch_digests(batch) if self._is_due(state.updates) else None
+
+    def trained(self, batch: Batch, result: StepResult, state: RunState) -> None:
+        """Writes the line of that batch, where it is due.
+
+        Args:
+            batch: it has been trained.
+            result: what came of it.
+            state: after it.
+        """
+        if self._arrays is None:
+            return
+        update = state.updates + (not result.updated)
+        weights = self._weights() if result.updated else None
+        self._write(state.epoch, batch.index, update, self._arrays, weights)
+
+    def checkpoint(self, state: RunState) -> None:
+        """From the end of an epoch on a run can be repeated: look closely for a while."""
+        self._window_from = state.updates
+
+    def close(self) -> None:
+        """Closes the file. Idempotent."""
+        self._file.close()
+
+    def _is_due(self, updates: int) -> bool:
+        return updates < self._window_from + WINDOW or (updates + 1) % EVERY == 0
+
+    def _weights(self) -> WeightsDigest:
+        return digest_weights(self._stepper.weights)
+
+    def _write(
+        self,
+        epoch: int,
+        batch: int,
+        update: int,
+        arrays: Mapping[str, ArrayDigest],
+        weights: WeightsDigest | None,
+    ) -> None:
+        place = {"session": self._session, "epoch": epoch, "batch": batch, "update": update}
+        digests = {name: digest.as_dict() for name, digest in arrays.items()}
+        of_weights = None if weights is None else weights.as_dict()
+        self._file.write({**place, "arrays": digests, "weights": of_weights})
+
+
+def batch_digests(batch: Batch) -> dict[str, ArrayDigest]:
+    """Digests of all arrays of a batch, data first."""
+    return {name: digest_array(array) for name, array in batch_arrays(batch).items()}
+
+
+def batch_arrays(batch: Batch) -> dict[str, np.ndarray]:
+    """All arrays of a batch, data first."""
+    return {**batch.data, **batch.label}
+
+
+def read_trace(path: Path) -> list[TraceLine]:
+    """The lines of a run; a last one that was cut off when the run was killed is left out.
+
+    Raises:
+        DataError: there is no such file, or it is damaged.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(
+            "the run has no digests of its batches",
+            where=path,
+            got=error,
+            fix="runs of this version write them; train again to have some",
+        ) from error
+    read = []
+    for number, line in enumerate(lines, 1):
+        try:
+            read.append(_line(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            # The next session begins a new line behind what a killed one has left.
+            logger.debug("line %d of %s is left out: %s", number, path, error)
+    if not read:
+        raise DataError("no line of the digests can be read", where=path)
+    return read
+
+
+def _line(values: Mapping[str, Any]) -> TraceLine:
+    weights = values["weights"]
+    return TraceLine(
+        session=int(values["session"]),
+        epoch=int(values["epoch"]),
+        batch=int(values["batch"]),
+        update=int(values["update"]),
+        arrays={name: ArrayDigest.from_dict(digest) for name, digest in values["arrays"].items()},
+        weights=None if weights is None else WeightsDigest.from_dict(weights),
+    )

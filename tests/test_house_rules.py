@@ -203,8 +203,11 @@ def test_only_runs_and_tools_see_the_configuration(path):
     assert not [module for module in imports_of(path) if module.startswith("easydict")]
 
 
+PLAN_PARTS = ("plan", "resolve", "folders", "levels", "rates", "notes")
+
+
 def test_in_a_run_the_configuration_is_asked_for_in_one_place():
-    """`cfg.KEY` stands in `runs/plan.py` and its parts: `resolve.py`, `folders.py`, `levels.py`."""
+    """`cfg.KEY` stands in `runs/plan.py` and its parts."""
     asked = {}
     for path in (PACKAGE / "runs").glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
@@ -215,7 +218,7 @@ def test_in_a_run_the_configuration_is_asked_for_in_one_place():
             and isinstance(node.value, ast.Name)
             and node.value.id == "cfg"
         }
-    plans = set().union(*(asked.pop(part) for part in ("plan", "resolve", "folders", "levels")))
+    plans = set().union(*(asked.pop(part) for part in PLAN_PARTS))
     assert len(plans) > 10
     # Which run it is to be, and under which name the user knows it.
     assert set().union(*asked.values()) <= {"cfg.TEST", "cfg.gpus", "cfg.name"}

@@ -364,6 +364,14 @@ NEW_KEYS = {
     "TRAIN.GRADIENT_REDUCTION": "sum",
     "TRAIN.EMA_DECAY": 0.0,
     "TRAIN.REFERENCE_REPLICAS": 8,
+    "TRAIN.LR_SCHEDULE": "step",
+    "TRAIN.EARLY_STOPPING.PATIENCE": 0,
+    "TRAIN.EARLY_STOPPING.MIN_DELTA": 0.0,
+    "TRAIN.COLOR_JITTER.BRIGHTNESS": 0.0,
+    "TRAIN.COLOR_JITTER.CONTRAST": 0.0,
+    "TRAIN.COLOR_JITTER.SATURATION": 0.0,
+    "TRAIN.COLOR_JITTER.HUE": 0.0,
+    "TEST.FLIP": False,
     "TRAIN.KEEP_CHECKPOINTS": 0,
     "TRAIN.MAX_UPDATES": 0,
     "TRAIN.CHECKPOINT_EVERY": 0,
@@ -392,6 +400,7 @@ def written_in(name: str) -> dict:
 def in_force(name: str) -> dict:
     """Values that a run with this file uses, by dotted path."""
     values = {**DEFAULTS_2018, **NEW_KEYS, **written_in(name), "name": name}
+    values["TRAIN.REFERENCE_IMAGES"] = values["TRAIN.BATCH_IMAGES"]
     if name != VOC:
         values["TRAIN.SCALES"] = [3.0, 1.667, 512.0]
     if name in (MASK, MAF):
@@ -459,6 +468,7 @@ def test_defaults_of_an_empty_file(tmp_path):
     for table in tables:
         assert not set(expected) & set(table), "a key stands in two tables"
         expected.update(table)
+    expected["TRAIN.REFERENCE_IMAGES"] = expected["TRAIN.BATCH_IMAGES"]
     assert_values(load_config(path), expected)
 
 

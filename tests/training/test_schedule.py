@@ -3,14 +3,14 @@
 import pytest
 
 from sniper.errors import ConfigError
-from sniper.runs.resolve import step_updates
-from sniper.training.schedule import WarmupStepSchedule, learning_rate
+from sniper.runs.rates import step_updates
+from sniper.training.schedule import WarmupSchedule, learning_rate
 
 
 def test_golden_values_of_the_coco_run():
     steps = step_updates("5.33", samples=955_776, batch_size=128)
     assert steps == [39_799]
-    rate = WarmupStepSchedule(0.015 / 100, steps, 0.1, 0.0005 / 100, 1000)
+    rate = WarmupSchedule(0.015 / 100, steps, 0.1, 0.0005 / 100, 1000)
     golden = {
         1: 5.145e-6,
         500: 7.75e-5,

@@ -10,7 +10,7 @@ import pytest
 
 from sniper.errors import TrainingError
 from sniper.training.averaging import decay_at
-from sniper.training.schedule import WarmupStepSchedule
+from sniper.training.schedule import WarmupSchedule
 from tests.training import step_toys as toys
 
 WHERE = Path("somewhere.states")
@@ -24,7 +24,7 @@ def module_of_mxnet(images, scale=1.0, clip=0.0, fp16=False):
     module = mx.mod.Module(symbol, ["data"], labels, fixed_param_names=list(toys.SETTINGS["fixed"]))
     module.bind([("data", shapes["data"])], [(name, shapes[name]) for name in labels])
     module.set_params(*toys.toy_weights(symbol, images))
-    schedule = WarmupStepSchedule(toys.SETTINGS["lr"] / scale, (6,), 0.1, 0.02 / scale, 4)
+    schedule = WarmupSchedule(toys.SETTINGS["lr"] / scale, (6,), 0.1, 0.02 / scale, 4)
     options = {
         "learning_rate": toys.SETTINGS["lr"] / scale,
         "momentum": 0.9,

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from sniper.config import load_config
-from sniper.runs.resolve import detector_spec, step_settings, step_updates
+from sniper.runs.rates import step_settings, step_updates
+from sniper.runs.resolve import detector_spec
 from tests.training import step_toys as toys
 
 COCO = "sniper_res101_e2e"

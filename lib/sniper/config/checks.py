@@ -15,7 +15,7 @@ LEAST_LONG_SIDE_PX = 16
 def find_problems(values: Values) -> list[str]:
     """Sentences about values that do not fit together; empty when all is well."""
     checks = (_devices, _anchors, _train_pyramid, _train_targets, _lr_steps, _test_pyramid)
-    more = (_nms, _heads, _annotation_file)
+    more = (_nms, _heads, _annotation_file, _early_stopping)
     return [problem for check in (*checks, *more) for problem in check(values)]
 
 
@@ -67,6 +67,20 @@ def _annotation_file(values: Values) -> Iterator[str]:
             "'annotations/{set}.json', and name the sets (dataset.image_set, "
             "dataset.test_image_set) as the files are"
         )
+
+
+def _early_stopping(values: Values) -> Iterator[str]:
+    path = "TRAIN.EARLY_STOPPING"
+    if not values[f"{path}.PATIENCE"]:
+        if values[f"{path}.MIN_DELTA"]:
+            yield f"{path}.MIN_DELTA: has no effect without {path}.PATIENCE"
+        return
+    if not values["TRAIN.VALIDATE_EVERY"]:
+        yield f"{path}.PATIENCE: counts validations; set TRAIN.VALIDATE_EVERY to 1 or more"
+    if not values["TRAIN.KEEP_BEST"]:
+        yield f"{path}.PATIENCE: TRAIN.KEEP_BEST false would lose the weights that it is about"
+    if values["TRAIN.ONLY_PROPOSAL"]:
+        yield f"{path}.PATIENCE: a proposal network alone (TRAIN.ONLY_PROPOSAL) is not validated"
 
 
 def _anchors(values: Values) -> Iterator[str]:

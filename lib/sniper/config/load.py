@@ -24,7 +24,7 @@ from sniper.config.merge import (
     merge_values,
     raise_problems,
 )
-from sniper.config.rules import apply_rules
+from sniper.config.rules import apply_rules, note_file_values
 from sniper.config.schema import SCHEMA
 from sniper.config.yaml_files import find_recipe
 from sniper.files import atomic_write_text
@@ -48,6 +48,7 @@ def load_config(path_or_recipe: str | Path, overrides: Sequence[str] = ()) -> Ea
     path = find_recipe(path_or_recipe)
     merged = Merged()
     merge_file(merged, path)
+    note_file_values(merged)
     merge_overrides(merged, overrides)
     raise_problems(merged.problems, path)
     merged.values["name"] = merged.values["name"] or path.name.split(".")[0]

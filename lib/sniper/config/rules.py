@@ -23,8 +23,15 @@ _PER_LEVEL = {
 }
 
 
+def note_file_values(merged: Merged) -> None:
+    """Keeps what the file alone says, before `--set` changes it, where that means something."""
+    if merged.values["TRAIN.REFERENCE_IMAGES"] is None:
+        merged.values["TRAIN.REFERENCE_IMAGES"] = merged.values["TRAIN.BATCH_IMAGES"]
+
+
 def apply_rules(merged: Merged) -> None:
     """Fills derived values and applies the 2018 rules, in place."""
+    note_file_values(merged)
     _override_coco_scales(merged)
     _switch_off_heads_without_detector(merged.values)
     _explain_heads(merged.values)

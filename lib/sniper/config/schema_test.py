@@ -132,6 +132,13 @@ RESULT_KEYS = (
         "class with this IoU or more; 0: off.",
     ),
     Key(
+        "TEST.FLIP",
+        Bool(),
+        False,
+        "See every window mirrored as well and merge what both find: twice the time. Classes that "
+        "mirroring changes (left and right arrows) need it off.",
+    ),
+    Key(
         "TEST.TEST_EPOCH",
         Int(minimum=0),
         None,

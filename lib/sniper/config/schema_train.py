@@ -6,7 +6,6 @@ from sniper.config.kinds import (
     LEGACY,
     NO_EFFECT,
     RATIO,
-    Array,
     Bool,
     BoolOr,
     Float,
@@ -17,6 +16,7 @@ from sniper.config.kinds import (
     Text,
     TrainScales,
 )
+from sniper.config.schema_train_legacy import LEGACY_KEYS
 
 TASK_KEYS = (
     Key("TRAIN.ONLY_PROPOSAL", Bool(), False, "Train the RPN only, to mine negative chips."),
@@ -142,6 +142,15 @@ CHIP_KEYS = (
     ),
     Key("TRAIN.MAX_POLYGON_LEN", Int(minimum=8), 500, "Numbers per encoded mask polygon."),
     Key("TRAIN.FLIP", Bool(), True, "Add a mirrored copy of every image."),
+    *(
+        Key(f"TRAIN.COLOR_JITTER.{name}", Float(minimum=0, maximum=most), 0.0, doc)
+        for name, most, doc in (
+            ("BRIGHTNESS", 1, "Every chip times a factor from 1 - b to 1 + b; 0: off, as in 2018."),
+            ("CONTRAST", 1, "The same for the distance from the chip's mean grey."),
+            ("SATURATION", 1, "The same for the distance from each pixel's own grey."),
+            ("HUE", 0.5, "Colours turn by up to this share of a full circle."),
+        )
+    ),
     Key(
         "TRAIN.LEGACY_BOXES",
         Bool(),
@@ -170,6 +179,13 @@ OPTIMISER_KEYS = (
         "Comma list of epochs, fractions allowed, or of updates ('1600u') where lr drops.",
     ),
     Key("TRAIN.lr_factor", Float(minimum=0), 0.1, "Factor of each drop."),
+    Key(
+        "TRAIN.LR_SCHEDULE",
+        Text(("step", "cosine")),
+        "step",
+        "step: drops at lr_step, as in 2018; cosine: half a cosine from the end of the warm-up to "
+        "the end of the run (end_epoch or MAX_UPDATES).",
+    ),
     Key("TRAIN.warmup", Bool(), False, "Start with a linear warm-up."),
     Key("TRAIN.warmup_lr", Float(minimum=0), 0.0, "Learning rate at which the warm-up starts."),
     Key("TRAIN.warmup_step", Int(minimum=0), 0, "Updates of the warm-up."),
@@ -207,8 +223,15 @@ OPTIMISER_KEYS = (
         "TRAIN.REFERENCE_REPLICAS",
         Int(minimum=1),
         8,
-        "Devices x accumulated batches x workers that TRAIN.lr was chosen for, 8 in 2018; only the "
-        "start-up report uses it.",
+        "Devices x accumulated batches x workers that TRAIN.lr was chosen for, 8 in 2018; for the "
+        "start-up report and --auto-scale-lr.",
+    ),
+    Key(
+        "TRAIN.REFERENCE_IMAGES",
+        Int(minimum=1),
+        None,
+        "BATCH_IMAGES that TRAIN.lr was chosen for; None: those of the file. For --auto-scale-lr.",
+        optional=True,
     ),
     Key(
         "TRAIN.EMA_DECAY",
@@ -378,57 +401,20 @@ RUN_KEYS = (
     Key("TRAIN.VALIDATE_EVERY", Int(minimum=0), 0, "Epochs between validations; 0: none."),
     Key("TRAIN.VALIDATION_SET", Text(), "", "Set for validation; empty: dataset.test_image_set."),
     Key("TRAIN.KEEP_BEST", Bool(), True, "Validation keeps the best weights as <prefix>-best."),
+    Key(
+        "TRAIN.EARLY_STOPPING.PATIENCE",
+        Int(minimum=0),
+        0,
+        "The run ends after so many validations (VALIDATE_EVERY) that are no better; 0: never.",
+    ),
+    Key(
+        "TRAIN.EARLY_STOPPING.MIN_DELTA",
+        Float(minimum=0, maximum=1),
+        0.0,
+        "By how much a validation has to be better, in the figure that decides (AP: 0 to 1).",
+    ),
     Key("TRAIN.TENSORBOARD", Bool(), True, "TensorBoard curves, when tensorboardX is installed."),
 )
-
-_DEAD = (
-    ("model_prefix", Text(), "", "Nothing."),
-    ("ENABLE_OHEM", Bool(), False, "Chose a metric's label."),
-    ("END2END", Bool(), False, "Training is always end to end."),
-    ("BATCH_ROIS", Int(), 128, "RoIs of an older head; see TRAIN.PROPOSAL_OP.post_nms_top_n."),
-    ("BATCH_ROIS_OHEM", Int(), 128, "RoIs of a network that does not exist any more."),
-    ("FG_FRACTION", Float(), 0.25, "Share of foreground RoIs of an older head."),
-    ("BBOX_REGRESSION_THRESH", Float(), 0.5, "Threshold of a computation that is gone."),
-    ("BBOX_WEIGHTS", Array(4), (1.0, 1.0, 1.0, 1.0), "Weights of an older box loss."),
-    ("BBOX_NORMALIZATION_PRECOMPUTED", Bool(), False, "Box targets always use fixed stds."),
-    ("BBOX_MEANS", Seq(Float(), 4), (0.0, 0.0, 0.0, 0.0), "The means are always 0."),
-    ("BBOX_STDS", Seq(Float(), 4), (0.1, 0.1, 0.2, 0.2), "The stds are always these."),
-    ("RPN_CLOBBER_POSITIVES", Bool(), False, "Rule of an older RPN target."),
-    ("RPN_BBOX_WEIGHTS", Seq(Float(), 4), (1.0, 1.0, 1.0, 1.0), "Weights of an older RPN loss."),
-    ("RPN_POSITIVE_WEIGHT", Float(), -1.0, "Weight of an older RPN loss."),
-    ("CXX_PROPOSAL", Bool(), True, "Proposals are always made by the compiled operator."),
-    ("RPN_NMS_THRESH", Float(), 0.7, "Never reached the operator; see TRAIN.PROPOSAL_OP."),
-    ("RPN_PRE_NMS_TOP_N", Int(), 12000, "Never reached the operator; see TRAIN.PROPOSAL_OP."),
-    ("RPN_POST_NMS_TOP_N", Int(), 2000, "Never reached the operator; see TRAIN.PROPOSAL_OP."),
-    ("RPN_MIN_SIZE", Int(), 16, "Never reached the operator; see TRAIN.PROPOSAL_OP."),
-    ("visualization_path", Text(), "debug/visualization", "Folder of a metric that is gone."),
-    ("visualization_freq", Int(), 100, "Period of a metric that is gone."),
-)
-
-_ALTERNATE_STAGES = ("rpn1", "rfcn1", "rpn2", "rfcn2", "rpn3")
-
-
-def _legacy_keys() -> tuple[Key, ...]:
-    keys = [
-        Key(f"TRAIN.{name}", kind, default, doc, LEGACY, optional=name == "model_prefix")
-        for name, kind, default, doc in _DEAD
-    ]
-    doc = "Setting of alternate training, which does not exist."
-    fields: list[tuple[str, Int | Float | Text, object]] = [
-        ("RPN_BATCH_IMAGES", Int(), 0),
-        ("RCNN_BATCH_IMAGES", Int(), 0),
-    ]
-    for stage in _ALTERNATE_STAGES:
-        fields += [
-            (f"{stage}_lr", Float(), 0.0),
-            (f"{stage}_lr_step", Text(), ""),
-            (f"{stage}_epoch", Int(), 0),
-        ]
-    keys += [
-        Key(f"TRAIN.ALTERNATE.{name}", kind, value, doc, LEGACY) for name, kind, value in fields
-    ]
-    return tuple(keys)
-
 
 TRAIN_KEYS = (
     *TASK_KEYS,
@@ -437,5 +423,5 @@ TRAIN_KEYS = (
     *TARGET_KEYS,
     *LOADER_KEYS,
     *RUN_KEYS,
-    *_legacy_keys(),
+    *LEGACY_KEYS,
 )

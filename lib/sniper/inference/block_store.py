@@ -140,6 +140,7 @@ def run_keys(
         "classes": list(detector.executor.traits.class_names),
         "pixel_means": [float(mean) for mean in pixel_means],
         "legacy_boxes": detector.legacy_boxes,
+        "flip": detector.flip,
         "images": _images_sha256(dataset),
         "blocks": [list(map(int, block)) for block in blocks],
     }

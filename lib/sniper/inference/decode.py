@@ -27,6 +27,8 @@ class ChipDetections:
         roi_map: (K, h, w) what the mask head reads; None where it was not asked for.
         focus_map: (h, w) float32 probability of small objects, of the padded window; None without
             the branch of AutoFocus.
+        mirrored: what was found in the mirrored window, at its place in this one; None: it was not
+            looked at.
     """
 
     image_index: int
@@ -36,6 +38,7 @@ class ChipDetections:
     factor: float = 1.0
     roi_map: np.ndarray | None = None
     focus_map: np.ndarray | None = None
+    mirrored: ChipDetections | None = None
 
 
 def to_image(boxes: np.ndarray, factor: np.float32, *, legacy: bool) -> np.ndarray:

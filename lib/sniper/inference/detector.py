@@ -25,15 +25,18 @@ from sniper.inference.level_cache import LevelCache, LevelResult
 from sniper.inference.merge_levels import (
     LevelDetections,
     MergeSettings,
+    join_detections,
     keep_confident,
     merge_levels,
 )
+from sniper.inference.mirror import run_mirrored
 from sniper.inference.notices import Notices
 from sniper.inference.run_stats import RunStats, level_stage
 from sniper.loader.images import ImageCache, ImageSource
 from sniper.loader.threads import DaemonThreads
-from sniper.loader.windows import TestLoader
+from sniper.loader.windows import TestBatch, TestLoader
 from sniper.models.class_scores import MIN_SCORE, objectness_of
+from sniper.models.parts import WindowDetections
 from sniper.process import HomeProcess
 from sniper.progress import OnStep
 
@@ -57,6 +60,7 @@ class Detector:
         pyramid: (short side, long side) of the full pyramid that shares of pixels refer to.
         num_threads: threads that read images.
         legacy_boxes: the network was trained with boxes as in 2018 (`TRAIN.LEGACY_BOXES`).
+        flip: `detect` sees every window mirrored as well, and merges what both find.
 
     Raises:
         ConfigError: a level needs FocusChips that the level before does not find.
@@ -72,10 +76,12 @@ class Detector:
         pyramid: Sequence[tuple[int, int]] = (),
         num_threads: int = 2,
         legacy_boxes: bool = False,
+        flip: bool = False,
     ) -> None:
         self._home = HomeProcess()
         self.executor = executor
         self.legacy_boxes = legacy_boxes
+        self.flip = flip
         self.levels = tuple(levels)
         for before, level in zip(self.levels, self.levels[1:]):
             if level.windows == FOCUS and before.focus is None:
@@ -256,13 +262,10 @@ class Detector:
         for raw in self.run_level(index, run, windows):
             image, chip = raw.image_index, raw.chip_index
             window, record = windows[image][chip], run.records[image]
-            if level.cap is not None:
-                raw = level.cap.apply(raw, window[2] - window[0], window[3] - window[1])
-            detections = keep_confident(raw, index, window[:2])
-            if level.min_score > MIN_SCORE:
-                detections = _kept(detections, detections.rows[:, 4] > level.min_score)
-            if level.prune:
-                detections = _pruned(detections, window, record)
+            detections = self._detections(index, raw, window, record)
+            if raw.mirrored is not None:
+                mirrored = self._detections(index, raw.mirrored, window, record)
+                detections = join_detections(detections, mirrored)
             by_chip[image][chip] = detections
             # A map takes megabytes: only those are kept that a mask may be read from.
             if maps is not None and len(detections.rows):
@@ -285,6 +288,18 @@ class Detector:
                 for chips in focus
             ],
         )
+
+    def _detections(
+        self, index: int, raw: ChipDetections, window: Window, record: Record
+    ) -> LevelDetections:
+        """What counts of the findings in a window."""
+        level = self.levels[index]
+        if level.cap is not None:
+            raw = level.cap.apply(raw, window[2] - window[0], window[3] - window[1])
+        detections = keep_confident(raw, index, window[:2])
+        if level.min_score > MIN_SCORE:
+            detections = _kept(detections, detections.rows[:, 4] > level.min_score)
+        return _pruned(detections, window, record) if level.prune else detections
 
     def _focus_windows(
         self, settings: FocusSettings, raw: ChipDetections, window: Window, record: Record
@@ -320,7 +335,7 @@ class Detector:
         factors = [level.factor(record) for record in run.records]
         total = sum(map(len, windows))
         step = run.steps(f"level {index + 1}/{len(self.levels)}", total)
-        run.pixels += sum(
+        run.pixels += (1 + self.flip) * sum(
             factor**2 * sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in of_image)
             for factor, of_image in zip(factors, windows)
         )
@@ -336,17 +351,25 @@ class Detector:
             clock=run.clock,
         ) as loader:
             for batch in loader:
+                place = batch, level
                 with run.clock("forward"), run.clock(level_stage(index)):
-                    outputs = self.executor.run(batch.data, batch.im_info)
-                    of_batch = decode_batch(
-                        outputs,
-                        batch,
-                        legacy=self.legacy_boxes,
-                        skip_strides=level.skip_strides,
-                    )
+                    of_batch = self._decoded(self.executor.run(batch.data, batch.im_info), *place)
+                    if self.flip:
+                        outputs = run_mirrored(self.executor, batch.data, batch.im_info)
+                        of_batch = [
+                            replace(found, mirrored=mirrored)
+                            for found, mirrored in zip(of_batch, self._decoded(outputs, *place))
+                        ]
                 for chip_detections in of_batch:
                     step()
                     yield chip_detections
+
+    def _decoded(
+        self, outputs: Sequence[WindowDetections], batch: TestBatch, level: Level
+    ) -> list[ChipDetections]:
+        return decode_batch(
+            outputs, batch, legacy=self.legacy_boxes, skip_strides=level.skip_strides
+        )
 
     def _note(self, run: Run, took_s: float) -> None:
         pyramid_pixels = sum(

@@ -62,6 +62,15 @@ def keep_confident(
     return LevelDetections(level, detections.chip_index, rows, classes)
 
 
+def join_detections(detections: LevelDetections, more: LevelDetections) -> LevelDetections:
+    """The rows of both, of one chip at one level."""
+    return LevelDetections(
+        *(detections.level, detections.chip_index),
+        np.concatenate([detections.rows, more.rows]),
+        np.concatenate([detections.classes, more.classes]),
+    )
+
+
 def merge_levels(
     parts: Sequence[Sequence[LevelDetections]],
     valid_ranges: Sequence[tuple[float, float]],

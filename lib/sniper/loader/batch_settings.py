@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sniper.errors import ConfigError
+from sniper.loader.colour_jitter import ColourJitter
 from sniper.targets.contract import BatchContract
 
 
@@ -21,6 +22,7 @@ class BatchSettings:
         legacy_boxes: chips are cut on whole image px, and boxes end before their last px does, as
             in 2018: what chips show is up to one image px beside their boxes. False: exact.
         min_visible: share of an object inside a chip from which on the box head takes it for one.
+        jitter: how colours are changed.
 
     Raises:
         ConfigError: an image has three channel means.
@@ -31,6 +33,7 @@ class BatchSettings:
     reduced_decoding: bool = False
     legacy_boxes: bool = False
     min_visible: float = 0.0
+    jitter: ColourJitter = field(default_factory=ColourJitter)
 
     def __post_init__(self) -> None:
         if len(self.pixel_means) != 3:

@@ -75,7 +75,11 @@ def write_sample(
         DataError: as for `make_sample`.
         TrainingError: anything else went wrong; it names the image and the stage.
     """
-    row["content_hw"][...] = chip_pixels(record, chip, settings, images, row["pixels"])
+    height, width = chip_pixels(record, chip, settings, images, row["pixels"])
+    row["content_hw"][...] = height, width
+    if settings.jitter:
+        with _stage("change colours", record):
+            settings.jitter.apply(row["pixels"][:height, :width], seed, record.image_id)
     with _stage("make labels", record):
         size = settings.contract.chip_size
         legacy = settings.legacy_boxes

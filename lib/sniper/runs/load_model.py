@@ -87,6 +87,7 @@ def make_detector(
         pyramid=plan.pyramid,
         num_threads=usable_cores(),
         legacy_boxes=plan.legacy_boxes if model.legacy_boxes is None else model.legacy_boxes,
+        flip=plan.flip,
     )
 
 

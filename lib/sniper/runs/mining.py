@@ -31,6 +31,7 @@ def mine_and_train(
     save_prefix: str = "SNIPER",
     resume: bool = False,
     verbose: bool = False,
+    auto_scale_lr: bool = False,
 ) -> Path:
     """`sniper.runs.train.train`, after mining where `TRAIN.USE_NEG_CHIPS` is `mine`.
 
@@ -40,18 +41,35 @@ def mine_and_train(
         save_prefix: stem of the checkpoint files.
         resume: go on where an earlier run stopped, in mining, too.
         verbose: print the details of the start, too.
+        auto_scale_lr: see `sniper.runs.train.train`; for the network that mines, too.
 
     Raises:
         ConfigError, DataError, TrainingError: see `mine`.
     """
     if mines(cfg):
         plan = mining_plan(cfg)
-        mine(cfg, plan, display=display, save_prefix=save_prefix, resume=resume)
+        flags = {"resume": resume, "auto_scale_lr": auto_scale_lr}
+        mine(cfg, plan, display=display, save_prefix=save_prefix, **flags)
         logger.info("mining is done: the detector is trained with negative chips")
-    return train(cfg, display=display, save_prefix=save_prefix, resume=resume, verbose=verbose)
+    return train(
+        cfg,
+        display=display,
+        save_prefix=save_prefix,
+        resume=resume,
+        verbose=verbose,
+        auto_scale_lr=auto_scale_lr,
+    )
 
 
-def mine(cfg: EasyDict, plan: MiningPlan, *, display: int, save_prefix: str, resume: bool) -> None:
+def mine(
+    cfg: EasyDict,
+    plan: MiningPlan,
+    *,
+    display: int,
+    save_prefix: str,
+    resume: bool,
+    auto_scale_lr: bool = False,
+) -> None:
     """Trains the proposal network of a detector and writes its proposals on every training set.
 
     Args:
@@ -60,6 +78,7 @@ def mine(cfg: EasyDict, plan: MiningPlan, *, display: int, save_prefix: str, res
         display: batches between progress lines.
         save_prefix: stem of the checkpoint files.
         resume: go on where an earlier call stopped; what it finished stays as it is.
+        auto_scale_lr: see `sniper.runs.train.train`.
 
     Raises:
         ConfigError, DataError, TrainingError: see `sniper.runs.train.train` and
@@ -69,7 +88,8 @@ def mine(cfg: EasyDict, plan: MiningPlan, *, display: int, save_prefix: str, res
     logger.info(
         "mining 1 of 2: a proposal network, %d epochs, in %s", plan.epochs, plan.network_dir
     )
-    folder = train(network, display=display, save_prefix=save_prefix, resume=resume)
+    flags = {"resume": resume, "auto_scale_lr": auto_scale_lr}
+    folder = train(network, display=display, save_prefix=save_prefix, **flags)
     newest = CheckpointFolder(folder, save_prefix).newest()
     if newest is None:
         raise TrainingError("the proposal network left no checkpoint", where=folder)

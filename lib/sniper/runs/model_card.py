@@ -82,6 +82,7 @@ def detector_settings(plan: TestPlan) -> dict[str, object]:
     voting = {"box_voting": f"IoU {merge.box_voting:g}"} if merge.box_voting > 0 else {}
     most = max(level.max_pixels for level in plan.levels)
     bound = {"max_pixels": most} if most else {}
+    flip = {"flip": True} if plan.flip else {}
     return {
         "mode": plan.mode,
         "scales": [_scale_text(level.scale) for level in plan.levels],
@@ -89,6 +90,7 @@ def detector_settings(plan: TestPlan) -> dict[str, object]:
         "boxes_per_image": merge.max_per_image if merge.max_per_image > 0 else "unlimited",
         **voting,
         **bound,
+        **flip,
     }
 
 

@@ -23,6 +23,8 @@ from sniper.runs.datasets import DataSource, TrainingData
 from sniper.runs.devices import Device, devices_of
 from sniper.runs.folders import drawings_folder, model_folder, results_folder
 from sniper.runs.levels import levels_of, merge_settings, mode_in_force
+from sniper.runs.notes import test_notes, train_notes
+from sniper.runs.rates import COSINE, cosine_updates, step_settings, step_updates
 from sniper.runs.resolve import (
     batch_settings,
     chip_settings,
@@ -32,8 +34,6 @@ from sniper.runs.resolve import (
     fp16_in_force,
     loop_settings,
     scales_by_rule,
-    step_settings,
-    step_updates,
     training_data,
     validation_set,
     worker_count,
@@ -107,6 +107,7 @@ class TrainPlan:
         step: the update; `steps` and `fixed` are empty until the chips are counted and the network
             is built (see `step_settings`).
         lr_step: when the rate drops, as the configuration says it.
+        lr_schedule: `step`, or `cosine`: it falls all the time.
         reference_replicas: gradients in an update that the recipe's rate assumes.
         loop: when things happen.
         keep_checkpoints: how many checkpoints of epochs stay.
@@ -135,6 +136,7 @@ class TrainPlan:
     weights: FirstWeights
     step: StepSettings
     lr_step: str
+    lr_schedule: str
     reference_replicas: int
     loop: LoopSettings
     keep_checkpoints: int
@@ -154,10 +156,23 @@ class TrainPlan:
             fixed: names of the parameters that are not trained.
 
         Raises:
-            ConfigError: `TRAIN.lr_step` does not give increasing updates.
+            ConfigError: `TRAIN.lr_step` does not give increasing updates, or the warm-up takes
+                all of a cosine's.
         """
-        steps = tuple(step_updates(self.lr_step, samples, batch_size))
-        return replace(self.step, steps=steps, fixed=tuple(fixed))
+        step = replace(self.step, fixed=tuple(fixed))
+        if self.lr_schedule == COSINE:
+            updates = self.cosine_updates(samples, batch_size)
+            return replace(step, cosine_updates=updates)
+        return replace(step, steps=tuple(step_updates(self.lr_step, samples, batch_size)))
+
+    def cosine_updates(self, samples: int, batch_size: int) -> int:
+        """Updates that the rate's cosine takes, see `step_settings`; 0: it falls in steps."""
+        if self.lr_schedule != COSINE:
+            return 0
+        loop = self.loop
+        return cosine_updates(
+            *(loop.end_epoch, loop.max_updates, samples, batch_size, self.step.warmup_step)
+        )
 
 
 @dataclass(frozen=True)
@@ -183,6 +198,7 @@ class TestPlan:
         trained_scales: `TRAIN.SCALES`.
         chip_size: `TRAIN.CHIP_SIZE`.
         merge: how the findings become one result.
+        flip: windows are seen mirrored as well.
         class_agnostic: all detections are of one class, `object`.
         pixel_means: three means, BGR.
         legacy_boxes: boxes as in 2018, for networks of which nothing tells how they were trained.
@@ -214,6 +230,7 @@ class TestPlan:
     trained_scales: tuple[Scale, ...]
     chip_size: int
     merge: MergeSettings
+    flip: bool
     class_agnostic: bool
     pixel_means: tuple[float, ...]
     legacy_boxes: bool
@@ -282,6 +299,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
         ),
         step=step_settings(cfg, fp16=fp16),
         lr_step=train.lr_step,
+        lr_schedule=train.LR_SCHEDULE,
         reference_replicas=train.REFERENCE_REPLICAS,
         loop=loop,
         keep_checkpoints=train.KEEP_CHECKPOINTS,
@@ -290,7 +308,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
         validation=_validation(cfg, loop),
         box_loss_is_mean=means and not train.bbox_loss_divisor,
         scales_by_rule=scales_by_rule(cfg),
-        notes=_fp16_note(cfg, fp16),
+        notes=train_notes(cfg, fp16=fp16),
     )
 
 
@@ -343,6 +361,8 @@ def test_plan(
         trained_scales=tuple(cfg.TRAIN.SCALES),
         chip_size=cfg.TRAIN.CHIP_SIZE,
         merge=merge_settings(cfg),
+        # Twice the same proposals would take the places of others.
+        flip=bool(test.FLIP) and not rpn_only,
         class_agnostic=bool(test.CLASS_AGNOSTIC),
         pixel_means=tuple(map(float, cfg.network.PIXEL_MEANS)),
         legacy_boxes=bool(cfg.TRAIN.LEGACY_BOXES),
@@ -353,7 +373,7 @@ def test_plan(
         results_dir=results_folder(cfg),
         drawings_dir=drawings_folder(cfg),
         skip_bad_images=test.SKIP_BAD_IMAGES,
-        notes=(*_fp16_note(cfg, fp16), *_mask_note(cfg)),
+        notes=test_notes(cfg, fp16=fp16, rpn_only=rpn_only),
     )
 
 
@@ -361,15 +381,3 @@ def _validation(cfg: EasyDict, loop: LoopSettings) -> ValidationPlan | None:
     if not loop.validate_every:
         return None
     return ValidationPlan(test_plan(cfg, image_set=validation_set(cfg)), loop.validate_every)
-
-
-def _fp16_note(cfg: EasyDict, fp16: bool) -> tuple[str, ...]:
-    if bool(cfg.TRAIN.fp16) == fp16:
-        return ()
-    return ("fp16 and the loss scale are off: MXNet has no fp16 convolution on the CPU",)
-
-
-def _mask_note(cfg: EasyDict) -> tuple[str, ...]:
-    if not (cfg.TEST.CLASS_AGNOSTIC and cfg.TRAIN.WITH_MASK):
-        return ()
-    return ("there are no masks with TEST.CLASS_AGNOSTIC: the network makes them for classes",)

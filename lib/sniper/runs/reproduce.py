@@ -256,6 +256,16 @@ class _Repetition:
                 text = self._weights_text(line.weights, stepper)
                 if text:
                     return f"{where}: the batch is the same, the weights after it are not: {text}"
+        return self._at_resume(stepper) if result.updated else None
+
+    def _at_resume(self, stepper: Stepper) -> str | None:
+        """Whether a later session of the run went on with the weights that are here now."""
+        for line in self._starts:
+            if line.update == stepper.updates and line.weights is not None:
+                self._weights += 1
+                text = self._weights_text(line.weights, stepper)
+                if text:
+                    return f"the resume after update {line.update} (session {line.session}): {text}"
         return None
 
     def _weights_text(self, was: WeightsDigest, stepper: Stepper) -> str:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from easydict import EasyDict
 
 from sniper.chips.chip_settings import ChipSettings
-from sniper.config import dump_config, parse_lr_steps
+from sniper.config import dump_config
 from sniper.config.rules import is_full_coco
 from sniper.data.super_classes import read_super_classes, super_classes_text
 from sniper.errors import ConfigError
 from sniper.loader.batch_settings import BatchSettings
+from sniper.loader.colour_jitter import ColourJitter
 from sniper.models.assembly import DetectorSpec, ProposalSettings, batch_contract
 from sniper.models.heads.roi import BOX_LOSS_ROIS
 from sniper.models.spec import FineSettings, TargetSettings
@@ -23,7 +24,6 @@ from sniper.runs.datasets import DataSource, TrainingData
 from sniper.runs.devices import Device, uses_gpu
 from sniper.runs.folders import mining_folder
 from sniper.targets.focus_map import FocusRanges
-from sniper.training.step_settings import StepSettings
 
 # The tools that look at data need parts of this, but not MXNet: it is imported where it is used.
 if TYPE_CHECKING:
@@ -164,27 +164,8 @@ def loop_settings(cfg: EasyDict) -> LoopSettings:
         checkpoint_every=train.CHECKPOINT_EVERY,
         # The detections of an RPN alone cannot be evaluated.
         validate_every=0 if train.ONLY_PROPOSAL else train.VALIDATE_EVERY,
-    )
-
-
-def step_settings(cfg: EasyDict, *, fp16: bool) -> StepSettings:
-    """The update, without what the chips and the network decide: `steps` and `fixed`."""
-    train = cfg.TRAIN
-    return StepSettings(
-        lr=train.lr,
-        lr_factor=train.lr_factor,
-        warmup_lr=train.warmup_lr,
-        warmup_step=train.warmup_step if train.warmup else 0,
-        momentum=train.momentum,
-        wd=train.wd,
-        clip_gradient=train.clip_gradient,
-        loss_scale=train.scale if fp16 else 1.0,
-        dynamic_loss_scale=fp16 and bool(train.DYNAMIC_LOSS_SCALE),
-        loss_scale_window=train.LOSS_SCALE_WINDOW,
-        accumulation=train.ACCUMULATION_STEPS,
-        reduction=train.GRADIENT_REDUCTION,
-        ema_decay=train.EMA_DECAY,
-        multi_precision=fp16,
+        patience=0 if train.ONLY_PROPOSAL else train.EARLY_STOPPING.PATIENCE,
+        min_delta=train.EARLY_STOPPING.MIN_DELTA,
     )
 
 
@@ -320,12 +301,16 @@ def batch_settings(cfg: EasyDict) -> BatchSettings:
     train = cfg.TRAIN
     # No label depends on the precision: the devices need not be known for it.
     spec = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=False)
+    jitter = train.COLOR_JITTER
     return BatchSettings(
         batch_contract(spec, train.CHIP_SIZE, rpn_only=bool(train.ONLY_PROPOSAL)),
         pixel_means=cfg.network.PIXEL_MEANS,
         reduced_decoding=bool(train.REDUCED_DECODING),
         min_visible=train.MIN_VISIBLE,
         legacy_boxes=bool(train.LEGACY_BOXES),
+        jitter=ColourJitter(
+            *(jitter.BRIGHTNESS, jitter.CONTRAST, jitter.SATURATION, jitter.HUE),
+        ),
     )
 
 
@@ -334,39 +319,3 @@ def worker_count(cfg: EasyDict) -> int:
     configured = cfg.TRAIN.NUM_PROCESS
     cores = usable_cores()
     return cores if configured is None or configured < 0 else min(configured, cores)
-
-
-def step_updates(lr_step: str, samples: int, batch_size: int, begin_epoch: int = 0) -> list[int]:
-    """Update numbers after which the rate drops.
-
-    Args:
-        lr_step: comma list of epochs, fractions allowed, or of updates ("1600u"); empty for a
-            constant rate.
-        samples: padded number of chips in an epoch.
-        batch_size: chips per update, all devices together.
-        begin_epoch: epochs done before; epochs that lie before it are left out.
-
-    Raises:
-        ConfigError: the list is not a strictly increasing list of numbers.
-    """
-    try:
-        entries = parse_lr_steps(str(lr_step))
-    except ValueError:
-        raise ConfigError(
-            "TRAIN.lr_step is not a list of epochs or updates",
-            got=repr(lr_step),
-            expected="e.g. '5.33', '4,6' or '1600u,1900u'",
-        ) from None
-    steps = []
-    for number, unit in entries:
-        if unit == "updates":
-            steps.append(int(number))
-        elif number > begin_epoch:
-            steps.append(int((number - begin_epoch) * samples / batch_size))
-    if any(b <= a for a, b in zip(steps, steps[1:])) or any(step < 1 for step in steps):
-        raise ConfigError(
-            "TRAIN.lr_step must give strictly increasing updates",
-            got=f"{lr_step!r} -> updates {steps}",
-            expected="increasing epochs that are at least one update apart",
-        )
-    return steps

@@ -32,10 +32,11 @@ from sniper.runs.datasets import TrainingSets, read_training_sets, training_acco
 from sniper.runs.devices import Device, uses_gpu
 from sniper.runs.manifest import begin_session, trace_path
 from sniper.runs.plan import TrainPlan, train_plan
+from sniper.runs.rates import auto_scaled
 from sniper.runs.start_up_report import log_start_up
 from sniper.runs.validation import Validation
 from sniper.training.checkpoint import Checkpoint, CheckpointFolder
-from sniper.training.distributed import Workers
+from sniper.training.distributed import Workers, launched_workers
 from sniper.training.keeper import Keeper
 from sniper.training.loop import LoopSettings, TrainingLoop
 from sniper.training.meter import Meter
@@ -55,6 +56,7 @@ def train(
     save_prefix: str = "SNIPER",
     resume: bool = False,
     verbose: bool = False,
+    auto_scale_lr: bool = False,
 ) -> Path:
     """Trains the network of a configuration and returns the model folder.
 
@@ -64,13 +66,20 @@ def train(
         save_prefix: stem of the checkpoint files.
         resume: go on from the newest checkpoint of this run.
         verbose: print the details of the start, too; the log file has them anyway.
+        auto_scale_lr: scale the learning rate with devices, workers and chips, as the linear rule
+            says (`sniper.runs.rates.auto_scaled`).
 
     Raises:
         ConfigError, DataError: the configuration or the data are wrong.
         TrainingError: another run works in the model folder, a worker died, a loss is not finite, a
             checkpoint could not be written, or the run was stopped by a signal.
     """
+    scaling: tuple[str, ...] = ()
+    if auto_scale_lr:
+        cfg, text = auto_scaled(cfg, launched_workers())
+        scaling = (text,)
     plan = train_plan(cfg)
+    plan = replace(plan, notes=(*plan.notes, *scaling))
     with Workers(plan.kvstore) as workers, _model_folder(plan, workers):
         _start_log(plan, workers, verbose=verbose)
         checkpoints = CheckpointFolder(plan.folder, save_prefix, keep=plan.keep_checkpoints)
@@ -90,6 +99,8 @@ def train(
             write_config(plan.config, plan.folder / "config.yml")
             write_classes(plan.folder, classes)
         if checkpoint is not None and _is_done(plan.loop, checkpoint.state):
+            if plan.loop.stops_early(checkpoint.state):
+                logger.info("%s", plan.loop.early_stop_text(checkpoint.state))
             logger.info("all epochs or updates are done already: weights in %s", plan.folder)
             return plan.folder
         # The loader forks: before `connect`, which starts the threads of the parameter server.
@@ -218,7 +229,12 @@ def start_loader(
         loader.start_epoch(0)
         # Chips of the first epoch decide the schedule, also after a resume (2018 behaviour).
         samples = loader.batches_per_epoch * loader.batch_size
-        return RunState(0, 0, samples, loader.batch_size, plan.seed, run=number)
+        chips = loader.batch_size * plan.step.accumulation
+        return RunState(
+            *(0, 0, samples, loader.batch_size, plan.seed),
+            run=number,
+            cosine_updates=plan.cosine_updates(samples, chips),
+        )
     state = checkpoint.state
     # With another batch size or seed the same place in the epoch would mean other chips, and the
     # schedule, which counts updates, would drop the rate somewhere else.
@@ -233,7 +249,23 @@ def start_loader(
                 fix="resume with the same settings, or start a new run without --resume",
             )
     loader.start_epoch(state.epoch, state.batch)
-    return state
+    return _with_schedule(plan, state)
+
+
+def _with_schedule(plan: TrainPlan, state: RunState) -> RunState:
+    """Tells of a cosine that ends elsewhere than the interrupted run's would have."""
+    updates = plan.cosine_updates(state.samples, state.batch_size * plan.step.accumulation)
+    if updates != state.cosine_updates:
+        before, now = (
+            f"a cosine over {count} updates" if count else "steps"
+            for count in (state.cosine_updates, updates)
+        )
+        logger.warning(
+            "the learning rate follows %s from update %d on, and followed %s before it: it jumps "
+            "(TRAIN.LR_SCHEDULE, end_epoch or MAX_UPDATES has changed)",
+            *(now, state.updates + 1, before),
+        )
+    return replace(state, cosine_updates=updates)
 
 
 def _run(
@@ -328,10 +360,10 @@ def training_stepper(
     logger.debug("%d parameters, %d of them fixed", len(arg), len(fixed))
     chips_per_update = state.batch_size * plan.step.accumulation
     settings = plan.step_settings(state.samples, chips_per_update, fixed)
-    logger.debug(
-        "lr %g for %d chips an update, drops after updates %s",
-        *(settings.lr, chips_per_update, list(settings.steps)),
-    )
+    falls = f"drops after updates {list(settings.steps)}"
+    if settings.cosine_updates:
+        falls = f"a cosine over {settings.cosine_updates} updates"
+    logger.debug("lr %g for %d chips an update, %s", settings.lr, chips_per_update, falls)
     stepper = Stepper(
         spec,
         symbol,

@@ -37,6 +37,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="M",
         help="momentum of the batch-norm averages (default: network.BN_MOMENTUM, 0.995)",
     )
+    parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale TRAIN.lr and warmup_lr by the linear rule from TRAIN.REFERENCE_IMAGES and "
+        "REFERENCE_REPLICAS to the chips, devices and workers of this run",
+    )
     add_config_flags(parser)
     return parser
 
@@ -57,5 +63,6 @@ def _run(argv: Sequence[str] | None) -> int:
         save_prefix=args.save_prefix,
         resume=args.resume,
         verbose=args.verbose,
+        auto_scale_lr=args.auto_scale_lr,
     )
     return 0

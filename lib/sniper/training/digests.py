@@ -122,7 +122,7 @@ def digest_array(array: np.ndarray) -> ArrayDigest:
     rows = np.ascontiguousarray(array).reshape(array.shape[0], -1)
     count = rows.shape[1]
     width = _block_width(count)
-    blocks = -(-count // width)
+    blocks = max(1, -(-count // width))
     if blocks * width != count:
         rows = np.pad(rows, ((0, 0), (0, blocks * width - count)))
     rows = rows.reshape(array.shape[0], blocks, width)

@@ -61,10 +61,10 @@ class Workers:
     """
 
     def __init__(self, kind: str) -> None:
-        launched = os.environ.get(RANK_VARIABLE, "").isdigit()
+        launched = _is_launched()
         _check_kind(kind, launched)
         self.rank = int(os.environ[RANK_VARIABLE]) if launched else 0
-        self.count = int(os.environ[COUNT_VARIABLE]) if launched else 1
+        self.count = launched_workers()
         # The launcher shall be first: it knows who stands still.
         self.timeout_s = float(os.environ.get(TIMEOUT_VARIABLE, DEFAULT_TIMEOUT_S)) + _PATIENCE_S
         self.kvstore: mx.kv.KVStore | None = None
@@ -252,6 +252,15 @@ class Workers:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(self._exit_code)
+
+
+def launched_workers() -> int:
+    """Processes that train together: what `sniper launch` has started, or 1."""
+    return int(os.environ[COUNT_VARIABLE]) if _is_launched() else 1
+
+
+def _is_launched() -> bool:
+    return os.environ.get(RANK_VARIABLE, "").isdigit()
 
 
 def _check_kind(kind: str, launched: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import mxnet as mx
+import numpy as np
 
 from sniper.errors import TrainingError
 from sniper.models.weights import Params
@@ -85,9 +86,19 @@ class Keeper:
         self._save(self._checkpoints.save_epoch, state, f"epoch {state.file_epoch}")
 
     def validate(
-        self, validation: Validator | None, state: RunState, log: RunLog | None
+        self,
+        validation: Validator | None,
+        state: RunState,
+        log: RunLog | None,
+        judged: Callable[[RunState, float], RunState],
     ) -> RunState:
         """Validates the weights of the last checkpoint, averaged ones if the run makes them.
+
+        Args:
+            validation: None on the workers that do not write.
+            state: where the run stands.
+            log: where the figures go.
+            judged: says what a value means for the end of the run (`LoopSettings.judged`).
 
         Returns:
             The state with the outcome; it is saved too, after everything else, so that a run that
@@ -106,8 +117,12 @@ class Keeper:
                     best = BestModel(*place, outcome.metric, outcome.value, averaged is not None)
                     state = replace(state, best=best)
                     self._save_best(arg, aux, best)
+                state = judged(state, outcome.value)
                 self._saved = self._checkpoints.save_state(self._saved, state)
-        return state
+        # The first worker alone knows the outcome, and all have to end together.
+        known = float(state.unimproved) if self._workers.is_writer else 0.0
+        unimproved = int(self._workers.total(np.array([known]))[0])
+        return replace(state, unimproved=unimproved)
 
     def stopped(self) -> TrainingError:
         """The error that ends a stopped run."""

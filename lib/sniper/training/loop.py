@@ -37,6 +37,8 @@ class LoopSettings:
         accumulation: batches of an update.
         checkpoint_every: updates between checkpoints within an epoch; 0: none.
         validate_every: epochs between validations, and one at the end; 0: none.
+        patience: the run ends after so many validations without a better one; 0: it does not.
+        min_delta: by how much a better one has to be better.
     """
 
     end_epoch: int
@@ -44,10 +46,35 @@ class LoopSettings:
     accumulation: int = 1
     checkpoint_every: int = 0
     validate_every: int = 0
+    patience: int = 0
+    min_delta: float = 0.0
 
     def finished(self, state: RunState) -> bool:
         """Whether a run that stands there has nothing left to train."""
-        return state.epoch >= self.end_epoch or self.limit_reached(state)
+        ended = state.epoch >= self.end_epoch or self.limit_reached(state)
+        return ended or self.stops_early(state)
+
+    def stops_early(self, state: RunState) -> bool:
+        """Whether validations have not got better for long enough."""
+        return 0 < self.patience <= state.unimproved
+
+    def judged(self, state: RunState, value: float) -> RunState:
+        """The state after a validation with this value, the larger the better."""
+        if state.mark is None or value > state.mark + self.min_delta:
+            return replace(state, mark=value, unimproved=0)
+        return replace(state, unimproved=state.unimproved + 1)
+
+    def early_stop_text(self, state: RunState) -> str:
+        """Why the run has ended before its time, and where its best weights come from."""
+        best = state.best
+        figure = "the figure that decides" if best is None else best.metric
+        mark = "" if state.mark is None else f" {state.mark:.4f}"
+        delta = f" by more than {self.min_delta:g}" if self.min_delta else ""
+        kept = "" if best is None else f"; best: {best.value:.4f} after epoch {best.epoch}"
+        return (
+            f"stopped early, after epoch {state.epoch}: {figure} has not exceeded{mark}{delta} in "
+            f"{state.unimproved} validation(s) (TRAIN.EARLY_STOPPING){kept}"
+        )
 
     def limit_reached(self, state: RunState) -> bool:
         """Whether `max_updates` ends the run here."""
@@ -131,6 +158,8 @@ class TrainingLoop:
             is_started = False
         if self._settings.limit_reached(self._state):
             logger.info("TRAIN.MAX_UPDATES %d reached", self._settings.max_updates)
+        if self._settings.stops_early(self._state):
+            logger.info("%s", self._settings.early_stop_text(self._state))
 
     def _run_epoch(self) -> None:
         started_s = time.monotonic()
@@ -233,7 +262,9 @@ class TrainingLoop:
     def _validate_if_missing(self) -> None:
         if self._settings.validation_missing(self._state):
             state = self._meter.into(self._state)
-            self._state = self._keeper.validate(self._validation, state, self._log)
+            self._state = self._keeper.validate(
+                self._validation, state, self._log, self._settings.judged
+            )
 
 
 def _company(index: int, last_step_s: float | None) -> contextlib.AbstractContextManager[object]:

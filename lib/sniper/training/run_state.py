@@ -50,6 +50,9 @@ class RunState:
         saved_at_s: seconds since 1970, for people: clocks go back.
         run: 1 for the first run in a model folder, 2 for the next one that began anew there, ...; a
             resumed run keeps its number. 0: an older version did not count.
+        cosine_updates: updates over which a cosine lowers the rate; 0: steps do.
+        unimproved: validations since the last one that was better by enough, for early stopping.
+        mark: the value that a validation has to exceed then; None: none was validated.
     """
 
     epoch: int
@@ -65,6 +68,9 @@ class RunState:
     best: BestModel | None = None
     saved_at_s: float = 0.0
     run: int = 0
+    cosine_updates: int = 0
+    unimproved: int = 0
+    mark: float | None = None
 
     @property
     def file_epoch(self) -> int:

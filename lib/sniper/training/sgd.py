@@ -9,7 +9,7 @@ import mxnet as mx
 
 from sniper.errors import TrainingError
 from sniper.training.replica import Arrays
-from sniper.training.schedule import WarmupStepSchedule
+from sniper.training.schedule import WarmupSchedule
 from sniper.training.step_settings import StepSettings
 
 
@@ -33,12 +33,13 @@ class Sgd:
 
     def _start(self, updates: int) -> None:
         settings = self._settings
-        self._schedule = WarmupStepSchedule(
+        self._schedule = WarmupSchedule(
             settings.lr,
             settings.steps,
             settings.lr_factor,
             settings.warmup_lr,
             settings.warmup_step,
+            cosine_updates=settings.cosine_updates,
         )
         # Without `learning_rate`, which MXNet would write over the base rate of the schedule.
         self._optimizer = mx.optimizer.create(

@@ -15,6 +15,7 @@ class StepSettings:
         lr_factor: factor of each drop.
         warmup_lr: rate at which the warm-up starts.
         warmup_step: updates of the warm-up; 0: none.
+        cosine_updates: updates of the run, over which a cosine lowers the rate; 0: steps do.
         momentum: of SGD.
         wd: weight decay of the parameters named `_weight` or `_gamma`.
         clip_gradient: limit of each value of the reduced gradient; 0: none.
@@ -33,6 +34,7 @@ class StepSettings:
     lr_factor: float = 0.1
     warmup_lr: float = 0.0
     warmup_step: int = 0
+    cosine_updates: int = 0
     momentum: float = 0.9
     wd: float = 0.0005
     clip_gradient: float = 0.0

@@ -199,6 +199,25 @@ def test_a_leaf_may_change_the_anchors_of_its_base(load, tmp_path):
         (["TRAIN.RPN_NEGATIVE_OVERLAP", "0.8"], "RPN_POSITIVE_OVERLAP"),
         (["TEST.PROPOSAL_OP.pre_nms_top_n", "0"], "keeps no box"),
         (["TRAIN.BATCH_IMAGES", "0"], "below 1"),
+        (["TRAIN.LR_SCHEDULE", "linear"], "one of 'step', 'cosine'"),
+        (["TRAIN.REFERENCE_IMAGES", "0"], "below 1"),
+        (["TRAIN.COLOR_JITTER.HUE", "0.6"], "above 0.5"),
+        (["TRAIN.COLOR_JITTER.CONTRAST", "1.5"], "above 1"),
+        (["TRAIN.COLOR_JITTER.BRIGHTNESS", "-0.1"], "below 0"),
+        (["TEST.FLIP", "2"], "true or false"),
+        (["TRAIN.EARLY_STOPPING.PATIENCE", "-1"], "below 0"),
+        (["TRAIN.EARLY_STOPPING.PATIENCE", "2"], "set TRAIN.VALIDATE_EVERY to 1 or more"),
+        (["TRAIN.EARLY_STOPPING.MIN_DELTA", "0.1"], "no effect without"),
+        (
+            ["TRAIN.EARLY_STOPPING.PATIENCE", "2", "TRAIN.VALIDATE_EVERY", "1"]
+            + ["TRAIN.KEEP_BEST", "false"],
+            "would lose the weights",
+        ),
+        (
+            ["TRAIN.EARLY_STOPPING.PATIENCE", "2", "TRAIN.VALIDATE_EVERY", "1"]
+            + ["TRAIN.ONLY_PROPOSAL", "true"],
+            "is not validated",
+        ),
     ],
 )
 def test_bad_combination(problems, overrides, expected):

@@ -71,6 +71,13 @@ def _assert_same_arrays(one, other):
     [
         ("averaged", ("TRAIN.EMA_DECAY", "0.9"), 8, 2),
         pytest.param(
+            "cosine",
+            ("TRAIN.LR_SCHEDULE", "cosine", "TRAIN.COLOR_JITTER.HUE", "0.2"),
+            8,
+            2,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "accumulated",
             ("gpus", "cpu,cpu", "TRAIN.BATCH_IMAGES", "2", "TRAIN.ACCUMULATION_STEPS", "2"),
             5,

@@ -43,6 +43,21 @@ def test_epochs_that_are_validated(every, state, missing):
     assert settings.validation_missing(state) == missing
 
 
+def test_a_run_stops_when_validations_get_no_better():
+    settings = LoopSettings(9, validate_every=1, patience=2, min_delta=0.01)
+    state = _state(1)
+    history = []
+    for value in (0.30, 0.305, 0.32, 0.30, 0.33):
+        state = settings.judged(state, value)
+        history.append((state.mark, state.unimproved, settings.finished(state)))
+    # 0.305 is better, but not by enough; 0.33 is not above 0.32 + 0.01.
+    assert history[:3] == [(0.30, 0, False), (0.30, 1, False), (0.32, 0, False)]
+    assert history[3:] == [(0.32, 1, False), (0.32, 2, True)]
+    text = settings.early_stop_text(state)
+    assert "has not exceeded 0.3200 by more than 0.01 in 2 validation(s)" in text
+    assert not LoopSettings(9, validate_every=1).finished(state), "off by default"
+
+
 def test_figures_of_boxes_and_masks_have_names_of_their_own():
     names = [field.name for field in dataclasses.fields(CocoReport)]
     numbers = {name: 0.5 for name in names if name.startswith(("ap", "ar"))}

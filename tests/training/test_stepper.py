@@ -117,6 +117,7 @@ def resumed(parts, **options):
     [
         {},
         {"devices": 2},
+        {"steps": (), "cosine_updates": 8},
         {"accumulation": 3, "ema_decay": 0.9},
         {"fp16": True, "multi_precision": True, "loss_scale": 8.0, "ema_decay": 0.5},
         {"dynamic_loss_scale": True, "loss_scale": 4.0, "loss_scale_window": 3},

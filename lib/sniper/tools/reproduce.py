@@ -30,8 +30,8 @@ threads, packages, code, settings, images and annotations by name. Exit code 0: 
 _EPILOG = """\
 examples:
   sniper reproduce output/sniper_mobilenetv2_toy/sniper_mobilenetv2_toy/train
-  sniper reproduce RUN --updates 200 --from 1 --data /data/toy
-  sniper reproduce RUN --set TRAIN.NUM_PROCESS 0
+  sniper reproduce <model folder> --updates 200 --from 1 --data /data/toy
+  sniper reproduce <model folder> --set TRAIN.NUM_PROCESS 0
 """
 
 

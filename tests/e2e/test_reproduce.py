@@ -55,7 +55,8 @@ def test_a_run_is_the_same_again(run, found, tmp_path):
     assert read_trace(trace_path(run))[-1].weights.total == values["digest"]
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_elsewhere_with_worker_processes(run, data, found, tmp_path, workers):
     moved = tmp_path / "a" / "b" / "run"
     shutil.copytree(run, moved)
@@ -97,6 +98,7 @@ def test_one_changed_annotation_is_found_in_the_labels(run, data, found):
     assert "DIFFERENT at update " in text
 
 
+@pytest.mark.slow
 def test_another_setting_is_found_in_the_weights(run, found):
     code, text = found(run, "--set", "TRAIN.momentum", "0.8")
     assert code == 1, text
@@ -129,6 +131,7 @@ def test_other_code_is_named_and_found(run, found, monkeypatch):
     assert now == pytest.approx(was + 1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_is_told(run, found, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("MXNET_SOME_LIMIT", "7")
@@ -138,6 +141,7 @@ def test_another_number_of_threads_is_told(run, found, monkeypatch):
     assert "variable MXNET_SOME_LIMIT: was not set, is 7" in text
 
 
+@pytest.mark.slow
 def test_over_resumes_and_from_a_checkpoint(tiny, run, found):
     """The run goes on within its second epoch; the repetition does not stop there."""
     tiny.train("repeated", "--resume", overrides=(*SETTINGS, "TRAIN.MAX_UPDATES", "11"))

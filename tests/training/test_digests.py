@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from sniper.errors import DataError
 from sniper.training.digests import ArrayDigest, WeightsDigest, digest_array, digest_weights
-from sniper.training.trace import read_trace
+from sniper.training.run_state import RunState
+from sniper.training.stepper import StepResult
+from sniper.training.trace import RunTrace, read_trace
+from tests.training import step_toys as toys
 
 
 def _array(shape=(4, 3, 40, 40), seed=0):
@@ -90,7 +93,7 @@ def test_a_torn_line_is_left_out(tmp_path):
     path = tmp_path / "digests.jsonl"
     with pytest.raises(DataError, match="no digests"):
         read_trace(path)
-    line = {"session": 1, "epoch": 0, "batch": 0, "update": 1, "weights": None}
+    line = {"session": 1, "epoch": 0, "batch": 0, "update": 1, "updated": True, "weights": None}
     line["arrays"] = {"data": digest_array(_array()).as_dict()}
     text = json.dumps(line)
     path.write_text(f"{text[:90]}\n{text}\n{text[:50]}")
@@ -108,3 +111,34 @@ def test_damaged_digests_are_refused(text):
         ArrayDigest.from_dict({**values, "hashes": text})
     with pytest.raises(ValueError):
         WeightsDigest.from_dict({"hashes": text, "sums": ""})
+
+
+def test_which_updates_are_looked_at(tmp_path):
+    """250 updates, a resume after 190, and an epoch that ends after 100."""
+    path = tmp_path / "digests.jsonl"
+    stepper = toys.make_stepper()
+    batch = toys.toy_batch(4, seed=1)
+    result = StepResult({}, updated=True, skipped=False, loss_scale=1.0)
+
+    def go(session, first, last):
+        state = RunState(0, first, 8, 4, 0)
+        trace = RunTrace(path, session, stepper, state)
+        for update in range(first + 1, last + 1):
+            trace.batch(batch, state)
+            state = RunState(0, update, 8, 4, 0)
+            trace.trained(batch, result, state)
+            if update == 100:
+                trace.checkpoint(state)
+        trace.close()
+
+    go(1, 0, 190)
+    go(2, 190, 250)
+    lines = read_trace(path)
+    assert [(line.update, line.session) for line in lines if line.is_start] == [(0, 1), (190, 2)]
+    assert all(line.weights is not None for line in lines if line.is_start)
+    batches = [line for line in lines if not line.is_start]
+    seen = [*range(1, 51), *range(100, 151), *range(191, 241)]
+    assert [line.update for line in batches] == seen
+    weights = [line.update for line in batches if line.weights is not None]
+    first = [*range(1, 11), *range(15, 51, 5), 100, *range(101, 111), *range(115, 151, 5)]
+    assert weights == [*first, *range(191, 201), *range(205, 241, 5)]

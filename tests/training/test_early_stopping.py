@@ -104,7 +104,7 @@ def test_it_stops_keeps_the_best_and_says_why(tmp_path, caplog):
     assert all((best[name].asnumpy() == second[name].asnumpy()).all() for name in second)
 
 
-@pytest.mark.parametrize("broken_after", [2, 3])
+@pytest.mark.parametrize("broken_after", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_resumed_run_stops_where_an_unbroken_one_does(tmp_path, broken_after):
     whole, weights = train(tmp_path / "whole", VALUES)
     folder = tmp_path / "broken"

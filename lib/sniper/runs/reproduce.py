@@ -247,7 +247,7 @@ class _Repetition:
         if result.bad_gradients:
             return f"{where}: gradients are not finite: {', '.join(result.bad_gradients[:3])}"
         for line in lines:
-            if result.updated != (line.weights is not None):
+            if result.updated != line.updated:
                 return (
                     f"{where}: an update was {'skipped' if result.updated else 'made'} by the run"
                 )

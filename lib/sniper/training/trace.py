@@ -1,8 +1,9 @@
 """The trace of a run: digests of its batches and weights, for `sniper reproduce`.
 
 A line for every batch of the first 50 updates after each place that a run can be repeated from
-(its start, a resume, the end of an epoch), and later for every 100th update: a step of training
-costs hundreds of times more than its digests, but they are still not free.
+(its start, a resume, the end of an epoch), and later for every 100th update. Weights are looked at
+after the first 10 of these updates and after every 5th: they cost more than batches, and what
+changes them does so early.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WINDOW = 50  # updates
-EVERY = 100  # updates
+# Updates.
+WINDOW = 50
+EVERY = 100
+_FIRST_WEIGHTS = 10
+_WEIGHTS_EVERY = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,8 @@ class TraceLine:
         batch: of the epoch, counted from 0; of a start the first batch that follows.
         update: the update that the batch belongs to, counted from 1; of a start those done.
         arrays: by name.
-        weights: after the update; None while it is not complete.
+        updated: whether the weights were updated: not by batches of an unfinished or skipped one.
+        weights: after the update; None: not looked at.
     """
 
     session: int
@@ -49,6 +54,7 @@ class TraceLine:
     batch: int
     update: int
     arrays: Mapping[str, ArrayDigest]
+    updated: bool
     weights: WeightsDigest | None
 
     @property
@@ -73,7 +79,7 @@ class RunTrace:
         self._window_from = state.updates
         self._arrays: dict[str, ArrayDigest] | None = None
         self._file = JsonLines(path)
-        self._write(state.epoch, state.batch, state.updates, {}, self._weights())
+        self._write(state.epoch, state.batch, state.updates, {}, updated=False, weights=True)
 
     def batch(self, batch: Batch, state: RunState) -> None:
         """Looks at a batch before it is trained.
@@ -95,8 +101,12 @@ class RunTrace:
         if self._arrays is None:
             return
         update = state.updates + (not result.updated)
-        weights = self._weights() if result.updated else None
-        self._write(state.epoch, batch.index, update, self._arrays, weights)
+        weights = result.updated and self._are_weights_due(update)
+        self._write(
+            *(state.epoch, batch.index, update, self._arrays),
+            updated=result.updated,
+            weights=weights,
+        )
 
     def checkpoint(self, state: RunState) -> None:
         """From the end of an epoch on a run can be repeated: look closely for a while."""
@@ -109,8 +119,8 @@ class RunTrace:
     def _is_due(self, updates: int) -> bool:
         return updates < self._window_from + WINDOW or (updates + 1) % EVERY == 0
 
-    def _weights(self) -> WeightsDigest:
-        return digest_weights(self._stepper.weights)
+    def _are_weights_due(self, update: int) -> bool:
+        return update <= self._window_from + _FIRST_WEIGHTS or update % _WEIGHTS_EVERY == 0
 
     def _write(
         self,
@@ -118,12 +128,15 @@ class RunTrace:
         batch: int,
         update: int,
         arrays: Mapping[str, ArrayDigest],
-        weights: WeightsDigest | None,
+        *,
+        updated: bool,
+        weights: bool,
     ) -> None:
         place = {"session": self._session, "epoch": epoch, "batch": batch, "update": update}
         digests = {name: digest.as_dict() for name, digest in arrays.items()}
-        of_weights = None if weights is None else weights.as_dict()
-        self._file.write({**place, "arrays": digests, "weights": of_weights})
+        of_weights = digest_weights(self._stepper.weights).as_dict() if weights else None
+        what = {"arrays": digests, "updated": updated, "weights": of_weights}
+        self._file.write({**place, **what})
 
 
 def batch_digests(batch: Batch) -> dict[str, ArrayDigest]:
@@ -171,5 +184,6 @@ def _line(values: Mapping[str, Any]) -> TraceLine:
         batch=int(values["batch"]),
         update=int(values["update"]),
         arrays={name: ArrayDigest.from_dict(digest) for name, digest in values["arrays"].items()},
+        updated=bool(values["updated"]),
         weights=None if weights is None else WeightsDigest.from_dict(weights),
     )

@@ -169,6 +169,9 @@ def test_what_cannot_be_repeated(run, found, tmp_path):
     shutil.copytree(run, broken)
     file = broken / "reproduce" / "manifest.json"
     content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "run": 2}))
+    code, text = found(broken, "--from", 1)
+    assert code == 3 and "the checkpoint is of an earlier run in this folder" in text
     content["sessions"][0]["workers"] = 2
     file.write_text(json.dumps(content))
     code, text = found(broken)

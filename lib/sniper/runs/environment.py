@@ -17,6 +17,7 @@ from sniper.models.int8_support import CPU_INFO
 from sniper.process import usable_cores
 from sniper.runs.devices import Device
 
+THREADS = "OMP_NUM_THREADS"
 # Of a SHA-256: enough that no two files of a run share them by chance.
 HASH_CHARACTERS = 16
 
@@ -57,7 +58,7 @@ def environment(devices: Sequence[Device]) -> dict[str, str]:
         "processor": model,
         "instructions": " ".join(name for name in _INSTRUCTIONS if name in flags),
         "cores": str(usable_cores()),
-        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "threads": os.environ.get(THREADS, ""),
         "devices": ", ".join(map(str, devices)),
         "system": " ".join((platform.system(), platform.machine(), *platform.libc_ver())).strip(),
         "python": platform.python_version(),
@@ -100,7 +101,7 @@ def _features() -> Iterable[str]:
 def _variables() -> Iterable[tuple[str, str]]:
     for name, value in sorted(os.environ.items()):
         decisive = name.startswith(_VARIABLES) and name not in _NOT_DECISIVE
-        if decisive and name != "OMP_NUM_THREADS":
+        if decisive and name != THREADS:
             yield name, value
 
 

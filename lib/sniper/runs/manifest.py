@@ -30,7 +30,7 @@ from sniper.runs.data_identity import (
     write_images,
 )
 from sniper.runs.datasets import TrainingSets, proposal_file
-from sniper.runs.environment import code_files, environment
+from sniper.runs.environment import THREADS, code_files, environment
 from sniper.runs.plan import TrainPlan
 from sniper.training.checkpoint import Checkpoint
 from sniper.training.run_state import RunState
@@ -224,7 +224,7 @@ def changes(
         sets: what it trains on.
         checkpoint: what it starts with.
     """
-    yield from _changed("", was.environment, environment(plan.devices))
+    yield from _changed(was.environment, environment(plan.devices))
     yield from _changed_code(was.code, code_files())
     yield from config_changes(was.config, plan.config)
     if was.classes != list(sets.classes.names):
@@ -247,10 +247,11 @@ def config_changes(was: str, now: str) -> Iterator[str]:
             yield f"key {name}: was {before.get(name)}, is {after.get(name)}"
 
 
-def _changed(what: str, was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+def _changed(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     for name in {**was, **now}:
         if was.get(name) != now.get(name):
-            yield f"{what}{name}: was {was.get(name) or 'not set'}, is {now.get(name) or 'not set'}"
+            hint = f" ({THREADS}={was[name]} before the command)" if name == "threads" else ""
+            yield f"{name}: was {was.get(name) or 'not set'}, is {now.get(name) or 'not set'}{hint}"
 
 
 def _changed_code(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

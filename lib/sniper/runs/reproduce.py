@@ -118,7 +118,15 @@ def _checkpoint(folder: Path, manifest: Manifest, epoch: int) -> Checkpoint:
             got=f"{', '.join(present) or 'none'} in that folder",
             fix="--from takes the number of one of them (TRAIN.KEEP_CHECKPOINTS keeps more)",
         )
-    return Checkpoint(stem, read_run_state(path))
+    state = read_run_state(path)
+    if state.run != manifest.run:
+        raise DataError(
+            "the checkpoint is of an earlier run in this folder",
+            where=path,
+            got=f"run {state.run}",
+            expected=f"run {manifest.run}, whose manifest is there",
+        )
+    return Checkpoint(stem, state)
 
 
 def _session(manifest: Manifest, checkpoint: Checkpoint | None, folder: Path) -> Session:
@@ -142,7 +150,9 @@ def _plan(
     """The run's own plan, but for where things are."""
     file = scratch / "run.yml"
     atomic_write_text(file, session.config)
-    places = ["output_path", str(folder.resolve().parents[1])]
+    # Where mined proposals are.
+    above = folder.resolve().parents
+    places = ["output_path", str(above[min(1, len(above) - 1)])]
     if data is not None:
         places += ["dataset.dataset_path", str(data)]
     plan = train_plan(load_config(file, [*places, *overrides]))

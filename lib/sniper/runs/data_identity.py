@@ -101,7 +101,10 @@ def read_images(path: Path) -> list[ImageIdentity]:
         DataError: the file is missing or damaged.
     """
     try:
-        text = gzip.decompress(path.read_bytes()).decode("utf-8", "surrogateescape")
+        content = path.read_bytes()
+        if not content:
+            raise ValueError("the file is empty")
+        text = gzip.decompress(content).decode("utf-8", "surrogateescape")
         rows = [line.split("\t") for line in text.split("\n")[:-1]]
         return [ImageIdentity(row[0], int(row[1]), *row[2:]) for row in rows]
     except (OSError, EOFError, ValueError, TypeError, IndexError) as error:

@@ -26,8 +26,7 @@ _BLOCKS = 32
 _LEAST_BLOCK = 256  # numbers; smaller blocks would cost more bytes than they tell
 _KEYS = 0x534E49504552
 _WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-_CHUNK = 1 << 15  # numbers of weights that are hashed together
-_FACTOR = 0x9E3779B97F4A7C15  # odd
+_HASH_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class WeightsDigest:
     """Digest of the parameters and running averages of a network.
 
     Attributes:
-        hashes: (n,) uint64, of each array, in the order of names.
+        hashes: (n,) uint64, the first bytes of the SHA-256 of each array, in the order of names.
         sums: (n,) float64; only shown.
     """
 
@@ -165,19 +164,13 @@ class WeightsDigest:
 
 def digest_weights(arrays: Mapping[str, mx.nd.NDArray]) -> WeightsDigest:
     """The digest of weights by name; waits until pending updates are done."""
-    numbers = [value.asnumpy().ravel() for value in arrays.values()]
-    hashes = np.array([_hash(array) for array in numbers], np.uint64)
-    return WeightsDigest(hashes, np.array([array.sum(dtype=np.float64) for array in numbers]))
-
-
-def _hash(numbers: np.ndarray) -> int:
-    """The hash of (n,) numbers, chunk by chunk; SHA-256 takes three times as long."""
-    words, keys = numbers.view(_WORDS[numbers.itemsize]), _keys(_CHUNK)
-    total = 0
-    for start in range(0, words.size, _CHUNK):
-        chunk = words[start : start + _CHUNK].astype(np.uint64)
-        total = (total * _FACTOR + int(chunk @ keys[: chunk.size])) % (1 << 64)
-    return total
+    hashes, sums = [], []
+    for value in arrays.values():
+        numbers = value.asnumpy()
+        content = hashlib.sha256(numbers.tobytes()).digest()
+        hashes.append(int.from_bytes(content[:_HASH_BYTES], "little"))
+        sums.append(float(numbers.sum(dtype=np.float64)))
+    return WeightsDigest(np.array(hashes, np.uint64), np.array(sums, np.float64))
 
 
 def _block_width(count: int) -> int:

@@ -39,8 +39,8 @@ def rate_line(plan: TrainPlan, num_workers: int) -> str:
     return (
         f"lr {step.lr:g}{warmup if step.warmup_step else ''}, wd {step.wd:g}. "
         f"{rule(step, replicas, plan.reference_replicas)} With k x {plan.batch_images} "
-        f"BATCH_IMAGES set TRAIN.lr to k x {step.lr:g}: each gradient is a mean over its chips"
-        f"{_exception(plan)}"
+        f"BATCH_IMAGES set TRAIN.lr to k x {step.lr:g} (--auto-scale-lr does): each gradient is a "
+        f"mean over its chips{_exception(plan)}"
     )
 
 

@@ -22,6 +22,7 @@ from sniper.data.turned import count_turns
 from sniper.models.assembly import anchor_grids
 from sniper.runs.plan import TrainPlan
 from sniper.runs.rate_report import batch_line, rate_line, update_replicas
+from sniper.runs.rates import COSINE
 from sniper.targets.anchors import AnchorGrid
 
 if TYPE_CHECKING:
@@ -169,9 +170,10 @@ def _short_lines(
     yield from account.lines()
     step, batch = plan.step, update_replicas(plan, num_workers) * plan.batch_images
     warmup = f", rising from {step.warmup_lr:g} in {step.warmup_step}" if step.warmup_step else ""
+    falling = f", falling along a {COSINE}" if plan.lr_schedule == COSINE else ""
     yield (
         f"updates: {stats.samples // batch} an epoch, of {batch} chips each; {plan.loop.end_epoch} "
-        f"epoch(s); learning rate {step.lr:g}{warmup}"
+        f"epoch(s); learning rate {step.lr:g}{warmup}{falling}"
     )
     yield f"all details: --verbose, or the log in {plan.folder}"
 

@@ -158,6 +158,19 @@ def test_over_resumes_and_from_a_checkpoint(tiny, run, found):
     assert "IDENTICAL: updates 7 to 9; compared 3 batches, and the weights 4 times" in text
 
 
+@pytest.mark.slow
+def test_a_damaged_manifest_is_no_reason_not_to_train_on(tiny, found):
+    flags = (*SETTINGS, "TRAIN.MAX_UPDATES")
+    folder = tiny.train("damaged", overrides=(*flags, "6"))
+    (folder / "reproduce" / "manifest.json").write_text("{")
+    tiny.train("damaged", "--resume", overrides=(*flags, "8"))
+    assert [session.updates for session in read_manifest(folder).sessions] == [6]
+    code, text = found(folder)
+    assert code == 3 and "begin with a checkpoint: --from 1" in text
+    code, text = found(folder, "--from", 1)
+    assert code == 0 and "IDENTICAL: updates 7 to 8" in text, text
+
+
 def test_what_cannot_be_repeated(run, found, tmp_path):
     code, text = found(tmp_path / "nothing")
     assert code == 2 and "RUN is the folder of a run's checkpoints" in text

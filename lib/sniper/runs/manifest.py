@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +35,8 @@ from sniper.runs.environment import THREADS, code_files, environment
 from sniper.runs.plan import TrainPlan
 from sniper.training.checkpoint import Checkpoint
 from sniper.training.run_state import RunState
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 _FOLDER, _MANIFEST, _TRACE = "reproduce", "manifest.json", "digests.jsonl"
@@ -122,14 +125,10 @@ def begin_session(
         workers: processes that train together.
 
     Raises:
-        DataError: the manifest of the run that goes on is damaged.
         TrainingError: a file could not be written.
     """
     folder = plan.folder / _FOLDER
-    earlier: tuple[Session, ...] = ()
-    if checkpoint is not None and (folder / _MANIFEST).exists():
-        manifest = read_manifest(plan.folder)
-        earlier = manifest.sessions if manifest.run == state.run else ()
+    earlier = () if checkpoint is None else _earlier_sessions(plan.folder, state.run)
     if not earlier:
         shutil.rmtree(folder, ignore_errors=True)
     images = identify_images(sets.records, plan.data.source.path)
@@ -161,6 +160,19 @@ def begin_session(
     }
     atomic_write_text(folder / _MANIFEST, json.dumps(content, indent=1, ensure_ascii=False))
     return number
+
+
+def _earlier_sessions(folder: Path, run: int) -> tuple[Session, ...]:
+    """Those of the run that goes on; none where an older version began it."""
+    if not (folder / _FOLDER / _MANIFEST).exists():
+        return ()
+    try:
+        manifest = read_manifest(folder)
+    except DataError as error:
+        # It is no reason not to train on.
+        logger.warning("the manifest for `sniper reproduce` begins anew here: %s", error)
+        return ()
+    return manifest.sessions if manifest.run == run else ()
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -42,6 +42,11 @@ def analysis_folder(cfg: EasyDict, image_set: str | None = None) -> Path:
     return results_folder(cfg) / f"analysis_{image_set or cfg.dataset.test_image_set}"
 
 
+def report_page(cfg: EasyDict, image_set: str | None = None) -> Path:
+    """The page of `sniper report` for the results of a set; None: the test set."""
+    return results_folder(cfg) / f"report_{image_set or cfg.dataset.test_image_set}.html"
+
+
 def demo_folder(cfg: EasyDict) -> Path:
     """Where the demo draws, unless the user names another place."""
     return Path(cfg.output_path) / "demo"

@@ -58,6 +58,7 @@ TOOLS: dict[str, tuple[str, str]] = {
     "test": ("sniper.tools.test", "detect and evaluate on a data set (main_test.py)"),
     "evaluate": ("sniper.tools.evaluate", "evaluate result files of any detector, without a model"),
     "analyze": ("sniper.tools.analyze", "what is wrong with the detections of a set, and why"),
+    "report": ("sniper.tools.report", "one page to look at: data, chips, curves, results, errors"),
     "detect": ("sniper.tools.detect", "detect objects in images, folders and videos"),
     "fit-classes": (
         "sniper.tools.fit_classes",

@@ -32,17 +32,29 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="draw the detections of every image below <output_path>/visualization",
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="then make the page of `sniper report`, `report_<set>.html` beside the results",
+    )
     add_weights_flag(parser)
     add_config_flags(parser)
     return parser
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
     from sniper.config import load_config
 
     cfg = load_config(args.cfg, args.overrides)
+    if args.report and cfg.TEST.EXTRACT_PROPOSALS:
+        parser.error("--report is about detections, and TEST.EXTRACT_PROPOSALS writes proposals")
     from sniper.runs.test import test
 
     test(cfg, save_prefix=args.save_prefix, weights=args.weights, visualise=args.vis)
+    if args.report:
+        from sniper.tools.report import write_page
+
+        print(write_page(cfg, args.cfg, args.overrides))
     return 0

@@ -97,6 +97,27 @@ def error_effects(matches: Matches, num_classes: int, score: float) -> Effects:
     )
 
 
+def ap50_of(
+    matches: Matches, num_classes: int, objects: np.ndarray, detections: np.ndarray
+) -> float:
+    """AP50 of some objects, such as those of a level's sizes; NaN without any.
+
+    All detections are matched first: one that finds another object counts for nothing.
+
+    Args:
+        matches: of `match_detections`.
+        num_classes: background included.
+        objects: (M,) bool, those that are to be found.
+        detections: (D,) bool, those that count where they are wrong.
+    """
+    counted = objects & ~matches.objects.ignored
+    base = _Curve.of(matches, num_classes)
+    right = matches.verdicts == Verdict.RIGHT
+    # The target of a detection that is not right is no place where it counts.
+    finds = right & counted[np.where(right, matches.targets, 0)] if len(counted) else right
+    return base.of_some(counted, np.where(right, finds, detections), matches).mean_ap()
+
+
 def _not_found(matches: Matches, score: float) -> int:
     """Objects that no detection of at least this score finds."""
     return int(np.count_nonzero(unfound(matches, score)))
@@ -166,6 +187,12 @@ class _Curve:
         """Some objects need not be found."""
         less = np.bincount(matches.objects.classes[gone], minlength=len(self.positives))
         return self._changed(positives=self.positives - less)
+
+    def of_some(self, objects: np.ndarray, rows: np.ndarray, matches: Matches) -> _Curve:
+        """Only some objects and some detections are there."""
+        classes = matches.objects.classes[objects]
+        positives = np.bincount(classes, minlength=len(self.positives))
+        return self._changed(positives=positives, annotated=positives > 0, kept=self.kept & rows)
 
     def _changed(self, **fields: np.ndarray) -> _Curve:
         return _Curve(**{**self.__dict__, **fields})

@@ -67,6 +67,17 @@ def crowd_boxes(record: Record) -> np.ndarray:
 
 def level_sheet(data: TrainingSet, item: ImageChips) -> Figure:
     """The image once per level, with the level's chips and what becomes of the boxes."""
+    record = item.record
+    image = read_image(record.image_path, record.flipped, frame=record.frame)
+    heading = (
+        f"{Path(record.image_path).name}{' (mirrored)' if record.flipped else ''}, "
+        f"id {record.original_id}, {record.width}x{record.height} px: {summary(item)}"
+    )
+    return draw_levels(image, heading, level_panels(data, item))
+
+
+def level_panels(data: TrainingSet, item: ImageChips) -> list[LevelPanel]:
+    """What `level_sheet` draws of each level."""
     record, settings = item.record, chip_settings(data.cfg)
     trained = {row for chip in item.chips for row in _trained_rows(record, chip, settings)}
     panels = []
@@ -88,12 +99,7 @@ def level_sheet(data: TrainingSet, item: ImageChips) -> Figure:
                 crowd=crowd_boxes(record),
             )
         )
-    image = read_image(record.image_path, record.flipped, frame=record.frame)
-    heading = (
-        f"{Path(record.image_path).name}{' (mirrored)' if record.flipped else ''}, "
-        f"id {record.original_id}, {record.width}x{record.height} px: {summary(item)}"
-    )
-    return draw_levels(image, heading, panels)
+    return panels
 
 
 def _trained_rows(record: Record, chip: Chip, settings: ChipSettings) -> list[int]:

@@ -125,13 +125,14 @@ def _states(matches: Matches, score: float) -> np.ndarray:
     return states
 
 
-def study(dataset: Dataset, table: DetectionTable, score: float, worst: int) -> Study:
+def study(dataset: Dataset, table: DetectionTable, score: float | None, worst: int) -> Study:
     """Analyses the detections of a set.
 
     Args:
         dataset: the set that was detected on.
         table: its detections.
-        score: detections below it are left out of confusions, counts and worst images.
+        score: detections below it are left out of confusions, counts and worst images; None takes
+            that of the best F1, rounded down to three decimals.
         worst: images to name at most.
 
     Raises:
@@ -141,6 +142,9 @@ def study(dataset: Dataset, table: DetectionTable, score: float, worst: int) -> 
     if objects.ignored.all():
         raise DataError("there is no object to find in this set", where=dataset.name)
     matches = match_detections(dataset, table, objects)
+    best = working_point(matches)
+    if score is None:
+        score = math.floor(1000 * best.score) / 1000
     return Study(
         dataset=dataset,
         score=score,
@@ -149,14 +153,14 @@ def study(dataset: Dataset, table: DetectionTable, score: float, worst: int) -> 
         confusion=confusion_matrix(matches, dataset.class_names, score),
         worst=worst_images(dataset, matches, score, worst),
         chosen=working_point(matches, score),
-        best=working_point(matches),
+        best=best,
     )
 
 
 # What to do about a cause that costs much.
 REMEDIES = {
-    "class": "confusion.png shows which classes: check their labels with sniper check-data and by "
-    "eye, add images of the rarer one, train longer (TRAIN.end_epoch).",
+    "class": "the confusion matrix shows which classes: check their labels with sniper check-data "
+    "and by eye, add images of the rarer one, train longer (TRAIN.end_epoch).",
     "localisation": "train longer (TRAIN.end_epoch, TRAIN.lr_step); anchors that fit the boxes and "
     "a finer first level (sniper suggest-scales); check that the labels are tight.",
     "both": "mostly goes with the causes `class` and `localisation`.",
@@ -165,8 +169,8 @@ REMEDIES = {
     "background": "sniper chip-stats says what training never saw. Train with negative chips: "
     "--set TRAIN.USE_NEG_CHIPS mine cuts them around false alarms, TRAIN.BACKGROUND_CHIPS 1 at "
     "random places. Until then take the score of the best F1 as threshold.",
-    "missed": "sniper chip-stats says which objects are not trained, errors.png at which sizes "
-    "they are missed: small ones need a finer level (TRAIN.SCALES and TEST.SCALES, sniper "
+    "missed": "sniper chip-stats says which objects are not trained, the plot of sizes which "
+    "are missed: small ones need a finer level (TRAIN.SCALES and TEST.SCALES, sniper "
     "suggest-scales), rare ones more images, all of them longer training.",
 }
 # Points of AP50 from which a remedy is worth its line.

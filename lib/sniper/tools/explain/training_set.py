@@ -12,7 +12,7 @@ from easydict import EasyDict
 from sniper.config import load_config
 from sniper.data.ids import FileId
 from sniper.data.record import Record
-from sniper.runs.datasets import read_training_sets
+from sniper.runs.datasets import TrainingSets, read_training_sets
 from sniper.runs.folders import mining_folder
 from sniper.runs.resolve import mines, training_data
 
@@ -60,8 +60,17 @@ def load_training_set(
     """
     extra = ["dataset.image_set", image_set] if image_set else []
     cfg = load_config(cfg_name, [*overrides, *extra, *forced])
+    sets = read_sets(cfg)
+    return TrainingSet(cfg, sets.records, sets.classes.names, sets.classes.ids or ())
+
+
+def read_sets(cfg: EasyDict) -> TrainingSets:
+    """What a run of a configuration trains on; negative chips that are not mined yet are left out.
+
+    Raises:
+        ConfigError, DataError: as a training run would.
+    """
     if mines(cfg) and not any(mining_folder(cfg).glob("*_rpn.npz")):
         logger.info("nothing is mined yet: main_train.py will add negative chips to these")
         cfg.TRAIN.USE_NEG_CHIPS = False
-    sets = read_training_sets(training_data(cfg))
-    return TrainingSet(cfg, sets.records, sets.classes.names, sets.classes.ids or ())
+    return read_training_sets(training_data(cfg))

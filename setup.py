@@ -178,7 +178,11 @@ setup(
     package_dir={"": "lib"},
     packages=find_packages("lib"),
     # The CUDA kernels go along where scripts/compile.sh --cuda has built them.
-    package_data={"sniper": ["py.typed"], "sniper.native": ["_native.pyi", "libsniper_cuda.so"]},
+    package_data={
+        "sniper": ["py.typed"],
+        "sniper.native": ["_native.pyi", "libsniper_cuda.so"],
+        "sniper.tools.page": ["style.css", "script.js"],
+    },
     include_package_data=False,
     zip_safe=False,
     ext_modules=extensions(),

@@ -171,7 +171,7 @@ def test_a_data_set_alone(tmp_path, capsys):
     assert "There is no log of a training" in said
     commands = page.text("code")
     assert "sniper test --cfg" in commands and "sniper train --cfg" in commands
-    assert "Objects of the classes" in page.text("caption")
+    assert "Objects of the classes" in page.text("figcaption")
     assert page.all("img")  # examples of chips
     assert "Traceback" not in capsys.readouterr().err
 

@@ -162,7 +162,7 @@ def enlarge(page):
 
 def sort(page):
     """A table is sorted by the buttons in its head."""
-    table = page.locator("table.sortable").filter(has_text="By class, worst first")
+    table = page.get_by_role("table", name="By class, worst first")
     names = table.locator("tbody th")
     before = names.all_text_contents()
     head = table.get_by_role("button", name="AP50")

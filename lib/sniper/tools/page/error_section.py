@@ -109,16 +109,22 @@ def _matrix(matrix: ConfusionMatrix) -> Html:
     )
     grid = tag(
         "table",
-        tag("caption", caption),
         tag("thead", tag("tr", heads)),
         tag("tbody", rows),
         class_="matrix",
+        aria_label=caption,
     )
     note = None
     if left_out:
         text = f"The {len(used)} classes with the most confusions are shown, {left_out} are not."
         note = tag("p", text, class_="note")
-    return join(scrolling(grid, "confusion matrix"), note)
+    figure = tag(
+        "figure",
+        tag("figcaption", caption),
+        scrolling(grid, "confusion matrix"),
+        class_="table",
+    )
+    return join(figure, note)
 
 
 def _most_confused(matrix: ConfusionMatrix, used: np.ndarray) -> np.ndarray:

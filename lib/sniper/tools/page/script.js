@@ -119,7 +119,8 @@
       return `${kind}: ${name} ${mark[SCORE].toFixed(2)}${other}`;
     }
 
-    function rectangles(svg, tile, withText) {
+    // With numbers of marks (a Map) these are written at their boxes, in px of the image.
+    function rectangles(svg, tile, numbers, size) {
       const shown = tile.m.filter((mark) => isShown(mark, wanted.score));
       shown.sort((a, b) => (a[KIND] === RIGHT ? 0 : 1) - (b[KIND] === RIGHT ? 0 : 1));
       const parts = [];
@@ -129,13 +130,11 @@
         const kind = data.kinds[mark[KIND]][0];
         if (mark[KIND] !== RIGHT) parts.push(drawn("rect", { ...place, class: `mark halo${dim}` }));
         parts.push(drawn("rect", { ...place, class: `mark k-${kind}${dim}` }));
-        if (withText && mark[KIND] !== RIGHT && !dim) {
-          const size = Math.max(tile.w, tile.h) / 60;
-          const above = mark[Y] > 1.3 * size;
-          const y = above ? mark[Y] - 0.3 * size : mark[Y] + mark[H] + size;
-          const text = drawn("text", { x: Math.max(mark[X], 0), y }, words(mark));
+        if (numbers && numbers.has(mark)) {
+          const y = Math.max(mark[Y], 0) + size;
+          const text = drawn("text", { x: Math.max(mark[X], 0) + size / 4, y }, numbers.get(mark));
           text.style.fontSize = `${size}px`;
-          text.style.strokeWidth = `${size / 5}px`;
+          text.style.strokeWidth = `${size / 4}px`;
           parts.push(text);
         }
       }
@@ -179,7 +178,7 @@
 
     function redraw(tile) {
       tile.stale = false;
-      rectangles(tile.svg, tile, false);
+      rectangles(tile.svg, tile);
     }
 
     function describe(tile) {
@@ -234,15 +233,20 @@
       opened = tile;
       byId("dialog-title").textContent = tile.n;
       const [box, svg] = picture(tile, `${tile.n} with its errors`);
-      rectangles(svg, tile, true);
+      const listed = tile.m.filter(fits).sort((a, b) => b[SCORE] - a[SCORE]);
+      const numbers = new Map(listed.map((mark, place) => [mark, String(place + 1)]));
       const limit = Math.min(window.innerHeight * 0.62 * (tile.w / tile.h), 1060);
+      // Letters of 13 px on the screen.
+      const shown = Math.min(limit, window.innerWidth * 0.88);
+      rectangles(svg, tile, numbers, 13 * (tile.w / shown));
       box.style.width = `min(100%, ${Math.round(limit)}px)`;
       box.className = "fit";
-      const rows = tile.m.filter(fits).sort((a, b) => b[SCORE] - a[SCORE]).map((mark) =>
-        element("tr", {}, element("th", { scope: "row" }, words(mark)),
+      const rows = listed.map((mark) =>
+        element("tr", {}, element("td", { class: "number" }, numbers.get(mark)),
+          element("th", { scope: "row" }, words(mark)),
           element("td", { class: "number" }, side(mark).toFixed(0))));
-      const head = element("tr", {}, element("th", { scope: "col" }, "error, score"),
-        element("th", { scope: "col" }, "size, px"));
+      const head = element("tr", {}, ...["number", "error, score", "size, px"].map((text) =>
+        element("th", { scope: "col" }, text)));
       const table = element("table", {}, element("caption", {}, "Errors that fit the filters"),
         element("thead", {}, head), element("tbody", {}, ...rows));
       byId("dialog-body").replaceChildren(element("div", { class: "overlay" }, box), table);

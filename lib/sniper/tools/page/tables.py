@@ -65,7 +65,9 @@ def table(
     """
     shown = rows[:_MOST_ROWS]
     kind = "sortable" if sortable and len(rows) > 2 else None
-    body = grid(caption, head, shown, kind)
+    body = tag(
+        "figure", tag("figcaption", caption), grid(caption, head, shown, kind), class_="table"
+    )
     if len(rows) > _MOST_ROWS:
         left = f"{len(rows) - _MOST_ROWS} more rows are left out. {rest}"
         body = join(body, tag("p", left, class_="note"))
@@ -75,14 +77,17 @@ def table(
 
 
 def grid(caption: str, head: Sequence[Child], rows: Sequence[Row], kind: str | None = None) -> Html:
-    """A table of all rows, whose first column names them, and which scrolls where it is wide."""
+    """A table of all rows, whose first column names them, and which scrolls where it is wide.
+
+    Its caption is its name; whoever wants it to be seen as well writes it above.
+    """
     heads = [tag("th", text, scope="col") for text in head]
     content = tag(
         "table",
-        tag("caption", caption),
         tag("thead", tag("tr", heads)),
         tag("tbody", [tag("tr", _cells(row)) for row in rows]),
         class_=kind,
+        aria_label=caption,
     )
     return scrolling(content, caption)
 

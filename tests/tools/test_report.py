@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -294,3 +295,16 @@ def test_axes():
     axis = size_axis("px", 8, 128)
     assert [axis.place(value) for value in (1, 8, 32, 999)] == pytest.approx([0, 0, 0.5, 1])
     assert [tick_text(v) for v in (0.25, 1500, 25000, 1.5e6)] == ["0.25", "1500", "25k", "1.5M"]
+
+
+def test_the_package_has_the_files_of_the_page():
+    root = Path(__file__).resolve().parents[2]
+    names = sorted(
+        path.name
+        for path in (root / "lib" / "sniper" / "tools" / "page").iterdir()
+        if path.is_file() and path.suffix != ".py"
+    )
+    assert names == ["script.js", "style.css"]
+    assert '"sniper.tools.page": ["style.css", "script.js"]' in (root / "setup.py").read_text()
+    manifest = (root / "MANIFEST.in").read_text()
+    assert "recursive-include lib/sniper/tools/page *.css *.js" in manifest

@@ -36,7 +36,7 @@ from sniper.vis.curves import RunCurves
 logger = logging.getLogger(__name__)
 
 # Chips are looked at closely in so many images: more change no figure that a reader sees.
-_MEASURED_IMAGES = 20000
+_MEASURED_IMAGES = 10000
 _MODES = ("single", "pyramid", "focus", "slice")
 
 

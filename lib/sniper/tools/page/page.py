@@ -66,7 +66,8 @@ def build(inputs: PageInputs, max_size: int) -> str:
     Raises:
         ConfigError: it is larger without any picture.
     """
-    bare = len(_render(inputs, Html(), Picked([], [], [])).encode("utf-8")) + _SPARE
+    fixed = _Fixed.of(inputs)
+    bare = len(_render(inputs, fixed, Html(), Picked([], [], [])).encode("utf-8")) + _SPARE
     if bare > max_size:
         raise ConfigError(
             "the page is larger without any picture",
@@ -80,23 +81,36 @@ def build(inputs: PageInputs, max_size: int) -> str:
     picked = Picked([], [], [])
     if not isinstance(inputs.results, Missing):
         picked = _pick(inputs.results, left)
-    return _render(inputs, sheets, picked)
+    return _render(inputs, fixed, sheets, picked)
 
 
-def _render(inputs: PageInputs, sheets: Html, picked: Picked) -> str:
+@dataclass(frozen=True)
+class _Fixed:
+    """The sections whose size does not depend on pictures, before the chips and after them."""
+
+    before: list[Html]
+    after: list[Html]
+    about: Html
+
+    @classmethod
+    def of(cls, inputs: PageInputs) -> _Fixed:
+        return cls(
+            [_overview(inputs), data_section(inputs), size_section(inputs)],
+            [training_section(inputs), result_section(inputs), error_section(inputs)],
+            _about(inputs),
+        )
+
+
+def _render(inputs: PageInputs, fixed: _Fixed, sheets: Html, picked: Picked) -> str:
     data = Html()
     if not isinstance(inputs.results, Missing):
         data = data_block(inputs.results, picked.shown, picked.pictures)
     sections = [
-        _overview(inputs),
-        data_section(inputs),
-        size_section(inputs),
+        *fixed.before,
         chip_section(inputs, sheets),
-        training_section(inputs),
-        result_section(inputs),
-        error_section(inputs),
+        *fixed.after,
         worst_section(inputs, len(picked.shown), picked.notes, data),
-        _about(inputs),
+        fixed.about,
     ]
     title = f"{inputs.cfg.name}: SNIPER report"
     links = [tag("li", tag("a", text, href=f"#{key}")) for key, text in _NAVIGATION]

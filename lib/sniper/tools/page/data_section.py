@@ -8,7 +8,7 @@ import numpy as np
 
 from sniper.chips.measures import TRAINED
 from sniper.data import Dataset
-from sniper.data.account import LEFT_OUT
+from sniper.data.account import CROWD, DIFFICULT, IGNORED, LEFT_OUT
 from sniper.runs.resolve import chip_settings
 from sniper.runs.start_up_report import level_name, range_text
 from sniper.tools.page.axes import Axis, count_axis, size_axis
@@ -21,6 +21,8 @@ _BINS_PER_OCTAVE = 2
 _PERCENTS = (5, 50, 95)
 # What a reader does about annotations that no reader gave to the set.
 _READ_FIX = "sniper check-data names each of them"
+# Nothing is wrong with these.
+_AS_MEANT = (CROWD, DIFFICULT, IGNORED)
 
 
 def data_section(inputs: PageInputs) -> Html:
@@ -74,7 +76,7 @@ def _account(part: TrainingPart) -> Html:
     account = part.account
     total = max(account.read, 1)
     fixes = {fate.name: fate.fix for fate in account.fates}
-    fixes |= {entry.name: _READ_FIX for entry in LEFT_OUT}
+    fixes |= {entry.name: _READ_FIX for entry in LEFT_OUT if entry not in _AS_MEANT}
     rows: list[Row] = [["read", count(account.read), percent(1.0), ""]]
     rows.append(_account_row("trained", account.trained, total))
     advice = []

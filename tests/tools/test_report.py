@@ -9,9 +9,13 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sniper.config import load_config, save_config
+from sniper.data import load_dataset
+from sniper.data.detections import ImageDetections, table_of
+from sniper.evaluation import voc_rows, write_voc_results
 from sniper.runs import test as test_run
 from sniper.tools import test as test_tool
 from sniper.tools.page.axes import LOG10, Axis, count_axis, size_axis, tick_text
@@ -20,6 +24,7 @@ from sniper.tools.page.pictures import parse_size
 from sniper.tools.page.tables import table
 from sniper.tools.report import find_run, main
 from tests.tools.report_case import CLASSES, HOSTILE_CLASS, HOSTILE_FILE, write_case, write_log
+from tests.tools.test_analyze import write_voc
 
 RECIPE = "sniper_mobilenetv2_toy"
 
@@ -248,6 +253,37 @@ def test_main_test_makes_the_page(case, monkeypatch, capsys):
     assert "</html>" in path.read_text(encoding="utf-8")
     arguments = [*overrides, "TEST.EXTRACT_PROPOSALS", "True"]
     assert test_tool.main(["--report", "--cfg", RECIPE, *arguments]) == 2
+
+
+def test_a_voc_set(tmp_path):
+    write_voc(tmp_path / "data")
+    values = {
+        "dataset.dataset": "PascalVOC",
+        "dataset.dataset_path": tmp_path / "data",
+        "dataset.root_path": tmp_path,
+        "dataset.image_set": "2007_test",
+        "dataset.test_image_set": "2007_test",
+        "dataset.NUM_CLASSES": 21,
+        "output_path": tmp_path / "out",
+    }
+    overrides = ["--set", *(str(word) for pair in values.items() for word in pair)]
+    dataset = load_dataset("PascalVOC", tmp_path / "data", "2007_test")
+    dog = dataset.class_names.index("dog")
+    found = ImageDetections(np.float32([[10, 10, 49, 49, 0.9]]), np.int32([dog]))
+    none = ImageDetections(np.zeros((0, 5), np.float32), np.zeros(0, np.int32))
+    rows = voc_rows(dataset, table_of([none, found]))
+    folder = tmp_path / "out" / "results"
+    write_voc_results(folder, dataset, rows)
+    # Files of another set lie in the same folder: the report of this one says that it was tested.
+    assert run(tmp_path / "p.html", overrides) == 0
+    said = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "There are no detections" in said and "mAP50" not in said
+    (folder / "detections_2007_test_report.json").write_text("{}")
+    assert run(tmp_path / "p.html", overrides) == 0
+    page = Page((tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert "mAP50" in page.text("dt") and "54.5 %" in page.text("dd")
+    assert "AP at IoU 0.70" in page.text("th")
+    assert len(page.tiles["tiles"]) == 1  # the image whose dog is missed
 
 
 def test_escapes():

@@ -231,7 +231,7 @@ def test_tools_for_data_work_without_mxnet(tiny_set):
     code = (
         "import importlib, sys\n"
         "sys.modules['mxnet'] = None\n"
-        "for tool in ('show_chips', 'chip_stats', 'suggest_scales', 'check_data'):\n"
+        "for tool in ('show_chips', 'chip_stats', 'suggest_scales', 'check_data', 'report'):\n"
         "    tool = importlib.import_module(f'sniper.tools.{tool}')\n"
         f"    assert tool.main(['--cfg', {str(tiny_set.recipe)!r}]) == 0\n"
     )

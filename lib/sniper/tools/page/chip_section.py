@@ -197,8 +197,6 @@ def _panel(panel: LevelPanel, thumbnail: Thumbnail, width: int, height: int) -> 
         alt=alt,
         width=thumbnail.width,
         height=thumbnail.height,
-        loading="lazy",
-        decoding="async",
     )
     lines = [tag("br") if part is None else part for part in _lines(panel.title)]
     return tag(

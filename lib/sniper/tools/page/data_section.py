@@ -144,9 +144,11 @@ def size_section(inputs: PageInputs) -> Html:
         return section("sizes", "Object sizes and levels", missing(part.sentence, part.command))
     sides = np.maximum(part.account.levels.side, 1)
     axis = size_axis("square root of the area, image px", sides.min(), sides.max())
-    charts = [_size_chart(sides, part, axis), _range_chart(inputs, part, axis), _input_chart(part)]
+    ranges = [_range_chart(inputs, part, axis)]
     if not isinstance(inputs.results, Missing):
-        charts.append(_test_range_chart(inputs.results, axis))
+        ranges.append(_test_range_chart(inputs.results, axis))
+    stack = tag("div", ranges, class_="stack")
+    charts = [_size_chart(sides, part, axis), stack, _input_chart(part)]
     explained = (
         "A network learns objects well that are neither tiny nor larger than a chip when it sees "
         "them. Each level of the pyramid shows the image at another size and trains the objects of "

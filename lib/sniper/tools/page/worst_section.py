@@ -22,7 +22,7 @@ RIGHT, MISSED = 0, 1
 # What a mark is, by its number in the data; the words of the legend.
 KINDS = (
     ("right", "right"),
-    ("missed", "missed object"),
+    ("missed", "missed"),
     ("class", "wrong class"),
     ("localisation", "box off"),
     ("both", "class and box wrong"),

@@ -14,7 +14,7 @@ from sniper.tools.explain.chip_numbers import ChipStatistics, LevelRow, chips_pe
 from sniper.tools.explain.chip_sheets import ImageChips, level_panels, summary
 from sniper.tools.page.axes import Axis, count_axis
 from sniper.tools.page.charts import Series, bar_chart
-from sniper.tools.page.html import Html, code, join, name, prose, tag
+from sniper.tools.page.html import Html, code, name, prose, tag
 from sniper.tools.page.inputs import Missing, PageInputs, TrainingPart
 from sniper.tools.page.pictures import Thumbnail
 from sniper.tools.page.tables import Row, count, missing, numbers, percent, section, table
@@ -175,10 +175,7 @@ def example_sheet(part: TrainingPart, item: ImageChips, thumbnail: Thumbnail) ->
 def _panel(panel: LevelPanel, thumbnail: Thumbnail, width: int, height: int) -> Html:
     alt = f"The image with its chips, {panel.title}".replace("\n", ": ")
     outlines = [
-        join(
-            _rect(chip.rect, "chip negative" if chip.negative else "chip"),
-            tag("title", f"chip {chip.number}"),
-        )
+        _rect(chip.rect, "chip negative" if chip.negative else "chip", f"chip {chip.number}")
         for chip in panel.chips
     ]
     boxes = [_rect(box, f"box {state}") for box, state in zip(panel.boxes.tolist(), panel.states)]
@@ -215,10 +212,11 @@ def _lines(text: str) -> list[str | None]:
     return lines
 
 
-def _rect(box: Sequence[float], kind: str) -> Html:
+def _rect(box: Sequence[float], kind: str, hint: str = "") -> Html:
     x1, y1, x2, y2 = box
     return tag(
         "rect",
+        tag("title", hint) if hint else None,
         x=f"{x1:.1f}",
         y=f"{y1:.1f}",
         width=f"{max(x2 - x1, 1):.1f}",

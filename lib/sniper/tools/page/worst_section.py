@@ -189,17 +189,6 @@ def _filters(results: Results) -> Html:
     levels = [("", "all levels")]
     levels += [(str(k), f"{k}: {level.name}") for k, level in enumerate(results.levels)]
     orders = [("errors", "most errors"), ("score", "most certain error"), ("name", "name")]
-    score = results.study.score
-    slider = tag(
-        "input",
-        type="range",
-        id="filter-score",
-        min=0,
-        max=1,
-        step=0.001,
-        value=f"{score:.3f}",
-        autocomplete="off",
-    )
     return tag(
         "form",
         _choice("cause", "Cause", causes),
@@ -207,18 +196,21 @@ def _filters(results: Results) -> Html:
         _choice("size", "Size of the box", sizes),
         _choice("level", "Level", levels),
         _choice("order", "Order", orders),
-        tag(
-            "div",
-            tag("label", "Least score ", tag("output", f"{score:.3f}", id="score-text"),
-                for_="filter-score"),
-            slider,
-            class_="field",
-        ),
+        _slider(results.study.score),
         tag("div", tag("button", "Reset", type="button", id="filter-reset"), class_="field"),
         class_="filters",
         aria_label="Filters of the worst images",
         id="filters",
-    )  # fmt: skip
+    )
+
+
+def _slider(score: float) -> Html:
+    value = f"{score:.3f}"
+    shown = tag("span", value, id="score-text")
+    limits = {"min": 0, "max": 1, "step": 0.001, "value": value}
+    slider = tag("input", type="range", id="filter-score", autocomplete="off", **limits)
+    label = tag("label", "Least score ", shown, for_="filter-score")
+    return tag("div", label, slider, class_="field")
 
 
 def _choice(identity: str, label: str, options: Sequence[tuple[str, str]]) -> Html:

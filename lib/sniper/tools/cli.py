@@ -25,6 +25,7 @@ TOOLS: dict[str, tuple[str, str]] = {
     "convert-data": ("sniper.tools.convert_data", "data sets between COCO, Pascal VOC and YOLO"),
     "cluster-classes": ("sniper.tools.cluster_classes", "super-classes for R-FCN-3K, by k-means"),
     "suggest-scales": ("sniper.tools.suggest_scales", "pyramid and anchors for your object sizes"),
+    "plan-memory": ("sniper.tools.plan_memory", "memory of training and testing, without a run"),
     "chip-stats": ("sniper.tools.chip_stats", "chips, pixels and coverage in numbers and a plot"),
     "plot-log": ("sniper.tools.plot_log", "curves of training runs as a picture"),
     "show-chips": ("sniper.tools.show_chips", "pictures of chips and of the network's input"),

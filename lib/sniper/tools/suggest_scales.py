@@ -169,7 +169,7 @@ def _estimate(args: argparse.Namespace, advice: Advice, data: TrainingSet) -> di
     pairs = [text for key, value in values.items() for text in (key, str(value))]
     try:
         cfg = load_config(args.cfg, [*args.overrides, *pairs, "gpus", "cpu"])
-        costs = measure_costs(cfg, advice.suggestion.test.largest_px)
+        costs = measure_costs(cfg, _largest_image(advice))
     except (SniperError, mx.MXNetError) as error:
         logger.warning("memory and time are not estimated: %s", str(error).splitlines()[0])
         return None
@@ -192,6 +192,13 @@ def _estimate(args: argparse.Namespace, advice: Advice, data: TrainingSet) -> di
         "test_largest_image_s": largest / 1e6 * costs.test_mpx_s,
         "asks_for_gpus": str(data.cfg.gpus) not in ("", "cpu"),
     }
+
+
+def _largest_image(advice: Advice) -> tuple[int, int]:
+    """Sides of the image of most pixels, px."""
+    sides = zip(advice.sizes.image_long.tolist(), advice.sizes.image_short.tolist())
+    long, short = max(sides, key=lambda pair: pair[0] * pair[1])
+    return round(long), round(short)
 
 
 def estimate_lines(estimate: dict[str, Any]) -> list[str]:

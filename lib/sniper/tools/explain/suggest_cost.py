@@ -1,4 +1,4 @@
-"""What a suggestion costs in memory and time: measured on one chip and one small picture here."""
+"""What a suggestion costs: memory by the plan of `sniper plan-memory`, time as measured here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from sniper.models.assembly import build_detector, train_input_shapes
 from sniper.models.weights import initialise
 from sniper.process import usable_cores
 from sniper.runs.export import inference_networks
+from sniper.runs.memory_plan import Size, testing_memory, training_memory
 from sniper.runs.resolve import detector_spec
 
-# Python, MXNet and the loader beside the network; and copies of the weights in training.
-_BASE_GB = 0.4
-_COPIES_OF_WEIGHTS = 3  # weights, gradients, momenta
 _PICTURE_PX = 512
 _PIXEL_SCALE = 50.0
 
@@ -42,12 +40,12 @@ class Costs:
     cores: int
 
 
-def measure_costs(cfg: EasyDict, largest_test_px: float) -> Costs:
+def measure_costs(cfg: EasyDict, largest_image: Size) -> Costs:
     """Runs the networks of a configuration with random weights and noise, a second or two each.
 
     Args:
         cfg: with the suggested values.
-        largest_test_px: network px of the largest pass at test time.
+        largest_image: width and height of the largest image to be tested, px.
 
     Raises:
         SniperError: the network cannot be built.
@@ -59,8 +57,6 @@ def measure_costs(cfg: EasyDict, largest_test_px: float) -> Costs:
     side = cfg.TRAIN.CHIP_SIZE
     shapes = train_input_shapes(train, side, rpn_only=bool(cfg.TRAIN.ONLY_PROPOSAL))
     executor = _bound(symbol, shapes, rng, side, train=True)
-    weights = sum(array.size for name, array in executor.arg_dict.items() if name not in shapes)
-    chip_mb = _pool_mb(executor)
     train_chip_s = _seconds(lambda: _update(executor))
     spec = detector_spec(cfg, train=False, batch_images=1, fp16=False)
     symbol, shapes = inference_networks(spec)[0]
@@ -68,14 +64,11 @@ def measure_costs(cfg: EasyDict, largest_test_px: float) -> Costs:
     executor = _bound(symbol, shapes, rng, _PICTURE_PX, train=False)
     picture_px = _PICTURE_PX**2
     test_s = _seconds(lambda: executor.forward(is_train=False))
+    training, testing = training_memory(cfg), testing_memory(cfg, largest_image)
     return Costs(
-        train_gb=_BASE_GB
-        + cfg.TRAIN.BATCH_IMAGES * chip_mb / 1e3
-        + _COPIES_OF_WEIGHTS * 4 * weights / 1e9,
+        train_gb=(training.total + training.around) / 1e9,
         train_chip_s=train_chip_s,
-        test_gb=_BASE_GB
-        + _pool_mb(executor) / 1e3 * largest_test_px / picture_px
-        + 4 * weights / 1e9,
+        test_gb=(testing.total + testing.around) / 1e9,
         test_mpx_s=test_s * 1e6 / picture_px,
         cores=usable_cores(),
     )
@@ -122,9 +115,3 @@ def _seconds(action: Any) -> float:
         mx.nd.waitall()
         times.append(time.monotonic() - began)
     return min(times)
-
-
-def _pool_mb(executor: mx.executor.Executor) -> float:
-    """What MXNet has planned for the maps of a graph."""
-    words = executor.debug_str().rsplit("Total ", 2)[1].split()
-    return float(words[0])

@@ -45,15 +45,6 @@ class TestSuggestion:
     slice_with_image: bool
     slice_batch_images: int
 
-    @property
-    def largest_px(self) -> float:
-        """Network px of the largest pass through the network, in the mode of testing."""
-        window = (self.slice_size * self.slice_factor) ** 2
-        whole = [a * b for a, b in self.scales]
-        if not self.slices:
-            return max(whole)
-        return max(window, whole[-1]) if self.slice_with_image else window
-
     def pixels(self, width: float, height: float) -> float:
         """Network px of all passes over an image of this size, in the mode of testing."""
         ratio = max(width, height) / min(width, height)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,19 @@ def _with_suffixes(path: Path) -> list[Path]:
     if path.suffix in _SUFFIXES or not path.name:
         return [path]
     return [path, *(path.with_name(path.name + suffix) for suffix in _SUFFIXES)]
+
+
+def base_name(path_or_recipe: str | Path, folder: Path) -> str:
+    """What `_BASE_` of a new file says: recipes by their names, other files as seen from it.
+
+    Args:
+        path_or_recipe: the file that is extended.
+        folder: of the new file.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    path = find_recipe(path_or_recipe)
+    if path.parent.resolve() in [folder.resolve() for folder in recipe_folders()]:
+        return path.name
+    return os.path.relpath(path, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from dataclasses import dataclass
 
 from sniper.models.graph_memory import Node, SizedGraph
 
@@ -15,40 +16,62 @@ _DEFORMABLE = "_contrib_DeformableConvolution"
 _IM2COL_IMAGES, _CONV_WORKSPACE_MB = 64, 1024
 
 
-def workspace_bytes(graph: SizedGraph, *, train: bool, on_gpu: bool) -> int:
-    """The largest workspace of any layer, those of deformable convolutions apart.
+@dataclass(frozen=True)
+class Workspace:
+    """What layers borrow, in bytes.
 
-    On the CPU oneDNN copies inputs, outputs and weights into its own layouts, and in training keeps
-    buffers of some layers, here as large as all weights. On a GPU cuDNN takes an algorithm whose
-    workspace is within the convolution's limit; here it is as large as the unfolded input, or as
-    the limit where that is less.
+    Attributes:
+        columns: unfolded inputs of deformable convolutions. MXNet has four such places on a CPU:
+            graphs of several shapes hardly share one.
+        layers: of the layer that needs most; all graphs share it.
+        kept: what oneDNN keeps for the layers of a graph in training.
+    """
+
+    columns: int
+    layers: int
+    kept: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of one graph."""
+        return self.columns + self.layers + self.kept
+
+
+def workspace(graph: SizedGraph, *, train: bool, on_gpu: bool) -> Workspace:
+    """What the layers of a graph borrow while they compute.
+
+    On the CPU oneDNN copies inputs, outputs and weights into its own layouts; the rules are what
+    was measured: in training both sides of the largest layer, and two copies of all weights; in
+    testing half of the largest side. On a GPU cuDNN takes an algorithm whose workspace is within
+    the convolution's limit; here it is as large as the unfolded input, or as the limit where that
+    is less.
 
     Args:
         graph: the network.
         train: forward and backward passes.
         on_gpu: for cuDNN instead of oneDNN.
     """
-    deformable = largest = kept = 0
+    columns = layers = kept = 0
     for number, node in enumerate(graph.nodes):
         if node.op == _DEFORMABLE:
-            deformable = max(deformable, _columns(graph, number, node, _images_at_once(graph, node)))
+            columns = max(columns, _columns(graph, number, node, _images_at_once(graph, node)))
         elif on_gpu and node.op in ("Convolution", "Deconvolution"):
             limit = int(node.attrs.get("workspace", _CONV_WORKSPACE_MB)) << 20
             images = graph.shapes[node.inputs[0]][0]
-            largest = max(largest, min(limit, _columns(graph, number, node, images)))
+            layers = max(layers, min(limit, _columns(graph, number, node, images)))
         elif not on_gpu and node.op in _REORDERED:
-            largest = max(largest, _layouts(graph, number, node, train=train))
+            layers = max(layers, _layouts(graph, number, node, train=train))
             if train and node.op in _WEIGHTED:
-                kept += graph.size(node.inputs[1])
-    return deformable + largest + kept
+                kept += 2 * graph.size(node.inputs[1])
+    return Workspace(columns, layers, kept)
 
 
 def _layouts(graph: SizedGraph, number: int, node: Node, *, train: bool) -> int:
     """Bytes of what oneDNN copies for a layer."""
     sides = (graph.size(node.inputs[0]), graph.size((number, 0)))
-    weights = graph.size(node.inputs[1]) if node.op in _WEIGHTED else 0
     if not train:
-        return max(*sides, weights)
+        return max(sides) // 2
+    weights = graph.size(node.inputs[1]) if node.op in _WEIGHTED else 0
     # The gradient of the weights is made in a layout of its own as well.
     return max(sum(sides), 2 * weights + sides[1])
 

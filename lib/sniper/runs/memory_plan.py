@@ -22,7 +22,7 @@ from sniper.models.assembly import (
 from sniper.models.graph_memory import GraphMemory, Shape, graph_memory, sized_graph
 from sniper.models.lazy import mx
 from sniper.models.weights import fixed_names
-from sniper.models.workspace import workspace_bytes
+from sniper.models.workspace import Workspace, workspace
 from sniper.runs.levels import levels_of, mode_in_force
 from sniper.runs.resolve import detector_spec
 
@@ -93,7 +93,7 @@ def training_memory(
     shapes = train_input_shapes(spec, side, rpn_only=rpn_only)
     frozen = ("gamma", "beta") if cfg.network.BN_MODE == "frozen" else ()
     fixed = set(fixed_names(symbol, (*cfg.network.FIXED_PARAMS, *frozen)))
-    memory, workspace = _memory_of(symbol, shapes, fixed, train=True, on_gpu=on_gpu)
+    memory, borrowed = _memory_of(symbol, shapes, fixed, train=True, on_gpu=on_gpu)
     sums = train.ACCUMULATION_STEPS > 1 or len(_entries(cfg)) > 1 or "dist" in cfg.default.kvstore
     items = {
         "weights": memory.parameters + memory.statistics,
@@ -103,7 +103,7 @@ def training_memory(
         # On a CPU the loader's next batch waits in the same memory.
         "batch": memory.inputs * (1 if on_gpu else 2),
         "activations": memory.activations,
-        "workspace": workspace,
+        "workspace": borrowed.total,
     }
     what = f"training, {batch} chip(s) of {side} px"
     return MemoryPlan(what, items, memory.at_once, memory.peak_layer, memory.largest, on_gpu)
@@ -135,19 +135,22 @@ def testing_memory(
     plans = [_level_memory(spec, level, record, on_gpu=on_gpu) for level in levels]
     memory, _ = max(plans, key=lambda plan: plan[0].activations)
     sides = [_tensor_sides(level, record) for level in levels]
-    network_px = max(height * width for height, width in sides)
-    # The model keeps its weights where they were read.
-    copies = 1 if on_gpu else 2
+    # On a CPU the model keeps its weights where they were read, and oneDNN a copy in its own layout
+    # for every shape that is kept.
+    copies = 1 if on_gpu else 2 + _shapes_kept(sides)
+    deformable = [borrowed.columns for _, borrowed in plans]
     items = {
         "weights": copies * (memory.parameters + memory.statistics),
         "batch": max(plan.inputs for plan, _ in plans) * (1 if on_gpu else 2),
         "activations": memory.activations,
-        "workspace": max(workspace for _, workspace in plans),
+        "workspace": max(borrowed.layers for _, borrowed in plans)
+        + (max(deformable) if on_gpu else sum(deformable)),
     }
     if spec.with_masks:
-        of_masks, workspace = _mask_memory(spec, network_px, on_gpu=on_gpu)
+        network_px = max(height * width for height, width in sides)
+        of_masks, borrowed = _mask_memory(spec, network_px, on_gpu=on_gpu)
         items["weights"] += copies * of_masks.parameters
-        items["mask head"] = of_masks.activations + of_masks.inputs + workspace
+        items["mask head"] = of_masks.activations + of_masks.inputs + borrowed.total
     shown = ", ".join(f"{width}x{height}" for height, width in sides)
     what = f"testing, image of {image[0]}x{image[1]} px, {len(levels)} level(s): {shown}"
     return MemoryPlan(what, items, memory.at_once, memory.peak_layer, memory.largest, on_gpu)
@@ -190,12 +193,12 @@ def _memory_of(
     *,
     train: bool,
     on_gpu: bool,
-) -> tuple[GraphMemory, int]:
+) -> tuple[GraphMemory, Workspace]:
     graph = sized_graph(symbol, shapes)
     names = symbol.list_arguments() if train else []
     trained = [name for name in names if name not in shapes and name not in fixed]
     memory = graph_memory(graph, shapes, symbol.list_auxiliary_states(), trained)
-    return memory, workspace_bytes(graph, train=train, on_gpu=on_gpu)
+    return memory, workspace(graph, train=train, on_gpu=on_gpu)
 
 
 def _tensor_sides(level: Level, record: Record) -> tuple[int, int]:
@@ -212,16 +215,28 @@ def _tensor_sides(level: Level, record: Record) -> tuple[int, int]:
     return high, wide
 
 
+def _shapes_kept(sides: Sequence[Size]) -> int:
+    """Shapes whose executors stay: a larger one ends those of all before it."""
+    kept: set[Size] = set()
+    most = 0
+    for height, width in sides:
+        if height * width > most:
+            most = height * width
+            kept.clear()
+        kept.add((height, width))
+    return len(kept)
+
+
 def _level_memory(
     spec: DetectorSpec, level: Level, record: Record, *, on_gpu: bool
-) -> tuple[GraphMemory, int]:
+) -> tuple[GraphMemory, Workspace]:
     symbol = build_detector(spec, train=False, roi_map=spec.with_masks)
     batch = level.batch_images if on_gpu else 1
     shapes = inference_input_shapes(spec, batch, *_tensor_sides(level, record))
     return _memory_of(symbol, shapes, set(), train=False, on_gpu=on_gpu)
 
 
-def _mask_memory(spec: DetectorSpec, network_px: int, *, on_gpu: bool) -> tuple[GraphMemory, int]:
+def _mask_memory(spec: DetectorSpec, network_px: int, *, on_gpu: bool) -> tuple[GraphMemory, Workspace]:
     cells = max(1, network_px // spec.feature_stride**2)
     shapes: dict[str, Shape] = {
         "roi_map": (1, spec.roi_channels, 1, cells),

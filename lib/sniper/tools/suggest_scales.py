@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ import numpy as np
 
 from sniper.config import load_config
 from sniper.config.rules import is_full_coco
-from sniper.config.yaml_files import find_recipe, recipe_folders
+from sniper.config.yaml_files import base_name
 from sniper.errors import ConfigError, SniperError
 from sniper.files import atomic_write_text
 from sniper.progress import format_time
@@ -252,7 +251,7 @@ def yml_text(advice: Advice, data: TrainingSet, cfg_name: str, out: Path | None 
     is_coco = is_full_coco(cfg.dataset.dataset, cfg.dataset.NUM_CLASSES)
     return fragment(
         advice.suggestion,
-        base=_base(cfg_name, out),
+        base=base_name(cfg_name, out.parent if out is not None else Path()),
         heading=_heading(advice, data, cfg_name),
         override_rule=is_coco,
         resets_sizes=_has_own_sizes(data),
@@ -263,15 +262,6 @@ def yml_text(advice: Advice, data: TrainingSet, cfg_name: str, out: Path | None 
 def _has_own_sizes(data: TrainingSet) -> bool:
     """Whether the config says which boxes get chips: for its own pyramid, not for another."""
     return bool(data.cfg.TRAIN.CHIP_RANGES or data.cfg.TRAIN.SIDE_LIMITS)
-
-
-def _base(cfg_name: str, out: Path | None) -> str:
-    """How the new file names the config: recipes by name, others relative to the new file."""
-    path = find_recipe(cfg_name)
-    if path.parent.resolve() in [folder.resolve() for folder in recipe_folders()]:
-        return path.name
-    folder = out.parent if out is not None else Path()
-    return os.path.relpath(path, folder)
 
 
 def _heading(advice: Advice, data: TrainingSet, cfg_name: str) -> list[str]:

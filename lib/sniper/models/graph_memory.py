@@ -116,7 +116,7 @@ class SizedGraph:
 
     def outputs(self, number: int) -> list[Entry]:
         """The outputs of a node."""
-        outputs = []
+        outputs: list[Entry] = []
         while (number, len(outputs)) in self.shapes:
             outputs.append((number, len(outputs)))
         return outputs

@@ -107,7 +107,9 @@ def serve(pipe: Connection) -> None:
     """In the measuring process: answers one request."""
     text, image = pipe.recv()
     cfg = config_of(yaml.safe_load(text), where="the configuration")
-    pipe.send(attempt(lambda: _measure(lambda: _train(cfg) if image is None else _test(cfg, image))))
+    pipe.send(
+        attempt(lambda: _measure(lambda: _train(cfg) if image is None else _test(cfg, image)))
+    )
 
 
 def _measure(run: Callable[[], None]) -> MeasuredPeak:

@@ -29,7 +29,8 @@ from sniper.runs.resolve import detector_spec
 # MXNet leaves so much of a GPU free (MXNET_GPU_MEM_POOL_RESERVE); CUDA and its libraries take this
 # themselves, which nobody has measured here.
 _GPU_SHARE, _CUDA_CONTEXT = 0.95, 500_000_000
-# Python, MXNet, oneDNN's kernels and the loader on a CPU: what `sniper plan-memory --measure` found.
+# Python, MXNet and oneDNN's kernels on a CPU, 0.3 GB as `sniper plan-memory --measure` found, and a
+# little for the loader and the data set.
 PROCESS_BYTES = 350_000_000
 _MOST_BATCH = 4096
 
@@ -236,7 +237,9 @@ def _level_memory(
     return _memory_of(symbol, shapes, set(), train=False, on_gpu=on_gpu)
 
 
-def _mask_memory(spec: DetectorSpec, network_px: int, *, on_gpu: bool) -> tuple[GraphMemory, Workspace]:
+def _mask_memory(
+    spec: DetectorSpec, network_px: int, *, on_gpu: bool
+) -> tuple[GraphMemory, Workspace]:
     cells = max(1, network_px // spec.feature_stride**2)
     shapes: dict[str, Shape] = {
         "roi_map": (1, spec.roi_channels, 1, cells),

@@ -1,4 +1,4 @@
-"""Which way to test a network for a budget: measured on one half of a set, confirmed on the other."""
+"""Which way to test for a budget: measured on one half of a set, confirmed on the other."""
 
 from __future__ import annotations
 

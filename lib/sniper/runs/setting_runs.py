@@ -199,9 +199,7 @@ class SettingRuns:
     ) -> tuple[DetectionTable, Cost]:
         """Detections of a setting on a block, from its levels on disk, and their cost together."""
         chains = _chains(detector.levels)
-        files = {
-            level: self._path(keys[chain], number) for level, chain in enumerate(chains)
-        }
+        files = {level: self._path(keys[chain], number) for level, chain in enumerate(chains)}
         records = [dataset.records[index] for index in block]
         table = detector.detect(records, on_step=silent, cache=LevelFiles(files))
         merge_s = detector.take_stats().seconds["merge"]

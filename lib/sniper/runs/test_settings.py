@@ -1,4 +1,4 @@
-"""Ways to test with one network: a grid of the keys of TEST that change neither graph nor weights."""
+"""Ways to test with one network: a grid of keys of TEST that change neither graph nor weights."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class Setting:
         return [text for key, value in self.keys.items() for text in (f"TEST.{key}", str(value))]
 
 
-def settings_grid(cfg: EasyDict, modes: Sequence[str], width: float, height: float) -> list[Setting]:
+def settings_grid(
+    cfg: EasyDict, modes: Sequence[str], width: float, height: float
+) -> list[Setting]:
     """The settings that are tried, cheap modes first.
 
     Args:
@@ -136,7 +138,7 @@ def _focus(cfg: EasyDict, width: float, height: float) -> list[Setting]:
 
 def _slice(cfg: EasyDict, width: float, height: float) -> list[Setting]:
     scales = _scales(cfg)
-    finest = test_factor(width, height, scales[-1])
+    finest = test_factor(round(width), round(height), scales[-1])
     side = max(cfg.TRAIN.CHIP_SIZE, _LEAST_SLICE_SIDE)
     settings = []
     for share in _SLICE_SHARES:

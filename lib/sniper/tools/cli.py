@@ -57,6 +57,7 @@ TOOLS: dict[str, tuple[str, str]] = {
     "reproduce": ("sniper.tools.reproduce", "whether a run gives the same weights again"),
     "launch": ("sniper.tools.launch", "train with several processes or machines"),
     "test": ("sniper.tools.test", "detect and evaluate on a data set (main_test.py)"),
+    "plan-test": ("sniper.tools.plan_test", "the way to test that is worth its time"),
     "evaluate": ("sniper.tools.evaluate", "evaluate result files of any detector, without a model"),
     "analyze": ("sniper.tools.analyze", "what is wrong with the detections of a set, and why"),
     "report": ("sniper.tools.report", "one page to look at: data, chips, curves, results, errors"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from sniper.vis.figures import GREY, INK, cycle, new_figure
 
@@ -64,10 +64,10 @@ def plot_front(
         objects: how many there are of each size.
         budget_s: a line there; None: none.
     """
-    figure = new_figure(1300, 560)
+    figure = new_figure(1300, 600)
     figure.suptitle(heading, fontsize=13, weight="bold", x=0.02, ha="left", color=INK)
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [3, 2]})
-    figure.subplots_adjust(left=0.06, right=0.985, top=0.88, bottom=0.21, wspace=0.16)
+    figure.subplots_adjust(left=0.06, right=0.985, top=0.88, bottom=0.26, wspace=0.16)
     _plot_costs(left, settings, budget_s)
     left.set_xlabel(cost_name)
     left.set_ylabel(f"{accuracy_name}, % (bars: one standard error)")
@@ -102,16 +102,25 @@ def _plot_costs(axes: Axes, settings: Sequence[SettingView], budget_s: float | N
             label=mode,
             zorder=2,
         )
+    middle = np.sqrt(front[0].cost_s * front[-1].cost_s)
     for setting in settings:
         place = (1000 * setting.cost_s, 100 * setting.accuracy)
         if setting.is_chosen:
             axes.plot(*place, "o", ms=17, mfc="none", mec=INK, mew=2, label="chosen", zorder=3)
         if setting.is_on_front:
+            # Towards the middle, where there is room.
+            is_left = setting.cost_s <= middle
             axes.annotate(
-                setting.name, place, xytext=(6, -13), textcoords="offset points", fontsize=8
+                setting.name,
+                place,
+                xytext=(7, -13) if is_left else (-7, 8),
+                textcoords="offset points",
+                ha="left" if is_left else "right",
+                fontsize=8,
             )
     if budget_s is not None:
         axes.axvline(1000 * budget_s, color=INK, ls=":", lw=1.2, label="budget")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=0)

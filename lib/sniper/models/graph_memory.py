@@ -6,7 +6,7 @@ import json
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -188,14 +188,15 @@ def graph_memory(
             # float32 momenta, and masters of halves.
             totals["optimizer"] += 4 * values * (1 if graph.item_bytes[entry] == 4 else 2)
     timeline = _Timeline(graph, of_trained)
-    at_once, layer, largest = _most_at_once(timeline)
+    moments = list(_moments(timeline))
+    at_once, layer, largest = _most_at_once(timeline, moments)
     return GraphMemory(
         inputs=totals["inputs"],
         parameters=totals["parameters"],
         gradients=totals["gradients"],
         optimizer=totals["optimizer"],
         statistics=totals["statistics"],
-        activations=min(_planned(timeline, reach) for reach in _PLANNER_REACHES),
+        activations=min(_planned(timeline, moments, reach) for reach in _PLANNER_REACHES),
         at_once=at_once,
         trained_values=totals["values"],
         peak_layer=layer,
@@ -350,26 +351,29 @@ def _moments(timeline: _Timeline) -> Iterator[_Moment]:
         yield _Moment(step.name, tuple(born), tuple(dying))
 
 
-def _most_at_once(timeline: _Timeline) -> tuple[int, str, tuple[tuple[str, int], ...]]:
+def _most_at_once(
+    timeline: _Timeline, moments: Sequence[_Moment]
+) -> tuple[int, str, tuple[tuple[str, int], ...]]:
     """Most bytes that live at one step, the step, and the layers that hold most of them."""
     live: dict[Key, int] = {}
-    most, layer, holders = 0, "", dict[Key, int]()
-    for moment in _moments(timeline):
+    total, most, layer, holders = 0, 0, "", dict[Key, int]()
+    for moment in moments:
         for key, replaced in moment.born:
-            live.pop(replaced, None) if replaced is not None else None
+            if replaced is not None:
+                total -= live.pop(replaced, 0)
             live[key] = timeline.size(key)
-        total = sum(live.values())
+            total += live[key]
         if total > most:
             most, layer, holders = total, moment.name, dict(live)
         for key in moment.dying:
-            live.pop(key, None)
+            total -= live.pop(key, 0)
     by_layer: Counter[str] = Counter()
     for (_, entry, _), size in holders.items():
         by_layer[timeline.graph.nodes[entry[0]].name] += size
     return most, layer, tuple(by_layer.most_common(_LAYERS_SHOWN))
 
 
-def _planned(timeline: _Timeline, reach: int) -> int:
+def _planned(timeline: _Timeline, moments: Sequence[_Moment], reach: int) -> int:
     """Bytes of all places together, when arrays go into free ones as MXNet's planner puts them.
 
     The smallest place that is large enough comes first, then the largest of those that have to
@@ -378,7 +382,7 @@ def _planned(timeline: _Timeline, reach: int) -> int:
     places: list[int] = []  # bytes
     free: list[tuple[int, int]] = []  # (bytes, number of the place), sorted
     place_of: dict[Key, int] = {}
-    for moment in _moments(timeline):
+    for moment in moments:
         for key, replaced in sorted(moment.born, key=lambda pair: -timeline.size(pair[0])):
             size = timeline.size(key)
             if replaced is not None:

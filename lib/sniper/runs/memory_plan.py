@@ -32,7 +32,7 @@ _GPU_SHARE, _CUDA_CONTEXT = 0.95, 500_000_000
 # Python, MXNet and oneDNN's kernels on a CPU, 0.3 GB as `sniper plan-memory --measure` found, and a
 # little for the loader and the data set.
 PROCESS_BYTES = 350_000_000
-_MOST_BATCH = 4096
+_MOST_BATCH, _PROBE = 4096, 15
 
 Size = tuple[int, int]
 
@@ -164,17 +164,23 @@ def largest_batch(plan_of: Callable[[int], MemoryPlan], device_bytes: float) -> 
         plan_of: the plan of a batch size.
         device_bytes: memory of the device.
     """
-    if not plan_of(1).fits(device_bytes):
+    first = plan_of(1)
+    if not first.fits(device_bytes):
         return 0
-    fits, too_large = 1, 2
-    while too_large <= _MOST_BATCH and plan_of(too_large).fits(device_bytes):
-        fits, too_large = too_large, 2 * too_large
+    # Most parts grow evenly: a guess, and then steps that double away from it.
+    slope = max(1.0, (plan_of(1 + _PROBE).total - first.total) / _PROBE)
+    room = device_bytes * (_GPU_SHARE if first.on_gpu else 1.0) - first.total - first.around
+    guess = min(_MOST_BATCH, 1 + int(room / slope))
+    fits, too_large = 1, _MOST_BATCH + 1
+    probe, step = guess, 1
     while too_large - fits > 1:
-        middle = (fits + too_large) // 2
-        if plan_of(middle).fits(device_bytes):
-            fits = middle
+        if not fits < probe < too_large:
+            probe = (fits + too_large) // 2
+        if plan_of(probe).fits(device_bytes):
+            fits, probe = probe, probe + step
         else:
-            too_large = middle
+            too_large, probe = probe, probe - step
+        step *= 2
     return fits
 
 

@@ -24,7 +24,7 @@ from sniper.models.lazy import mx
 from sniper.models.weights import fixed_names
 from sniper.models.workspace import Workspace, workspace
 from sniper.runs.levels import levels_of, mode_in_force
-from sniper.runs.resolve import detector_spec
+from sniper.runs.resolve import detector_spec, training_load
 
 # MXNet leaves so much of a GPU free (MXNET_GPU_MEM_POOL_RESERVE); CUDA and its libraries take this
 # themselves, which nobody has measured here.
@@ -86,21 +86,19 @@ def training_memory(
     Raises:
         ConfigError: the network cannot be built so.
     """
-    train = cfg.TRAIN
-    batch, side = batch_images or train.BATCH_IMAGES, chip_size or train.CHIP_SIZE
-    on_gpu, rpn_only = asks_for_gpu(cfg), bool(train.ONLY_PROPOSAL)
-    spec = detector_spec(cfg, train=True, batch_images=batch, fp16=on_gpu and bool(train.fp16))
-    symbol = build_detector(spec, train=True, rpn_only=rpn_only)
-    shapes = train_input_shapes(spec, side, rpn_only=rpn_only)
-    frozen = ("gamma", "beta") if cfg.network.BN_MODE == "frozen" else ()
-    fixed = set(fixed_names(symbol, (*cfg.network.FIXED_PARAMS, *frozen)))
+    load, on_gpu = training_load(cfg), asks_for_gpu(cfg)
+    batch, side = batch_images or load.batch_images, chip_size or load.chip_size
+    spec = detector_spec(cfg, train=True, batch_images=batch, fp16=on_gpu and load.fp16)
+    symbol = build_detector(spec, train=True, rpn_only=load.rpn_only)
+    shapes = train_input_shapes(spec, side, rpn_only=load.rpn_only)
+    fixed = set(fixed_names(symbol, load.fixed))
     memory, borrowed = _memory_of(symbol, shapes, fixed, train=True, on_gpu=on_gpu)
-    sums = train.ACCUMULATION_STEPS > 1 or len(_entries(cfg)) > 1 or "dist" in cfg.default.kvstore
+    sums = load.sums_gradients or len(_entries(cfg)) > 1
     items = {
         "weights": memory.parameters + memory.statistics,
         "gradients": memory.gradients + (4 * memory.trained_values if sums else 0),
         "optimizer": memory.optimizer,
-        **({"averaged weights": 4 * memory.trained_values} if train.EMA_DECAY > 0 else {}),
+        **({"averaged weights": 4 * memory.trained_values} if load.averages else {}),
         # On a CPU the loader's next batch waits in the same memory.
         "batch": memory.inputs * (1 if on_gpu else 2),
         "activations": memory.activations,
@@ -129,7 +127,7 @@ def testing_memory(
         ConfigError: the network cannot do what is asked for.
     """
     on_gpu = asks_for_gpu(cfg)
-    fp16 = on_gpu and bool(cfg.TRAIN.fp16)
+    fp16 = on_gpu and training_load(cfg).fp16
     spec = detector_spec(cfg, train=False, batch_images=1, fp16=fp16)
     levels = levels_of(cfg, mode_in_force(cfg, mode), batch_images)
     record = image_record("", 0, *image)

@@ -31,6 +31,7 @@ from sniper.runs.resolve import (
     complete_config,
     data_source,
     detector_spec,
+    fixed_params,
     fp16_in_force,
     loop_settings,
     scales_by_rule,
@@ -272,8 +273,6 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
         )
     devices = devices_of(cfg.gpus)
     fp16 = fp16_in_force(cfg, devices)
-    # "frozen" is said of scale and shift as well, not only of the statistics.
-    frozen = ("gamma", "beta") if network.BN_MODE == "frozen" else ()
     loop = loop_settings(cfg)
     detector = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=fp16)
     by_images = not (detector.network.backbone.box_loss_images and detector.network.has(RoiHead))
@@ -295,7 +294,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
         weights=FirstWeights(
             backbone_file(network.pretrained, network.pretrained_epoch),
             network.INIT,
-            (*network.FIXED_PARAMS, *frozen),
+            fixed_params(cfg),
         ),
         step=step_settings(cfg, fp16=fp16),
         lr_step=train.lr_step,

@@ -22,7 +22,6 @@ from sniper.locks import folder_lock
 from sniper.runs.compare_models import spread
 from sniper.runs.datasets import open_dataset
 from sniper.runs.find_weights import weights_path
-from sniper.runs.folders import results_folder
 from sniper.runs.levels import untrained_windows
 from sniper.runs.load_model import load_model, make_detector
 from sniper.runs.memory_plan import testing_memory
@@ -179,11 +178,6 @@ def plan_the_test(
         confirmed=tuple(confirmed),
         confirmation=confirm(chosen_again, [trial.point for trial in confirmed]),
     )
-
-
-def plan_folder(cfg: EasyDict) -> Path:
-    """Where finished parts stay."""
-    return results_folder(cfg) / f"plan_{cfg.dataset.test_image_set}"
 
 
 def _dataset(plan: TestPlan, images: int) -> Dataset:

@@ -169,6 +169,50 @@ def loop_settings(cfg: EasyDict) -> LoopSettings:
     )
 
 
+def fixed_params(cfg: EasyDict) -> tuple[str, ...]:
+    """Parts of names of parameters that are not trained."""
+    # "frozen" is said of scale and shift as well, not only of the statistics.
+    frozen = ("gamma", "beta") if cfg.network.BN_MODE == "frozen" else ()
+    return (*cfg.network.FIXED_PARAMS, *frozen)
+
+
+@dataclass(frozen=True)
+class TrainingLoad:
+    """What decides the memory of training, beside the network.
+
+    Attributes:
+        batch_images: chips of a device.
+        chip_size: px.
+        rpn_only: only the proposal network is trained.
+        fp16: half precision is asked for.
+        fixed: parts of names of parameters that are not trained.
+        sums_gradients: over batches or workers.
+        averages: averaged weights are kept.
+    """
+
+    batch_images: int
+    chip_size: int
+    rpn_only: bool
+    fp16: bool
+    fixed: tuple[str, ...]
+    sums_gradients: bool
+    averages: bool
+
+
+def training_load(cfg: EasyDict) -> TrainingLoad:
+    """The same of a configuration, whose devices need not be there."""
+    train = cfg.TRAIN
+    return TrainingLoad(
+        train.BATCH_IMAGES,
+        train.CHIP_SIZE,
+        bool(train.ONLY_PROPOSAL),
+        bool(train.fp16),
+        fixed_params(cfg),
+        train.ACCUMULATION_STEPS > 1 or "dist" in cfg.default.kvstore,
+        train.EMA_DECAY > 0,
+    )
+
+
 def detector_spec(cfg: EasyDict, *, train: bool, batch_images: int, fp16: bool) -> DetectorSpec:
     """Network description; `batch_images` is the number of images per device."""
     network = cfg.network

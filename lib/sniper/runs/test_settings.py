@@ -11,6 +11,7 @@ from easydict import EasyDict
 
 from sniper.chips.pyramid import test_factor
 from sniper.runs.levels import mode_in_force
+from sniper.runs.resolve import chip_settings
 
 MODES = ("single", "pyramid", "focus", "slice")
 
@@ -139,7 +140,7 @@ def _focus(cfg: EasyDict, width: float, height: float) -> list[Setting]:
 def _slice(cfg: EasyDict, width: float, height: float) -> list[Setting]:
     scales = _scales(cfg)
     finest = test_factor(round(width), round(height), scales[-1])
-    side = max(cfg.TRAIN.CHIP_SIZE, _LEAST_SLICE_SIDE)
+    side = max(chip_settings(cfg).chip_size, _LEAST_SLICE_SIDE)
     settings = []
     for share in _SLICE_SHARES:
         factor = round(finest * share, 3)

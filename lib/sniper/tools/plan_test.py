@@ -136,6 +136,8 @@ def _run(argv: Sequence[str]) -> int:
     loss = 1.0 if args.budget is None and args.ap_loss is None else args.ap_loss
     wish = Wish(args.budget, None if loss is None else loss / 100, args.clock)
     cfg = load_config(args.cfg, args.overrides)
+    # Said once; every setting is another configuration.
+    logging.getLogger("sniper.config").setLevel(logging.WARNING)
     if "focus" in args.modes and not cfg.TEST.AUTO_FOCUS and args.modes != ["focus"]:
         logging.getLogger(__name__).info(
             "mode focus is not tried: the network was not trained to find FocusPixels"

@@ -106,7 +106,7 @@ def _plot_costs(axes: Axes, settings: Sequence[SettingView], budget_s: float | N
     for setting in settings:
         place = (1000 * setting.cost_s, 100 * setting.accuracy)
         if setting.is_chosen:
-            axes.plot(*place, "o", ms=17, mfc="none", mec=INK, mew=2, label="chosen", zorder=3)
+            axes.plot(*place, "o", ms=15, mfc="none", mec=INK, mew=2, zorder=3)
         if setting.is_on_front:
             # Towards the middle, where there is room.
             is_left = setting.cost_s <= middle
@@ -118,6 +118,7 @@ def _plot_costs(axes: Axes, settings: Sequence[SettingView], budget_s: float | N
                 ha="left" if is_left else "right",
                 fontsize=8,
             )
+    axes.plot([], [], "o", ms=9, mfc="none", mec=INK, mew=2, label="chosen")
     if budget_s is not None:
         axes.axvline(1000 * budget_s, color=INK, ls=":", lw=1.2, label="budget")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -126,7 +127,7 @@ def _plot_costs(axes: Axes, settings: Sequence[SettingView], budget_s: float | N
     axes.set_ylim(bottom=0)
     axes.margins(x=0.12, y=0.12)
     axes.grid(True, color=GREY, lw=0.5)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=7, frameon=False)
 
 
 def _plot_recall(

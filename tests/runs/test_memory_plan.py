@@ -15,7 +15,7 @@ from sniper.runs.memory_plan import (
     training_memory,
 )
 
-TOY = "sniper_mobilenetv2_toy"
+TOY = "sniper_res18_toy"
 
 
 def toy(*overrides):
@@ -40,7 +40,7 @@ def test_sums_averages_and_frozen_layers_count():
     assert summed.items["gradients"] == 2 * plain.items["gradients"]
     averaged = training_memory(toy("TRAIN.EMA_DECAY", "0.99"))
     assert averaged.items["averaged weights"] == plain.items["gradients"]
-    frozen = training_memory(toy("network.FIXED_PARAMS", "['seq-0', 'seq-1', 'first']"))
+    frozen = training_memory(toy("network.FIXED_PARAMS", "['bn_data', 'conv0', 'bn0', 'stage1']"))
     assert frozen.items["gradients"] < plain.items["gradients"]
     assert frozen.items["activations"] < plain.items["activations"]
 
@@ -76,9 +76,9 @@ def test_testing_follows_the_levels():
 
 def test_masks_have_a_head_of_their_own():
     masks = ["symbol", "mobilenetv2_e2e_mask", "TRAIN.WITH_MASK", "True"]
-    with_masks = testing_memory(toy(*masks), (320, 240), mode="single")
-    assert with_masks.items["mask head"] > 0
-    assert "mask head" not in testing_memory(toy(), (320, 240), mode="single").items
+    cfg = load_config("sniper_mobilenetv2_toy", ["gpus", "cpu", *masks])
+    assert testing_memory(cfg, (160, 120), mode="single").items["mask head"] > 0
+    assert "mask head" not in testing_memory(toy(), (160, 120), mode="single").items
 
 
 def test_an_image_that_no_level_can_see_is_refused():
@@ -114,7 +114,12 @@ def test_peaks_are_measured_on_a_cpu_alone():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
-    [TOY, "sniper_res18_toy_autofocus", "ssh_mobilenetv2_toy", "mobilenetv2_3k_toy"],
+    [
+        "sniper_mobilenetv2_toy",
+        "sniper_res18_toy_autofocus",
+        "ssh_mobilenetv2_toy",
+        "mobilenetv2_3k_toy",
+    ],
 )
 def test_plans_are_within_15_percent_of_measured_peaks(recipe):
     cfg = load_config(recipe, ["gpus", "cpu"])

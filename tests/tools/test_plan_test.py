@@ -49,6 +49,7 @@ def test_a_plan_is_shown_drawn_and_written_as_a_recipe(case, capsys):
     assert cfg.TEST.MODE == "single" and list(cfg.TEST.SINGLE_SCALE) == best["keys"]["SINGLE_SCALE"]
 
 
+@pytest.mark.slow
 def test_another_wish_takes_what_is_on_disk(case, capsys):
     assert case.plan("--ap-loss", "100", "--json", "-") == 0
     first = json.loads(capsys.readouterr().out)

@@ -27,11 +27,12 @@ weights with the digests that the run has left. Says beforehand what is differen
 threads, packages, code, settings, images and annotations by name. Exit code 0: all is identical;
 1: something differs, and the first place is named; 2 or 3: wrong arguments or missing data.
 """
-_EPILOG = """\
-examples:
-  sniper reproduce output/sniper_mobilenetv2_toy/sniper_mobilenetv2_toy/train
-  sniper reproduce <model folder> --updates 200 --from 1 --data /data/toy
-  sniper reproduce <model folder> --set TRAIN.NUM_PROCESS 0
+_RUN = "output/sniper_mobilenetv2_toy/sniper_mobilenetv2_toy/train"
+_EPILOG = f"""\
+examples (the quickstart's run):
+  sniper reproduce {_RUN}
+  sniper reproduce {_RUN} --updates 20 --data data/toy
+  sniper reproduce {_RUN} --set TRAIN.NUM_PROCESS 0
 """
 
 

@@ -122,7 +122,7 @@ def auto_scaled(cfg: EasyDict, workers: int) -> tuple[EasyDict, str]:
         parts.append(f"{replicas} gradients / {train.REFERENCE_REPLICAS}")
         rest = ""
     else:
-        rest = f"; the sum of {replicas} gradients makes the step grow by itself"
+        rest = f"; the sum of {replicas} gradients makes the step grow by itself" * (replicas > 1)
     scaled = copy.deepcopy(cfg)
     keys = scaled.TRAIN
     keys.lr, keys.warmup_lr = train.lr * factor, train.warmup_lr * factor

@@ -82,6 +82,7 @@ def test_one_changed_pixel_is_found_in_its_chip(run, data, found):
     assert "what was told above may be the cause" in place
 
 
+@pytest.mark.slow
 def test_one_changed_annotation_is_found_in_the_labels(run, data, found):
     file = data / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())

@@ -115,8 +115,8 @@ def test_a_resumed_run_stops_where_an_unbroken_one_does(tmp_path, broken_after):
     assert replace(state, saved_at_s=0) == replace(whole, saved_at_s=0)
     again, _ = train(folder, VALUES)
     assert again.updates == whole.updates, "a run that has stopped early stays so"
-    further, _ = train(folder, VALUES, replace(SETTINGS, patience=5))
-    assert (further.epoch, further.mark, further.unimproved) == (9, 0.9, 4)
+    further, _ = train(folder, VALUES, replace(SETTINGS, patience=5, end_epoch=6))
+    assert (further.epoch, further.mark, further.unimproved) == (6, 0.9, 1)
 
 
 def test_without_patience_it_runs_to_the_end(tmp_path):

@@ -17,7 +17,7 @@ YAML = [block for block in BLOCKS if block.language == "yaml"]
 SLOW_PAGES = [page for page in DOCUMENTS if any(b.run_by == "slow" for b in blocks_of(page))]
 # Of every training and data set that the pages of the slow tests make.
 UPDATES = 8
-FEW = "--train 12 --val 2 --test 2 --test-dev 2 --workers 1"
+FEW = "--train 12 --val 8 --test 2 --test-dev 2 --workers 1"
 
 
 def test_every_block_is_run_or_says_why_not():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from sniper.runs.data_identity import (
 )
 from sniper.runs.devices import Device
 from sniper.runs.environment import code_files, environment
-from sniper.runs.manifest import config_changes
+from sniper.runs.manifest import config_changes, read_manifest
 
 CPU_INFO = """\
 processor : 0
@@ -147,3 +148,36 @@ def test_keys_are_compared_and_places_are_not(tmp_path):
         "key seed: was 0, is 4",
         "key TRAIN.lr: was 0.1, is 0.2",
     ]
+
+
+SESSION = {
+    **dict.fromkeys(("session", "epoch", "batch", "updates", "seed"), 0),
+    **{"checkpoint": None, "prefix": "SNIPER", "batch_size": 4, "workers": 1, "config": "a: 1"},
+    **{"environment": {"threads": "1"}, "code": {}, "classes": ["a"], "files": {}},
+    **{"images": "images-1.tsv.gz", "images_sha256": "0", "parameters": ["w"]},
+}
+
+
+@pytest.mark.parametrize("name", SESSION)
+def test_a_manifest_of_other_kinds_is_refused(tmp_path, name):
+    path = tmp_path / "reproduce" / "manifest.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"format": 1, "run": 1, "sessions": [SESSION]}))
+    assert read_manifest(tmp_path).sessions[0].classes == ["a"]
+    for wrong in (1.5, True, [1], {"a": 1}):
+        damaged = {"format": 1, "run": 1, "sessions": [{**SESSION, name: wrong}]}
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(DataError, match=f"manifest of a run cannot be read[^$]*{name} of a s"):
+            read_manifest(tmp_path)
+
+
+def test_a_damaged_list_of_images_is_refused(records, tmp_path):
+    path = tmp_path / "images.tsv.gz"
+    write_images(path, identify_images(records, tmp_path))
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:  # the header's time and system may change
+            assert read_images(path) == identify_images(records, tmp_path)
+        except DataError as error:
+            assert "cannot be read" in str(error)

@@ -96,21 +96,28 @@ def test_a_torn_line_is_left_out(tmp_path):
     line = {"session": 1, "epoch": 0, "batch": 0, "update": 1, "updated": True, "weights": None}
     line["arrays"] = {"data": digest_array(_array()).as_dict()}
     text = json.dumps(line)
-    path.write_text(f"{text[:90]}\n{text}\n{text[:50]}")
+    start = json.dumps({**line, "arrays": {}})
+    path.write_text(f"{text[:90]}\n{start}\n{text}\n{text[:50]}")
     lines = read_trace(path)
-    assert len(lines) == 1 and lines[0].arrays["data"].difference(_array()) is None
+    assert len(lines) == 2 and lines[1].arrays["data"].difference(_array()) is None
+    for damaged in (text[:90], "[" * 100000, text.replace('"update": 1', '"update": 1e999')):
+        path.write_text(f"{start}\n{damaged}\n{text}\n")
+        with pytest.raises(DataError, match="digests of a run are damaged"):
+            read_trace(path)
     path.write_text("nothing")
     with pytest.raises(DataError, match="no line"):
         read_trace(path)
 
 
-@pytest.mark.parametrize("text", ["AAAA", "no base64!"])
+@pytest.mark.parametrize("text", ["AAAA", "no base64!", "", "AAAAAAAAAAAAAAAA", "A" * 64])
 def test_damaged_digests_are_refused(text):
     values = digest_array(_array()).as_dict()
     with pytest.raises(ValueError):
         ArrayDigest.from_dict({**values, "hashes": text})
-    with pytest.raises(ValueError):
-        WeightsDigest.from_dict({"hashes": text, "sums": ""})
+    of_weights = digest_weights({"a": mx.nd.ones((3,)), "b": mx.nd.ones((2,))}).as_dict()
+    for name in ("hashes", "sums"):
+        with pytest.raises(ValueError):
+            WeightsDigest.from_dict({**of_weights, name: text})
 
 
 def test_which_updates_are_looked_at(tmp_path):

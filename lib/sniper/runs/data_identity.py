@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ def read_images(path: Path) -> list[ImageIdentity]:
         text = gzip.decompress(content).decode("utf-8", "surrogateescape")
         rows = [line.split("\t") for line in text.split("\n")[:-1]]
         return [ImageIdentity(row[0], int(row[1]), *row[2:]) for row in rows]
-    except (OSError, EOFError, ValueError, TypeError, IndexError) as error:
+    except (OSError, EOFError, ValueError, TypeError, IndexError, zlib.error) as error:
         raise DataError(
             "the list of a run's images cannot be read",
             where=path,

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 _FOLDER, _MANIFEST, _TRACE = "reproduce", "manifest.json", "digests.jsonl"
 _SHOWN = 5
+_SHOWN_CLASSES = 20
 
 # Where things are, and not what they are.
 PLACES = ("output_path", "proposal_path", "dataset.root_path", "dataset.dataset_path", "name")
@@ -73,7 +74,7 @@ class Session:
     epoch: int
     batch: int
     updates: int
-    checkpoint: str | None
+    checkpoint: Optional[str]  # evaluated by `_session`, on Python 3.9 too
     prefix: str
     seed: int
     batch_size: int
@@ -187,9 +188,11 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / _FOLDER / _MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        sessions = tuple(Session(**session) for session in values["sessions"])
+        sessions = tuple(_session(session) for session in values["sessions"])
         if values["format"] != FORMAT or not sessions:
             raise ValueError(f"format {values['format']} with {len(sessions)} sessions")
+        if type(values["run"]) is not int:
+            raise TypeError(f"run is {values['run']!r}, expected int")
         return Manifest(values["run"], sessions)
     except FileNotFoundError:
         raise DataError(
@@ -198,13 +201,35 @@ def read_manifest(folder: Path) -> Manifest:
             expected="the folder of a run's checkpoints: <output_path>/<recipe>/<training sets>",
             fix="name that folder; runs of older versions have no manifest",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             "the manifest of a run cannot be read",
             where=path,
             got=f"{type(error).__name__}: {error}",
             expected=f"format {FORMAT}, as training writes it",
         ) from error
+
+
+def _session(values: Mapping[str, Any]) -> Session:
+    """A session as JSON has it.
+
+    Raises:
+        TypeError: a value is missing, unknown, or of another kind.
+    """
+    session = Session(**values)
+    for name, kind in get_type_hints(Session).items():
+        value = getattr(session, name)
+        # A kind such as dict[str, str] has its container and what is in it.
+        inner = [part for part in get_args(kind) if part is not type(None)]
+        container = get_origin(kind)
+        if container in (dict, list):
+            items = [*value, *value.values()] if isinstance(value, dict) else value
+            is_right = type(value) is container and all(type(item) is inner[0] for item in items)
+        else:
+            is_right = type(value) in (get_args(kind) or (kind,))
+        if not is_right:
+            raise TypeError(f"{name} of a session is {value!r:.60}, expected {kind}")
+    return session
 
 
 def files_read(
@@ -240,7 +265,7 @@ def changes(
     yield from _changed_code(was.code, code_files())
     yield from config_changes(was.config, plan.config)
     if was.classes != list(sets.classes.names):
-        yield f"classes: were {', '.join(was.classes[1:])}; are {', '.join(sets.classes.names[1:])}"
+        yield f"classes: were {_listing(was.classes[1:])}; are {_listing(sets.classes.names[1:])}"
     files = files_read(plan, sets, checkpoint)
     for name in (*was.files, *(set(files) - set(was.files))):
         # A repetition may begin elsewhere than the session did.
@@ -262,7 +287,9 @@ def config_changes(was: str, now: str) -> Iterator[str]:
 def _changed(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     for name in {**was, **now}:
         if was.get(name) != now.get(name):
-            hint = f" ({THREADS}={was[name]} before the command)" if name == "threads" else ""
+            hint = ""
+            if name == "threads" and was.get(name):
+                hint = f" ({THREADS}={was[name]} before the command)"
             yield f"{name}: was {was.get(name) or 'not set'}, is {now.get(name) or 'not set'}{hint}"
 
 
@@ -272,6 +299,11 @@ def _changed_code(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[st
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         listing = ", ".join(f"{name} ({_fate(name, was, now)})" for name in names[:_SHOWN])
         yield f"code, {len(names)} file(s): {listing}{more}"
+
+
+def _listing(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_CLASSES} more" if len(names) > _SHOWN_CLASSES else ""
+    return ", ".join(names[:_SHOWN_CLASSES]) + more
 
 
 def _fate(name: str, was: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -280,7 +280,7 @@ class _Repetition:
 
     def _weights_text(self, was: WeightsDigest, stepper: Stepper) -> str:
         weights = stepper.weights
-        if list(weights) != self._parameters:
+        if list(weights) != self._parameters or len(weights) != len(was.hashes):
             return "the network has other parameters"
         now = digest_weights(weights)
         self._digest = now.total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -82,12 +83,14 @@ def _main(argv: Sequence[str]) -> int:
 
     start_logging()
     told: list[str] = []
+    # `--json -` has the standard output to itself.
+    stream = sys.stderr if str(args.json) == "-" else sys.stdout
 
     def tell(line: str) -> None:
         if not told:
-            print("different from the run, before anything is trained:")
+            print("different from the run, before anything is trained:", file=stream)
         told.append(line)
-        print(f"  {line}", flush=True)
+        print(f"  {line}", file=stream, flush=True)
 
     outcome = reproduce(
         args.run,
@@ -98,8 +101,8 @@ def _main(argv: Sequence[str]) -> int:
         on_line=tell,
     )
     if not told:
-        print("the same machine, packages, code, settings and data as the run's")
-    print(_result(outcome))
+        print("the same machine, packages, code, settings and data as the run's", file=stream)
+    print(_result(outcome), file=stream)
     if args.json is not None:
         write_json(args.json, {"identical": outcome.difference is None, **asdict(outcome)})
     return 0 if outcome.difference is None else EXIT_FAILED

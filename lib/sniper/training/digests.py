@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -89,7 +90,8 @@ class ArrayDigest:
         """
         shape = tuple(int(side) for side in values["shape"])
         hashes, sums = _array(values["hashes"], "<u8"), _array(values["sums"], "<f4")
-        return cls(shape, hashes.reshape(shape[0], -1), sums.reshape(shape[0], -1))
+        blocks = shape[0], _blocks(math.prod(shape[1:]))
+        return cls(shape, hashes.reshape(blocks), sums.reshape(blocks))
 
     def difference(self, array: np.ndarray) -> Difference | None:
         """The first place where `array` is another one than that of the digest; None: nowhere."""
@@ -121,8 +123,7 @@ def digest_array(array: np.ndarray) -> ArrayDigest:
     """The digest of an array (rows, ...) of numbers with 1, 2, 4 or 8 bytes."""
     rows = np.ascontiguousarray(array).reshape(array.shape[0], -1)
     count = rows.shape[1]
-    width = _block_width(count)
-    blocks = max(1, -(-count // width))
+    width, blocks = _block_width(count), _blocks(count)
     if blocks * width != count:
         rows = np.pad(rows, ((0, 0), (0, blocks * width - count)))
     rows = rows.reshape(array.shape[0], blocks, width)
@@ -159,7 +160,10 @@ class WeightsDigest:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> WeightsDigest:
         """What `as_dict` has made; KeyError or ValueError if it is something else."""
-        return cls(_array(values["hashes"], "<u8"), _array(values["sums"], "<f8"))
+        digest = cls(_array(values["hashes"], "<u8"), _array(values["sums"], "<f8"))
+        if digest.total != values["all"] or len(digest.hashes) != len(digest.sums):
+            raise ValueError("the digest of all arrays is not that of their hashes")
+        return digest
 
 
 def digest_weights(arrays: Mapping[str, mx.nd.NDArray]) -> WeightsDigest:
@@ -175,6 +179,10 @@ def digest_weights(arrays: Mapping[str, mx.nd.NDArray]) -> WeightsDigest:
 
 def _block_width(count: int) -> int:
     return max(1, min(max(count, 1), max(_LEAST_BLOCK, -(-count // _BLOCKS))))
+
+
+def _blocks(count: int) -> int:
+    return max(1, -(-count // _block_width(count)))
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,6 @@ changes them does so early.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,13 @@ from sniper.training.run_state import RunState
 if TYPE_CHECKING:
     from sniper.training.stepper import Stepper, StepResult
 
-logger = logging.getLogger(__name__)
-
 # Updates.
 WINDOW = 50
 EVERY = 100
 _FIRST_WEIGHTS = 10
 _WEIGHTS_EVERY = 5
+
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +149,7 @@ def batch_arrays(batch: Batch) -> dict[str, np.ndarray]:
 
 
 def read_trace(path: Path) -> list[TraceLine]:
-    """The lines of a run; a last one that was cut off when the run was killed is left out.
+    """The lines of a run; a session's last one, cut off when the run was killed, is left out.
 
     Raises:
         DataError: there is no such file, or it is damaged.
@@ -164,13 +163,26 @@ def read_trace(path: Path) -> list[TraceLine]:
             got=error,
             fix="runs of this version write them; train again to have some",
         ) from error
-    read = []
-    for number, line in enumerate(lines, 1):
+    read: list[TraceLine] = []
+    cut_off = ""
+    for number, text in enumerate(lines, 1):
         try:
-            read.append(_line(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            # The next session begins a new line behind what a killed one has left.
-            logger.debug("line %d of %s is left out: %s", number, path, error)
+            line = _line(json.loads(text))
+        except _DAMAGED as error:
+            if not cut_off:
+                cut_off = f"line {number}: {type(error).__name__}: {error}"
+            continue
+        # The next session begins a new line behind what a killed one has left: no other may miss.
+        if cut_off and not line.is_start:
+            raise DataError(
+                "the digests of a run are damaged",
+                where=path,
+                got=cut_off,
+                expected="the lines that training wrote",
+                fix="take the file from a copy: without this line less would be compared",
+            )
+        cut_off = ""
+        read.append(line)
     if not read:
         raise DataError("no line of the digests can be read", where=path)
     return read

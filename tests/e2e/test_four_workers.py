@@ -33,7 +33,7 @@ def job_of_four(tiny, output, folder, *overrides, timeout_s=TIMEOUT_S) -> Iterat
     arguments = command(tiny, output, *SETTINGS, *overrides, timeout_s=timeout_s, processes=FOUR)
     running = Running(folder, arguments)
     try:
-        running.wait_for(r"Batch \[2/")
+        running.wait_for("batch 2 of")
         assert set(running.pids()) == ROLES
         yield running
     finally:

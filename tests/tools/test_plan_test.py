@@ -7,6 +7,7 @@ import json
 import pytest
 
 from sniper.config import load_config
+from sniper.tools import suggest_scales
 from sniper.tools.plan_test import as_duration, as_points, main
 from tests.runs.photo_set import write_photo_set
 from tests.runs.random_run import random_run
@@ -34,7 +35,7 @@ def case(tmp_path_factory):
 def test_a_plan_is_shown_drawn_and_written_as_a_recipe(case, capsys):
     yml, plot, numbers = (case.root / name for name in ("fast.yml", "front.png", "plan.json"))
     flags = ["--budget", "500s", "--out", str(yml), "--plot", str(plot), "--json", str(numbers)]
-    assert case.plan(*flags) == 0
+    assert case.plan(*flags, more=["TEST.NMS", "0.41"]) == 0
     out = capsys.readouterr().out
     assert "5 images choose, 5 confirm; OMP_NUM_THREADS" in out
     assert "recall (%)" in out and "on the other 5 images" in out
@@ -46,6 +47,9 @@ def test_a_plan_is_shown_drawn_and_written_as_a_recipe(case, capsys):
     assert plot.stat().st_size > 10_000
     cfg = load_config(yml)
     assert cfg.name == case.run.cfg.name
+    # What --set changed is changed in the file, too: it was measured so.
+    assert cfg.dataset.dataset_path == case.run.cfg.dataset.dataset_path and cfg.gpus == "cpu"
+    assert cfg.TEST.NMS == 0.41
     assert cfg.TEST.MODE == "single" and list(cfg.TEST.SINGLE_SCALE) == best["keys"]["SINGLE_SCALE"]
 
 
@@ -74,6 +78,17 @@ def test_what_cannot_be_is_said_in_a_sentence(case, flags, more, message, capsys
     assert case.plan(*flags, more=more) == 2
     shown = capsys.readouterr().err
     assert message in shown and "Traceback" not in shown
+
+
+def test_the_recipe_is_never_overwritten(case, capsys):
+    before = case.run.recipe.read_text()
+    above = case.root / "above.yml"
+    above.write_text(f"_BASE_: {case.run.recipe}\n")
+    for cfg, out in ((case.run.recipe, case.run.recipe), (above, case.run.recipe), (above, above)):
+        for tool in (main, suggest_scales.main):
+            assert tool(["--cfg", str(cfg), "--out", str(out), "--set", *case.overrides]) == 2
+            assert "would replace a recipe" in capsys.readouterr().err
+    assert case.run.recipe.read_text() == before
 
 
 def test_sets_without_annotations_are_refused(case, capsys):

@@ -22,6 +22,7 @@ from sniper.config.merge import (
     merge_file,
     merge_overrides,
     merge_values,
+    override_paths,
     raise_problems,
 )
 from sniper.config.rules import apply_rules, note_file_values
@@ -80,9 +81,12 @@ def _resolved(merged: Merged, where: object) -> EasyDict:
 def dump_config(cfg: Mapping[str, Any]) -> str:
     """The configuration as plain yaml (lists, no tags) in schema order."""
     values = {path: plain(_lookup(cfg, path)) for path in SCHEMA}
-    return yaml.dump(
-        _nest(values), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=100
-    )
+    return dump_values(_nest(values))
+
+
+def dump_values(values: Mapping[str, Any]) -> str:
+    """Nested plain values in the form of a recipe."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -108,6 +112,11 @@ def write_config(text: str, path: str | Path) -> None:
     """Writes the text of `dump_config`; see `save_config`."""
     header = "# Resolved configuration of a run: all defaults and --set values are in it.\n"
     atomic_write_text(path, header + text)
+
+
+def overridden(cfg: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The keys of `--set` items with what a configuration has for them, as yaml would nest them."""
+    return _nest({path: plain(_lookup(cfg, path)) for path in override_paths(overrides)})
 
 
 def _nest(values: Mapping[str, Any]) -> dict[str, Any]:

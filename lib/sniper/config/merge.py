@@ -88,6 +88,31 @@ def _base_chain(path: Path) -> list[tuple[Path, dict]]:
     return chain[::-1]
 
 
+def check_is_no_base(path: Path, path_or_recipe: str | Path) -> None:
+    """Refuses to write a file that extends a recipe over that recipe, or over what it extends.
+
+    Args:
+        path: the new file.
+        path_or_recipe: what it will extend.
+
+    Raises:
+        ConfigError: it is one of these files, or they cannot be read.
+    """
+    for file, _ in _base_chain(find_recipe(path_or_recipe)):
+        if path.resolve() == file.resolve():
+            raise ConfigError(
+                "the new file would replace a recipe that it extends",
+                where="--out",
+                got=path,
+                fix="give it another name",
+            )
+
+
+def override_paths(overrides: Sequence[str]) -> list[str]:
+    """The keys of `--set` items."""
+    return list(dict(_pairs(overrides)))
+
+
 def _base_of(document: dict, path: Path) -> Path | None:
     base = document.get(BASE_KEY)
     if base is None:

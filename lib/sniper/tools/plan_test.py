@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sniper.config import load_config
+from sniper.config import check_is_no_base, dump_values, load_config, overridden, plain
 from sniper.config.yaml_files import base_name
 from sniper.files import atomic_write_text
 from sniper.tools.arguments import (
@@ -136,6 +135,8 @@ def _run(argv: Sequence[str]) -> int:
     loss = 1.0 if args.budget is None and args.ap_loss is None else args.ap_loss
     wish = Wish(args.budget, None if loss is None else loss / 100, args.clock)
     cfg = load_config(args.cfg, args.overrides)
+    if args.out is not None:
+        check_is_no_base(args.out, args.cfg)
     # Said once; every setting is another configuration.
     logging.getLogger("sniper.config").setLevel(logging.WARNING)
     if "focus" in args.modes and not cfg.TEST.AUTO_FOCUS and args.modes != ["focus"]:
@@ -155,7 +156,8 @@ def _run(argv: Sequence[str]) -> int:
     if str(args.json) != "-":
         print("\n".join(report_lines(planned, wish)))
     if args.out is not None:
-        text = yml_text(planned, wish, cfg.name, args.cfg, args.out.parent, args.seed)
+        given = overridden(cfg, args.overrides)
+        text = yml_text(planned, wish, cfg.name, args.cfg, given, args.out.parent, args.seed)
         atomic_write_text(args.out, text)
         logging.getLogger(__name__).info("written: %s", args.out)
     if args.json is not None:
@@ -269,7 +271,13 @@ def _confirmation(planned: PlannedTest, wish: Wish) -> list[str]:
 
 
 def yml_text(
-    planned: PlannedTest, wish: Wish, name: str, cfg_name: str, folder: Path, seed: int
+    planned: PlannedTest,
+    wish: Wish,
+    name: str,
+    cfg_name: str,
+    given: Mapping[str, Any],
+    folder: Path,
+    seed: int,
 ) -> str:
     """The chosen setting as a yml file that extends the recipe.
 
@@ -278,6 +286,7 @@ def yml_text(
         wish: what it was chosen for.
         name: of the recipe, whose weights are tested.
         cfg_name: the recipe, a file or its name.
+        given: the values of `--set`, which were in force and stay so.
         folder: of the new file.
         seed: of the halves.
     """
@@ -287,17 +296,15 @@ def yml_text(
         f"# {trial.setting.name}, {planned.number} {100 * trial.point.accuracy:.2f}, "
         f"{1000 * trial.wall_s:.1f} ms ({1000 * trial.cpu_s:.1f} of CPU time) an image",
         f"# on {planned.images[0]} images of {planned.set_name}, seed {seed}; {machine()}.",
-        f"name: {name}  # that of the recipe, so that its weights are found",
-        f"_BASE_: {base_name(cfg_name, folder)}",
-        "TEST:",
+        "# The name is that of the recipe, so that its weights are found.",
     ]
-    lines += [f"  {key}: {_yaml(value)}" for key, value in trial.setting.keys.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _yaml(value: Any) -> str:
-    # JSON is yaml, but for texts, which need no quotes here.
-    return value if isinstance(value, str) else json.dumps(value)
+    keys = {key: plain(value) for key, value in trial.setting.keys.items()}
+    values = {
+        **{"name": name, "_BASE_": base_name(cfg_name, folder)},
+        **{key: value for key, value in given.items() if key != "name"},
+        "TEST": {**given.get("TEST", {}), **keys},
+    }
+    return "\n".join(lines) + "\n" + dump_values(values)
 
 
 def as_dict(planned: PlannedTest, wish: Wish, seed: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sniper.config import load_config
+from sniper.config import check_is_no_base, load_config
 from sniper.config.rules import is_full_coco
 from sniper.config.yaml_files import base_name
 from sniper.errors import ConfigError, SniperError
@@ -112,6 +112,8 @@ def _main(argv: Sequence[str]) -> int:
     if args.levels is not None and not 1 <= args.levels <= MAX_LEVELS:
         parser.error(f"--levels must be 1 to {MAX_LEVELS}")
     log_to_stderr()
+    if args.out is not None:
+        check_is_no_base(args.out, args.cfg)
     forced = ["TRAIN.FLIP", "False", "TRAIN.USE_NEG_CHIPS", "False"]
     data = load_training_set(args.cfg, args.overrides, args.image_set, forced)
     limits = _limits(data, args.chip_size, args.min_side, args.max_side)

@@ -262,7 +262,7 @@ def test_first_metrics_come_after_ten_batches(start):
     run.wait_for_training()
     assert json.loads(run.log_lines.read_text().splitlines()[0])["batch"] == 10
     (log,) = run.log_lines.parent.glob("*.log")
-    assert "Batch [10/" in log.read_text() and "Batch [10/" in run.errors
+    assert "batch 10 of" in log.read_text() and "batch 10 of" in run.errors
     assert "RPNLogLoss=" in log.read_text()
 
 

@@ -156,7 +156,7 @@ def test_a_signal_between_epochs_loses_nothing(tiny, monkeypatch, capsys):
 def test_max_updates_within_an_epoch_can_be_raised(tiny, capsys):
     folder = tiny.train("short", overrides=("TRAIN.MAX_UPDATES", "4"))
     assert CheckpointFolder(folder, "SNIPER").newest().path(".params").name == "SNIPER-0001.params"
-    etas = [line for line in capsys.readouterr().err.splitlines() if "Batch [4/6]" in line]
+    etas = [line for line in capsys.readouterr().err.splitlines() if "batch 4 of 6" in line]
     assert "ETA 0:00:00" in etas[0], "it knows where the run ends"
     tiny.train("short", "--resume", overrides=("TRAIN.MAX_UPDATES", "4"))
     assert "done already" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def job(tiny, fresh, tmp_path):
     overrides = ("TRAIN.end_epoch", "500", "TRAIN.NUM_PROCESS", "1", *HALF)
     running = Running(tmp_path, command(tiny, fresh, *overrides, timeout_s=TIMEOUT_S))
     try:
-        running.wait_for(r"Batch \[2/")
+        running.wait_for("batch 2 of")
         assert set(running.pids()) == {"scheduler", "server 0", "worker 0", "worker 1"}
         assert set(running.pids().values()) <= running_sessions()
         yield running

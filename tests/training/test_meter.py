@@ -70,7 +70,7 @@ def test_slow_batches_are_never_silent_for_long(tmp_path, clock, capsys):
     lines = capsys.readouterr().err.splitlines()
     told = [line for line in lines if "about" in line and "left" in line]
     # Every second batch: one alone is below the limit.
-    assert len(told) == 7 and "Batch [12/300], about 1:36:00 left" in "\n".join(told)
+    assert len(told) == 7 and "batch 12 of 300: about 1:36:00 left" in "\n".join(told)
     # These lines leave the averages of the next progress line alone.
     assert meter.into(RunState(0, 0, 0, 4, 0)).window == {"RPNAcc": (6.0, 12.0)}
     assert SILENT_S <= 30

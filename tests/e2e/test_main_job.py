@@ -114,7 +114,7 @@ def test_proposals_and_negative_chips(tiny):
     negatives = ("TRAIN.USE_NEG_CHIPS", "True", "TRAIN.end_epoch", "1")
     tiny.train("negatives", overrides=negatives)
     log = next(tiny.model_folder("negatives").glob("*.log")).read_text()
-    chips = re.findall(r"Epoch\[0\] level \d: \d+ positive chips .*, (\d+) negative;", log)
+    chips = re.findall(r"epoch 1: level \d: \d+ positive chips .*, (\d+) negative;", log)
     assert len(chips) == 2 and sum(map(int, chips)) > 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ from sniper.runs.data_identity import (
 from sniper.runs.devices import Device
 from sniper.runs.environment import code_files, environment
 from sniper.runs.manifest import config_changes, read_manifest
+from sniper.runs.reproduce import _batch_text
+from sniper.training.digests import digest_array
+from sniper.training.trace import TraceLine
 
 CPU_INFO = """\
 processor : 0
@@ -181,3 +185,12 @@ def test_a_damaged_list_of_images_is_refused(records, tmp_path):
             assert read_images(path) == identify_images(records, tmp_path)
         except DataError as error:
             assert "cannot be read" in str(error)
+
+
+def test_a_batch_of_another_size_is_told_by_its_shape():
+    arrays = {"data": np.zeros((4, 3, 32, 32), np.float32)}
+    line = TraceLine(1, 0, 0, 1, {n: digest_array(a) for n, a in arrays.items()}, True, None)
+    other = SimpleNamespace(data={"data": arrays["data"][:2]}, label={}, image_paths=["a", "b"])
+    assert _batch_text(line, other) == (
+        "array data has the shape 2 x 3 x 32 x 32, had 4 x 3 x 32 x 32"
+    )

@@ -301,6 +301,11 @@ def _batch_text(line: TraceLine, batch: Batch) -> str | None:
     if list(arrays) != list(line.arrays):
         return f"the batch has arrays {', '.join(arrays)}; had {', '.join(line.arrays)}"
     for name, array in arrays.items():
+        shape = line.arrays[name].shape
+        if array.shape != shape:
+            return (
+                f"array {name} has the shape {_shape_text(array.shape)}, had {_shape_text(shape)}"
+            )
         difference = line.arrays[name].difference(array)
         if difference is None:
             continue
@@ -310,3 +315,7 @@ def _batch_text(line: TraceLine, batch: Batch) -> str | None:
         image = Path(batch.image_paths[chip]).name
         return f"array {name}, chip {chip} ({image}), {difference.text()}"
     return None
+
+
+def _shape_text(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

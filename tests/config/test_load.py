@@ -250,3 +250,8 @@ def test_loading_leaves_no_shared_state(empty):
     assert second.TRAIN.lr == 0.0
     assert second.network.PIXEL_MEANS.tolist() == [0.0, 0.0, 0.0]
     assert second.name == "run"
+
+
+def test_a_flag_behind_set_is_told():
+    with pytest.raises(ConfigError, match="--set --out: unknown key; --set must be the last flag"):
+        load_config("sniper_mobilenetv2_toy", ["gpus", "cpu", "--out", "page.html"])

@@ -206,6 +206,8 @@ def _store(merged: Merged, path: str, value: Any, source: int, where: str) -> No
 
 
 def _hint(path: str) -> str:
+    if path.startswith("-"):
+        return "; --set must be the last flag, write others before it"
     guess = nearest(path)
     return f"; did you mean {guess}?" if guess and guess != path else ""
 

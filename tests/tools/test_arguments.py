@@ -14,10 +14,13 @@ from sniper.data.sources import open_source
 from sniper.errors import ConfigError
 from sniper.inference.prediction import best_first
 from sniper.runs.predictor import Predictor
+from sniper.tools.arguments import as_bytes
 from sniper.tools.cli import main
 from tests.conftest import REPO
 
 WRONG = {
+    "report --max-size": ["", "MB", "0", "5xB", "nan", "inf", "1e9"],
+    "plan-memory --device-memory": ["lots", "0GB"],
     "detect a.jpg --out o --threshold": ["50", "nan", "-0.1", "1.01", "inf", "half"],
     "detect a.jpg --out o --every": ["0", "-3", "1.5"],
     "detect a.jpg --out o --batch": ["0"],
@@ -100,3 +103,14 @@ def test_examples_refuse_them_too(command):
     program = [sys.executable, str(REPO / "examples" / command[0]), *command[1:]]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and command[-2] in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("20MB", 20_000_000), ("1.5 kB", 1500), ("7", 7), ("2gb", 2 * 10**9), ("3B", 3),
+        ("15.5GiB", 31 * 2**29), ("0.5Ki", 512),
+    ],
+)  # fmt: skip
+def test_sizes_in_their_units(text, size):
+    assert as_bytes(text) == size

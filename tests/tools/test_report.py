@@ -20,7 +20,6 @@ from sniper.runs import test as test_run
 from sniper.tools import test as test_tool
 from sniper.tools.page.axes import LOG10, Axis, count_axis, size_axis, tick_text
 from sniper.tools.page.html import Html, escape, join, json_block, prose, tag
-from sniper.tools.page.pictures import parse_size
 from sniper.tools.page.tables import table
 from sniper.tools.report import find_run, main
 from tests.tools.report_case import CLASSES, HOSTILE_CLASS, HOSTILE_FILE, write_case, write_log
@@ -310,15 +309,6 @@ def test_long_tables_are_folded_and_cut():
     assert text.startswith("<details>") and "600 more rows are left out. See there." in text
     assert text.count("<tr>") == 401
     assert not table("few", ["a", "b"], rows[:3]).startswith("<details>")
-
-
-def test_sizes_of_files():
-    assert [parse_size(text) for text in ("20MB", "1.5 kB", "7", "2gb", "3B")] == [
-        20_000_000, 1500, 7, 2_000_000_000, 3,
-    ]  # fmt: skip
-    for text in ("", "MB", "0", "-1kB", "nan", "inf"):
-        with pytest.raises(ValueError):
-            parse_size(text)
 
 
 def test_axes():

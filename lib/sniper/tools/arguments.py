@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ DEFAULT_CFG = "configs/faster/sniper_res101_e2e.yml"
 
 # A parser, or a group of one.
 Flags = argparse._ActionsContainer
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 def value_of(kind: Kind) -> Callable[[str], Any]:
@@ -218,6 +222,19 @@ def add_overwrite_flag(flags: Flags) -> None:
 def add_check_flag(flags: Flags) -> None:
     """Adds --check."""
     flags.add_argument("--check", action="store_true", help="read and check only, write nothing")
+
+
+def as_bytes(text: str) -> int:
+    """Bytes of `20MB`, `1.5 kB` or `2GB` (powers of 1000), `15.5GiB` (of 1024), or a plain number.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no size above 0.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match[1]) * _FACTORS[(match[2] or "").lower()]) if match else 0
+    if not size:
+        raise argparse.ArgumentTypeError(f"expected a size such as 20MB or 32GB, got {text!r}")
+    return size
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

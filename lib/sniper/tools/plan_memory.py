@@ -13,6 +13,7 @@ from sniper.tools.arguments import (
     add_cfg_and_set,
     add_json_flag,
     add_mode_flag,
+    as_bytes,
     as_positive,
     command_parser,
     write_json,
@@ -37,8 +38,6 @@ examples:
 GB are 1000 MB of 1000000 bytes. docs/plan_memory.md says how exact this is.
 """
 _SIZE = re.compile(r"(\d+)x(\d+)")
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(GB|GiB|MB|MiB)")
-_UNITS = {"GB": 1e9, "GiB": 2.0**30, "MB": 1e6, "MiB": 2.0**20}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,14 +55,6 @@ def as_image_size(text: str) -> tuple[int, int]:
     if match is None or not int(match[1]) or not int(match[2]):
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, got {text!r}")
     return int(match[1]), int(match[2])
-
-
-def as_memory(text: str) -> float:
-    """Bytes of a flag's `32GB`, `15.8GiB` or `800MB`."""
-    match = _MEMORY.fullmatch(text)
-    if match is None or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"expected a size such as 32GB or 800MB, got {text!r}")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--device-memory",
-        type=as_memory,
+        type=as_bytes,
         metavar="SIZE",
         help="also say the largest batch that fits, e.g. 32GB",
     )

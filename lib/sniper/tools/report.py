@@ -18,6 +18,7 @@ from sniper.tools.arguments import (
     DEFAULT_CFG,
     add_cfg_and_set,
     add_out_flag,
+    as_bytes,
     as_positive,
     as_ratio,
     command_parser,
@@ -26,7 +27,7 @@ from sniper.tools.cli import run_main
 from sniper.tools.explain.training_set import log_to_stderr
 from sniper.tools.page.inputs import gather
 from sniper.tools.page.page import build
-from sniper.tools.page.pictures import parse_size, size_text
+from sniper.tools.page.pictures import size_text
 
 _DESCRIPTION = """\
 Makes one HTML page to look at, which needs no server and no network: account of the annotations,
@@ -56,14 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_main(_main, argv)
 
 
-def as_size(text: str) -> int:
-    """Bytes of a flag such as `20MB`."""
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a size such as 20MB, got {text!r}") from error
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper report", _DESCRIPTION, _EPILOG)
     parser.add_argument(
@@ -72,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add_out_flag(parser, "FILE", "the page (default: `report_<set>.html` beside the results)")
     parser.add_argument(
         "--max-size",
-        type=as_size,
+        type=as_bytes,
         default=DEFAULT_MAX_SIZE,
         metavar="SIZE",
         help="most bytes of the page; pictures become smaller, then fewer (default: %(default)s)",
@@ -159,7 +152,7 @@ def write_page(
     """
     words = ["--cfg", cfg_name, *(["--set", *overrides] if overrides else [])]
     inputs = gather(cfg, words, run_folder or model_folder(cfg), results, score, worst)
-    text = build(inputs, max_size or parse_size(DEFAULT_MAX_SIZE))
+    text = build(inputs, max_size or as_bytes(DEFAULT_MAX_SIZE))
     path = out or report_page(cfg)
     atomic_write_text(path, text)
     logger.info("a page of %s: open it in a browser", size_text(path.stat().st_size))

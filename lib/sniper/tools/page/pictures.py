@@ -14,7 +14,6 @@ from sniper.data.record import Record
 # JPEG is read at these fractions of its size, which is much faster.
 _REDUCTIONS = (8, 4, 2)
 _QUALITY = 78
-_UNITS = {"gb": 10**9, "mb": 10**6, "kb": 10**3, "b": 1}
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,6 @@ def thumbnail(record: Record, long_side: int) -> Thumbnail:
     _, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     text = base64.b64encode(content.tobytes()).decode("ascii")
     return Thumbnail(f"data:image/jpeg;base64,{text}", *size)
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `20MB`, `500kB`, `1.5 GB` (powers of 1000) or a number of bytes.
-
-    Raises:
-        ValueError: it is no size.
-    """
-    letters = text.strip().lower()
-    unit = next((unit for unit in _UNITS if letters.endswith(unit)), "")
-    size = float(letters[: len(letters) - len(unit)]) * _UNITS.get(unit, 1)
-    if not 0 < size < float("inf"):
-        raise ValueError(text)
-    return int(size)
 
 
 def size_text(size: float) -> str:

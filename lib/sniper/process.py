@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,19 @@ def start_logging(log_path: Path | None = None, level: int = logging.INFO) -> No
     for handler in handlers:
         handler.setFormatter(formatter)
         root.addHandler(handler)
+
+
+@contextlib.contextmanager
+def warnings_only(*loggers: str) -> Iterator[None]:
+    """While this runs, loggers of these names tell of nothing less than warnings."""
+    before = [(logger := logging.getLogger(name), logger.level) for name in loggers]
+    for logger, _ in before:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in before:
+            logger.setLevel(level)
 
 
 class _LogFile(logging.FileHandler):

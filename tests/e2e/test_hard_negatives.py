@@ -23,7 +23,7 @@ def test_a_detector_is_trained_on_in_a_folder_of_its_own(tiny, capfd, monkeypatc
     said = capfd.readouterr().err
     assert said.index("1 of 2: what") < said.index("2 of 2: 1 epochs")
     assert "TEST.TEST_EPOCH 1" in said.splitlines()[-1] and "hard-negatives --cfg" in said
-    assert "0 initialised" in said and "around false alarms" in said
+    assert ", 0 begin at their first values" in said and "around false alarms" in said
     folder = tiny.model_folder("to_harden_hard")
     proposals = folder / "mining" / "COCO_train_rpn.npz"
     found = load_proposals(proposals)

@@ -11,7 +11,7 @@ import pytest
 
 from sniper.errors import ConfigError, DataError, TrainingError
 from sniper.files import atomic_write, atomic_write_text
-from sniper.process import start_logging
+from sniper.process import start_logging, warnings_only
 
 
 def test_message_has_every_part():
@@ -152,3 +152,15 @@ def test_the_package_is_the_command_too():
         [sys.executable, "-m", "sniper", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip()
+
+
+def test_loggers_are_quiet_for_a_while_only(caplog):
+    logger = logging.getLogger("sniper.some.room")
+    with caplog.at_level("INFO"):
+        with pytest.raises(KeyError), warnings_only("sniper.some", "sniper.some.room"):
+            logger.info("one")
+            logger.warning("two")
+            raise KeyError
+        logger.info("three")
+    assert [record.message for record in caplog.records] == ["two", "three"]
+    assert logger.level == logging.NOTSET

@@ -126,33 +126,31 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
-    from sniper.process import start_logging
+    from sniper.process import start_logging, warnings_only
     from sniper.runs.plan_tests import Wish, plan_the_test
 
     start_logging(level=logging.INFO)
-    # It would say of every setting and part of the set what is evaluated.
-    logging.getLogger("sniper.evaluation").setLevel(logging.WARNING)
     loss = 1.0 if args.budget is None and args.ap_loss is None else args.ap_loss
     wish = Wish(args.budget, None if loss is None else loss / 100, args.clock)
     cfg = load_config(args.cfg, args.overrides)
     if args.out is not None:
         check_is_no_base(args.out, args.cfg)
-    # Said once; every setting is another configuration.
-    logging.getLogger("sniper.config").setLevel(logging.WARNING)
     if "focus" in args.modes and not cfg.TEST.AUTO_FOCUS and args.modes != ["focus"]:
         logging.getLogger(__name__).info(
             "mode focus is not tried: the network was not trained to find FocusPixels"
         )
-    planned = plan_the_test(
-        cfg,
-        lambda pairs: load_config(args.cfg, [*args.overrides, *pairs]),
-        wish,
-        args.modes,
-        weights=args.weights,
-        save_prefix=args.save_prefix,
-        images=args.images,
-        seed=args.seed,
-    )
+    # Every setting is another configuration and another evaluation: they would say all of it again.
+    with warnings_only("sniper.evaluation", "sniper.config"):
+        planned = plan_the_test(
+            cfg,
+            lambda pairs: load_config(args.cfg, [*args.overrides, *pairs]),
+            wish,
+            args.modes,
+            weights=args.weights,
+            save_prefix=args.save_prefix,
+            images=args.images,
+            seed=args.seed,
+        )
     if str(args.json) != "-":
         print("\n".join(report_lines(planned, wish)))
     if args.out is not None:

@@ -172,6 +172,18 @@ def test_a_resumed_run_goes_on_like_an_unbroken_one(tiny, fresh, accumulation, o
 
 
 @pytest.mark.slow
+def test_early_stopping_ends_both_workers(tiny, fresh):
+    """The first worker alone validates; a gain of 100 points of AP counts as one, so none does."""
+    early = ("TRAIN.EARLY_STOPPING.PATIENCE", "1", "TRAIN.EARLY_STOPPING.MIN_DELTA", "1.0")
+    settings = ("TRAIN.end_epoch", "6", "TRAIN.NUM_PROCESS", "0", "TRAIN.VALIDATE_EVERY", "1")
+    said = run(tiny, fresh, *settings, *early, *HALF)
+    assert "stopped early, after epoch 2" in said
+    folder = tiny.model_folder(fresh)
+    assert (folder / "SNIPER-0002.params").is_file() and not list(folder.glob("SNIPER-0003*"))
+    assert (folder / "SNIPER-best.params").is_file()
+
+
+@pytest.mark.slow
 def test_bad_input_gives_its_own_exit_code(tiny, fresh):
     arguments = command(tiny, fresh, "dataset.image_set", "no_such_set", *HALF)
     done = subprocess.run(

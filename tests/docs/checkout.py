@@ -16,7 +16,7 @@ from sniper.data.voc_layout import VOC_CLASSES
 from sniper.models.int8_support import has_int8_instructions
 from tests.docs.blocks import ROOT, blocks_of
 
-TINY = "--train 32 --val 6 --test 4 --test-dev 4 --workers 1"
+TINY = "--train 32 --val 8 --test 4 --test-dev 4 --workers 1"
 SETTINGS = {"OMP_NUM_THREADS": "1", "TERM": "dumb"}
 # Data sets are drawn with the printed flags, but few images.
 SHIM = """#!/bin/sh
@@ -70,6 +70,7 @@ class Checkout:
         for path in (self.folder / "configs").rglob("*.yml"):
             text = path.read_text(encoding="utf-8")
             text = re.sub(r"^  MAX_UPDATES: .*\n", "", text, flags=re.M)
+            text = re.sub(r"^  warmup_step: .*$", "  warmup_step: 3", text, flags=re.M)
             if not re.search(r"^_BASE_:", text, re.M):
                 text = text.replace("\nTRAIN:\n", f"\nTRAIN:\n  MAX_UPDATES: {updates}\n")
             path.write_text(text, encoding="utf-8")

@@ -14,13 +14,15 @@ from sniper.data.sources import open_source
 from sniper.errors import ConfigError
 from sniper.inference.prediction import best_first
 from sniper.runs.predictor import Predictor
-from sniper.tools.arguments import as_bytes
+from sniper.tools.arguments import as_bytes, as_image_size
 from sniper.tools.cli import main
 from tests.conftest import REPO
 
 WRONG = {
     "report --max-size": ["", "MB", "0", "5xB", "nan", "inf", "1e9"],
     "plan-memory --device-memory": ["lots", "0GB"],
+    "plan-memory --image-size": ["0x5", "5x", "640"],
+    "bench --generated": ["0x5", "a x b"],
     "detect a.jpg --out o --threshold": ["50", "nan", "-0.1", "1.01", "inf", "half"],
     "detect a.jpg --out o --every": ["0", "-3", "1.5"],
     "detect a.jpg --out o --batch": ["0"],
@@ -114,3 +116,7 @@ def test_examples_refuse_them_too(command):
 )  # fmt: skip
 def test_sizes_in_their_units(text, size):
     assert as_bytes(text) == size
+
+
+def test_sizes_of_images():
+    assert as_image_size("1920x1080") == (1920, 1080)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sniper.tools.plan_memory import as_image_size, main
+from sniper.tools.plan_memory import main
 
 CPU = ["--cfg", "sniper_mobilenetv2_toy", "--image-size", "160x120", "--mode", "single"]
 
@@ -65,7 +65,3 @@ def test_wrong_settings_are_refused_in_a_sentence(flags, message, capsys):
 def test_sizes_have_a_form(flags, capsys):
     assert main(flags) == 2
     assert "expected" in capsys.readouterr().err
-
-
-def test_sizes_of_images():
-    assert as_image_size("1920x1080") == (1920, 1080)

@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 OnLine = Callable[[str], None]
 
-SAME_RESULT = "identical"
 _SHOWN_WEIGHTS = 3
 
 

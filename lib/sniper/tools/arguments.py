@@ -23,6 +23,7 @@ DEFAULT_CFG = "configs/faster/sniper_res101_e2e.yml"
 Flags = argparse._ActionsContainer
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
+_SIDES = re.compile(r"(\d+)x(\d+)")
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -235,6 +236,18 @@ def as_bytes(text: str) -> int:
     if not size:
         raise argparse.ArgumentTypeError(f"expected a size such as 20MB or 32GB, got {text!r}")
     return size
+
+
+def as_image_size(text: str) -> tuple[int, int]:
+    """Width and height of `WIDTHxHEIGHT`, px.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is something else, or a side is 0.
+    """
+    match = _SIDES.fullmatch(text)
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, got {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from sniper.tools.arguments import (
     add_json_flag,
     add_mode_flag,
     add_weights_flag,
+    as_image_size,
     command_parser,
     write_json,
 )
@@ -30,7 +30,6 @@ examples: sniper bench --cfg sniper_mobilenetv2_toy --images 40
           sniper bench --cfg sniper_res50_e2e --generated 800x600 --images 4 --set gpus cpu
           sniper bench --cfg sniper_mobilenetv2_toy --weights toy_int8.zip
 """
-_SIZE = re.compile(r"(\d+)x(\d+)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,19 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_main(_run, argv)
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = _SIZE.fullmatch(text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
-    return int(match[1]), int(match[2])
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("sniper bench", _DESCRIPTION, _EPILOG)
     add_images_flag(parser, default=20)
     parser.add_argument(
         "--generated",
-        type=_size,
+        type=as_image_size,
         metavar="WIDTHxHEIGHT",
         help="pictures of random blobs instead of the test set",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from sniper.tools.arguments import (
     add_json_flag,
     add_mode_flag,
     as_bytes,
+    as_image_size,
     as_positive,
     command_parser,
     write_json,
@@ -37,7 +37,6 @@ examples:
 
 GB are 1000 MB of 1000000 bytes. docs/plan_memory.md says how exact this is.
 """
-_SIZE = re.compile(r"(\d+)x(\d+)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,14 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when the plan is made, 1 when a measurement failed, 2 for a bad setting.
     """
     return run_main(_run, argv)
-
-
-def as_image_size(text: str) -> tuple[int, int]:
-    """Width and height of a flag's `WIDTHxHEIGHT`."""
-    match = _SIZE.fullmatch(text)
-    if match is None or not int(match[1]) or not int(match[2]):
-        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, got {text!r}")
-    return int(match[1]), int(match[2])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,10 +2,12 @@
 #ifndef SNIPER_NATIVE_CHIP_COVER_H_
 #define SNIPER_NATIVE_CHIP_COVER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "chip_generator/chip_generator.h"
+#include "chip_generator/rect_grid.h"
 
 namespace sniper {
 
@@ -21,18 +23,29 @@ class ChipCover {
 
  private:
   void locate(const ChipRequest& request, const float* boxes_im, int64_t count);
-  void rank_candidates(uint64_t seed);
-  int32_t best_candidate() const;
+  void index_boxes();
+  std::size_t fill_buckets(uint64_t seed);
+  void select_from(std::size_t held);
   void take_covered(const Box& chip);
-  void change_counts(const CoveredBox* boxes, int64_t count, int32_t change);
-  void change_one_by_one(const CoveredBox* boxes, int64_t count, int32_t change);
-  void change_by_differences(const CoveredBox* boxes, int64_t count, int32_t change);
+  void change_counts(const std::vector<CoveredBox>& boxes, int32_t change);
+  void change_one_by_one(const std::vector<CoveredBox>& boxes, int32_t change);
+  void change_by_differences(const std::vector<CoveredBox>& boxes, int32_t change);
   void add_differences();
 
+  // Candidates as positions in the permuted order, which is the order that ties are taken in.
+  struct Bucket {
+    std::vector<int32_t> positions;
+    std::size_t in_order;  // so many of them, from the first, are in order
+  };
+
   ChipLattice lattice_{};
-  std::vector<CoveredBox> open_;       // boxes that no chosen chip contains
-  std::vector<int32_t> counts_;        // [candidate]: open boxes that it contains
-  std::vector<int32_t> order_, rank_;  // position -> candidate, candidate -> position
+  std::vector<CoveredBox> boxes_;  // those that some candidate contains
+  RectGrid open_;                  // of these, those that no chosen chip contains
+  std::size_t num_open_ = 0;
+  std::vector<CoveredBox> covered_;  // by the last chip
+  std::vector<int32_t> counts_;      // [candidate]: open boxes that it contains
+  std::vector<int32_t> order_;       // position -> candidate
+  std::vector<Bucket> buckets_;      // [count]: candidates that contain at most so many open boxes
   std::vector<int32_t> grid_difference_, right_difference_, bottom_difference_;
   std::vector<int32_t> selected_;
 };

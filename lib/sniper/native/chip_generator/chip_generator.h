@@ -129,6 +129,13 @@ SNIPER_HOST_DEVICE CoveredBox find_chips(const ChipLattice& lattice, const Box& 
   return found;
 }
 
+SNIPER_HOST_DEVICE bool has_chip(const CoveredBox& found) {
+  bool corner = false;
+  for (int64_t k = 0; k < kChipCorners; ++k) corner |= found.corner[k];
+  const bool in_rows = found.rows.count() > 0, in_columns = found.columns.count() > 0;
+  return corner || (in_rows && (in_columns || found.right)) || (in_columns && found.bottom);
+}
+
 // Fisher-Yates from the back: element i = count - 1 .. 1 changes places with element
 // (upper 32 bits * (i + 1)) >> 32. The generator's state is a counter, so the partner of every
 // element is known without those before it.

@@ -3,12 +3,15 @@
 // The candidates that contain a box form a rectangle of lattice indices (plus stretches of the edge
 // chips and some corners), so boxes are added to and taken from the candidates' counts without a
 // single containment test: few boxes rectangle by rectangle, many boxes through the differences of
-// the counts, four numbers a box, that one pass sums up. A selection costs one pass over the counts
-// and a containment test for every box that is not covered yet.
+// the counts, four numbers a box, that one pass sums up.
+//
+// Counts only fall. Candidates lie in buckets by count, in the order that ties are taken in; the
+// buckets are gone through from the highest, and a candidate whose count has fallen meanwhile moves
+// to a lower one when its turn comes. A selection looks at the boxes near its chip. So all of it
+// grows with candidates and boxes, however many chips there are.
 
 #include <algorithm>
 #include <cstddef>
-#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -46,16 +49,7 @@ SNIPER_ALWAYS_INLINE int32_t largest(const int32_t* values, int64_t count) {
   return most;
 }
 
-// The lowest rank among the candidates whose count is `wanted`.
-SNIPER_ALWAYS_INLINE int32_t lowest_rank(const int32_t* counts, const int32_t* rank, int64_t count,
-                                         int32_t wanted) {
-  int32_t lowest = std::numeric_limits<int32_t>::max();
-  for (int64_t k = 0; k < count; ++k) {
-    const int32_t own = counts[k] == wanted ? rank[k] : std::numeric_limits<int32_t>::max();
-    lowest = own < lowest ? own : lowest;
-  }
-  return lowest;
-}
+GridRect grid_rect(const Box& box) { return {box.x1, box.y1, box.x2, box.y2}; }
 
 void require(bool holds, const char* what, double got, const char* expected) {
   if (holds) return;
@@ -99,16 +93,15 @@ const std::vector<int32_t>& ChipCover::select(const ChipRequest& request, const 
   lattice_ = level_lattice(request);
   if (lattice_.width == 0 || lattice_.height == 0) return selected_;  // not one pixel: no chip
   locate(request, boxes_im, count);
-  if (open_.empty()) return selected_;
+  if (boxes_.empty()) return selected_;
   counts_.assign(static_cast<std::size_t>(lattice_.count()), 0);
-  change_counts(open_.data(), static_cast<int64_t>(open_.size()), 1);
-  rank_candidates(request.seed);
-  for (;;) {
-    const int32_t best = best_candidate();
-    if (best < 0) return selected_;
-    selected_.push_back(best);
-    take_covered(chip_at(lattice_, best));
+  change_counts(boxes_, 1);
+  index_boxes();
+  for (std::size_t held = fill_buckets(request.seed); held > 0 && num_open_ > 0; --held) {
+    select_from(held);
   }
+  if (num_open_ > 0) throw std::logic_error("Chip generation: boxes are left without a chip.");
+  return selected_;
 }
 
 // Boxes scaled in float32 and clipped to the level.
@@ -116,59 +109,92 @@ void ChipCover::locate(const ChipRequest& request, const float* boxes_im, int64_
   const ChipLattice lattice = lattice_;  // copies: nothing that is written here can change them
   const float factor = static_cast<float>(request.factor);
   const bool legacy_clip = request.legacy_clip;
-  open_.resize(static_cast<std::size_t>(count));
+  boxes_.resize(static_cast<std::size_t>(count));
   std::size_t kept = 0;
   for (int64_t n = 0; n < count; ++n) {
     Box box;
-    if (box_on_level(lattice, factor, legacy_clip, boxes_im + n * 4, &box)) {
-      open_[kept++] = find_chips(lattice, box);
+    if (!box_on_level(lattice, factor, legacy_clip, boxes_im + n * 4, &box)) continue;
+    boxes_[kept] = find_chips(lattice, box);
+    kept += has_chip(boxes_[kept]);
+  }
+  boxes_.resize(kept);
+}
+
+void ChipCover::index_boxes() {
+  num_open_ = boxes_.size();
+  // Half a chip: a quarter of the boxes that are looked at in vain, beside cells of a whole one.
+  open_.reset(static_cast<double>(lattice_.width), static_cast<double>(lattice_.height),
+              static_cast<double>(lattice_.size) / 2, num_open_);
+  for (const CoveredBox& found : boxes_) open_.add(grid_rect(found.box));
+}
+
+// Returns the largest count.
+std::size_t ChipCover::fill_buckets(uint64_t seed) {
+  const int64_t count = static_cast<int64_t>(counts_.size());
+  order_.resize(counts_.size());
+  chip_permutation(count, seed, order_.data());
+  const std::size_t most = static_cast<std::size_t>(per_isa<largest>(counts_.data(), count));
+  if (buckets_.size() <= most) buckets_.resize(most + 1);
+  for (std::size_t held = 1; held <= most; ++held) buckets_[held].positions.clear();
+  for (std::size_t position = 0; position < order_.size(); ++position) {
+    const int32_t held = counts_[static_cast<std::size_t>(order_[position])];
+    if (held == 0) continue;
+    buckets_[static_cast<std::size_t>(held)].positions.push_back(static_cast<int32_t>(position));
+  }
+  for (std::size_t held = 1; held <= most; ++held) {
+    buckets_[held].in_order = buckets_[held].positions.size();
+  }
+  return most;
+}
+
+// Takes the candidates that contain `held` open boxes; none contains more.
+void ChipCover::select_from(std::size_t held) {
+  std::vector<int32_t>& positions = buckets_[held].positions;
+  const auto moved_here = positions.begin() + static_cast<std::ptrdiff_t>(buckets_[held].in_order);
+  std::sort(moved_here, positions.end());
+  std::inplace_merge(positions.begin(), moved_here, positions.end());
+  for (const int32_t position : positions) {
+    const int32_t candidate = order_[static_cast<std::size_t>(position)];
+    const std::size_t now = static_cast<std::size_t>(counts_[static_cast<std::size_t>(candidate)]);
+    if (now == held) {
+      selected_.push_back(candidate);
+      take_covered(chip_at(lattice_, candidate));
+      if (num_open_ == 0) return;
+    } else if (now > 0) {
+      buckets_[now].positions.push_back(position);
     }
   }
-  open_.resize(kept);
-}
-
-void ChipCover::rank_candidates(uint64_t seed) {
-  const std::size_t count = counts_.size();
-  order_.resize(count);
-  rank_.resize(count);
-  chip_permutation(static_cast<int64_t>(count), seed, order_.data());
-  for (std::size_t position = 0; position < count; ++position) {
-    rank_[static_cast<std::size_t>(order_[position])] = static_cast<int32_t>(position);
-  }
-}
-
-// The candidate with the largest count, ties by rank; -1 when all counts are 0.
-int32_t ChipCover::best_candidate() const {
-  const int64_t count = static_cast<int64_t>(counts_.size());
-  const int32_t most = per_isa<largest>(counts_.data(), count);
-  if (most == 0) return -1;
-  return order_[static_cast<std::size_t>(
-      per_isa<lowest_rank>(counts_.data(), rank_.data(), count, most))];
 }
 
 void ChipCover::take_covered(const Box& chip) {
-  const auto covered = std::partition(
-      open_.begin(), open_.end(), [&](const CoveredBox& box) { return !contains(chip, box.box); });
-  if (covered == open_.end()) throw std::logic_error("Chip generation: a chip covers nothing.");
-  change_counts(&*covered, open_.end() - covered, -1);
-  open_.erase(covered, open_.end());
+  covered_.clear();
+  open_.take_inside(grid_rect(chip), [&](int32_t number) {
+    const CoveredBox& found = boxes_[static_cast<std::size_t>(number)];
+    const bool is_covered = contains(chip, found.box);
+    if (is_covered) covered_.push_back(found);
+    return is_covered;
+  });
+  if (covered_.empty()) throw std::logic_error("Chip generation: a chip covers nothing.");
+  num_open_ -= covered_.size();
+  change_counts(covered_, -1);
 }
 
-void ChipCover::change_counts(const CoveredBox* boxes, int64_t count, int32_t change) {
+void ChipCover::change_counts(const std::vector<CoveredBox>& boxes, int32_t change) {
   // A small box has so many candidates on each axis; larger boxes have fewer.
-  const int64_t steps = std::min(lattice_.size / lattice_.stride + 1, lattice_.count());
-  if (count * steps * steps > 2 * lattice_.count()) {
-    change_by_differences(boxes, count, change);
+  const int64_t steps = lattice_.size / lattice_.stride + 1;
+  const int64_t of_box =
+      (std::min(steps, lattice_.columns()) + 1) * (std::min(steps, lattice_.rows()) + 1);
+  if (static_cast<int64_t>(boxes.size()) * of_box > 2 * lattice_.count()) {
+    change_by_differences(boxes, change);
   } else {
-    change_one_by_one(boxes, count, change);
+    change_one_by_one(boxes, change);
   }
 }
 
-void ChipCover::change_one_by_one(const CoveredBox* boxes, int64_t count, int32_t change) {
+void ChipCover::change_one_by_one(const std::vector<CoveredBox>& boxes, int32_t change) {
   const ChipLattice lattice = lattice_;
   int32_t* counts = counts_.data();
-  for (int64_t n = 0; n < count; ++n) {
-    const CoveredBox& found = boxes[n];
+  for (const CoveredBox& found : boxes) {
     for (int64_t k = 0; k < kChipCorners; ++k) counts[k] += found.corner[k] ? change : 0;
     int32_t* grid = counts + lattice.first_lattice();
     for (int64_t i = found.columns.first; i <= found.columns.last; ++i) {
@@ -179,13 +205,12 @@ void ChipCover::change_one_by_one(const CoveredBox* boxes, int64_t count, int32_
   }
 }
 
-void ChipCover::change_by_differences(const CoveredBox* boxes, int64_t count, int32_t change) {
+void ChipCover::change_by_differences(const std::vector<CoveredBox>& boxes, int32_t change) {
   const int64_t pitch = lattice_.rows() + 1;  // room for the end behind the last row and column
   grid_difference_.assign(static_cast<std::size_t>((lattice_.columns() + 1) * pitch), 0);
   right_difference_.assign(static_cast<std::size_t>(pitch), 0);
   bottom_difference_.assign(static_cast<std::size_t>(lattice_.columns() + 1), 0);
-  for (int64_t n = 0; n < count; ++n) {
-    const CoveredBox& found = boxes[n];
+  for (const CoveredBox& found : boxes) {
     const bool in_rows = found.rows.count() > 0, in_columns = found.columns.count() > 0;
     for (int64_t k = 0; k < kChipCorners; ++k) counts_[k] += found.corner[k] ? change : 0;
     if (in_rows && in_columns) {

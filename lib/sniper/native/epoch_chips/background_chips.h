@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "chip_generator/chip_generator.h"
+#include "chip_generator/rect_grid.h"
 #include "epoch_chips/epoch_chips.h"
 
 namespace sniper {
@@ -30,12 +31,15 @@ class BackgroundChips {
     ChipRequest request;
     ChipLattice lattice;
     std::vector<ChipRect> shown;
+    RectGrid shown_grid;
     uint64_t weight;
   };
 
+  double shown_area(const Level& level, const ChipRect& rect);
   int draw_level(uint64_t* random) const;
 
   std::vector<Level> levels_;
+  std::vector<int32_t> near_;
 };
 
 }  // namespace sniper

@@ -25,12 +25,19 @@ double common_area(const ChipRect& a, const ChipRect& b) {
   return std::max(width, 0.0) * std::max(height, 0.0);
 }
 
+GridRect grid_rect(const ChipRect& rect) { return {rect[0], rect[1], rect[2], rect[3]}; }
+
 }  // namespace
 
 void BackgroundChips::add_level(const ChipRequest& request, const std::vector<ChipRect>& rects) {
   const uint64_t columns = chips_along(request.width_im, request);
   const uint64_t weight = columns * chips_along(request.height_im, request);
-  levels_.push_back({request, level_lattice(request), rects, weight});
+  levels_.push_back({request, level_lattice(request), rects, {}, weight});
+  RectGrid& grid = levels_.back().shown_grid;
+  const double chip = static_cast<double>(request.chip_size + 1) / request.factor;
+  grid.reset(static_cast<double>(request.width_im), static_cast<double>(request.height_im), chip,
+             rects.size() + static_cast<std::size_t>(weight));
+  for (const ChipRect& rect : rects) grid.add(grid_rect(rect));
 }
 
 bool BackgroundChips::draw(uint64_t* random, int* level, ChipRect* rect) {
@@ -39,14 +46,25 @@ bool BackgroundChips::draw(uint64_t* random, int* level, ChipRect* rect) {
     Level& drawn = levels_[static_cast<std::size_t>(index)];
     const uint64_t candidate = draw_below(static_cast<uint64_t>(drawn.lattice.count()), random);
     chip_to_image(drawn.request, drawn.lattice, static_cast<int64_t>(candidate), rect->data());
-    double shown = 0;
-    for (const ChipRect& other : drawn.shown) shown += common_area(*rect, other);
-    if (!(shown <= kMostShown * area_of(*rect))) continue;
+    if (!(shown_area(drawn, *rect) <= kMostShown * area_of(*rect))) continue;
     drawn.shown.push_back(*rect);
+    drawn.shown_grid.add(grid_rect(*rect));
     *level = index;
     return true;
   }
   return false;
+}
+
+// Summed in the order in which the chips were added: sums in another order differ in the last bit.
+double BackgroundChips::shown_area(const Level& level, const ChipRect& rect) {
+  near_.clear();
+  level.shown_grid.visit_near(grid_rect(rect), [&](int32_t other) { near_.push_back(other); });
+  std::sort(near_.begin(), near_.end());
+  double shown = 0;
+  for (const int32_t other : near_) {
+    shown += common_area(rect, level.shown[static_cast<std::size_t>(other)]);
+  }
+  return shown;
 }
 
 int BackgroundChips::draw_level(uint64_t* random) const {

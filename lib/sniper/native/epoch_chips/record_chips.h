@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "chip_generator/chip_cover.h"
+#include "chip_generator/rect_grid.h"
 #include "epoch_chips/background_chips.h"
 #include "epoch_chips/epoch_chips.h"
 
@@ -50,6 +51,7 @@ class RecordChips {
   };
 
   void measure();
+  void index_gt();
   RecordLevel level_at(int index) const;
   void find_rows(const RecordLevel& level);
   bool is_small_enough(const RecordLevel& level, std::size_t row) const;
@@ -62,6 +64,7 @@ class RecordChips {
   double most_without_alarm(const RecordLevel& level) const;
   void cover(const RecordLevel& level, const std::vector<int32_t>& rows, uint64_t kind);
   void assign(const RecordLevel& level, const std::vector<int32_t>& rows, bool positive);
+  int32_t best_chip(const float* box) const;
   void group_rows(const std::vector<int32_t>& rows);
   RowSpan rows_of_chip(std::size_t chip) const;
   void add_picked_negatives(ChipList* out);
@@ -70,6 +73,7 @@ class RecordChips {
   void add_chip(const ChipRect& rect, const RecordLevel& level, bool negative, int32_t box_count,
                 const RowSpan& rows, ChipList* out);
   int32_t count_gt(const ChipRect& rect, double factor) const;
+  bool is_gt_of_chip(const float* box, const ChipRect& rect, float scale) const;
   void add_fates(ChipList* out);
   GtFate fate_of_uncovered(std::size_t row) const;
   bool is_in_a_candidate(const RecordLevel& level, std::size_t row) const;
@@ -93,6 +97,7 @@ class RecordChips {
   std::vector<Negative> negatives_;      // of all levels
   std::vector<int32_t> negative_rows_;
   std::vector<std::pair<uint64_t, std::size_t>> picked_;  // random number, negative
+  RectGrid gt_;                                           // image px
   BackgroundChips background_;
 
   // Of the level at hand.
@@ -100,6 +105,7 @@ class RecordChips {
   std::vector<float> boxes_to_cover_;
   ChipCover cover_;
   std::vector<ChipRect> rects_;
+  RectGrid rect_grid_;
   std::vector<int32_t> box_counts_;
   std::vector<int32_t> rows_;          // chip by chip
   std::vector<std::size_t> row_ends_;  // rows_ of chip k: row_ends_[k] ... row_ends_[k + 1]

@@ -15,6 +15,11 @@ namespace {
 constexpr uint64_t kPositiveCover = 2, kNegativeCover = 3, kNegativePick = 4, kBackground = 5,
                    kCrop = 6;
 
+// Image px around a box in which a chip that overlaps it (+1 convention) must begin or end.
+constexpr double kOverlapMargin = 2;
+// Image px that float32 coordinates of an image may be off: up to 2^24, differences of three.
+constexpr double kRoundingMargin = 4;
+
 // The stream of sniper.chips.streams.stream_seeds with one more key.
 uint64_t mix_key(uint64_t stream, uint64_t key) {
   uint64_t state = stream ^ key;
@@ -48,26 +53,8 @@ double overlap_area(const float* box, const ChipRect& rect) {
   return std::max(overlap_width(box, rect) + 1, 0.0) * std::max(overlap_height(box, rect) + 1, 0.0);
 }
 
-// The chip that holds the largest share of a box, the first one of equals; -1 for a box whose area
-// is 0 (+1 convention).
-int32_t best_chip(const float* box, const std::vector<ChipRect>& rects) {
-  const double area =
-      (static_cast<double>(box[2]) - box[0] + 1) * (static_cast<double>(box[3]) - box[1] + 1);
-  int32_t best = -1;
-  double best_share = -std::numeric_limits<double>::infinity(), best_overlap = -1;
-  for (std::size_t k = 0; k < rects.size(); ++k) {
-    const double overlap = overlap_area(box, rects[k]);
-    // No larger overlap, no larger share: saves most of the divisions.
-    if (area > 0 && overlap <= best_overlap) continue;
-    const double share = overlap / area;
-    if (share > best_share) {
-      best = static_cast<int32_t>(k);
-      best_share = share;
-      best_overlap = overlap;
-      if (overlap == area) break;  // the whole box; shares above 1 do not exist
-    }
-  }
-  return best;
+GridRect widened(const float* box, double by) {
+  return {box[0] - by, box[1] - by, box[2] + by, box[3] + by};
 }
 
 // Whether the part of a box inside its chip is large and small enough. The upper end belongs to the
@@ -92,6 +79,7 @@ float to_chip(float coordinate, float extra, float origin, float factor, float l
 int32_t RecordChips::make(const ChipRecord& record, ChipList* out) {
   record_ = record;
   measure();
+  index_gt();
   negatives_.clear();
   negative_rows_.clear();
   background_.clear();
@@ -129,6 +117,17 @@ void RecordChips::measure() {
     finite_[row] = is_finite(Box{box[0], box[1], box[2], box[3]});
     thick_[row] = width >= 2 && height >= 2;
   }
+}
+
+// For the chips of all levels, of which the smallest are the most.
+void RecordChips::index_gt() {
+  double factor = 0;
+  for (int index = 0; index < request_.num_levels; ++index) {
+    factor = std::max(factor, record_.factors[index]);
+  }
+  gt_.reset(static_cast<double>(record_.width), static_cast<double>(record_.height),
+            static_cast<double>(request_.chip_size) / factor, num_gt());
+  for (std::size_t row = 0; row < num_gt(); ++row) gt_.add(widened(box_at(row), 0));
 }
 
 RecordLevel RecordChips::level_at(int index) const {
@@ -248,6 +247,29 @@ void RecordChips::cover(const RecordLevel& level, const std::vector<int32_t>& ro
   for (std::size_t k = 0; k < chosen.size(); ++k) {
     chip_to_image(request, cover_.lattice(), chosen[k], rects_[k].data());
   }
+  rect_grid_.reset(static_cast<double>(record_.width), static_cast<double>(record_.height),
+                   static_cast<double>(request_.chip_size + 1) / level.factor, rects_.size());
+  for (const ChipRect& rect : rects_) rect_grid_.add({rect[0], rect[1], rect[2], rect[3]});
+}
+
+// The chip that holds the largest share of a box, the first one of equals; -1 for a box of which
+// none holds anything (+1 convention).
+int32_t RecordChips::best_chip(const float* box) const {
+  const double area =
+      (static_cast<double>(box[2]) - box[0] + 1) * (static_cast<double>(box[3]) - box[1] + 1);
+  int32_t best = -1;
+  double best_share = 0, best_overlap = 0;
+  rect_grid_.visit_near(widened(box, kOverlapMargin), [&](int32_t k) {
+    const double overlap = overlap_area(box, rects_[static_cast<std::size_t>(k)]);
+    // No larger overlap, no larger share: saves most of the divisions.
+    if (k > best && overlap <= best_overlap) return;
+    const double share = overlap / area;
+    if (share < best_share || (share == best_share && k > best)) return;
+    best = k;
+    best_share = share;
+    best_overlap = overlap;
+  });
+  return best;
 }
 
 // Gives each box to the chip that holds the largest share of it, and collects the chips' rows.
@@ -258,7 +280,7 @@ void RecordChips::assign(const RecordLevel& level, const std::vector<int32_t>& r
   for (const int32_t row : rows) {
     const std::size_t n = static_cast<std::size_t>(row);
     const float* box = box_at(n);
-    const int32_t best = best_chip(box, rects_);
+    const int32_t best = rects_.empty() ? -1 : best_chip(box);
     const std::size_t k = static_cast<std::size_t>(best);
     chip_of_[n] = best >= 0 && part_counts(box, rects_[k], level, positive) ? best : -1;
     if (chip_of_[n] < 0) continue;
@@ -365,20 +387,31 @@ void RecordChips::add_chip(const ChipRect& rect, const RecordLevel& level, bool 
 // Ground truth boxes that the batch holds for a chip: sniper.targets.gt.gt_in_chip, which rounds
 // and clips in float32.
 int32_t RecordChips::count_gt(const ChipRect& rect, double factor) const {
-  const float x = static_cast<float>(rect[0]), y = static_cast<float>(rect[1]);
   const float scale = static_cast<float>(factor);
-  const float last = static_cast<float>(request_.chip_size - 1);
-  const float extra = request_.legacy_boxes ? 0.0f : 1.0f;
   int32_t count = 0;
-  for (std::size_t row = 0; row < num_gt(); ++row) {
-    const float* box = box_at(row);
-    const float width =
-        to_chip(box[2], extra, x, scale, last) - to_chip(box[0], 0.0f, x, scale, last) + 1;
-    const float height =
-        to_chip(box[3], extra, y, scale, last) - to_chip(box[1], 0.0f, y, scale, last) + 1;
-    count += width >= request_.min_gt_side && height >= request_.min_gt_side;
+  const auto visit = [&](int32_t row) {
+    count += is_gt_of_chip(box_at(static_cast<std::size_t>(row)), rect, scale);
+  };
+  if (request_.min_gt_side > 1) {  // boxes outside have sides of one px
+    const double side = static_cast<double>(request_.chip_size) / factor;
+    const float window[] = {static_cast<float>(rect[0]), static_cast<float>(rect[1]),
+                            static_cast<float>(rect[0] + side), static_cast<float>(rect[1] + side)};
+    gt_.visit_near(widened(window, kRoundingMargin), visit);
+  } else {
+    for (std::size_t row = 0; row < num_gt(); ++row) visit(static_cast<int32_t>(row));
   }
   return count;
+}
+
+bool RecordChips::is_gt_of_chip(const float* box, const ChipRect& rect, float scale) const {
+  const float x = static_cast<float>(rect[0]), y = static_cast<float>(rect[1]);
+  const float last = static_cast<float>(request_.chip_size - 1);
+  const float extra = request_.legacy_boxes ? 0.0f : 1.0f;
+  const float width =
+      to_chip(box[2], extra, x, scale, last) - to_chip(box[0], 0.0f, x, scale, last) + 1;
+  const float height =
+      to_chip(box[3], extra, y, scale, last) - to_chip(box[1], 0.0f, y, scale, last) + 1;
+  return width >= request_.min_gt_side && height >= request_.min_gt_side;
 }
 
 void RecordChips::add_fates(ChipList* out) {
@@ -409,11 +442,7 @@ bool RecordChips::is_in_a_candidate(const RecordLevel& level, std::size_t row) c
   Box box;
   const float factor = static_cast<float>(level.factor);
   if (!box_on_level(lattice, factor, request_.legacy_boxes, box_at(row), &box)) return false;
-  const CoveredBox found = find_chips(lattice, box);
-  const bool corner =
-      std::find(found.corner, found.corner + kChipCorners, true) != found.corner + kChipCorners;
-  const bool in_rows = found.rows.count() > 0, in_columns = found.columns.count() > 0;
-  return corner || (in_rows && (in_columns || found.right)) || (in_columns && found.bottom);
+  return has_chip(find_chips(lattice, box));
 }
 
 ChipRequest RecordChips::request_at(const RecordLevel& level, uint64_t seed) const {

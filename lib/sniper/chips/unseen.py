@@ -56,12 +56,14 @@ def unseen(
         for level in range(count):
             per_px = levels.factors[index, level] * _CELLS / chip_size
             rects = chips.rects[own][chips.level[own] == level]
-            shown = _shown(record, rects, per_px)
+            shown = _shown(record, rects, per_px)  # (rows, columns)
             areas[level] += record.width * record.height
             hidden[level] += record.width * record.height * (1 - shown.mean())
             other = levels.boxes[boxes][~levels.in_range[boxes, level]]
             others[level] += len(other)
-            others_unseen[level] += sum(_share(shown, box * per_px) < _SEEN_SHARE for box in other)
+            if len(other):
+                missed = _shares(shown, other * per_px) < _SEEN_SHARE
+                others_unseen[level] += np.count_nonzero(missed)
     return tuple(
         Unseen(float(part / area), int(number), int(missed))
         for part, area, number, missed in zip(hidden, areas, others, others_unseen)
@@ -77,11 +79,20 @@ def _shown(record: Record, rects: np.ndarray, per_px: float) -> np.ndarray:
     return shown
 
 
-def _share(shown: np.ndarray, box: np.ndarray) -> float:
-    """Share of a box, in cells, that is shown."""
+def _shares(shown: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(n,) share of each box, in cells, that is shown."""
     rows, columns = shown.shape
-    x1, y1, x2, y2 = box.tolist()
-    left, top = min(max(int(x1), 0), columns - 1), min(max(int(y1), 0), rows - 1)
-    return float(
-        shown[top : max(int(np.ceil(y2)), top + 1), left : max(int(np.ceil(x2)), left + 1)].mean()
+    left, top = (
+        np.clip(start.astype(np.int64), 0, side - 1)
+        for start, side in zip(boxes[:, :2].T, (columns, rows))
     )
+    right, bottom = (
+        np.clip(np.ceil(end).astype(np.int64), start + 1, side)
+        for end, start, side in zip(boxes[:, 2:].T, (left, top), (columns, rows))
+    )
+    # Sums of all cells above and to the left: four of them count a box of any size.
+    sums = np.zeros((rows + 1, columns + 1), np.int32)
+    np.cumsum(shown, axis=0, dtype=np.int32, out=sums[1:, 1:])
+    np.cumsum(sums, axis=1, out=sums)
+    count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return count / ((bottom - top) * (right - left))

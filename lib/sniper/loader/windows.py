@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from sniper.data.cut import content_size, level_image
+from sniper.data.cut import content_size, write_chip
 from sniper.data.image import check_size
 from sniper.data.record import Record
 from sniper.errors import ConfigError, TrainingError
@@ -174,7 +174,7 @@ class TestLoader:
         height, width = windows[0].tensor_hw
         count = len(windows)
         batch = TestBatch(
-            data=np.zeros((count, 3, height, width), np.float32),
+            data=np.empty((count, 3, height, width), np.float32),
             im_info=np.zeros((count, 3), np.float32),
             image_index=np.array([window.image for window in windows], np.int64),
             chip_index=np.array([window.chip for window in windows], np.int64),
@@ -209,10 +209,9 @@ class TestLoader:
         with self._clock("read"):
             image = self._images.read(record.image_path, frame=record.frame)
         check_size(image, record)
-        out_height, out_width = batch.data.shape[2:]
         with self._clock("resize"):
-            batch.data[position] = level_image(
-                image, window.rect, window.factor, (out_height, out_width), self.pixel_means
+            write_chip(
+                image, window.rect, window.factor, batch.data[position], self.pixel_means
             )
         image_height, image_width = image.shape[:2]
         height, width = content_size((image_height, image_width), window.rect, window.factor)

@@ -6,6 +6,7 @@ cdef extern from "batch/image_to_chw.h" namespace "sniper" nogil:
     cdef struct ChwBatch:
         int64_t samples, slot_height, slot_width, height, width
         double means[3]
+        bint one_thread
     void image_to_chw_cpu(const ChwBatch&, const uint8_t*, const int32_t*, float*) except +
 
 
@@ -16,8 +17,8 @@ cdef extern from "batch/expand_rpn_batch.h" namespace "sniper" nogil:
                               const float*, float*, float*, float*) except +
 
 
-def image_to_chw(pixels, content_hw, pixel_means, out):
-    """Pixels of chips as the network reads them: RGB planes minus the means, on several threads.
+def image_to_chw(pixels, content_hw, pixel_means, out, one_thread=False):
+    """Pixels as the network reads them: RGB planes minus the means.
 
     Args:
         pixels: uint8 (n, H, W, 3) BGR; outside the content they may be anything.
@@ -25,6 +26,8 @@ def image_to_chw(pixels, content_hw, pixel_means, out):
         pixel_means: three numbers, BGR; subtracted in double precision, rounded once.
         out: float32 (n, 3, h, w), C-contiguous; receives the result: content beyond (h, w) is cut
             off, and it is 0 where there is no content.
+        one_thread: on the caller's thread, for those who have several threads themselves; False: on
+            OMP_NUM_THREADS.
 
     Raises:
         OpsError: a wrong array, means that are no three numbers, or content larger than (H, W).
@@ -37,6 +40,7 @@ def image_to_chw(pixels, content_hw, pixel_means, out):
     if len(means) != 3:
         raise _wrong("pixel_means", pixel_means, "three numbers")
     batch.means = means
+    batch.one_thread = bool(one_thread)
     _check_out("out", out, (batch.samples, 3, None, None))
     batch.height, batch.width = out.shape[2:]
     if out.size == 0 or pixels.size == 0:

@@ -157,7 +157,11 @@ def multi_scale_nms(
     with_rows: Literal[True],
 ) -> tuple[Float32, Int32, Int32, Int64]: ...
 def image_to_chw(
-    pixels: UInt8, content_hw: Int32, pixel_means: Iterable[float], out: Float32
+    pixels: UInt8,
+    content_hw: Int32,
+    pixel_means: Iterable[float],
+    out: Float32,
+    one_thread: bool = False,
 ) -> None: ...
 
 class RpnMatcher:

@@ -1,5 +1,5 @@
-// Pixels of training chips as the network reads them: uint8 BGR rows become float32 RGB planes
-// minus the channel means.
+// Pixels as the network reads them: uint8 BGR rows become float32 RGB planes minus the channel
+// means.
 #ifndef SNIPER_NATIVE_BATCH_IMAGE_TO_CHW_H_
 #define SNIPER_NATIVE_BATCH_IMAGE_TO_CHW_H_
 
@@ -12,6 +12,7 @@ struct ChwBatch {
   std::int64_t slot_height, slot_width;  // of the pixels of a sample, px
   std::int64_t height, width;            // of a plane, px
   double means[3];                       // BGR
+  bool one_thread;                       // for callers that are one of many threads
 };
 
 // pixels: (samples, slot_height, slot_width, 3) BGR; content_hw: (samples, 2), how many rows and

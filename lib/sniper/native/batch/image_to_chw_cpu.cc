@@ -68,12 +68,14 @@ void image_to_chw_cpu(const ChwBatch& batch, const std::uint8_t* pixels,
   const std::int64_t slot = 3 * batch.slot_height * batch.slot_width;
   const std::int64_t plane = batch.height * batch.width;
   const std::int64_t bands = (batch.height + kBand - 1) / kBand;
-  parallel_for(batch.samples * bands, [&](long long task) {
+  const std::int64_t tasks = batch.samples * bands;
+  const auto convert = [&](long long task) {
     const std::int64_t sample = task / bands;
     float* first = out + 3 * plane * sample;
     convert_band(batch, pixels + slot * sample, content_hw[2 * sample], content_hw[2 * sample + 1],
                  Planes{first, first + plane, first + 2 * plane}, task % bands * kBand);
-  });
+  };
+  parallel_for(tasks, convert, batch.one_thread ? std::max<std::int64_t>(tasks, 1) : 1);
 }
 
 }  // namespace sniper

@@ -12,8 +12,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "chip_generator/chip_cover.h"
 #include "common/isa.h"
@@ -47,6 +49,22 @@ SNIPER_ALWAYS_INLINE int32_t largest(const int32_t* values, int64_t count) {
   int32_t most = 0;
   for (int64_t k = 0; k < count; ++k) most = values[k] > most ? values[k] : most;
   return most;
+}
+
+// chip_permutation, with a look at the places of the next exchanges: the order of a large lattice
+// does not fit into a cache.
+void permute(int64_t count, uint64_t seed, int32_t* order) {
+  constexpr int64_t kAhead = 64;
+  int64_t partners[kAhead];
+  std::iota(order, order + count, 0);
+  for (int64_t i = count - 1; i > 0; i -= kAhead) {
+    const int64_t ahead = std::min(i, kAhead);
+    for (int64_t k = 0; k < ahead; ++k) {
+      partners[k] = swap_partner(count, seed, i - k);
+      __builtin_prefetch(order + partners[k], 1);
+    }
+    for (int64_t k = 0; k < ahead; ++k) std::swap(order[i - k], order[partners[k]]);
+  }
 }
 
 GridRect grid_rect(const Box& box) { return {box.x1, box.y1, box.x2, box.y2}; }
@@ -132,7 +150,7 @@ void ChipCover::index_boxes() {
 std::size_t ChipCover::fill_buckets(uint64_t seed) {
   const int64_t count = static_cast<int64_t>(counts_.size());
   order_.resize(counts_.size());
-  chip_permutation(count, seed, order_.data());
+  permute(count, seed, order_.data());
   const std::size_t most = static_cast<std::size_t>(per_isa<largest>(counts_.data(), count));
   if (buckets_.size() <= most) buckets_.resize(most + 1);
   for (std::size_t held = 1; held <= most; ++held) buckets_[held].positions.clear();

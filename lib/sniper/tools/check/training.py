@@ -169,8 +169,9 @@ def check_chips(
             text = f"{_box_text(record, levels.boxes[box])}: {fate.text}"
             findings.add("untrainable", set_of[record.image_path], text)
     chips = first.epoch.chips
-    for row in np.flatnonzero(chips.num_gt > cfg.TRAIN.MAX_GT).tolist():
-        record = first.records[chips.record_of_chip[row]]
+    crowded = np.flatnonzero(chips.num_gt > cfg.TRAIN.MAX_GT)
+    for row, index in zip(crowded.tolist(), chips.record_of_chip[crowded].tolist()):
+        record = first.records[index]
         if record.flipped:
             continue
         level = level_name(cfg.TRAIN.SCALES, int(chips.level[row]))

@@ -23,13 +23,14 @@ class ChipCover {
 
  private:
   void locate(const ChipRequest& request, const float* boxes_im, int64_t count);
-  void index_boxes();
-  std::size_t fill_buckets(uint64_t seed);
+  void select_by_passes();
+  void select_by_index();
+  std::size_t fill_buckets();
   void select_from(std::size_t held);
   void take_covered(const Box& chip);
-  void change_counts(const std::vector<CoveredBox>& boxes, int32_t change);
-  void change_one_by_one(const std::vector<CoveredBox>& boxes, int32_t change);
-  void change_by_differences(const std::vector<CoveredBox>& boxes, int32_t change);
+  void change_counts(const CoveredBox* boxes, int64_t count, int32_t change);
+  void change_one_by_one(const CoveredBox* boxes, int64_t count, int32_t change);
+  void change_by_differences(const CoveredBox* boxes, int64_t count, int32_t change);
   void add_differences();
 
   // Candidates as positions in the permuted order, which is the order that ties are taken in.
@@ -39,12 +40,13 @@ class ChipCover {
   };
 
   ChipLattice lattice_{};
-  std::vector<CoveredBox> boxes_;  // those that some candidate contains
+  std::vector<CoveredBox> boxes_;  // to be covered: those that some candidate contains
   RectGrid open_;                  // of these, those that no chosen chip contains
   std::size_t num_open_ = 0;
   std::vector<CoveredBox> covered_;  // by the last chip
   std::vector<int32_t> counts_;      // [candidate]: open boxes that it contains
   std::vector<int32_t> order_;       // position -> candidate
+  std::vector<int32_t> rank_;        // candidate -> position
   std::vector<Bucket> buckets_;      // [count]: candidates that contain at most so many open boxes
   std::vector<int32_t> grid_difference_, right_difference_, bottom_difference_;
   std::vector<int32_t> selected_;

@@ -5,13 +5,16 @@
 // single containment test: few boxes rectangle by rectangle, many boxes through the differences of
 // the counts, four numbers a box, that one pass sums up.
 //
-// Counts only fall. Candidates lie in buckets by count, in the order that ties are taken in; the
-// buckets are gone through from the highest, and a candidate whose count has fallen meanwhile moves
-// to a lower one when its turn comes. A selection looks at the boxes near its chip. So all of it
-// grows with candidates and boxes, however many chips there are.
+// The first chips of a small lattice cost a pass over the counts and the open boxes each, which is
+// least work where a few chips do. All others come out of an index. Counts only fall: candidates
+// lie in buckets by count, in the order that ties are taken in; the buckets are gone through from
+// the highest, and a candidate whose count has fallen meanwhile moves to a lower one when its turn
+// comes. A selection looks at the boxes near its chip. So all of it grows with candidates and
+// boxes, however many chips there are.
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -26,6 +29,13 @@ namespace {
 constexpr int64_t kMaxCandidates = 1 << 24;
 constexpr int64_t kMaxSide = static_cast<int64_t>(kChipSideRange.high);
 constexpr float kPadding = -1.0f;
+constexpr char kUseless[] = "Chip generation: a chip covers nothing.";
+// The candidates of a large lattice do not fit into a cache, and their order is random: so many of
+// them are asked for before their turn.
+constexpr int64_t kAhead = 64;
+// An index costs as much as about so many passes, as long as these stay in a cache.
+constexpr int kPasses = 24;
+constexpr std::size_t kSmallLattice = 1 << 14;
 
 void add_stretch(int32_t* counts, const ChipSteps& steps, int32_t change) {
   for (int32_t k = steps.first; k <= steps.last; ++k) counts[k] += change;
@@ -51,10 +61,19 @@ SNIPER_ALWAYS_INLINE int32_t largest(const int32_t* values, int64_t count) {
   return most;
 }
 
-// chip_permutation, with a look at the places of the next exchanges: the order of a large lattice
-// does not fit into a cache.
+// The lowest rank among the candidates whose count is `wanted`.
+SNIPER_ALWAYS_INLINE int32_t lowest_rank(const int32_t* counts, const int32_t* rank, int64_t count,
+                                         int32_t wanted) {
+  int32_t lowest = std::numeric_limits<int32_t>::max();
+  for (int64_t k = 0; k < count; ++k) {
+    const int32_t own = counts[k] == wanted ? rank[k] : std::numeric_limits<int32_t>::max();
+    lowest = own < lowest ? own : lowest;
+  }
+  return lowest;
+}
+
+// chip_permutation, which asks for the places of the next exchanges ahead.
 void permute(int64_t count, uint64_t seed, int32_t* order) {
-  constexpr int64_t kAhead = 64;
   int64_t partners[kAhead];
   std::iota(order, order + count, 0);
   for (int64_t i = count - 1; i > 0; i -= kAhead) {
@@ -113,12 +132,11 @@ const std::vector<int32_t>& ChipCover::select(const ChipRequest& request, const 
   locate(request, boxes_im, count);
   if (boxes_.empty()) return selected_;
   counts_.assign(static_cast<std::size_t>(lattice_.count()), 0);
-  change_counts(boxes_, 1);
-  index_boxes();
-  for (std::size_t held = fill_buckets(request.seed); held > 0 && num_open_ > 0; --held) {
-    select_from(held);
-  }
-  if (num_open_ > 0) throw std::logic_error("Chip generation: boxes are left without a chip.");
+  change_counts(boxes_.data(), static_cast<int64_t>(boxes_.size()), 1);
+  order_.resize(counts_.size());
+  permute(lattice_.count(), request.seed, order_.data());
+  if (counts_.size() <= kSmallLattice) select_by_passes();
+  if (!boxes_.empty()) select_by_index();
   return selected_;
 }
 
@@ -138,23 +156,46 @@ void ChipCover::locate(const ChipRequest& request, const float* boxes_im, int64_
   boxes_.resize(kept);
 }
 
-void ChipCover::index_boxes() {
+// Takes the first chips, and their boxes out of `boxes_`.
+void ChipCover::select_by_passes() {
+  rank_.resize(order_.size());
+  for (std::size_t position = 0; position < order_.size(); ++position) {
+    rank_[static_cast<std::size_t>(order_[position])] = static_cast<int32_t>(position);
+  }
+  for (int pass = 0; pass < kPasses && !boxes_.empty(); ++pass) {
+    const int64_t count = lattice_.count();
+    const int32_t most = per_isa<largest>(counts_.data(), count);
+    const int32_t position = per_isa<lowest_rank>(counts_.data(), rank_.data(), count, most);
+    selected_.push_back(order_[static_cast<std::size_t>(position)]);
+    const Box chip = chip_at(lattice_, selected_.back());
+    const auto covered = std::partition(boxes_.begin(), boxes_.end(), [&](const CoveredBox& found) {
+      return !contains(chip, found.box);
+    });
+    if (covered == boxes_.end()) throw std::logic_error(kUseless);
+    change_counts(&*covered, boxes_.end() - covered, -1);
+    boxes_.erase(covered, boxes_.end());
+  }
+}
+
+void ChipCover::select_by_index() {
   num_open_ = boxes_.size();
   // Half a chip: a quarter of the boxes that are looked at in vain, beside cells of a whole one.
   open_.reset(static_cast<double>(lattice_.width), static_cast<double>(lattice_.height),
               static_cast<double>(lattice_.size) / 2, num_open_);
   for (const CoveredBox& found : boxes_) open_.add(grid_rect(found.box));
+  for (std::size_t held = fill_buckets(); held > 0 && num_open_ > 0; --held) select_from(held);
+  if (num_open_ > 0) throw std::logic_error("Chip generation: boxes are left without a chip.");
 }
 
 // Returns the largest count.
-std::size_t ChipCover::fill_buckets(uint64_t seed) {
-  const int64_t count = static_cast<int64_t>(counts_.size());
-  order_.resize(counts_.size());
-  permute(count, seed, order_.data());
-  const std::size_t most = static_cast<std::size_t>(per_isa<largest>(counts_.data(), count));
+std::size_t ChipCover::fill_buckets() {
+  const std::size_t most =
+      static_cast<std::size_t>(per_isa<largest>(counts_.data(), lattice_.count()));
   if (buckets_.size() <= most) buckets_.resize(most + 1);
   for (std::size_t held = 1; held <= most; ++held) buckets_[held].positions.clear();
   for (std::size_t position = 0; position < order_.size(); ++position) {
+    const std::size_t ahead = std::min(position + kAhead, order_.size() - 1);
+    __builtin_prefetch(&counts_[static_cast<std::size_t>(order_[ahead])]);
     const int32_t held = counts_[static_cast<std::size_t>(order_[position])];
     if (held == 0) continue;
     buckets_[static_cast<std::size_t>(held)].positions.push_back(static_cast<int32_t>(position));
@@ -192,27 +233,28 @@ void ChipCover::take_covered(const Box& chip) {
     if (is_covered) covered_.push_back(found);
     return is_covered;
   });
-  if (covered_.empty()) throw std::logic_error("Chip generation: a chip covers nothing.");
+  if (covered_.empty()) throw std::logic_error(kUseless);
   num_open_ -= covered_.size();
-  change_counts(covered_, -1);
+  change_counts(covered_.data(), static_cast<int64_t>(covered_.size()), -1);
 }
 
-void ChipCover::change_counts(const std::vector<CoveredBox>& boxes, int32_t change) {
+void ChipCover::change_counts(const CoveredBox* boxes, int64_t count, int32_t change) {
   // A small box has so many candidates on each axis; larger boxes have fewer.
   const int64_t steps = lattice_.size / lattice_.stride + 1;
   const int64_t of_box =
       (std::min(steps, lattice_.columns()) + 1) * (std::min(steps, lattice_.rows()) + 1);
-  if (static_cast<int64_t>(boxes.size()) * of_box > 2 * lattice_.count()) {
-    change_by_differences(boxes, change);
+  if (count * of_box > 2 * lattice_.count()) {
+    change_by_differences(boxes, count, change);
   } else {
-    change_one_by_one(boxes, change);
+    change_one_by_one(boxes, count, change);
   }
 }
 
-void ChipCover::change_one_by_one(const std::vector<CoveredBox>& boxes, int32_t change) {
+void ChipCover::change_one_by_one(const CoveredBox* boxes, int64_t count, int32_t change) {
   const ChipLattice lattice = lattice_;
   int32_t* counts = counts_.data();
-  for (const CoveredBox& found : boxes) {
+  for (int64_t n = 0; n < count; ++n) {
+    const CoveredBox& found = boxes[n];
     for (int64_t k = 0; k < kChipCorners; ++k) counts[k] += found.corner[k] ? change : 0;
     int32_t* grid = counts + lattice.first_lattice();
     for (int64_t i = found.columns.first; i <= found.columns.last; ++i) {
@@ -223,12 +265,13 @@ void ChipCover::change_one_by_one(const std::vector<CoveredBox>& boxes, int32_t 
   }
 }
 
-void ChipCover::change_by_differences(const std::vector<CoveredBox>& boxes, int32_t change) {
+void ChipCover::change_by_differences(const CoveredBox* boxes, int64_t count, int32_t change) {
   const int64_t pitch = lattice_.rows() + 1;  // room for the end behind the last row and column
   grid_difference_.assign(static_cast<std::size_t>((lattice_.columns() + 1) * pitch), 0);
   right_difference_.assign(static_cast<std::size_t>(pitch), 0);
   bottom_difference_.assign(static_cast<std::size_t>(lattice_.columns() + 1), 0);
-  for (const CoveredBox& found : boxes) {
+  for (int64_t n = 0; n < count; ++n) {
+    const CoveredBox& found = boxes[n];
     const bool in_rows = found.rows.count() > 0, in_columns = found.columns.count() > 0;
     for (int64_t k = 0; k < kChipCorners; ++k) counts_[k] += found.corner[k] ? change : 0;
     if (in_rows && in_columns) {

@@ -17,7 +17,7 @@ namespace sniper {
 class BackgroundChips {
  public:
   // Begins an image.
-  void clear() { levels_.clear(); }
+  void clear() { num_levels_ = 0; }
 
   // The next level of the image's pyramid; its chips are `rects`.
   void add_level(const ChipRequest& request, const std::vector<ChipRect>& rects);
@@ -31,14 +31,15 @@ class BackgroundChips {
     ChipRequest request;
     ChipLattice lattice;
     std::vector<ChipRect> shown;
-    RectGrid shown_grid;
+    RectGrid shown_grid;  // image px
     uint64_t weight;
   };
 
   double shown_area(const Level& level, const ChipRect& rect);
   int draw_level(uint64_t* random) const;
 
-  std::vector<Level> levels_;
+  std::vector<Level> levels_;  // more than num_levels_ keep their memory
+  std::size_t num_levels_ = 0;
   std::vector<int32_t> near_;
 };
 

@@ -32,8 +32,13 @@ GridRect grid_rect(const ChipRect& rect) { return {rect[0], rect[1], rect[2], re
 void BackgroundChips::add_level(const ChipRequest& request, const std::vector<ChipRect>& rects) {
   const uint64_t columns = chips_along(request.width_im, request);
   const uint64_t weight = columns * chips_along(request.height_im, request);
-  levels_.push_back({request, level_lattice(request), rects, {}, weight});
-  RectGrid& grid = levels_.back().shown_grid;
+  if (levels_.size() == num_levels_) levels_.emplace_back();
+  Level& level = levels_[num_levels_++];
+  level.request = request;
+  level.lattice = level_lattice(request);
+  level.shown = rects;
+  level.weight = weight;
+  RectGrid& grid = level.shown_grid;
   const double chip = static_cast<double>(request.chip_size + 1) / request.factor;
   grid.reset(static_cast<double>(request.width_im), static_cast<double>(request.height_im), chip,
              rects.size() + static_cast<std::size_t>(weight));
@@ -69,7 +74,7 @@ double BackgroundChips::shown_area(const Level& level, const ChipRect& rect) {
 
 int BackgroundChips::draw_level(uint64_t* random) const {
   uint64_t total = 0;
-  for (const Level& level : levels_) total += level.weight;
+  for (std::size_t k = 0; k < num_levels_; ++k) total += levels_[k].weight;
   uint64_t place = draw_below(total, random);
   int index = 0;
   for (; place >= levels_[static_cast<std::size_t>(index)].weight; ++index) {

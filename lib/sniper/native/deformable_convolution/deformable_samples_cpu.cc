@@ -10,14 +10,6 @@ namespace sniper {
 namespace {
 
 constexpr int kHalf = kDeformableLanes / 2;
-// 16 floats: one AVX-512 register, two AVX2 or four SSE registers. The type is unaligned.
-typedef float Vector __attribute__((vector_size(kHalf * 4), aligned(4), may_alias));
-
-SNIPER_ALWAYS_INLINE const Vector& vector_at(const float* data) {
-  return *reinterpret_cast<const Vector*>(data);
-}
-
-SNIPER_ALWAYS_INLINE Vector& vector_at(float* data) { return *reinterpret_cast<Vector*>(data); }
 
 // The four cells of a tap and their weights.
 struct Corners {
@@ -47,13 +39,16 @@ SNIPER_ALWAYS_INLINE void sample_lanes(const Corners& corners, int begin, int en
 
 SNIPER_ALWAYS_INLINE void sample_whole(const Corners& corners, const float* plane,
                                        std::int64_t half_stride, float* out) {
+  const float* at[4];
+  for (int i = 0; i < 4; ++i) at[i] = plane + corners.cell[i] * kDeformableLanes;
   for (int half = 0; half < 2; ++half) {
-    const float* from = plane + half * kHalf;
-    Vector sum = corners.weight[0] * vector_at(from + corners.cell[0] * kDeformableLanes);
-    for (int i = 1; i < 4; ++i) {
-      sum += corners.weight[i] * vector_at(from + corners.cell[i] * kDeformableLanes);
+    float* to = out + half * half_stride;
+#pragma omp simd
+    for (int i = 0; i < kHalf; ++i) {
+      const int lane = half * kHalf + i;
+      to[i] = corners.weight[0] * at[0][lane] + corners.weight[1] * at[1][lane] +
+              corners.weight[2] * at[2][lane] + corners.weight[3] * at[3][lane];
     }
-    vector_at(out + half * half_stride) = sum;
   }
 }
 
@@ -80,28 +75,34 @@ SNIPER_ALWAYS_INLINE void sample_segment(const DeformableSamples& samples,
   }
 }
 
-// Sum of the lanes in their order.
-SNIPER_ALWAYS_INLINE float total(const Vector& lanes) {
-  float sum = 0.0f;
-  for (int lane = 0; lane < kHalf; ++lane) sum += lanes[lane];
-  return sum;
+// Sum of the lanes, halves upon halves.
+SNIPER_ALWAYS_INLINE float total(float* lanes) {
+  for (int width = kDeformableLanes / 2; width > 0; width /= 2) {
+#pragma omp simd
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
 }
 
 // Adds to the gradient of the map; the gradients of y and x go to `offset_grad`.
 SNIPER_ALWAYS_INLINE void spread_whole(const DeformableTap& tap, const float* grad,
                                        const float* plane, float* plane_grad, float* offset_grad) {
   const Corners corners = corners_of(tap);
-  Vector along_y = {}, along_x = {};
-  for (int half = 0; half < 2; ++half) {
-    const Vector value = vector_at(grad + half * kHalf);
-    Vector at[4];
-    for (int i = 0; i < 4; ++i) {
-      const std::int64_t place = corners.cell[i] * kDeformableLanes + half * kHalf;
-      vector_at(plane_grad + place) += corners.weight[i] * value;
-      at[i] = vector_at(plane + place);
-    }
-    along_y += ((1.0f - tap.x) * (at[2] - at[0]) + tap.x * (at[3] - at[1])) * value;
-    along_x += ((1.0f - tap.y) * (at[1] - at[0]) + tap.y * (at[3] - at[2])) * value;
+  const float up = 1.0f - tap.y, left = 1.0f - tap.x;
+  const float* at[4];
+  for (int i = 0; i < 4; ++i) {
+    const std::int64_t place = corners.cell[i] * kDeformableLanes;
+    at[i] = plane + place;
+    float* to = plane_grad + place;
+#pragma omp simd
+    for (int lane = 0; lane < kDeformableLanes; ++lane) to[lane] += corners.weight[i] * grad[lane];
+  }
+  float along_y[kDeformableLanes], along_x[kDeformableLanes];
+#pragma omp simd
+  for (int lane = 0; lane < kDeformableLanes; ++lane) {
+    const float a = at[0][lane], b = at[1][lane], c = at[2][lane], d = at[3][lane];
+    along_y[lane] = (left * (c - a) + tap.x * (d - b)) * grad[lane];
+    along_x[lane] = (up * (b - a) + tap.y * (d - c)) * grad[lane];
   }
   offset_grad[0] = total(along_y);
   offset_grad[1] = total(along_x);

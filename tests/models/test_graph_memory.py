@@ -131,11 +131,14 @@ def test_workspace_of_a_convolution():
     assert workspace(graph, train=True, on_gpu=True).total == unfolded
 
 
-def test_deformable_convolutions_unfold_the_whole_batch():
+def test_deformable_convolutions_unfold_the_whole_batch_on_a_gpu():
     data, offset = mx.sym.var("data"), mx.sym.var("offset")
     layer = mx.sym.contrib.DeformableConvolution(
         data, offset, num_filter=8, kernel=(3, 3), pad=(1, 1), no_bias=True
     )
     shapes = {"data": (3, 4, 10, 10), "offset": (3, 18, 10, 10)}
-    found = workspace(sized_graph(layer, shapes), train=False, on_gpu=False)
-    assert found.columns == 3 * (4 * 9) * 100 * 4
+    graph = sized_graph(layer, shapes)
+    assert workspace(graph, train=False, on_gpu=True).columns == 3 * (4 * 9) * 100 * 4
+    tested = workspace(graph, train=False, on_gpu=False).columns
+    assert tested == 4 * (4 * 100 + 8 * 4 * 9) + 9 * 100 * 20
+    assert workspace(graph, train=True, on_gpu=False).columns > 2 * tested

@@ -231,6 +231,46 @@ def deformable_psroi_pooling(sizes, rng):
     return Call(ops.deformable_psroi_pooling, arrays, attributes, [shape])
 
 
+def deformable_window(sizes, rng, arrays):
+    """Attributes, with the map and offsets that go with them, and the cells of the output."""
+    n, h, w = sizes["images"], sizes["height"], sizes["width"]
+    groups = int(rng.choice([1, 2]))
+    kernel, dilate = rng.integers(1, 4, 2), rng.integers(1, 3, 2)
+    pad, stride = (dilate * (kernel - 1) + 1) // 2, rng.integers(1, 3, 2)
+    cells = (np.array([h, w]) + 2 * pad - dilate * (kernel - 1) - 1) // stride + 1
+    channels = groups * int(rng.choice([sizes["masks"], 17, 32, 40]))
+    arrays.update(
+        float_arrays(
+            data=rng.normal(0, 1, (n, channels, h, w)),
+            offset=rng.normal(0, 2, (n, groups * kernel.prod() * 2, *cells)),
+        )
+    )
+    poison(arrays, ["offset"], rng, sizes["poison"])
+    window = {"kernel": kernel, "stride": stride, "pad": pad, "dilate": dilate}
+    attributes = {name: tuple(value.tolist()) for name, value in window.items()}
+    return {**attributes, "num_deformable_group": groups}, (n, channels, *cells.tolist())
+
+
+def deformable_convolution(sizes, rng):
+    arrays = {}
+    attributes, (n, channels, *cells) = deformable_window(sizes, rng, arrays)
+    conv_groups = 2 if channels % 2 == 0 and rng.integers(2) else 1
+    filters = conv_groups * int(rng.integers(1, 20))
+    weight = (filters, channels // conv_groups, *attributes["kernel"])
+    arrays.update(float_arrays(weight=rng.normal(0, 1, weight)))
+    if rng.integers(2):
+        arrays.update(float_arrays(bias=rng.normal(0, 1, filters)))
+    attributes.update(num_filter=filters, num_group=conv_groups)
+    return Call(ops.deformable_convolution, arrays, attributes, [(n, filters, *cells)])
+
+
+def deformable_columns(sizes, rng):
+    arrays = {}
+    attributes, (n, channels, *cells) = deformable_window(sizes, rng, arrays)
+    taps = attributes["kernel"][0] * attributes["kernel"][1]
+    return Call(ops.deformable_columns, arrays, attributes, [(n, channels * taps, *cells)])
+
+
 def roi_max_mean_pooling(sizes, rng):
     shape = tuple(sizes[side] for side in ("images", "masks", "height", "width"))
     arrays = float_arrays(data=rng.normal(0, 1, shape), rois=rois_around(sizes, rng))
@@ -251,6 +291,7 @@ CASES = {
     for case in (
         multi_proposal, multi_proposal_target, multi_proposal_target_mask,
         multi_proposal_target_fine, anchor_mining_target, mask_rcnn_target, chip_generator,
-        multi_scale_nms, deformable_psroi_pooling, roi_max_mean_pooling, relu6,
+        multi_scale_nms, deformable_psroi_pooling, deformable_convolution, deformable_columns,
+        roi_max_mean_pooling, relu6,
     )
 }  # fmt: skip

@@ -87,6 +87,11 @@ RAW_ATTRIBUTES = {
         3,
         ["spatial_scale", "output_dim", "pooled_size", "group_size", "part_size", "trans_std"],
     ),
+    "DeformableConvolution": (
+        4,
+        ["num_filter", "kernel", "stride", "pad", "dilate", "num_group", "num_deformable_group"],
+    ),
+    "DeformableColumns": (2, ["kernel", "stride", "pad", "dilate", "layout", "colour"]),
     "ROIMaxMeanPooling": (2, ["spatial_scale", "pooled_size", "colour"]),
     "ReLU6": (1, ["a_min", "a_max", "colour"]),
 }

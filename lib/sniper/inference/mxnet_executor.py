@@ -23,6 +23,7 @@ from sniper.models.assembly import (
     decode,
     short_output_names,
 )
+from sniper.models.cpu_graph import for_cpu
 from sniper.models.fit import params_of
 from sniper.models.model import Model, with_features
 from sniper.models.parts import WindowDetections
@@ -155,7 +156,8 @@ class BoundGraph:
     """
 
     def __init__(self, symbol: mx.sym.Symbol, model: Model, device: mx.Context) -> None:
-        self._symbol, self._model, self._device = symbol, model, device
+        self._symbol = for_cpu(symbol) if device.device_type == "cpu" else symbol
+        self._model, self._device = model, device
         self._largest: mx.executor.Executor | None = None
         self._most_values = 0
         self._executors: OrderedDict[Shapes, mx.executor.Executor] = OrderedDict()

@@ -2,8 +2,9 @@
 
 Convolutions and fully connected layers, the batch norms between them, sums, concatenation and
 pooling get integers in and give integers out; weights are quantised by channel, maps by one range
-each, which calibration images decide. Proposals, deformable layers, softmax and our operators keep
-fp32, and so do the layers that are named. How exact that is depends on the processor: see
+each, which calibration images decide. Deformable convolutions become samples in fp32 and a 1x1
+convolution of them in INT8. Proposals, softmax and our operators keep fp32, and so do the layers
+that are named. How exact that is depends on the processor: see
 `int8_support`.
 """
 
@@ -20,6 +21,7 @@ from mxnet.contrib import quantization
 
 from sniper.errors import ConfigError, DataError
 from sniper.models.archive import WeightedGraph
+from sniper.models.cpu_graph import deformable_layers, for_cpu, with_columns
 from sniper.ops import load_library
 
 BACKEND = "MKLDNN_QUANTIZE"
@@ -45,7 +47,8 @@ def quantize_network(
 ) -> WeightedGraph:
     """The network in INT8, with the same inputs and outputs.
 
-    Its parameters are those of the fp32 network: oneDNN packs them as integers when it first runs.
+    Its parameters are those of the fp32 network, the weights of deformable convolutions in another
+    shape (see `with_columns`): oneDNN packs them as integers when it first runs.
 
     Args:
         network: a test network in fp32, whose symbol has not been fused.
@@ -63,13 +66,16 @@ def quantize_network(
             "there is no such calibration", got=calibration, expected=" or ".join(CALIBRATIONS)
         )
     load_library()
+    # The whole convolution stays, and no node that could be left out.
+    named = [layer for layer in fp32_layers if layer not in deformable_layers(network.symbol)]
+    network = _with_columns(network, fp32_layers)
     fused = _guarded(network.symbol).get_backend_symbol(BACKEND)
     symbol, _, _, collector = quantization.quantize_graph(
         fused,
         network.arg,
         network.aux,
         ctx=mx.cpu(),
-        excluded_sym_names=_fused_names(fused, fp32_layers),
+        excluded_sym_names=_fused_names(fused, named),
         quantize_mode="smart",
         quantize_granularity="channel-wise",
         calib_mode="naive",
@@ -89,8 +95,17 @@ def quantize_network(
     return WeightedGraph(_with_outputs(symbol, network.symbol.list_outputs()), arg, aux)
 
 
+def _with_columns(network: WeightedGraph, fp32_layers: Sequence[str]) -> WeightedGraph:
+    symbol, weights = with_columns(network.symbol, fp32_layers)
+    arg = dict(network.arg)
+    for name in weights.values():
+        arg[name] = arg[name].reshape((0, -1, 1, 1))
+    return WeightedGraph(symbol, arg, network.aux)
+
+
 def fusable_layers(symbol: mx.sym.Symbol) -> list[str]:
     """Layers with weights that oneDNN runs, in the order of the graph: what can be quantised."""
+    symbol, _ = with_columns(symbol, ())
     return list(_layers_of_nodes(symbol.get_backend_symbol(BACKEND)))
 
 
@@ -195,7 +210,7 @@ def _run(
     for feed in inputs:
         shapes = {name: array.shape for name, array in feed.items()}
         if executor is None:
-            executor = fused.simple_bind(mx.cpu(), grad_req="null", **shapes)
+            executor = for_cpu(fused).simple_bind(mx.cpu(), grad_req="null", **shapes)
             executor.copy_params_from(network.arg, network.aux)
         else:
             executor = executor.reshape(allow_up_sizing=True, **shapes)

@@ -6,14 +6,16 @@ import ast
 import math
 from dataclasses import dataclass
 
+from sniper.models.cpu_graph import DEFORMABLE
 from sniper.models.graph_memory import Node, SizedGraph
 
 # oneDNN brings these into its own layouts and back.
 _WEIGHTED = {"Convolution", "Deconvolution", "FullyConnected"}
 _REORDERED = {*_WEIGHTED, "BatchNorm", "Pooling"}
-_DEFORMABLE = "_contrib_DeformableConvolution"
 # MXNet's defaults, and what no graph says.
 _IM2COL_IMAGES, _CONV_WORKSPACE_MB = 64, 1024
+# Where a tap of our deformable convolution reads; the derivatives of that, for 32 channels.
+_TAP_BYTES, _SHIFT_BYTES, _BLOCK_CHANNELS = 20, 8, 32
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class Workspace:
     """What layers borrow, in bytes.
 
     Attributes:
-        columns: unfolded inputs of deformable convolutions. MXNet has four such places on a CPU:
-            graphs of several shapes hardly share one.
+        columns: of the deformable convolution that needs most. On a GPU the unfolded input of a
+            batch; on a CPU, where our operator unfolds a few cells at a time, copies of one image's
+            map and of the weights in other layouts, which it keeps.
         layers: of the layer that needs most; all graphs share it.
         kept: what oneDNN keeps for the layers of a graph in training.
     """
@@ -53,8 +56,10 @@ def workspace(graph: SizedGraph, *, train: bool, on_gpu: bool) -> Workspace:
     """
     columns = layers = kept = 0
     for number, node in enumerate(graph.nodes):
-        if node.op == _DEFORMABLE:
+        if node.op == DEFORMABLE and on_gpu:
             columns = max(columns, _columns(graph, number, node, _images_at_once(graph, node)))
+        elif node.op == DEFORMABLE:
+            columns = max(columns, _kept_copies(graph, number, node, train=train))
         elif on_gpu and node.op in ("Convolution", "Deconvolution"):
             limit = int(node.attrs.get("workspace", _CONV_WORKSPACE_MB)) << 20
             images = graph.shapes[node.inputs[0]][0]
@@ -74,6 +79,22 @@ def _layouts(graph: SizedGraph, number: int, node: Node, *, train: bool) -> int:
     weights = graph.size(node.inputs[1]) if node.op in _WEIGHTED else 0
     # The gradient of the weights is made in a layout of its own as well.
     return max(sum(sides), 2 * weights + sides[1])
+
+
+def _kept_copies(graph: SizedGraph, number: int, node: Node, *, train: bool) -> int:
+    """Bytes of what our deformable convolution keeps for its next call."""
+    images, channels = graph.shapes[node.inputs[0]][:2]
+    weights = graph.size(node.inputs[2])
+    map_in, map_out = graph.size(node.inputs[0]) // images, graph.size((number, 0)) // images
+    # Offsets have two numbers for each tap.
+    taps = graph.values(node.inputs[1]) // images // 2
+    forward = map_in + weights + taps * _TAP_BYTES
+    if not train:
+        return forward
+    taps_of_group = taps // int(node.attrs.get("num_deformable_group", 1))
+    shifts = taps_of_group * math.ceil(channels / _BLOCK_CHANNELS) * _SHIFT_BYTES
+    # The backward pass has its own: gradients of map and weights, the output's in two layouts.
+    return forward + 2 * map_in + 2 * weights + taps * _TAP_BYTES + 2 * map_out + shifts
 
 
 def _images_at_once(graph: SizedGraph, node: Node) -> int:

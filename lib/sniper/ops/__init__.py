@@ -6,6 +6,7 @@ tensor whether it computes or builds a graph.
 
 from sniper.ops.anchor_targets import anchor_mining_target
 from sniper.ops.chips import chip_generator
+from sniper.ops.deformable import deformable_columns, deformable_convolution
 from sniper.ops.library import load_library
 from sniper.ops.masks import mask_rcnn_target
 from sniper.ops.nms import multi_scale_nms
@@ -22,6 +23,8 @@ from sniper.ops.roi_pooling import roi_max_mean_pooling
 __all__ = [
     "anchor_mining_target",
     "chip_generator",
+    "deformable_columns",
+    "deformable_convolution",
     "deformable_psroi_pooling",
     "load_library",
     "mask_rcnn_target",

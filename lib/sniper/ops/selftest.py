@@ -11,6 +11,7 @@ import numpy as np
 from sniper.errors import OpsError
 from sniper.ops.anchor_targets import anchor_mining_target
 from sniper.ops.chips import chip_generator
+from sniper.ops.deformable import deformable_columns, deformable_convolution
 from sniper.ops.masks import mask_rcnn_target
 from sniper.ops.nms import multi_scale_nms
 from sniper.ops.proposal_targets import (
@@ -203,6 +204,33 @@ def check_deformable_psroi_pooling() -> None:
     expect(op, "data gradient", data.grad.sum(), [4])
 
 
+def check_deformable_convolution() -> None:
+    """A ramp in x: what is read, what lies outside, and the gradients are known."""
+    data = mx.nd.array(np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4))
+    offset = mx.nd.array(np.float32([[0, 0, 0, 0], [0.25, 0.5, 0.5, 1]]).reshape(1, 2, 1, 4))
+    weight, bias = mx.nd.array(np.float32([2]).reshape(1, 1, 1, 1)), mx.nd.array([10])
+    tensors = (data, offset, weight, bias)
+    for tensor in tensors:
+        tensor.attach_grad()
+    with mx.autograd.record():
+        output = deformable_convolution(*tensors, num_filter=1, kernel=(1, 1))
+    output.backward(mx.nd.array(np.float32([1, 2, 3, 4]).reshape(1, 1, 1, 4)))
+    op = "deformable_convolution"
+    expect(op, "output", output[0, 0, 0], [10.5, 13, 15, 10])
+    expect(op, "data gradient", data.grad[0, 0, 0], [1.5, 2.5, 5, 3])
+    expect(op, "offset gradient", offset.grad[0, :, 0], [[0, 0, 0, 0], [2, 4, 6, 0]])
+    expect(op, "weight gradient", weight.grad.reshape(-1), [10.75])
+    expect(op, "bias gradient", bias.grad, [10])
+
+
+def check_deformable_columns() -> None:
+    """A ramp in x, between two cells, behind the last one's centre and outside."""
+    data = mx.nd.array(np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4))
+    offset = mx.nd.array(np.float32([[0, 0, 0, 0], [0.25, 0.5, 1.5, 1]]).reshape(1, 2, 1, 4))
+    columns = deformable_columns(data, offset, kernel=(1, 1))
+    expect("deformable_columns", "columns", columns[0, 0, 0], [0.25, 1.5, 3, 0])
+
+
 def check_roi_max_mean_pooling() -> None:
     """A ramp in x: the maxima are known, and the first of equal ones takes the gradient."""
     data = mx.nd.array(np.tile(np.arange(4, dtype=np.float32), (1, 1, 4, 1)))
@@ -238,6 +266,8 @@ SELF_TESTS: Mapping[str, Callable[[], None]] = {
     "chip_generator": check_chip_generator,
     "multi_scale_nms": check_multi_scale_nms,
     "deformable_psroi_pooling": check_deformable_psroi_pooling,
+    "deformable_columns": check_deformable_columns,
+    "deformable_convolution": check_deformable_convolution,
     "roi_max_mean_pooling": check_roi_max_mean_pooling,
     "relu6": check_relu6,
 }

@@ -137,13 +137,12 @@ def testing_memory(
     # On a CPU the model keeps its weights where they were read, and oneDNN a copy in its own layout
     # for every shape that is kept.
     copies = 1 if on_gpu else 2 + _shapes_kept(sides)
-    deformable = [borrowed.columns for _, borrowed in plans]
     items = {
         "weights": copies * (memory.parameters + memory.statistics),
         "batch": max(plan.inputs for plan, _ in plans) * (1 if on_gpu else 2),
         "activations": memory.activations,
         "workspace": max(borrowed.layers for _, borrowed in plans)
-        + (max(deformable) if on_gpu else sum(deformable)),
+        + max(borrowed.columns for _, borrowed in plans),
     }
     if spec.with_masks:
         network_px = max(height * width for height, width in sides)

@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from sniper.errors import TrainingError
+from sniper.models.cpu_graph import for_cpu
 
 Arrays = dict[str, mx.nd.NDArray]
 
@@ -37,13 +38,16 @@ class Replica:
         self._grad_req = {
             name: "write" if name in with_gradient else "null" for name in symbol.list_arguments()
         }
-        self._executor = symbol.simple_bind(
+        self._executor = self._as_run(symbol).simple_bind(
             device,
             grad_req=self._grad_req,
             type_dict={name: np.float32 for name in input_shapes},
             **self._inputs,
         )
         self.trained = [name for name in symbol.list_arguments() if name in with_gradient]
+
+    def _as_run(self, symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+        return for_cpu(symbol) if self.device.device_type == "cpu" else symbol
 
     @property
     def parameters(self) -> Arrays:
@@ -95,7 +99,7 @@ class Replica:
         """Runs another network with the same arguments from now on, on the same arrays."""
         old = self._executor
         # With `shared_exec` the new one works in the old one's memory instead of as much again.
-        self._executor = symbol.bind(
+        self._executor = self._as_run(symbol).bind(
             self.device,
             args=old.arg_dict,
             args_grad={name: grad for name, grad in old.grad_dict.items() if grad is not None},

@@ -31,15 +31,13 @@ struct Dimension {
 // The shapes of the inputs of one call, while those of the outputs are inferred.
 class InputShapes {
  public:
-  InputShapes(const char* op, const char* const* names, const Shapes& shapes)
+  InputShapes(const char* op, const char* const* names, Shapes& shapes)
       : op_(op), names_(names), shapes_(shapes) {}
 
   // The shape of an input. Throws unless it is fully known: MXNet passes an unknown shape as empty
   // and an unknown dimension as 0 or 2^32 - 1, and would "infer" on with them.
   const Shape& known(const char* input) const {
-    std::size_t i = 0;
-    while (i < shapes_.size() && std::strcmp(names_[i], input) != 0) ++i;
-    const Shape& shape = shapes_.at(i);
+    const Shape& shape = of(input);
     if (shape.empty()) throw error(input, "has an unknown shape, give it one when binding");
     for (const unsigned int size : shape) {
       if (size != 0 && size != 0xFFFFFFFFu) continue;
@@ -65,6 +63,18 @@ class InputShapes {
     named_ = named;
   }
 
+  // The same for a parameter, whose shape follows from those of the other inputs where it is not
+  // known yet; `wanted` are numbers.
+  void infer(const char* input, std::initializer_list<Dimension> wanted) {
+    Shape& shape = of(input);
+    if (shape.empty()) {
+      for (const Dimension& dimension : wanted) {
+        shape.push_back(static_cast<unsigned int>(dimension.size));
+      }
+    }
+    match(input, wanted);
+  }
+
   // Throws unless `holds`; `expected` describes the right shape.
   void require(bool holds, const char* input, const std::string& expected) const {
     if (holds) return;
@@ -79,6 +89,12 @@ class InputShapes {
   const char* op() const { return op_; }
 
  private:
+  Shape& of(const char* input) const {
+    std::size_t i = 0;
+    while (i < shapes_.size() && std::strcmp(names_[i], input) != 0) ++i;
+    return shapes_.at(i);
+  }
+
   static std::string text(const Shape& shape) {
     std::vector<std::string> sizes;
     for (const unsigned int size : shape) sizes.push_back(std::to_string(size));
@@ -110,7 +126,7 @@ class InputShapes {
 
   const char* op_;
   const char* const* names_;
-  const Shapes& shapes_;
+  Shapes& shapes_;
   std::map<std::string, std::uint64_t> named_;
 };
 

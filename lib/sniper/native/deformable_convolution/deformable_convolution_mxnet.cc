@@ -1,6 +1,6 @@
 #include "common/op.h"
-#include "deformable_convolution/deformable_convolution.h"
 #include "deformable_convolution/deformable_attributes.h"
+#include "deformable_convolution/deformable_convolution.h"
 
 namespace {
 
@@ -32,12 +32,12 @@ struct DeformableConvolution : sniper::Operator {
     const std::uint64_t groups = shape.conv_groups, filters = shape.filters;
     in.require(shape.channels % groups == 0, "data",
                "channels that num_group = " + std::to_string(groups) + " divides");
-    in.match("weight", {filters, shape.channels / groups,
+    in.infer("weight", {filters, shape.channels / groups,
                         static_cast<std::uint64_t>(shape.y.kernel),
                         static_cast<std::uint64_t>(shape.x.kernel)});
     in.require(filters % groups == 0, "weight",
                "a number of filters that num_group = " + std::to_string(groups) + " divides");
-    if (with_bias) in.match("bias", {filters});
+    if (with_bias) in.infer("bias", {filters});
     return {{in["N"], static_cast<unsigned int>(filters), static_cast<unsigned int>(shape.y.out),
              static_cast<unsigned int>(shape.x.out)}};
   }

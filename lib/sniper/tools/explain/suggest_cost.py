@@ -11,6 +11,7 @@ import numpy as np
 from easydict import EasyDict
 
 from sniper.models.assembly import build_detector, train_input_shapes
+from sniper.models.cpu_graph import for_cpu
 from sniper.models.weights import initialise
 from sniper.process import usable_cores
 from sniper.runs.export import inference_networks
@@ -85,7 +86,7 @@ def _bound(
     requests: Any = "null"
     if train:
         requests = {n: "null" if n in shapes else "write" for n in symbol.list_arguments()}
-    executor = symbol.simple_bind(mx.cpu(), grad_req=requests, **shapes)
+    executor = for_cpu(symbol).simple_bind(mx.cpu(), grad_req=requests, **shapes)
     arg, aux, _ = initialise(symbol, shapes, None, 0, init="scratch")
     executor.copy_params_from(arg, aux)
     for name in shapes:

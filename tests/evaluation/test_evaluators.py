@@ -1,8 +1,9 @@
-"""Both evaluators against each other and against pycocotools as everybody calls it."""
+"""The evaluators against each other and against pycocotools as everybody calls it."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 from dataclasses import replace
@@ -123,7 +124,8 @@ def numbers(report):
 @pytest.mark.parametrize("seed", range(4))
 def test_pycocotools_by_blocks_is_pycocotools(tmp_path, monkeypatch, seed):
     dataset, table = random_case(tmp_path, seed)
-    monkeypatch.setattr(coco, "_DETECTIONS_PER_BLOCK", 30)
+    limits = replace(evaluators.LIMITS["pycocotools"], detections=30)
+    monkeypatch.setitem(evaluators.LIMITS, "pycocotools", limits)
     report = evaluate_coco(dataset, table, evaluator="pycocotools")
     for kind, ours in (("bbox", report), ("segm", report.masks)):
         plain = plain_statistics(dataset, table, tmp_path, kind)
@@ -141,32 +143,96 @@ def test_pycocotools_by_blocks_is_pycocotools(tmp_path, monkeypatch, seed):
     assert 0.05 < report.ap < 0.9 and 0.05 < report.masks.ap < 0.9
 
 
+FAST = {"hotcoco": "hotcoco", "faster-coco-eval": "faster_coco_eval"}
+
+
+@pytest.fixture(params=FAST)
+def fast(request):
+    """An evaluator that is to count as pycocotools does."""
+    pytest.importorskip(FAST[request.param])
+    return request.param
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_both_evaluators_give_the_same_numbers(tmp_path, seed):
-    pytest.importorskip("faster_coco_eval")
+def test_all_evaluators_give_the_same_numbers(tmp_path, fast, seed):
     dataset, table = random_case(tmp_path, seed)
     if seed == 5:
         table = table_of([empty() for _ in dataset.records], with_masks=True)
-    slow, fast = (
-        evaluate_coco(dataset, table, evaluator=name)
-        for name in ("pycocotools", "faster-coco-eval")
-    )
-    assert (slow.evaluator.split()[0], fast.evaluator.split()[0]) == (
-        *("pycocotools", "faster-coco-eval"),
-    )
-    for a, b in ((slow, fast), (slow.masks, fast.masks)):
-        # pycocotools adds an epsilon to the denominator of a precision.
-        np.testing.assert_allclose(numbers(a), numbers(b), rtol=0, atol=1e-12)
-        np.testing.assert_allclose(a.curves.precision, b.curves.precision, rtol=0, atol=1e-12)
-        assert a.num_objects == b.num_objects and list(a.classes) == list(b.classes)
+    slow, other = (evaluate_coco(dataset, table, evaluator=one) for one in ("pycocotools", fast))
+    assert (slow.evaluator.split()[0], other.evaluator.split()[0]) == ("pycocotools", fast)
+    assert_same(slow, other)
+    assert_same(slow.masks, other.masks)
+
+
+def assert_same(slow, fast):
+    """Numbers, curves and classes; faster-coco-eval lacks an epsilon in precisions."""
+    np.testing.assert_allclose(numbers(slow), numbers(fast), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(slow.curves.precision, fast.curves.precision, rtol=0, atol=1e-12)
+    assert slow.num_objects == fast.num_objects and list(slow.classes) == list(fast.classes)
+    for name, own in slow.classes.items():
+        other = fast.classes[name]
+        np.testing.assert_allclose(
+            [own.ap, own.ap50, own.ar, own.objects],
+            [other.ap, other.ap50, other.ar, other.objects],
+            rtol=0,
+            atol=1e-12,
+        )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_hotcoco_by_blocks_counts_the_same(tmp_path, monkeypatch, seed):
+    pytest.importorskip("hotcoco")
+    dataset, table = random_case(tmp_path, seed)
+    whole = evaluate_coco(dataset, table, evaluator="hotcoco")
+    few = evaluators.BlockLimits(detections=1000, cells=1000, categories=1)
+    monkeypatch.setitem(evaluators.LIMITS, "hotcoco", few)
+    parts = evaluate_coco(dataset, table, evaluator="hotcoco")
+    for a, b in ((whole, parts), (whole.masks, parts.masks)):
+        np.testing.assert_array_equal(numbers(a), numbers(b))
+        np.testing.assert_array_equal(a.curves.precision, b.curves.precision)
+
+
+def test_a_set_of_crowds_alone_has_no_numbers(tmp_path, fast):
+    dataset, table = random_case(tmp_path, 3)
+    path = tmp_path / "instances_x.json"
+    content = json.loads(path.read_text())
+    for entry in content["annotations"]:
+        entry["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    report = evaluate_coco(dataset, table, evaluator=fast)
+    assert np.isnan([getattr(report, name) for name in STATISTICS]).all()
+    assert sum(report.num_objects.values()) == 0
+
+
+def test_long_ids_areas_without_boxes_and_texts_count_the_same(tmp_path, fast):
+    """Ids of 63 bits, image 0, areas that differ from the boxes, numbers that are texts."""
+    dataset, table = random_case(tmp_path, 4)
+    path = tmp_path / "instances_x.json"
+    content = json.loads(path.read_text())
+    longest = {record.image_id: 2**63 - 1 - record.image_id for record in dataset.records}
+    longest[dataset.records[0].image_id] = 0
+    for entry in content["images"]:
+        entry["id"] = longest[entry["id"]]
+    for number, entry in enumerate(content["annotations"]):
+        entry["image_id"] = longest[entry["image_id"]]
+        if number % 3 == 0:
+            entry.update(area=20.0 + 50 * number, bbox=list(map(str, entry["bbox"])))
+        elif number % 3 == 1:
+            del entry["area"]
+    path.write_text(json.dumps(content))
+    records = tuple(replace(one, image_id=longest[one.image_id]) for one in dataset.records)
+    dataset = replace(dataset, records=records)
+    slow, other = (evaluate_coco(dataset, table, evaluator=one) for one in ("pycocotools", fast))
+    assert_same(slow, other)
+    assert_same(slow.masks, other.masks)
+    assert slow.ap > 0.05
 
 
 def empty():
     return ImageDetections(np.zeros((0, 5), np.float32), np.zeros(0, np.int32), [])
 
 
-def test_both_evaluators_on_real_annotations(coco_mini):
-    pytest.importorskip("faster_coco_eval")
+def test_all_evaluators_on_real_annotations(coco_mini, fast):
     dataset = load_coco(coco_mini, "val2017")
     dataset = replace(dataset, records=dataset.records[::-1])
     rng = np.random.default_rng(2)
@@ -179,15 +245,11 @@ def test_both_evaluators_on_real_annotations(coco_mini):
         order = np.argsort(classes, kind="stable")
         rows = np.float32(np.hstack([boxes, scores]))[order]
         images.append(ImageDetections(rows, classes[order]))
-    slow, fast = (
-        evaluate_coco(dataset, table_of(images), evaluator=name)
-        for name in ("pycocotools", "faster-coco-eval")
+    slow, other = (
+        evaluate_coco(dataset, table_of(images), evaluator=name) for name in ("pycocotools", fast)
     )
-    np.testing.assert_allclose(numbers(slow), numbers(fast), rtol=0, atol=1e-12)
     assert 0.2 < slow.ap < 0.99
-    for name, own in slow.classes.items():
-        other = fast.classes[name]
-        np.testing.assert_allclose([own.ap, own.ar], [other.ap, other.ar], rtol=0, atol=1e-12)
+    assert_same(slow, other)
 
 
 def test_objects_are_counted_without_crowds(tmp_path):
@@ -208,26 +270,30 @@ def test_objects_are_counted_without_crowds(tmp_path):
     assert report.num_detections == table.num_detections
 
 
-def test_auto_takes_the_faster_one_where_it_is(monkeypatch, tmp_path, caplog):
-    pytest.importorskip("faster_coco_eval")
+def test_auto_takes_the_fastest_that_is_there(monkeypatch, tmp_path, caplog):
+    for module in FAST.values():
+        pytest.importorskip(module)
     dataset, table = random_case(tmp_path, 0)
     with caplog.at_level("INFO"):
         report = evaluate_coco(dataset, table)
-    assert report.evaluator.startswith("faster-coco-eval ")
+    assert report.evaluator.startswith("hotcoco ")
     assert f"evaluation by {report.evaluator}" in caplog.text
     assert report.evaluator in report.table()
     assert report.as_dict()["evaluator"] == report.evaluator
-    hide_faster(monkeypatch)
+    hide(monkeypatch, "hotcoco")
+    assert evaluate_coco(dataset, table).evaluator.startswith("faster-coco-eval ")
+    hide(monkeypatch, *FAST.values())
     assert evaluate_coco(dataset, table).evaluator.startswith("pycocotools ")
-    with pytest.raises(ConfigError, match="pip install faster-coco-eval"):
-        evaluate_coco(dataset, table, evaluator="faster-coco-eval")
+    for name in FAST:
+        with pytest.raises(ConfigError, match=f"pip install {name}"):
+            evaluate_coco(dataset, table, evaluator=name)
 
 
-def hide_faster(monkeypatch):
-    real = evaluators.importlib.import_module
+def hide(monkeypatch, *modules):
+    real = importlib.import_module
 
     def import_module(name):
-        if name == "faster_coco_eval":
+        if name in modules:
             raise ImportError(f"No module named {name!r}")
         return real(name)
 
@@ -274,9 +340,9 @@ def test_work_grows_with_detections_not_with_classes_times_images(tmp_path, monk
     table, cells = table_of(found), []
     real = coco.accumulate
 
-    def counted(truth, detections, *others):
-        cells.append(len(truth.getImgIds()) * len(truth.getCatIds()))
-        return real(truth, detections, *others)
+    def counted(truth, detections, images, categories, name):
+        cells.append(images * categories)
+        return real(truth, detections, images, categories, name)
 
     monkeypatch.setattr(coco, "accumulate", counted)
     report = evaluate_coco(dataset, table, evaluator="pycocotools")

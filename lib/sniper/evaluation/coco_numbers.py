@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from sniper.data.dataset import Dataset
-from sniper.evaluation.evaluators import RECALLS, Accumulated, Annotation
+from sniper.evaluation.coco_truth import Truth
+from sniper.evaluation.evaluators import RECALLS, Accumulated
 from sniper.evaluation.report import STATISTICS, ClassNumbers, CocoReport, PrecisionRecall
 
 _NAN = float("nan")
@@ -23,7 +24,7 @@ def coco_report(
     dataset: Dataset,
     counts: Accumulated,
     classes: np.ndarray,
-    truth: Sequence[Annotation],
+    truth: Truth,
     num_detections: int,
     evaluator: str,
 ) -> CocoReport:
@@ -89,14 +90,13 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if values.size else _NAN
 
 
-def _object_counts(dataset: Dataset, truth: Sequence[Annotation]) -> np.ndarray:
+def _object_counts(dataset: Dataset, truth: Truth) -> np.ndarray:
     """(C-1, 4) objects of each class: all, small, medium, large; crowd regions are none."""
-    row = {identity: i for i, identity in enumerate(dataset.category_ids[1:])}
-    counts = np.zeros((len(row), 1 + len(_AREAS)), np.int64)
-    for entry in truth:
-        if not entry["iscrowd"]:
-            inside = [low <= entry["area"] <= high for low, high in _AREAS.values()]
-            counts[row[entry["category_id"]]] += [1, *inside]
+    areas = truth.areas[~truth.crowd]
+    columns = [np.ones(len(areas), bool)]
+    columns += [(low <= areas) & (areas <= high) for low, high in _AREAS.values()]
+    counts = np.zeros((len(dataset.category_ids) - 1, len(columns)), np.int64)
+    np.add.at(counts, truth.classes[~truth.crowd] - 1, np.stack(columns, axis=1).astype(np.int64))
     return counts
 
 

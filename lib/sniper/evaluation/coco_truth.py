@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,57 @@ from sniper.data.one_class import OneClassTruth
 from sniper.data.record import Record
 from sniper.data.rle import checked_run_lengths
 from sniper.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The objects of a set, in the order of its file.
+
+    Attributes:
+        images: (n,) int64, the place of the record of each.
+        classes: (n,) int64, 1 ... C-1.
+        boxes: (n, 4) float64 x y width height, image px.
+        areas: (n,) float64 px^2, as annotated or else those of the masks or boxes.
+        crowd: (n,) bool.
+        masks: compressed run lengths of each; None for boxes.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    masks: Sequence[dict[str, Any]] | None = None
+
+
+def truth_of(
+    dataset: Dataset,
+    annotations: Sequence[Mapping[str, Any]],
+    masks: Sequence[dict[str, Any]] | None = None,
+) -> Truth:
+    """Annotations of `annotations_of` as columns.
+
+    Args:
+        dataset: the set.
+        annotations: its objects.
+        masks: `ground_truth_masks`; None for boxes.
+    """
+    place = {record.image_id: index for index, record in enumerate(dataset.records)}
+    classes = {identity: index for index, identity in enumerate(dataset.category_ids) if index}
+    # Some tools make texts of numbers, which training takes, too; NumPy reads them.
+    boxes = np.array([entry["bbox"] for entry in annotations], np.float64).reshape(-1, 4)
+    areas = [entry.get("area") for entry in annotations]
+    if any(area is None for area in areas):
+        own = boxes[:, 2] * boxes[:, 3] if masks is None else coco_mask.area(masks)
+        areas = [other if area is None else area for area, other in zip(areas, own.tolist())]
+    return Truth(
+        images=np.array([place[entry["image_id"]] for entry in annotations], np.int64),
+        classes=np.array([classes[entry["category_id"]] for entry in annotations], np.int64),
+        boxes=boxes,
+        areas=np.array(areas, np.float64),
+        crowd=np.array([bool(entry.get("iscrowd")) for entry in annotations], bool),
+        masks=masks,
+    )
 
 
 def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]]:
@@ -41,12 +93,17 @@ def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]
         categories = {id_key(identity): one for identity in dataset.truth.category_ids[1:]}
     kept = []
     for entry in annotations:
-        image_id = images.get(id_key(entry["image_id"]))
-        category_id = categories.get(id_key(entry["category_id"]))
+        image_id, category_id = entry["image_id"], entry["category_id"]
+        # Most ids are keys already.
+        image_id = images.get(image_id if type(image_id) is int else id_key(image_id))
+        category_id = categories.get(
+            category_id if type(category_id) is int else id_key(category_id)
+        )
         if image_id is not None and category_id is not None:
             entry["image_id"], entry["category_id"] = image_id, category_id
             # As training reads it: tools write texts of truth values, too.
-            entry["iscrowd"] = int(is_set(entry.get("iscrowd") or 0, "iscrowd"))
+            crowd = entry.get("iscrowd")
+            entry["iscrowd"] = int(is_set(crowd, "iscrowd")) if crowd else 0
             kept.append(entry)
     return kept
 

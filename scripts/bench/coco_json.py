@@ -1,7 +1,7 @@
 """Reads an annotation file of the size of COCO train2017: our reader beside `COCO(file)`.
 
-    python scripts/bench/coco_json.py make /tmp/instances_made.json
-    python scripts/bench/coco_json.py measure /tmp/instances_made.json
+python scripts/bench/coco_json.py make /tmp/instances_made.json
+python scripts/bench/coco_json.py measure /tmp/instances_made.json
 """
 
 from __future__ import annotations

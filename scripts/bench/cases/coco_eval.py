@@ -1,11 +1,10 @@
-"""COCO box metrics of 1000 images, 100 detections an image and 80 classes: our whole evaluation.
+"""COCO box metrics of 1000 and of 20,000 images and 80 classes: our whole evaluation.
 
 Sides
-* ours: `sniper.evaluation.evaluate_coco`, from a table of detections to the report, with
-  faster-coco-eval, class by class.
+* ours: `sniper.evaluation.evaluate_coco`, from a table of detections to the report, with hotcoco.
 * pycocotools: `COCO(file)`, `loadRes`, `COCOeval`, as everybody calls it.
-* faster-coco-eval: the same calls of that package, without a goal.
-* ours-pycocotools: ours, told to use pycocotools, without a goal.
+* hotcoco, faster-coco-eval: the same calls of these packages, without a goal.
+* ours-faster, ours-pycocotools: ours, told to use another evaluator, without a goal.
 
 All read the annotation file; detections are in memory, as a table for us and as a list of dicts for
 the others. Compared: the twelve numbers, to 1e-12.
@@ -17,8 +16,10 @@ import contextlib
 import copy
 import io
 import json
+import os
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +29,25 @@ from bench import compare as agreement
 from bench import inputs as make
 from bench.case import Arrays, Case, Job, PeerMissingError, Prepared, Side
 
-IMAGES, OBJECTS, DETECTIONS, CLASSES = 1000, 8, 100, 80
+OBJECTS, CLASSES = 8, 80
 WIDTH, HEIGHT = 640, 480
 TOLERANCE = 1e-12
-MISSING = "faster-coco-eval is not installed: pip install -r requirements.txt"
+MISSING = "{} is not installed: pip install -r requirements.txt"
 
 
-def inputs(rng: np.random.Generator) -> Arrays:
+def inputs(rng: np.random.Generator, images: int, detections: int) -> Arrays:
     """Rows image, class, x, y, width, height, score; six in ten detections lie on an object."""
     truth, found = [], []
-    for image in range(1, IMAGES + 1):
+    for image in range(1, images + 1):
         boxes = make.objects(rng, HEIGHT, WIDTH, OBJECTS)
         classes = rng.integers(1, CLASSES + 1, OBJECTS)
         truth.append(rows(image, classes, boxes))
-        owner = rng.integers(0, OBJECTS, DETECTIONS)
-        on_object = rng.random(DETECTIONS) < 0.6
+        owner = rng.integers(0, OBJECTS, detections)
+        on_object = rng.random(detections) < 0.6
         sides = np.tile(boxes[owner, 2:] - boxes[owner, :2], 2)
-        moved = boxes[owner] + rng.normal(0, 0.08, (DETECTIONS, 4)) * sides
-        elsewhere = make.objects(rng, HEIGHT, WIDTH, DETECTIONS)
-        guesses = np.where(on_object, classes[owner], rng.integers(1, CLASSES + 1, DETECTIONS))
+        moved = boxes[owner] + rng.normal(0, 0.08, (detections, 4)) * sides
+        elsewhere = make.objects(rng, HEIGHT, WIDTH, detections)
+        guesses = np.where(on_object, classes[owner], rng.integers(1, CLASSES + 1, detections))
         scores = np.clip(rng.normal(0.3 + 0.4 * on_object, 0.2), 0.001, 0.999).round(3)
         detected = rows(image, guesses, np.where(on_object[:, None], moved, elsewhere))
         found.append(np.hstack([detected, scores[:, None]]))
@@ -60,6 +61,10 @@ def rows(image: int, classes: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
     boxes = np.hstack([boxes[:, :2], sizes]).astype(np.float64).round(1)
     return np.hstack([np.full((len(boxes), 1), image), classes[:, None], boxes])
+
+
+def num_images(arrays: Arrays) -> int:
+    return int(arrays["truth"][-1, 0])
 
 
 def annotation_file(arrays: Arrays) -> str:
@@ -76,7 +81,9 @@ def annotation_file(arrays: Arrays) -> str:
         for number, (image, klass, *box) in enumerate(arrays["truth"].tolist(), start=1)
     ]
     content = {
-        "images": [{"id": i, "width": WIDTH, "height": HEIGHT} for i in range(1, IMAGES + 1)],
+        "images": [
+            {"id": i, "width": WIDTH, "height": HEIGHT} for i in range(1, num_images(arrays) + 1)
+        ],
         "categories": [{"id": i, "name": f"class {i}"} for i in range(1, CLASSES + 1)],
         "annotations": entries,
     }
@@ -86,6 +93,12 @@ def annotation_file(arrays: Arrays) -> str:
 
 
 def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
+    # The pool of hotcoco starts with its first call and has as many threads as this says.
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    return evaluated_by("hotcoco", arrays)
+
+
+def ours_by_faster(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
     return evaluated_by("faster-coco-eval", arrays)
 
 
@@ -103,10 +116,11 @@ def evaluated_by(evaluator: str, arrays: Arrays) -> Prepared:
     try:
         choose_evaluator(evaluator)
     except ConfigError:
-        raise PeerMissingError(MISSING) from None
-    dataset = records(annotation_file(arrays))
+        raise PeerMissingError(MISSING.format(evaluator)) from None
+    images = num_images(arrays)
+    dataset = records(annotation_file(arrays), images)
     found = arrays["found"]
-    counts = np.bincount(found[:, 0].astype(int) - 1, minlength=IMAGES)
+    counts = np.bincount(found[:, 0].astype(int) - 1, minlength=images)
     corners = [found[:, 2:4], found[:, 2:4] + found[:, 4:6] - 1, found[:, 6:]]
     table = DetectionTable(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -119,14 +133,14 @@ def evaluated_by(evaluator: str, arrays: Arrays) -> Prepared:
     )
 
 
-def records(annotation_path: str) -> Any:
+def records(annotation_path: str, count: int) -> Any:
     """The data set, without objects: evaluation reads these from the file."""
     from sniper.data.dataset import Dataset
     from sniper.data.record import Record
 
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
     images = tuple(
-        Record(f"{i}.jpg", i, WIDTH, HEIGHT, False, *nothing) for i in range(1, IMAGES + 1)
+        Record(f"{i}.jpg", i, WIDTH, HEIGHT, False, *nothing) for i in range(1, count + 1)
     )
     names = ("__background__", *(f"class {i}" for i in range(1, CLASSES + 1)))
     ids = tuple(range(CLASSES + 1))
@@ -137,8 +151,17 @@ def faster(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
-        raise PeerMissingError(MISSING) from None
+        raise PeerMissingError(MISSING.format("faster-coco-eval")) from None
     return prepared(COCO, COCOeval_faster, arrays)
+
+
+def hotcoco(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    try:
+        from hotcoco import COCO, COCOeval
+    except ImportError:
+        raise PeerMissingError(MISSING.format("hotcoco")) from None
+    return prepared(COCO, COCOeval, arrays)
 
 
 def pycocotools(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
@@ -178,17 +201,27 @@ def compare(ours: Arrays, peer: Arrays, job: Job, name: str) -> str:
     )
 
 
+def job(images: int, detections: int, **options: Any) -> Job:
+    name = f"{images} images, {images * detections} detections"
+    return Job(name, partial(inputs, images=images, detections=detections), **options)
+
+
 CASE = Case(
     name="coco_eval",
     summary="COCO box metrics, from detections to the report",
-    jobs=[Job(f"{IMAGES} images, {IMAGES * DETECTIONS} detections", inputs)],
+    jobs=[
+        job(1000, 100, goal={"pycocotools": 8.0}),
+        # A minute and more of pycocotools a round: with `--rounds 1`.
+        job(20_000, 20, peers=["pycocotools", "hotcoco"], goal={"pycocotools": 50.0}),
+    ],
     sides={
         "ours": Side(ours),
         "pycocotools": Side(pycocotools, foreign=True),
+        "hotcoco": Side(hotcoco, foreign=True),
         "faster-coco-eval": Side(faster, foreign=True),
+        "ours-faster": Side(ours_by_faster),
         "ours-pycocotools": Side(ours_by_pycocotools),
     },
     compare=compare,
-    goal={"pycocotools": 8.0},
     threads=(1,),
 )

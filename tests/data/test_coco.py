@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sniper.data import load_dataset
 from sniper.data.coco import folder_of_set, image_places, load_coco
-from sniper.data.coco_parse import convert_boxes
+from sniper.data.coco_objects import convert_boxes
 from sniper.data.image import check_size, read_image
 from sniper.errors import ConfigError, DataError
 

@@ -50,7 +50,7 @@ def load_coco(
         dataset_path: folder with `annotations` and `images`.
         image_set: the set's name, e.g. `train2017`.
         with_masks: also read the polygons.
-        legacy_boxes: boxes by the rules of 2018 (`sniper.data.coco_parse.convert_boxes`).
+        legacy_boxes: boxes by the rules of 2018 (`sniper.data.coco_objects.convert_boxes`).
         annotation_file: another file, with `{set}` for the set's name; relative to `dataset_path`.
         image_folder: another folder of the images, the same way.
         cache_dir: where parsed annotations are kept, keyed by their content; None for no cache. A

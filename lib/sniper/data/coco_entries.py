@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ logger = logging.getLogger(__name__)
 # From this size on reading takes seconds, and the log says what is going on.
 _LARGE_FILE_BYTES = 50 << 20
 
+# A polygon needs three corners; shorter ones are dropped (2018 behaviour).
+MIN_POLYGON_NUMBERS = 6
+
 Entry = dict[str, Any]
 
 
@@ -52,14 +56,8 @@ def read_annotation_json(
             `categories`.
     """
     try:
-        size = os.path.getsize(path)
-        if size > _LARGE_FILE_BYTES:
-            logger.info("reading %s (%d MB)", path, size >> 20)
-        with open_json(path) as stream, LongCall(f"reading {path}"):
-            with collector_off():
-                content = json.load(stream, object_hook=object_hook)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError("the annotation file cannot be read", where=path, got=error) from error
+        with open_error(path), reading(path), open_json(path) as stream, collector_off():
+            content = json.load(stream, object_hook=object_hook)
     except UnicodeError as error:
         raise DataError(
             f"the annotation file is not encoded in {error.encoding}"
@@ -77,6 +75,38 @@ def read_annotation_json(
             got=error,
             fix="download or write it again; it may have been cut off",
         ) from error
+    return checked_content(content, path)
+
+
+@contextlib.contextmanager
+def open_error(path: str | Path) -> Iterator[None]:
+    """Says of a file that cannot be read which one it is.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError("the annotation file cannot be read", where=path, got=error) from error
+
+
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Tells of the reading of a large file."""
+    size = os.path.getsize(path)
+    if size > _LARGE_FILE_BYTES:
+        logger.info("reading %s (%d MB)", path, size >> 20)
+    with LongCall(f"reading {path}"):
+        yield
+
+
+def checked_content(content: Any, path: str | Path) -> dict[str, Any]:
+    """The content of an annotation file, if it is in COCO format.
+
+    Raises:
+        DataError: it lacks `images`, or has annotations without `categories`.
+    """
     if not isinstance(content, dict):
         raise DataError(
             "the annotation file is not in COCO format",
@@ -118,7 +148,7 @@ class EntryReader:
         return os.path.basename(self.path)
 
     def each(
-        self, what: str, entries: list, read: Callable, rows: Iterable[int] | None = None
+        self, what: str, entries: Any, read: Callable, rows: Iterable[int] | None = None
     ) -> list[int]:
         """Calls `read(entry)` for all or the given rows; rows of entries that it refused."""
         broken = []
@@ -163,6 +193,18 @@ def is_set(flag: object, name: str) -> bool:
         raise ValueError(f"its {name} is {flag!r}, not 0 or 1") from None
 
 
+def flag_of(entry: Mapping[str, Any]) -> int:
+    """What an annotation is: 1 for a crowd region, 2 for one that is flagged `ignore`, else 0.
+
+    Raises:
+        ValueError: a flag is neither on nor off.
+    """
+    crowd, ignored = entry.get("iscrowd"), entry.get("ignore")
+    if crowd and is_set(crowd, "iscrowd"):
+        return 1
+    return 2 if ignored and is_set(ignored, "ignore") else 0
+
+
 def _integer(entry: Mapping[str, Any], key: str) -> int:
     value = entry[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
@@ -180,13 +222,18 @@ class Category:
 
 
 def read_categories(
-    entries: list, annotations: list, reader: EntryReader
+    entries: list, used: Callable[[], Iterable[Any]], reader: EntryReader
 ) -> dict[FileId, Category]:
     """The categories by the key of their id (`sniper.data.ids`), in the order of the file.
 
     Headings of the others, such as the root that Roboflow writes, are none: left out and told.
+
+    Args:
+        entries: of the file.
+        used: gives the ids of the categories that have annotations.
+        reader: who is told.
     """
-    headings = _headings(entries, annotations)
+    headings = _headings(entries, used)
     if headings:
         texts = [f"{entry_label('category', entry, 0)}: {entry.get('name')}" for entry in headings]
         reader.on_problem(Problem(EMPTY_ROOT, reader.where, len(texts), texts))
@@ -223,7 +270,7 @@ def _tell_alike(names: Iterable[str], reader: EntryReader) -> None:
         reader.on_problem(Problem(ALIKE_CATEGORIES, reader.where, len(texts), texts))
 
 
-def _headings(entries: list, annotations: list) -> list[Entry]:
+def _headings(entries: list, used: Callable[[], Iterable[Any]]) -> list[Entry]:
     """Categories without objects that are no classes.
 
     Roboflow writes the project as one: it stands at the top and is the supercategory of all others.
@@ -236,8 +283,8 @@ def _headings(entries: list, annotations: list) -> list[Entry]:
     twins = [row for row, entry in enumerate(entries) if uses[str(entry.get("name"))] > 1]
     if not heads and not twins:
         return []
-    used = {_key_or_none(e.get("category_id")) for e in annotations if isinstance(e, dict)}
-    has_objects = [_key_or_none(entry.get("id")) in used for entry in entries]
+    trained_ids = set(map(_key_or_none, used()))
+    has_objects = [_key_or_none(entry.get("id")) in trained_ids for entry in entries]
     trained = {str(entry.get("name")) for entry, has in zip(entries, has_objects) if has}
     shadowed = [row for row in twins if str(entries[row].get("name")) in trained]
     rows = sorted({*heads, *shadowed})

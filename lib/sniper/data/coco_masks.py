@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from sniper.data.coco_entries import Entry, EntryReader, entry_label
+from sniper.data.coco_columns import Annotations
+from sniper.data.coco_entries import MIN_POLYGON_NUMBERS, Entry, EntryReader, entry_label
 from sniper.data.outlines import outlines
 from sniper.data.problems import MASK_ELSEWHERE, NO_MASK, Problem
 from sniper.data.rle import checked_run_lengths, decode_run_lengths
-
-# A polygon needs three corners; shorter ones are dropped (2018 behaviour).
-MIN_POLYGON_NUMBERS = 6
 
 
 def without_masks(entry: Entry) -> Entry:
@@ -37,7 +35,7 @@ def with_packed_polygons(entry: Entry) -> Entry:
 
 
 def read_polygons(
-    annotations: list,
+    annotations: Annotations,
     rows: np.ndarray,
     boxes: np.ndarray,
     sizes: np.ndarray,
@@ -46,8 +44,8 @@ def read_polygons(
     """The polygons of objects, and how many objects have none.
 
     Args:
-        annotations: the file's list.
-        rows: (N,) places of the objects in it.
+        annotations: those of the file.
+        rows: (N,) places of the objects among them.
         boxes: (N, 4) of the objects: inclusive corners, image px.
         sizes: (N, 2) int64 height and width of the image of each.
         reader: hears of broken masks, whose objects then have none, of missing ones, and of masks
@@ -56,36 +54,66 @@ def read_polygons(
     Returns:
         `polygon_offsets`, `point_offsets` and `coordinates` of a `CocoTable`.
     """
-    coordinates = array("f")
-    lengths, counts = array("q", [0]), array("q", [0])
-    size_of_row = dict(zip(rows.tolist(), sizes.tolist()))
-    place = iter(size_of_row.values())
-
-    def read(entry: Mapping[str, Any]) -> None:
-        counts.append(0)  # what a broken entry leaves behind
-        height, width = next(place)
-        kept = polygons_of(entry.get("segmentation"), height, width)
-        for polygon in kept:
-            coordinates.extend(polygon)
-            lengths.append(len(polygon))
-        counts[-1] = len(kept)
-
-    broken = reader.each("annotation", annotations, read, list(size_of_row))
-    bare = rows[(np.frombuffer(counts, np.int64)[1:] == 0) & ~np.isin(rows, broken)].tolist()
+    odd, broken = _odd_polygons(annotations, rows, sizes, reader)
+    arrays = _gathered(annotations, rows, odd)
+    counts = np.diff(arrays["polygon_offsets"])
+    bare = rows[(counts == 0) & ~np.isin(rows, broken)].tolist()
     if bare:
         texts = (entry_label("annotation", annotations[row], row) for row in bare)
         reader.on_problem(Problem(NO_MASK, reader.where, len(bare), texts))
-    arrays: dict[str, np.ndarray] = {
-        "polygon_offsets": np.cumsum(np.frombuffer(counts, np.int64)),
-        "point_offsets": np.cumsum(np.frombuffer(lengths, np.int64)),
-        # An array with a view of its buffer cannot grow; a copy lets go of the spare room too.
-        "coordinates": np.frombuffer(coordinates, np.float32).copy(),
-    }
     elsewhere = rows[_lie_elsewhere(boxes, **arrays)].tolist()
     if elsewhere:
         texts = (entry_label("annotation", annotations[row], row) for row in elsewhere)
         reader.on_problem(Problem(MASK_ELSEWHERE, reader.where, len(elsewhere), texts))
     return arrays, len(bare)
+
+
+def _odd_polygons(
+    annotations: Annotations, rows: np.ndarray, sizes: np.ndarray, reader: EntryReader
+) -> tuple[dict[int, list[array]], list[int]]:
+    """The polygons of the odd entries among some rows, by row, and the broken ones of them."""
+    chosen = annotations.is_odd[rows]
+    sides = iter(sizes[chosen].tolist())
+    odd_rows = iter(rows[chosen].tolist())
+    polygons: dict[int, list[array]] = {}
+
+    def read(entry: Mapping[str, Any]) -> None:
+        row, (height, width) = next(odd_rows), next(sides)
+        polygons[row] = []  # what a broken entry leaves behind
+        polygons[row] = polygons_of(entry.get("segmentation"), height, width)
+
+    broken = reader.each("annotation", annotations, read, rows[chosen].tolist())
+    return polygons, broken
+
+
+def _gathered(
+    annotations: Annotations, rows: np.ndarray, odd: Mapping[int, list[array]]
+) -> dict[str, np.ndarray]:
+    """The arrays of `read_polygons` from the columns and the odd entries."""
+    ring_counts, ring_lengths = annotations.table["rings"], annotations.ring_lengths
+    ring_ends = np.concatenate([[0], np.cumsum(ring_counts)])
+    point_ends = np.concatenate([[0], np.cumsum(ring_lengths)])
+    numbers = annotations.coordinates
+    # Per object: how many polygons, their lengths, and all of their coordinates as one array.
+    counts = ring_counts[rows].astype(np.int64)
+    first, last = ring_ends[rows], ring_ends[rows + 1]
+    lengths = [
+        ring_lengths[start:end] for start, end in zip(first.tolist(), last.tolist())
+    ]  # views
+    places = zip(point_ends[first].tolist(), point_ends[last].tolist())
+    coordinates = [numbers[start:end] for start, end in places]
+    for place in np.flatnonzero(annotations.is_odd[rows]).tolist():
+        polygons = odd[int(rows[place])]
+        counts[place] = len(polygons)
+        lengths[place] = np.array([len(polygon) for polygon in polygons], np.int64)
+        if polygons:
+            coordinates[place] = np.concatenate([np.array(one, np.float32) for one in polygons])
+    nothing = np.zeros(0, np.float32)
+    return {
+        "polygon_offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        "point_offsets": np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths])),
+        "coordinates": np.concatenate([nothing, *coordinates]),
+    }
 
 
 def _lie_elsewhere(

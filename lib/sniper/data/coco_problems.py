@@ -17,6 +17,7 @@ from sniper.data.box_problems import (
     report_fractions,
     report_repeated,
 )
+from sniper.data.coco_columns import Annotations
 from sniper.data.coco_entries import EntryReader, entry_label
 from sniper.data.problems import CROWD, DUPLICATE_ANNOTATION, IGNORED, ORPHAN, Problem
 
@@ -61,7 +62,7 @@ class CocoObjects:
 
 
 def report_annotations(
-    annotations: list,
+    annotations: Annotations,
     objects: CocoObjects,
     names: list[str],
     reader: EntryReader,
@@ -71,7 +72,7 @@ def report_annotations(
     """Reports all that training leaves out or changes, and counts it.
 
     Args:
-        annotations: the file's list.
+        annotations: those of the file.
         objects: those of them that can be read.
         names: of the images.
         reader: who is told.
@@ -133,10 +134,10 @@ def _annotated(
     )
 
 
-def _report_ids(annotations: list, objects: CocoObjects, reader: EntryReader) -> None:
+def _report_ids(annotations: Annotations, objects: CocoObjects, reader: EntryReader) -> None:
     """Warns of ids that are used twice, and of annotations whose image is not listed."""
     rows = objects.rows.tolist()
-    twice = [rows[place] for place in _repeated([annotations[row].get("id") for row in rows])]
+    twice = [rows[place] for place in _repeated(annotations.ids(objects.rows))]
     if twice:
         texts = (entry_label("annotation", annotations[row], row) for row in twice)
         reader.on_problem(Problem(DUPLICATE_ANNOTATION, reader.where, len(twice), texts))

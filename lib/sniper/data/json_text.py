@@ -26,6 +26,16 @@ def open_json(path: str | Path) -> IO[str]:
         OSError, EOFError, zlib.error: it cannot be read, or is no whole gzip file.
         DataError: unpacked it is far larger than annotations are.
     """
+    stream, encoding = open_json_bytes(path)
+    return io.TextIOWrapper(stream, encoding)
+
+
+def open_json_bytes(path: str | Path) -> tuple[IO[bytes], str]:
+    """The same file as bytes, and the name of their encoding.
+
+    Raises:
+        OSError, EOFError, zlib.error, DataError: as `open_json`.
+    """
     stream: IO[bytes] = open(path, "rb")
     try:
         packed = stream.read(len(_GZIP_START)) == _GZIP_START
@@ -35,7 +45,7 @@ def open_json(path: str | Path) -> IO[str]:
                 stream = io.BytesIO(_unpacked(stream, path))
         encoding = json.detect_encoding(stream.read(4))
         stream.seek(0)
-        return io.TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding)
+        return stream, "utf-8-sig" if encoding == "utf-8" else encoding
     except BaseException:
         stream.close()
         raise

@@ -10,7 +10,7 @@ import numpy as np
 from sniper.data import account
 from sniper.data.account import Intake
 from sniper.data.box_problems import BORDER_SLACK_PX, AnnotatedBoxes, BoxCounts, report_boxes
-from sniper.data.coco_parse import convert_boxes
+from sniper.data.coco_objects import convert_boxes
 from sniper.data.ids import id_numbers
 from sniper.data.openimages_truth import TrueBoxes, Verified
 from sniper.data.problems import OnProblem

@@ -18,7 +18,7 @@ from sniper.data.box_problems import (
     report_repeated,
 )
 from sniper.data.cache import cache_file, cached_arrays, file_sha256
-from sniper.data.coco_parse import convert_boxes
+from sniper.data.coco_objects import convert_boxes
 from sniper.data.dataset import BACKGROUND, Dataset
 from sniper.data.ids import id_numbers
 from sniper.data.image_paths import ImagePlaces, find_images

@@ -9,6 +9,11 @@ every test uses. First their feature maps are compared: the relative L2 differen
 10 %. The figure is the median over the rounds of fp32 time / INT8 time. What INT8 does to the
 accuracy of trained weights is printed by `sniper quantize --eval N`. Exit code 1: the maps differ,
 or a goal is missed.
+
+Without AVX-512 VNNI, where `sniper quantize` asks for --any-cpu, the maps may differ by 20 % and
+there is no goal: oneDNN cuts off sums of two products at 16 bits, and needs three instructions for
+what one does with VNNI. A bit less does not help: MXNet packs weights itself, with 8 bits, and it
+cuts ReLU6 by the range of the map, so that a map cannot have a larger one.
 """
 
 from __future__ import annotations
@@ -25,66 +30,28 @@ from typing import Any, Optional
 if not __package__:  # run as a script; its own folder has too common module names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from bench.random_detectors import (
+    CALIBRATION_IMAGES,
+    RECIPES,
+    images,
+    info,
+    random_detector,
+    relative_difference,
+)
 from bench.report import load_warning, machine, machine_line
 
-# Network and the recipe that it comes from; goals of fp32 time / INT8 time.
+# Goals of fp32 time / INT8 time, on processors with VNNI.
 GOALS = {"resnet_mx_50_e2e": 1.4, "mobilenetv2_e2e": 1.3}
-RECIPES = {"resnet_mx_50_e2e": "sniper_res50_e2e", "mobilenetv2_e2e": "sniper_mobilenetv2_e2e"}
 LARGEST_DIFFERENCE = 0.1
-CALIBRATION_IMAGES = 4
-# Scale of the last batch norm of residual branches, so that activations of random weights do not
-# grow from unit to unit as those of trained ones do not.
-BRANCH_SCALE = 0.3
-BRANCHES = ("_bn3_gamma", "linear-batchnorm_gamma")
-
-
-def images(count: int, width: int, height: int) -> Any:
-    """(count, 3, height, width) float32: smooth random patterns minus a mean."""
-    import cv2
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    small = generator.uniform(-120, 120, (count * 3, height // 8, width // 8)).astype(np.float32)
-    planes = [cv2.resize(plane, (width, height)) for plane in small]
-    return np.stack(planes).reshape(count, 3, height, width)
+# Where sums of two products are cut off at 16 bits. Exact sums of weights with 7 bits, as ONNX
+# Runtime has them, differ by 13 % for MobileNetV2 there, those of 8 bits by 12 %.
+LARGEST_DIFFERENCE_WITHOUT_VNNI = 0.2
 
 
 def networks(recipe: str, data: Any) -> dict[str, Any]:
     """`fp32` and `INT8`: functions of a batch that detect."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from sniper.config import load_config
-    from sniper.models.archive import WeightedGraph as Weights
-    from sniper.models.assembly import build_detector
-    from sniper.models.quantize import quantize_network
-    from sniper.runs.plan import test_plan
-    from sniper.runs.speed import random_model
-
-    fp32 = random_model(test_plan(load_config(recipe), devices="cpu").detector)
-    for name, value in fp32.arg.items():
-        if name.endswith(BRANCHES):
-            value[:] = BRANCH_SCALE
-    symbol = build_detector(fp32.spec, train=False, roi_map=True)
-    ids = np.zeros(1, np.float32)
-    inputs = [
-        {"data": image[None], "im_info": info(image), "im_ids": ids, "chip_ids": ids}
-        for image in data
-    ]
-    int8 = quantize_network(Weights(symbol, fp32.arg, fp32.aux), inputs)
-    models = {
-        "fp32": replace(fp32, symbol=symbol),
-        "INT8": replace(fp32, arg=int8.arg, aux=int8.aux, symbol=int8.symbol),
-    }
-    return {name: bound(model) for name, model in models.items()}
-
-
-def info(image: Any) -> Any:
-    """(1, 3) float32: height, width, factor."""
-    import numpy as np
-
-    return np.array([[*image.shape[1:], 1.0]], np.float32)
+    detector = random_detector(recipe, data)
+    return {name: bound(one) for name, one in (("fp32", detector.model), ("INT8", detector.int8()))}
 
 
 def bound(model: Any) -> Any:
@@ -108,12 +75,10 @@ def bound(model: Any) -> Any:
 
 def measure(recipe: str, width: int, height: int, rounds: int) -> dict[str, Any]:
     """Difference of the maps, seconds of every round, and the median ratio."""
-    import numpy as np
-
     data = images(CALIBRATION_IMAGES, width, height)
     sides = networks(recipe, data)
     maps = {name: run(data[0]).roi_map for name, run in sides.items()}
-    difference = float(np.linalg.norm(maps["fp32"] - maps["INT8"]) / np.linalg.norm(maps["fp32"]))
+    difference = relative_difference(maps["INT8"], maps["fp32"])
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name, run in sides.items():
@@ -133,11 +98,11 @@ def line(name: str, result: dict[str, Any]) -> str:
     """What a person reads."""
     fp32, int8 = (1000 * statistics.median(result["seconds"][key]) for key in ("fp32", "INT8"))
     low, high = result["ratio_range"]
-    goal = GOALS[name]
+    goal = "no goal" if result["goal"] is None else f"goal {result['goal']}"
     verdict = "passed" if result["passed"] else "FAILED"
     return (
         f"{name}: fp32 {fp32:.1f} ms, INT8 {int8:.1f} ms, ratio {result['ratio']:.2f} ({low:.2f}-"
-        f"{high:.2f}), goal {goal}; maps differ by {result['difference']:.1%}: {verdict}"
+        f"{high:.2f}), {goal}; maps differ by {result['difference']:.1%}: {verdict}"
     )
 
 
@@ -152,16 +117,22 @@ def main(argv: Optional[list[str]] = None) -> int:
     args = parser.parse_args(argv)
     width, height = (int(side) for side in args.size.split("x"))
     import sniper  # noqa: F401  (sets the threads before MXNet is imported)
+    from sniper.models.int8_support import WITHOUT_INSTRUCTIONS, has_int8_instructions
 
     about = machine()
     print(machine_line(about), f"OMP_NUM_THREADS {os.environ['OMP_NUM_THREADS']}")
     if load_warning(about):
         print(load_warning(about))
+    has_vnni = has_int8_instructions()
+    if not has_vnni:
+        print(f"this processor has {WITHOUT_INSTRUCTIONS}: no goals")
+    largest = LARGEST_DIFFERENCE if has_vnni else LARGEST_DIFFERENCE_WITHOUT_VNNI
     results = {}
     for name in [args.only] if args.only else GOALS:
         result = measure(RECIPES[name], width, height, args.rounds)
-        same = result["difference"] <= LARGEST_DIFFERENCE
-        result["passed"] = same and result["ratio"] >= GOALS[name]
+        result["goal"] = GOALS[name] if has_vnni else None
+        is_fast = result["goal"] is None or result["ratio"] >= result["goal"]
+        result["passed"] = result["difference"] <= largest and is_fast
         results[name] = result
         print(line(name, result), flush=True)
     if args.json:

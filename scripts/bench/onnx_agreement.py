@@ -24,8 +24,8 @@ from typing import Any, Optional
 if not __package__:  # run as a script; its own folder has too common module names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench.int8 import images, info
 from bench.onnx_engines import reason_of
+from bench.random_detectors import images, info
 from bench.report import machine, machine_line
 
 PX, SCORE, MAP = 0.02, 1e-4, 1e-3

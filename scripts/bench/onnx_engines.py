@@ -25,7 +25,14 @@ from typing import Any, Optional
 if not __package__:  # run as a script; its own folder has too common module names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench.int8 import BRANCH_SCALE, BRANCHES, CALIBRATION_IMAGES, RECIPES, images, info
+from bench.random_detectors import (
+    CALIBRATION_IMAGES,
+    RECIPES,
+    images,
+    info,
+    random_detector,
+    relative_difference,
+)
 from bench.report import load_warning, machine, machine_line
 
 REFERENCE = "MXNet fp32"
@@ -34,50 +41,23 @@ LARGEST_DIFFERENCE = {"fp32": 1e-4, "INT8": 0.2}  # of random weights
 
 def executors(recipe: str, data: Any) -> dict[str, Any]:
     """The sides by name, `<engine> <precision>`."""
-    from dataclasses import replace
-
     import mxnet as mx
-    import numpy as np
 
-    from sniper.config import load_config
     from sniper.errors import DataError
     from sniper.inference.mxnet_executor import MxnetExecutor
     from sniper.inference.onnx_engines import installed_engines, onnx_engine
     from sniper.inference.onnx_executor import OnnxExecutor
-    from sniper.models.archive import ModelArchive, WeightedGraph
-    from sniper.models.assembly import build_detector
     from sniper.models.model import OnnxModel
-    from sniper.models.quantize import quantize_network
-    from sniper.runs.export import as_onnx
-    from sniper.runs.int8 import QuantizeSettings, quantized_program
-    from sniper.runs.plan import test_plan
-    from sniper.runs.speed import random_model
 
-    model = random_model(test_plan(load_config(recipe), devices="cpu").detector)
-    for name, value in model.arg.items():
-        if name.endswith(BRANCHES):
-            value[:] = BRANCH_SCALE
-    symbol = build_detector(model.spec, train=False, roi_map=True)
-    needed = set(symbol.list_arguments())
-    arg = {name: value for name, value in model.arg.items() if name in needed}
-    ids = np.zeros(1, np.float32)
-    inputs = [
-        {"data": image[None], "im_info": info(image), "im_ids": ids, "chip_ids": ids}
-        for image in data
-    ]
-    graph = WeightedGraph(symbol, arg, model.aux)
-    int8 = quantize_network(graph, inputs)
-    models = {
-        "fp32": replace(model, symbol=symbol),
-        "INT8": replace(model, arg=int8.arg, aux=int8.aux, symbol=int8.symbol),
-    }
+    detector = random_detector(recipe, data)
+    model = detector.model
     sides: dict[str, Any] = {
-        f"MXNet {name}": MxnetExecutor(one, [mx.cpu()]) for name, one in models.items()
+        f"MXNet {name}": MxnetExecutor(one, [mx.cpu()])
+        for name, one in (("fp32", model), ("INT8", detector.int8()))
     }
-    program = as_onnx(model.spec, ModelArchive(graph, None, {})).detector
-    quantised = quantized_program(program, lambda: iter(inputs), QuantizeSettings(len(inputs)))
+    programs = {"fp32": detector.program(), "INT8": detector.int8_program()}
     for engine in installed_engines():
-        for name, one in (("fp32", program), ("INT8", quantised)):
+        for name, one in programs.items():
             network = OnnxModel(model.spec, one, None, model.class_names)
             try:
                 sides[f"{engine} {name}"] = OnnxExecutor(network, onnx_engine(engine))
@@ -106,7 +86,7 @@ def measure(recipe: str, width: int, height: int, rounds: int) -> dict[str, dict
     reference = maps[REFERENCE]
     results: dict[str, dict[str, Any]] = {
         name: {
-            "difference": float(np.linalg.norm(one - reference) / np.linalg.norm(reference)),
+            "difference": relative_difference(one, reference),
             "seconds": [],
         }
         for name, one in maps.items()

@@ -27,10 +27,10 @@ example: sniper quantize --cfg sniper_mobilenetv2_toy --calib 32 --eval 80 --out
          python main_test.py --cfg sniper_mobilenetv2_toy --weights toy_int8.zip
          sniper quantize --cfg sniper_mobilenetv2_toy --format onnx --out int8.onnx.zip
 
-In MXNet it is meant for processors with AVX-512 VNNI, where INT8 is exact but for rounding. Others
-add products in 16 bits, cut off what does not fit, and gain less: look at --eval there (`sniper
-doctor` tells what this processor has). ONNX Runtime gets weights of 7 bits, which are exact on
-every processor.
+It is meant for processors with AVX-512 VNNI. Others are no faster with INT8 than with fp32, and
+MXNet adds products in 16 bits there and cuts off what does not fit; so they make the archive with
+--any-cpu only, for other machines: the file does not depend on the processor (`sniper doctor` tells
+what this one has). ONNX Runtime gets weights of 7 bits, which are exact on every processor.
 """
 
 

@@ -1,21 +1,35 @@
-"""Detections of all levels to the result of an image: valid ranges, soft-NMS per class, cap.
+"""Detections of all levels to the result of an image: valid ranges, NMS per class, cap.
 
 Sides
 * ours: `sniper.inference.merge_levels.merge_levels`, one native call for all classes.
-* numpy: class after class, soft-NMS as it is usually written in NumPy: the best row, the overlaps
-  of all others with it at once, until nothing is left.
+* numpy (soft): class after class, soft-NMS as it is usually written in NumPy: the best row, the
+  overlaps of all others with it at once, until nothing is left.
+* openvino: NonMaxSuppression (opset 9) of all classes at once. Soft as in the case `soft_nms`.
+* onnxruntime (hard): NonMaxSuppression of all classes at once; it has no soft one.
+* torchvision (hard): `torchvision.ops.batched_nms`; it has no soft one.
+* supervision (hard): `supervision.box_non_max_suppression`, with its table of all pairs, which does
+  not fit into memory for the largest job.
+
+No other library that we know has a soft-NMS of several classes that does this job. supervision's
+`box_soft_non_max_suppression` is another one: it takes the order of the scores as they come, and
+decays by boxes that have decayed themselves long ago. SAHI's NMS is in the case `slices`.
+
+Peers get what a network puts out: the graphs boxes and a table of classes x boxes, which holds 0
+for scores below the floor; the others the rows. They filter by valid range in NumPy and cap there;
+both are timed, as ours are. Pixel convention as in the case `nms`.
 
 Inputs are rows above the score floor of 0.001. *Recorded* ones are those of a test image of the toy
 set (10 classes, 3 levels of 300 RoIs, sniper_mobilenetv2_toy_long). The others are made: RoIs
 around objects, whose scores are a softmax (a part of the classes of a RoI is above the floor), or
 above the floor in all 80 classes, which is the worst that can come; that job has no cap. Compared:
 classes and their numbers of rows, boxes, and scores to 1e-5; a row whose score is within 1e-5 of
-the floor or of the cap's threshold may be missing on one side.
+the floor or of the cap's threshold may be missing on one side. Hard jobs have corners on a grid of
+1/16 px and distinct scores, so that their rows are the same ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +37,18 @@ import numpy as np
 
 from bench import compare as agreement
 from bench import inputs as make
-from bench.case import Arrays, Case, Job, Prepared, Side
+from bench.case import Arrays, Case, Job, PeerMissingError, Prepared, Side
 
+Rows = tuple[np.ndarray, np.ndarray]  # (n, 5) x1 y1 x2 y2 score, (n,) classes
 RECORDED = Path(__file__).resolve().parent.parent / "recorded" / "merge_toy.npz"
 SIGMA, LEAST_SCORE = 0.55, 0.001
 TOLERANCE = 1e-5
 CLASSES, LEVELS, ROIS, OBJECTS = 80, 3, 300, 15
+# From our inclusive corners to the peers'; the same for rows and for corners y1 x1 y2 x2.
+PIXEL = np.array([0, 0, 1, 1], np.float32)
 RANGES = np.float32([[-1, 80], [32, 150], [120, -1]])
 GOAL, CAPPED = {"numpy": 20.0}, {"cap": 200}
+HARD = {"hard": 0.5}
 
 
 def recorded(rng: np.random.Generator) -> Arrays:
@@ -38,12 +56,15 @@ def recorded(rng: np.random.Generator) -> Arrays:
         return dict(content)
 
 
-def made(rng: np.random.Generator, *, dense: bool) -> Arrays:
+def made(rng: np.random.Generator, *, dense: bool, distinct: bool = False) -> Arrays:
     """Rows of 80 classes at three levels, around the same objects."""
     objects = make.objects(rng, 480, 640, OBJECTS)
     kinds = rng.integers(0, CLASSES, OBJECTS)
     parts = [level_rows(rng, objects, kinds, level, dense) for level in range(LEVELS)]
     rows, classes, levels = (np.concatenate(column) for column in zip(*parts))
+    if distinct:
+        rows[:, :4] = np.round(rows[:, :4] * 16) / 16
+        rows[:, 4] = make.distinct(rows[:, 4])
     return {"rows": rows, "classes": classes, "levels": levels, "ranges": RANGES}
 
 
@@ -78,7 +99,7 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
         ]
     ]
     ranges = [tuple(pair) for pair in arrays["ranges"].tolist()]
-    settings = MergeSettings(sigma=SIGMA, max_per_image=params["cap"])
+    settings = MergeSettings(params.get("hard", -1), SIGMA, params["cap"])
 
     def outputs(result: Any) -> Arrays:
         return {"rows": result[0].rows, "classes": result[0].classes}
@@ -88,21 +109,162 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
 
 def numpy_side(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
     rows, classes = arrays["rows"], arrays["classes"]
-    low, high = arrays["ranges"][arrays["levels"]].T
-    cap = params["cap"]
+    ranges = arrays["ranges"][arrays["levels"]]
 
-    def run() -> tuple[np.ndarray, np.ndarray]:
-        area = (rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])
-        valid = ((low <= 0) | (area > low**2)) & ((high <= 0) | (area <= high**2))
+    def run() -> Rows:
+        valid = in_range(rows, ranges)
         kept = [soft_nms(rows[valid & (classes == index)]) for index in range(1, classes.max() + 1)]
-        found = np.concatenate(kept)
         numbers = np.repeat(np.arange(1, len(kept) + 1), [len(own) for own in kept])
-        if 0 < cap < len(found):
-            best = found[:, 4] >= np.partition(found[:, 4], -cap)[-cap]
-            found, numbers = found[best], numbers[best]
-        return found, numbers
+        return capped(np.concatenate(kept), numbers, params["cap"])
 
-    return Prepared(run, lambda result: {"rows": result[0], "classes": result[1]})
+    return Prepared(run, named)
+
+
+def in_range(rows: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Which rows (n, 4 or 5) lie in their valid ranges (n, 2)."""
+    low, high = ranges.T
+    area = (rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])
+    return ((low <= 0) | (area > low**2)) & ((high <= 0) | (area <= high**2))
+
+
+def capped(rows: np.ndarray, classes: np.ndarray, cap: int) -> Rows:
+    """The best `cap` rows; all of them for a cap of 0 or less."""
+    if 0 < cap < len(rows):
+        best = rows[:, 4] >= np.partition(rows[:, 4], -cap)[-cap]
+        rows, classes = rows[best], classes[best]
+    return rows, classes
+
+
+def named(result: Rows) -> Arrays:
+    return {"rows": result[0], "classes": result[1]}
+
+
+def table_of(arrays: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a network puts out: boxes (n, 4), their ranges (n, 2), scores (classes, n)."""
+    places = np.column_stack([arrays["levels"], arrays["rows"][:, :4]])
+    unique, of_row = np.unique(places, axis=0, return_inverse=True)
+    scores = np.zeros((arrays["classes"].max(), len(unique)), np.float32)
+    scores[arrays["classes"] - 1, of_row.reshape(-1)] = arrays["rows"][:, 4]
+    boxes = np.ascontiguousarray(unique[:, 1:], np.float32)
+    return boxes, arrays["ranges"][unique[:, 0].astype(int)], scores
+
+
+def graph_inputs(arrays: Arrays) -> tuple[dict[str, np.ndarray], Callable[[], None]]:
+    """Inputs of a NonMaxSuppression, and what fills in the scores by valid range."""
+    boxes, ranges, scores = table_of(arrays)
+    corners = np.ascontiguousarray((boxes + PIXEL)[None, :, [1, 0, 3, 2]])
+    inputs = {"boxes": corners, "scores": np.zeros_like(scores)[None]}
+
+    def fill() -> None:
+        np.multiply(scores, in_range(boxes, ranges), out=inputs["scores"][0])
+
+    return inputs, fill
+
+
+def chosen(boxes: np.ndarray, selected: np.ndarray, scores: np.ndarray, cap: int) -> Rows:
+    """Rows of what a NonMaxSuppression has selected: (n, 3) image, class, box."""
+    rows = np.column_stack([boxes[selected[:, 2]], scores])
+    return capped(rows, selected[:, 1] + 1, cap)
+
+
+def openvino(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
+    from bench.peers import openvino as peer
+
+    operators = peer.opset()
+    boxes, _, scores = table_of(arrays)
+    inputs, fill = graph_inputs(arrays)
+    nodes = peer.parameters(inputs)
+    node = operators.non_max_suppression(
+        *nodes.values(),
+        operators.constant(np.int64(scores.shape[1])),
+        operators.constant(np.float32(params.get("hard", 1))),
+        operators.constant(np.float32(LEAST_SCORE)),
+        operators.constant(np.float32(0 if "hard" in params else SIGMA / 2)),
+        box_encoding="corner",
+        sort_result_descending=False,
+    )
+    infer = peer.compiled(node, nodes, inputs, threads)
+
+    def run() -> Rows:
+        fill()
+        selected, weights, count = infer()
+        last = int(count.reshape(-1)[0])
+        return chosen(boxes, selected[:last], weights[:last, 2], params["cap"])
+
+    return Prepared(run, named)
+
+
+def onnxruntime(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
+    from bench.peers import onnxruntime as peer
+
+    boxes, _, scores = table_of(arrays)
+    inputs, fill = graph_inputs(arrays)
+    infer = peer.session(
+        "NonMaxSuppression",
+        inputs,
+        {
+            "max_output": np.array([scores.shape[1]], np.int64),
+            "iou_threshold": np.array([params["hard"]], np.float32),
+            "score_threshold": np.array([LEAST_SCORE], np.float32),
+        },
+        {"selected": "INT64"},
+        threads,
+        center_point_box=0,
+    )
+
+    def run() -> Rows:
+        fill()
+        (selected,) = infer()
+        weights = scores[selected[:, 1], selected[:, 2]]
+        return chosen(boxes, selected, weights, params["cap"])
+
+    return Prepared(run, named)
+
+
+def torchvision(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
+    try:
+        import torch
+        from torchvision.ops import batched_nms
+    except ImportError as error:
+        raise PeerMissingError(
+            f"torchvision is not installed ({error}); it is optional and takes 6 GB"
+        ) from None
+    torch.set_num_threads(threads)
+    rows, classes = arrays["rows"], arrays["classes"].astype(np.int64)
+    ranges = arrays["ranges"][arrays["levels"]]
+
+    def run() -> Rows:
+        valid = in_range(rows, ranges)
+        own, numbers = rows[valid], classes[valid]
+        kept = batched_nms(
+            torch.from_numpy(own[:, :4] + PIXEL),
+            torch.from_numpy(np.ascontiguousarray(own[:, 4])),
+            torch.from_numpy(numbers),
+            params["hard"],
+        ).numpy()
+        return capped(own[kept], numbers[kept], params["cap"])
+
+    return Prepared(run, named)
+
+
+def supervision(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
+    try:
+        from supervision import box_non_max_suppression
+    except ImportError as error:
+        raise PeerMissingError(
+            f"supervision is not installed ({error}): pip install -r requirements-bench-peers.txt"
+        ) from None
+    rows, classes = arrays["rows"], arrays["classes"]
+    ranges = arrays["ranges"][arrays["levels"]]
+
+    def run() -> Rows:
+        valid = in_range(rows, ranges)
+        own, numbers = rows[valid], classes[valid]
+        predictions = np.column_stack([own[:, :4] + PIXEL, own[:, 4], numbers])
+        kept = box_non_max_suppression(predictions, params["hard"])
+        return capped(own[kept], numbers[kept], params["cap"])
+
+    return Prepared(run, named)
 
 
 def soft_nms(rows: np.ndarray) -> np.ndarray:
@@ -143,19 +305,42 @@ def compare(ours: Arrays, peer: Arrays, job: Job, name: str) -> str:
     )
 
 
+SOFT_PEERS = ("numpy", "openvino")
+HARD_PEERS = ("openvino", "onnxruntime", "torchvision", "supervision")
+
 CASE = Case(
     name="merge",
-    summary="merge of an image's detections: valid ranges, soft-NMS of all classes, cap",
+    summary="merge of an image's detections: valid ranges, NMS of all classes, cap",
     jobs=[
-        Job("recorded toy image, 10 classes", recorded, CAPPED, goal=GOAL),
-        Job("80 classes, softmax scores", lambda rng: made(rng, dense=False), CAPPED, goal=GOAL),
+        Job("recorded toy image, 10 classes", recorded, CAPPED, SOFT_PEERS, GOAL),
+        Job(
+            "80 classes, softmax scores",
+            lambda rng: made(rng, dense=False),
+            *(CAPPED, SOFT_PEERS, GOAL),
+        ),
         Job(
             "80 classes x 300 RoIs x 3 levels",
             lambda rng: made(rng, dense=True),
-            {"cap": -1},
-            goal=GOAL,
+            *({"cap": -1}, SOFT_PEERS, GOAL),
+        ),
+        Job(
+            "80 classes, softmax scores, hard NMS",
+            lambda rng: made(rng, dense=False, distinct=True),
+            *({**CAPPED, **HARD}, HARD_PEERS),
+        ),
+        Job(
+            "80 classes x 300 RoIs x 3 levels, hard NMS",
+            lambda rng: made(rng, dense=True, distinct=True),
+            *({"cap": -1, **HARD}, HARD_PEERS[:-1]),
         ),
     ],
-    sides={"ours": Side(ours), "numpy": Side(numpy_side, foreign=True)},
+    sides={
+        "ours": Side(ours),
+        "numpy": Side(numpy_side, foreign=True),
+        "openvino": Side(openvino, foreign=True),
+        "onnxruntime": Side(onnxruntime, foreign=True),
+        "torchvision": Side(torchvision, foreign=True),
+        "supervision": Side(supervision, foreign=True),
+    },
     compare=compare,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from sniper.chips.box_levels import BoxLevels
@@ -81,18 +82,11 @@ def _shown(record: Record, rects: np.ndarray, per_px: float) -> np.ndarray:
 
 def _shares(shown: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """(n,) share of each box, in cells, that is shown."""
-    rows, columns = shown.shape
-    left, top = (
-        np.clip(start.astype(np.int64), 0, side - 1)
-        for start, side in zip(boxes[:, :2].T, (columns, rows))
-    )
-    right, bottom = (
-        np.clip(np.ceil(end).astype(np.int64), start + 1, side)
-        for end, start, side in zip(boxes[:, 2:].T, (left, top), (columns, rows))
-    )
+    most = np.array(shown.shape[::-1])
+    start = np.minimum(np.maximum(boxes[:, :2].astype(np.int64), 0), most - 1)
+    end = np.maximum(np.minimum(np.ceil(boxes[:, 2:]).astype(np.int64), most), start + 1)
+    (left, top), (right, bottom) = start.T, end.T
     # Sums of all cells above and to the left: four of them count a box of any size.
-    sums = np.zeros((rows + 1, columns + 1), np.int32)
-    np.cumsum(shown, axis=0, dtype=np.int32, out=sums[1:, 1:])
-    np.cumsum(sums, axis=1, out=sums)
+    sums = cv2.integral(shown.view(np.uint8))  # (rows + 1, columns + 1) int32
     count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
-    return count / ((bottom - top) * (right - left))
+    return count / (end - start).prod(axis=1)

@@ -17,6 +17,8 @@ constexpr uint64_t kPositiveCover = 2, kNegativeCover = 3, kNegativePick = 4, kB
 
 // Image px around a box in which a chip that overlaps it (+1 convention) must begin or end.
 constexpr double kOverlapMargin = 2;
+// So many chips are compared with a box one by one.
+constexpr std::size_t kFewChips = 64;
 // Image px that float32 coordinates of an image may be off: up to 2^24, differences of three.
 constexpr double kRoundingMargin = 4;
 
@@ -247,6 +249,7 @@ void RecordChips::cover(const RecordLevel& level, const std::vector<int32_t>& ro
   for (std::size_t k = 0; k < chosen.size(); ++k) {
     chip_to_image(request, cover_.lattice(), chosen[k], rects_[k].data());
   }
+  if (rects_.size() <= kFewChips) return;
   rect_grid_.reset(static_cast<double>(record_.width), static_cast<double>(record_.height),
                    static_cast<double>(request_.chip_size + 1) / level.factor, rects_.size());
   for (const ChipRect& rect : rects_) rect_grid_.add({rect[0], rect[1], rect[2], rect[3]});
@@ -259,7 +262,7 @@ int32_t RecordChips::best_chip(const float* box) const {
       (static_cast<double>(box[2]) - box[0] + 1) * (static_cast<double>(box[3]) - box[1] + 1);
   int32_t best = -1;
   double best_share = 0, best_overlap = 0;
-  rect_grid_.visit_near(widened(box, kOverlapMargin), [&](int32_t k) {
+  const auto compare = [&](int32_t k) {
     const double overlap = overlap_area(box, rects_[static_cast<std::size_t>(k)]);
     // No larger overlap, no larger share: saves most of the divisions.
     if (k > best && overlap <= best_overlap) return;
@@ -268,7 +271,14 @@ int32_t RecordChips::best_chip(const float* box) const {
     best = k;
     best_share = share;
     best_overlap = overlap;
-  });
+  };
+  if (rects_.size() > kFewChips) {
+    rect_grid_.visit_near(widened(box, kOverlapMargin), compare);
+  } else {
+    const int32_t count = static_cast<int32_t>(rects_.size());
+    // No share is larger than that of a chip with the whole box.
+    for (int32_t k = 0; k < count && (best < 0 || best_overlap < area); ++k) compare(k);
+  }
   return best;
 }
 
@@ -280,7 +290,7 @@ void RecordChips::assign(const RecordLevel& level, const std::vector<int32_t>& r
   for (const int32_t row : rows) {
     const std::size_t n = static_cast<std::size_t>(row);
     const float* box = box_at(n);
-    const int32_t best = rects_.empty() ? -1 : best_chip(box);
+    const int32_t best = best_chip(box);
     const std::size_t k = static_cast<std::size_t>(best);
     chip_of_[n] = best >= 0 && part_counts(box, rects_[k], level, positive) ? best : -1;
     if (chip_of_[n] < 0) continue;

@@ -1,0 +1,1 @@
+"""Jobs of growth.py: every module has a list JOBS."""

@@ -21,16 +21,18 @@ from sniper.data.coco_entries import (
     reading,
 )
 from sniper.data.collector import collector_off
-from sniper.data.json_stream import stream_object
+from sniper.data.json_stream import Taker, stream_object
+from sniper.native._native import scan_annotations
 
 CROWD, IGNORED = 1, 2
 _NO_AREA, _ODD = 4, 8
-_ROW = struct.Struct("<5d3qBi")
+_ROW = struct.Struct("=5d3qBi")
 _TABLE = np.dtype(
-    [(name, "<f8") for name in ("x", "y", "width", "height", "area")]
-    + [(name, "<i8") for name in ("id", "image_id", "category_id")]
-    + [("flags", "u1"), ("rings", "<i4")]
+    [(name, "=f8") for name in ("x", "y", "width", "height", "area")]
+    + [(name, "=i8") for name in ("id", "image_id", "category_id")]
+    + [("flags", "u1"), ("rings", "=i4")]
 )
+_INT = struct.Struct("=i")
 _ODD_ROW = _ROW.pack(*(0,) * 8, _ODD, 0)
 
 
@@ -40,7 +42,7 @@ class _RingPackers(dict[int, Callable[..., bytes]]):
     def __missing__(self, length: int) -> Callable[..., bytes]:
         if length < MIN_POLYGON_NUMBERS or length % 2:
             raise ValueError("an odd polygon")
-        pack = struct.Struct(f"<{length}f").pack
+        pack = struct.Struct(f"={length}f").pack
         if length < 4096:  # longer ones are rare
             self[length] = pack
         return pack
@@ -96,7 +98,17 @@ class Annotations:
         self._rows += row
         for ring in rings:
             self._coordinates += ring
-            self._ring_lengths += len(ring).to_bytes(4, "little")
+            self._ring_lengths += _INT.pack(len(ring))
+
+    def scan(self, text: bytes, start: int) -> int:
+        """Appends entries from their text, see `sniper.data.json_stream.Taker`."""
+        end, rows, ring_lengths, coordinates = scan_annotations(
+            text, start, with_masks=self._with_masks
+        )
+        self._rows += rows
+        self._ring_lengths += ring_lengths
+        self._coordinates += coordinates
+        return end
 
     def _packed_rings(self, entry: Mapping[str, Any], flags: int) -> Sequence[bytes]:
         polygons = entry.get("segmentation")
@@ -138,12 +150,12 @@ class Annotations:
     @property
     def ring_lengths(self) -> np.ndarray:
         """(P,) int64: how many numbers the polygons have, those of the first entry first."""
-        return np.frombuffer(self._ring_lengths, "<i4").astype(np.int64) // 4
+        return np.frombuffer(self._ring_lengths, "=i4").astype(np.int64) // 4
 
     @property
     def coordinates(self) -> np.ndarray:
         """(K,) float32, the numbers of all polygons."""
-        return np.frombuffer(self._coordinates, "<f4")
+        return np.frombuffer(self._coordinates, "=f4")
 
     def are_finite(self) -> bool:
         """Whether no number is infinite or NaN."""
@@ -193,7 +205,10 @@ def read_annotations(
     def take_image(entry: Any) -> None:
         images.append(hook(entry) if _is_dict(entry) else entry)
 
-    takers = {"annotations": annotations.take, "images": take_image}
+    takers = {
+        "annotations": Taker(annotations.take, annotations.scan),
+        "images": Taker(take_image),
+    }
     with open_error(path), reading(path), collector_off():
         content = stream_object(path, takers)
     if isinstance(content.get("images"), list):

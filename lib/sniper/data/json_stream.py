@@ -10,6 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,22 @@ class NotStreamableError(ValueError):
     """The file is no plain JSON object; whoever reads it as a whole can say what is wrong."""
 
 
-def stream_object(path: str | Path, takers: Mapping[str, Callable[[Any], None]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Taker:
+    """Who gets the elements of a list.
+
+    Attributes:
+        take: gets an element.
+        scan: takes several from text: from ASCII, in which `?` stands for other characters, and the
+            place where the first one begins. It returns the place behind the last one and its
+            comma, where another one begins, and may stop before any element, which `take` gets.
+    """
+
+    take: Callable[[Any], None]
+    scan: Callable[[bytes, int], int] | None = None
+
+
+def stream_object(path: str | Path, takers: Mapping[str, Taker]) -> dict[str, Any]:
     """Reads a JSON file that holds an object.
 
     Args:
@@ -49,7 +65,7 @@ def stream_object(path: str | Path, takers: Mapping[str, Callable[[Any], None]])
     return content
 
 
-def _read_object(text: _Text, takers: Mapping[str, Callable[[Any], None]]) -> dict[str, Any]:
+def _read_object(text: _Text, takers: Mapping[str, Taker]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     text.expect("{")
     while text.next() != "}" or content:
@@ -78,6 +94,7 @@ class _Text:
         decoder: Any = json.JSONDecoder()  # type stubs know its methods alone
         self._scan = decoder.scan_once
         self._text, self._place = "", 0
+        self._encoded: bytes | None = None
         self._piece_bytes = _PIECE_BYTES
         self._at_end = False
 
@@ -120,21 +137,30 @@ class _Text:
             if not self._read_on():
                 raise NotStreamableError("a broken value")
 
-    def each_element(self, take: Callable[[Any], None]) -> None:
+    def each_element(self, taker: Taker) -> None:
         """Hands over the elements of the list that comes next, and steps over it."""
         self.expect("[")
         if self.next() == "]":
             self.expect("]")
             return
         while True:
-            for element in self._run():
-                take(element)
-            take(self.value())
+            if taker.scan is not None:
+                self._place = taker.scan(self._ascii(), self._place)
+            else:
+                for element in self._run():
+                    taker.take(element)
+            taker.take(self.value())
             if self.next() == "]":
                 self.expect("]")
                 return
             self.expect(",")
             self.next()
+
+    def _ascii(self) -> bytes:
+        """The text with one byte for each character."""
+        if self._encoded is None:
+            self._encoded = self._text.encode("ascii", "replace")
+        return self._encoded
 
     def _run(self) -> Iterator[Any]:
         """The elements from here on that have a comma behind them and stand in these pieces."""
@@ -164,4 +190,5 @@ class _Text:
         self._piece_bytes *= 2
         self._text = self._text[self._place :] + self._decoder.decode(piece, self._at_end)
         self._place = 0
+        self._encoded = None
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
@@ -46,16 +47,35 @@ def compiled(
 
     model = openvino.Model([node.output(i) for i in range(node.get_output_size())],
                            list(graph_inputs.values()), "bench")  # fmt: skip
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
-        "INFERENCE_NUM_THREADS": str(threads),
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    request = openvino.Core().compile_model(model, "CPU", settings(threads)).create_infer_request()
     feed = [inputs[name] for name in graph_inputs]
 
     def run() -> Sequence[np.ndarray]:
         return request.infer(feed, share_inputs=True, share_outputs=True).to_tuple()
 
     return run
+
+
+def compiled_file(
+    path: Path, threads: int
+) -> Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]:
+    """A call that runs an ONNX file; outputs in its order."""
+    import openvino
+
+    network = openvino.Core().compile_model(path, "CPU", settings(threads))
+    request = network.create_infer_request()
+
+    def run(inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        return request.infer(dict(inputs), share_inputs=True).to_tuple()
+
+    return run
+
+
+def settings(threads: int) -> dict[str, str]:
+    """Latency mode, one stream, float32."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(threads),
+        "INFERENCE_PRECISION_HINT": "f32",
+    }

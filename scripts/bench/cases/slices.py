@@ -36,6 +36,8 @@ RECIPE = "sniper_mobilenetv2_toy"
 CLASSES, OBJECTS, BOXES = 10, 12, 5
 SETS = 64
 PATCH = slice(8, 40)
+PIXEL = np.array([0, 0, 1, 1], np.float32)  # from our inclusive corners to the peers'
+ROW_PIXEL = np.append(PIXEL, np.float32(0))
 SIZES = {"3 MP": (2048, 1536), "12 MP": (4000, 3000), "48 MP": (8000, 6000)}
 INSTALL = "pip install -r requirements-bench-peers.txt, beside this package"
 
@@ -234,10 +236,6 @@ def supervision(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prep
         return {"rows": rows, "classes": found.class_id}
 
     return Prepared(lambda: slicer(image), outputs)
-
-
-PIXEL = np.array([0, 0, 1, 1], np.float32)  # from our inclusive corners to the peers'
-ROW_PIXEL = np.append(PIXEL, np.float32(0))
 
 
 def peer_network(params: Mapping[str, Any]) -> Callable[[np.ndarray], Found]:

@@ -235,3 +235,20 @@ def expand_rpn_batch(
 def scan_annotations(
     text: bytes, start: int, *, with_masks: bool
 ) -> tuple[int, bytes, bytes, bytes]: ...
+def reduce_gradients(
+    gradients: list[Float32],
+    others: list[list[Float32]],
+    divisor: float = 1.0,
+    threads: int = 1,
+) -> bool: ...
+def sgd_update(
+    gradients: list[Float32],
+    weights: list[Float32],
+    momenta: list[Float32],
+    copies: list[list[Float32]],
+    rates: list[float],
+    decays: list[float],
+    momentum: float,
+    clip: float = -1.0,
+    threads: int = 1,
+) -> None: ...

@@ -16,7 +16,8 @@ def batch_line(plan: TrainPlan, samples: int, num_workers: int) -> str:
     """
     accumulation = plan.step.accumulation
     batch = update_replicas(plan, num_workers) * plan.batch_images
-    factors = [f"{len(plan.devices)} device(s)", f"{plan.batch_images} (TRAIN.BATCH_IMAGES)"]
+    devices = len(plan.devices) // plan.spread.shares
+    factors = [f"{devices} device(s)", f"{plan.batch_images} (TRAIN.BATCH_IMAGES)"]
     if accumulation > 1:
         factors.append(f"{accumulation} batches (TRAIN.ACCUMULATION_STEPS)")
     if num_workers > 1:
@@ -72,4 +73,4 @@ def _exception(plan: TrainPlan) -> str:
 
 def update_replicas(plan: TrainPlan, num_workers: int) -> int:
     """Gradients of an update: one per device, accumulated batch and worker."""
-    return len(plan.devices) * plan.step.accumulation * num_workers
+    return len(plan.devices) // plan.spread.shares * plan.step.accumulation * num_workers

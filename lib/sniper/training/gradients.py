@@ -12,6 +12,7 @@ import numpy as np
 
 from sniper.errors import TrainingError
 from sniper.training.collectives import WorkerSum
+from sniper.training.host_update import HostReduction, is_host
 from sniper.training.replica import Arrays, Replica
 
 if TYPE_CHECKING:
@@ -26,14 +27,16 @@ PREFIX = "accumulated:"
 class GradientSum:
     """Gradients of one update, on the first device.
 
-    One device that takes no other batches into its update gives its own gradient arrays. Otherwise
-    float32 sums are kept: devices in order, then batches in order, then workers.
+    One device that takes no other batches into its update gives its own gradient arrays, and CPU
+    devices add theirs up there. Otherwise float32 sums are kept. Devices are added in order, then
+    batches in order, then workers.
 
     Args:
         replicas: one per device.
         accumulation: batches of an update.
         kvstore: sums over the workers, or None.
         mean: divide by the number of gradients in the sum.
+        shares: devices that share the batch of one: their gradients are averaged in any case.
     """
 
     def __init__(
@@ -43,16 +46,21 @@ class GradientSum:
         kvstore: KVStore | None,
         *,
         mean: bool,
+        shares: int = 1,
     ) -> None:
         self._replicas = replicas
         self._accumulation = accumulation
         self._workers = WorkerSum(kvstore, "gradients") if kvstore is not None else None
         self.num_workers = kvstore.num_workers if kvstore is not None else 1
-        self._mean = mean
         self._count = 0
+        self._divisor = self.terms if mean else shares
         first = replicas[0]
+        self._host: HostReduction | None = None
+        if all(is_host(replica.gradients.values()) for replica in replicas):
+            self._host = HostReduction(len(replicas))
         self._sums: Arrays = {}
-        if len(replicas) > 1 or accumulation > 1 or kvstore is not None:
+        several = len(replicas) > 1 and self._host is None
+        if several or accumulation > 1 or kvstore is not None:
             # float32: sums of half-precision gradients overflow, or lose their small terms.
             self._sums = {
                 name: mx.nd.zeros(gradient.shape, ctx=first.device, dtype="float32")
@@ -78,21 +86,29 @@ class GradientSum:
         self._count += 1
         return self._count == self._accumulation
 
-    def finish(self) -> Arrays:
-        """Gradients of the update in the types of the weights; the next `add` starts a new sum."""
+    def finish(self) -> tuple[Arrays, bool]:
+        """Gradients of the update in the types of the weights, and whether all are finite.
+
+        The next `add` starts a new sum.
+        """
         self._count = 0
-        gradients = self._replicas[0].gradients
         if not self._sums:
-            return gradients
+            gradients = [replica.gradients for replica in self._replicas]
+            if self._host is not None:
+                return gradients[0], self._host.reduce(gradients, self._divisor)
+            return gradients[0], all_finite(gradients[0])
         if self._workers is not None:
             self._workers.sum_(list(self._sums), list(self._sums.values()))
-        if self._mean:  # in float32: a sum of halves may be too large for the type of its terms
+        if self._divisor != 1:  # in float32: a sum of halves may be too large for their type
             for total in self._sums.values():
-                total /= self.terms
-        return {
-            name: total.astype(gradients[name].dtype, copy=False)
-            for name, total in self._sums.items()
+                total /= self._divisor
+        types = self._replicas[0].gradients
+        sums = {
+            name: total.astype(types[name].dtype, copy=False) for name, total in self._sums.items()
         }
+        if self._host is not None:
+            return sums, self._host.reduce([sums], 1.0)
+        return sums, all_finite(sums)
 
     def state(self) -> Arrays:
         """The unfinished sum; empty between updates."""

@@ -81,12 +81,20 @@ class Replica:
             )
         self._executor.copy_params_from(arg, aux)
 
-    def run(self, arrays: Mapping[str, np.ndarray], rows: slice) -> None:
-        """Starts forward and backward on the rows of a batch; returns before they are done."""
+    def load(self, arrays: Mapping[str, np.ndarray], rows: slice) -> None:
+        """Copies the rows of a batch in."""
+        arguments = self._executor.arg_dict
         for name in self._inputs:
             if name not in arrays:
                 raise TrainingError("the batch lacks an input of the network", got=name)
-            self._executor.arg_dict[name][:] = arrays[name][rows]
+            arguments[name][:] = arrays[name][rows]
+
+    def run(self) -> None:
+        """Starts forward and backward on what was loaded; returns before they are done.
+
+        Load all replicas before the first one runs: a copy from NumPy passes through the queue of
+        `cpu(0)`, behind all that the first replica has to do.
+        """
         self._executor.forward(is_train=True)
         self._executor.backward()
 

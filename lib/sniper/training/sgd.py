@@ -1,13 +1,18 @@
-"""SGD with momentum on the first device: MXNet's optimizer, its schedule and its states."""
+"""SGD with momentum on the first device: MXNet's optimizer, its schedule and its states.
+
+On the CPU the numbers are MXNet's, to the bit, and the loop is ours: one pass for all parameters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mxnet as mx
 
 from sniper.errors import TrainingError
+from sniper.native import _native
+from sniper.training.host_update import HostArrays, is_host, update_threads, wait
 from sniper.training.replica import Arrays
 from sniper.training.schedule import WarmupSchedule
 from sniper.training.step_settings import StepSettings
@@ -23,11 +28,21 @@ class Sgd:
         symbol: the network, for its learning-rate and decay multipliers.
         weights: the trained parameters by name, in the order of the graph; updated in place.
         settings: rates, decay, clipping.
+        copies: the same parameters on other devices, which get the new weights.
     """
 
-    def __init__(self, symbol: mx.sym.Symbol, weights: Arrays, settings: StepSettings) -> None:
+    def __init__(
+        self,
+        symbol: mx.sym.Symbol,
+        weights: Arrays,
+        settings: StepSettings,
+        copies: Sequence[Mapping[str, mx.nd.NDArray]] = (),
+    ) -> None:
         self._symbol = symbol
         self._weights = weights
+        self._copies = [[copy[name] for name in weights] for copy in copies]
+        everywhere = [*weights.values(), *(array for copy in self._copies for array in copy)]
+        self._host = HostArrays() if settings.momentum and is_host(everywhere) else None
         self._settings = settings
         self._start(updates=0)
 
@@ -75,7 +90,37 @@ class Sgd:
         """Makes one update with the gradients of all weights, by name."""
         weights = list(self._weights.values())
         values = [gradients[name] for name in self._weights]
+        if self._host is not None:
+            self._update_on_host(self._host, weights, values)
+            return
         self._updater(list(range(len(weights))), values, weights)
+        for copy in self._copies:
+            for weight, target in zip(weights, copy):
+                weight.copyto(target)
+
+    def _update_on_host(
+        self, host: HostArrays, weights: list[mx.nd.NDArray], gradients: list[mx.nd.NDArray]
+    ) -> None:
+        """What MXNet's updater does, with its counts, rates and states."""
+        optimizer, numbers = self._optimizer, list(range(len(weights)))
+        for number in numbers:
+            if number not in self._states:
+                self._states[number] = optimizer.create_state_multi_precision(
+                    number, weights[number]
+                )
+                self._updater.states_synced[number] = True
+        optimizer._update_count(numbers)
+        rates, decays = optimizer._get_lrs(numbers), optimizer._get_wds(numbers)
+        limit = optimizer.clip_gradient
+        wait()
+        _native.sgd_update(
+            *(host.of(gradients), host.of(weights)),
+            host.of(self._states[number] for number in numbers),
+            [host.of(copy) for copy in self._copies],
+            *(rates, decays, self._settings.momentum),
+            -1.0 if limit is None else limit,
+            update_threads(1 + len(self._copies)),
+        )
 
     @property
     def masters(self) -> Arrays:

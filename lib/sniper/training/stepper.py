@@ -15,7 +15,8 @@ from sniper.loader.train import Batch
 from sniper.models.assembly import DetectorSpec, short_output_names
 from sniper.training.averaging import PREFIX as AVERAGE_PREFIX
 from sniper.training.averaging import WeightAverage
-from sniper.training.gradients import GradientSum, all_finite, non_finite_names
+from sniper.training.cpu_graph import for_cpu
+from sniper.training.gradients import GradientSum, non_finite_names
 from sniper.training.loss_scale import LossScale, scale_losses
 from sniper.training.replica import Arrays, Replica
 from sniper.training.sgd import Sgd
@@ -98,6 +99,7 @@ class Stepper:
         kvstore: KVStore | None = None,
     ) -> None:
         self._symbol = symbol
+        self._on_cpu = all(device.device_type == "cpu" for device in devices)
         self._symbol_scale = spec.loss_scale
         self._output_names = short_output_names(symbol.list_outputs(), spec)
         self._rows = input_shapes["data"][0]
@@ -116,9 +118,12 @@ class Stepper:
         first = self._replicas[0]
         self._weights = {name: first.parameters[name] for name in trained}
         self._gradients = GradientSum(
-            self._replicas, settings.accumulation, kvstore, mean=settings.reduction == "mean"
+            *(self._replicas, settings.accumulation, kvstore),
+            mean=settings.reduction == "mean",
+            shares=settings.shares,
         )
-        self._sgd = Sgd(symbol, self._weights, settings)
+        others = [replica.parameters for replica in self._replicas[1:]]
+        self._sgd = Sgd(symbol, self._weights, settings, others)
         decay = settings.ema_decay
         self._average = WeightAverage(self._weights, decay) if decay > 0 else None
         self._statistics_before: list[Arrays] = []
@@ -150,14 +155,16 @@ class Stepper:
             self._statistics_before = [_copies(replica.statistics) for replica in self._replicas]
         arrays = {**batch.data, **batch.label}
         for index, replica in enumerate(self._replicas):
-            replica.run(arrays, slice(index * self._rows, (index + 1) * self._rows))
+            replica.load(arrays, slice(index * self._rows, (index + 1) * self._rows))
+        for replica in self._replicas:
+            replica.run()
         complete = self._gradients.add()
         outputs = self._outputs()
         scale = self._loss_scale.value
         if not complete:
             return StepResult(outputs, updated=False, skipped=False, loss_scale=scale)
-        gradients = self._gradients.finish()
-        if all_finite(gradients):
+        gradients, is_finite = self._gradients.finish()
+        if is_finite:
             self._update(gradients)
             return StepResult(outputs, updated=True, skipped=False, loss_scale=scale)
         bad = self._skip(gradients)
@@ -254,10 +261,6 @@ class Stepper:
 
     def _update(self, gradients: Arrays) -> None:
         self._sgd.update(gradients)
-        for replica in self._replicas[1:]:
-            copies = replica.parameters
-            for name, weight in self._weights.items():
-                weight.copyto(copies[name])
         if self._average is not None:
             self._average.update(self._sgd.masters, self.updates)
         if self._loss_scale.updated():
@@ -280,7 +283,8 @@ class Stepper:
 
     def _scaled_symbol(self) -> mx.sym.Symbol:
         # Always from the given symbol: roundings do not add up.
-        return scale_losses(self._symbol, self._loss_scale.value / self._symbol_scale)
+        symbol = scale_losses(self._symbol, self._loss_scale.value / self._symbol_scale)
+        return for_cpu(symbol) if self._on_cpu else symbol
 
     def _share_first_workers_weights(self, kvstore: KVStore) -> None:
         """Every worker starts with the weights of the first one, whose `init` of a key counts."""

@@ -12,6 +12,9 @@ namespace sniper {
 // for ever. Use as `#pragma omp parallel for num_threads(sniper::thread_count(n))`.
 int thread_count(long long tasks);
 
+// The same, but up to `threads` whatever OMP_NUM_THREADS says.
+int thread_count(long long tasks, int threads);
+
 // Keeps the first exception of several threads: one that leaves an OpenMP region ends the process.
 //     FirstException first;
 //     #pragma omp parallel for

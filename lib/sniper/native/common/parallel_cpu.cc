@@ -18,9 +18,11 @@ const int registered = pthread_atfork(nullptr, nullptr, mark_forked);
 
 }  // namespace
 
-int thread_count(long long tasks) {
+int thread_count(long long tasks) { return thread_count(tasks, omp_get_max_threads()); }
+
+int thread_count(long long tasks, int threads) {
   if (registered != 0 || forked.load(std::memory_order_relaxed) || omp_in_parallel()) return 1;
-  const long long limit = omp_get_max_threads();
+  const long long limit = threads;
   return static_cast<int>(std::max(1LL, std::min(tasks, limit)));
 }
 

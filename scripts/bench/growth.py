@@ -29,13 +29,11 @@ from typing import Optional
 if not __package__:  # run as a script; its own folder has too common module names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-# Threads that wait for each other spend processor time.
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"
-
 from bench.growth_fit import Growth, GrowthJob, markdown, measure
 
 JOBS_PACKAGE = "bench.growth_jobs"
+# Threads that wait for each other spend processor time.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Shorter runs are repeated until they have taken so long.
 TURN_S = 0.05
 
@@ -43,6 +41,8 @@ TURN_S = 0.05
 def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = make_parser()
     arguments = parser.parse_args(argv)
+    for name in ONE_THREAD:
+        os.environ[name] = "1"
     jobs = chosen(load_jobs(arguments.package), arguments.job)
     if not jobs:
         parser.error("no job has one of these texts in its name; --list shows the jobs")

@@ -131,6 +131,31 @@ def test_random_records(ref, name, seed, epoch, proposals):
     check_equal(ref, records, SETTINGS[name], seed, epoch)
 
 
+def test_an_image_with_many_chips(ref):
+    """More chips and objects than are looked at one by one, at levels of all sizes."""
+    rng = np.random.default_rng(0)
+    size, count = (620, 560), 240
+    corners = rng.uniform(0, size, (count, 2))
+    sides = np.exp(rng.uniform(np.log(3), np.log(60), (count, 2)))
+    sides[::20] *= 10  # across many chips
+    boxes = np.hstack([corners, corners + sides]).clip(0, np.tile(size, 2) - np.float32(1))
+    boxes[::3] = np.floor(boxes[::3])
+    record = ref.record(boxes[:160], boxes[160:], size)
+    many = ChipSettings(
+        [1.0, 0.5, 0.3],
+        [(-1, 40), (20, 120), (60, -1)],
+        chip_size=64,
+        use_neg_chips=True,
+        max_neg_chips=40,
+        min_false_alarms=(1, 0),
+        background_chips=0.6,
+    )
+    fast = check_equal(ref, [record], many, seed=3, epoch=1)
+    finest, coarser, _ = fast.stats.levels
+    assert finest.positive > 64 and coarser.positive > 24
+    assert finest.background > 10 and finest.negative > finest.background
+
+
 def test_every_fate_occurs(ref):
     """Boxes for each of the reasons, so that none of them is an untested branch."""
     gt = [

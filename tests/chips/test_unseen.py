@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
+from sniper.chips import unseen as module
 from sniper.chips.box_levels import box_levels
 from sniper.chips.sampler import ChipSettings, make_epoch
 from sniper.chips.unseen import Unseen, unseen
@@ -39,3 +41,18 @@ def test_chips_at_random_places_show_more(ref):
     areas = [unseen_of(ref, SMALL, settings=s)[0].area for s in (SETTINGS, some, every)]
     assert areas[0] > areas[1] + 0.05 > areas[2] + 0.1
     assert unseen_of(ref, SMALL, settings=some)[1] == Unseen(0.0, 1, 0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_shares_equal_a_count_of_the_cells_of_each_box(seed):
+    rng = np.random.default_rng(seed)
+    shown = rng.random(rng.integers(1, 40, 2)) < rng.random()
+    corners = rng.uniform(-5, 45, (60, 2))
+    boxes = np.hstack([corners, corners + rng.uniform(0, 30, (60, 2))]).astype(np.float32)
+    rows, columns = shown.shape
+    expected = []
+    for x1, y1, x2, y2 in boxes.tolist():
+        left, top = min(max(int(x1), 0), columns - 1), min(max(int(y1), 0), rows - 1)
+        right, bottom = max(int(np.ceil(x2)), left + 1), max(int(np.ceil(y2)), top + 1)
+        expected.append(shown[top:bottom, left:right].mean())
+    np.testing.assert_array_equal(module._shares(shown, boxes), expected)

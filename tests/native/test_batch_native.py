@@ -40,8 +40,10 @@ def test_planes_equal_a_slow_reference(seed, samples, slot_hw, out_hw, means):
     content = np.stack([rng.integers(0, side + 1, samples) for side in slot_hw], axis=1)
     content = content.astype(np.int32)
     out = np.full((samples, 3, *out_hw), np.nan, np.float32)
-    image_to_chw(pixels, content, means, out)
-    np.testing.assert_array_equal(out, slow_chw(pixels, content, means, *out_hw))
+    for one_thread in (False, True):
+        out.fill(np.nan)
+        image_to_chw(pixels, content, means, out, one_thread)
+        np.testing.assert_array_equal(out, slow_chw(pixels, content, means, *out_hw))
 
 
 def test_every_value_of_a_byte_is_rounded_once():

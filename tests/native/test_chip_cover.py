@@ -144,6 +144,27 @@ def test_cover_equals_the_slow_greedy(
     np.testing.assert_array_equal(chips, slow_cover(boxes, *level))
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "side", "kind"),
+    [
+        (700, 620, 30, "spread"),  # a small lattice
+        (1300, 1250, 40, "spread"),  # a large one
+        (1300, 1250, 120, "spread"),  # many boxes with few candidates, or none
+        (1300, 1250, 20, "clustered"),
+    ],
+)
+def test_many_chips_equal_the_slow_greedy(width, height, side, kind):
+    rng = np.random.default_rng(width + side)
+    boxes = random_boxes(rng, 260, width, height, side)
+    if kind == "clustered":
+        places = rng.uniform(0, [width, height], (12, 2))[rng.integers(0, 12, len(boxes))]
+        boxes += np.tile(places - boxes[:, :2] + rng.normal(0, 30, places.shape), 2)
+    level = (1.0, width, height, 64, 9, 5)
+    chips = _native.chip_cover(boxes.astype(np.float32), *level)
+    assert len(chips) > 30
+    np.testing.assert_array_equal(chips, slow_cover(boxes.astype(np.float32), *level))
+
+
 def test_boxes_at_the_border_end_one_px_earlier_by_the_rules_of_2018():
     """The last chips of the lattice end at px 625 of 0 ... 626: they hold the box for 2018 only."""
     box = np.float32([[600, 300, 626, 320]])

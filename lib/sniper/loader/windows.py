@@ -210,9 +210,7 @@ class TestLoader:
             image = self._images.read(record.image_path, frame=record.frame)
         check_size(image, record)
         with self._clock("resize"):
-            write_chip(
-                image, window.rect, window.factor, batch.data[position], self.pixel_means
-            )
+            write_chip(image, window.rect, window.factor, batch.data[position], self.pixel_means)
         image_height, image_width = image.shape[:2]
         height, width = content_size((image_height, image_width), window.rect, window.factor)
         batch.im_info[position] = height, width, window.factor

@@ -45,6 +45,18 @@ def slices(count: int) -> Callable[[], object]:
     return lambda: merge_levels(parts, [(-1.0, -1.0)], settings)
 
 
+def blocks(images: int) -> Callable[[], object]:
+    """Ten detections an image, in blocks of ten images, as a test leaves them on disk."""
+    from sniper.data.detections import DetectionTable, join_blocks
+
+    rows = weak_rows(100)
+    offsets, classes = np.arange(0, 101, 10), np.ones(100, np.int32)
+    order = np.random.default_rng(0).permutation(images)
+    numbers = [order[start : start + 10].tolist() for start in range(0, images, 10)]
+    tables = [DetectionTable(offsets, rows, classes) for _ in numbers]
+    return lambda: join_blocks(tables, numbers)
+
+
 def evaluated_images(images: int) -> Callable[[], object]:
     return evaluation(images, 50, 10)
 
@@ -121,9 +133,7 @@ def read_again(images: int) -> Callable[[], object]:
 
     def run() -> object:
         root = data.annotations.parents[1]
-        return load_dataset(
-            "coco", str(root), "train", with_masks=True, cache_dir=cache.name
-        ), data
+        return load_dataset("coco", str(root), "train", with_masks=True, cache_dir=cache.name), data
 
     return run
 
@@ -131,6 +141,7 @@ def read_again(images: int) -> Callable[[], object]:
 JOBS = [
     GrowthJob("soft-NMS of one class", "boxes", 2_500, one_class),
     GrowthJob("slice merge, dense weak scores", "rows", 5_000, slices),
+    GrowthJob("joining blocks of images", "images", 2_000, blocks),
     GrowthJob("evaluation, images", "images", 250, evaluated_images),
     GrowthJob("evaluation, classes and images", "classes", 250, evaluated_classes),
     GrowthJob("reading COCO, first time", "images", 1_000, read_coco),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sniper.data.record import Record, with_proposals
+from sniper.targets import gt as module
 from sniper.targets.contract import ChipTruth
 from sniper.targets.gt import (
     GtLabels,
@@ -39,6 +40,29 @@ BOXES = [
     [300, 200, 400, 300],
     [90, 55, 130, 95],
 ]
+
+
+@pytest.mark.parametrize("factor", [3.0, 1.667, 0.3, 0.02])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_many_boxes_give_what_a_look_at_each_of_them_gives(factor, legacy, monkeypatch):
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(-50, 3000, (900, 2))
+    boxes = np.hstack([corners, corners + np.exp(rng.uniform(0, 7, (900, 2)))])
+    boxes[::2] = np.floor(boxes[::2])
+    boxes[:40] = boxes[:40, [2, 1, 0, 3]]  # ends before it begins
+    record = make_record(boxes)
+    chips = [(x, y, x + 127 / factor, y + 127 / factor) for x, y in corners[:60].tolist()]
+    rows = rng.integers(0, 900, 200).astype(np.int32)
+
+    def found():
+        return [gt_in_chip(record, chip, factor, rows, 128, 0.3, legacy=legacy) for chip in chips]
+
+    near = found()
+    assert sum(len(gt.rows) for gt in near) > 100
+    monkeypatch.setattr(module, "_FEW_BOXES", 1000)
+    for gt, expected in zip(near, found()):
+        for name in ("boxes", "classes", "valid", "rows", "is_object"):
+            np.testing.assert_array_equal(getattr(gt, name), getattr(expected, name))
 
 
 def test_golden_positive_chip():

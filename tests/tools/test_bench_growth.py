@@ -110,6 +110,7 @@ def run(monkeypatch, tmp_path, jobs, *arguments):
     """The exit code and the JSON of a run in which a call returns its cost."""
     monkeypatch.setattr(growth, "load_jobs", lambda package: jobs)
     monkeypatch.setattr(growth, "processor_time", lambda call, repeats: call)
+    monkeypatch.setattr(growth, "ONE_THREAD", ())  # the environment is that of all tests
     file = tmp_path / "growth.json"
     code = growth.main([*arguments, "--json", str(file)])
     return code, json.loads(file.read_text())

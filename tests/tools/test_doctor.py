@@ -8,6 +8,7 @@ import types
 import pytest
 
 from sniper.errors import OpsError
+from sniper.evaluation import evaluators
 from sniper.tools import doctor
 
 
@@ -53,6 +54,26 @@ def test_int8_is_judged(fake_parts, monkeypatch, capsys, has, words):
     assert doctor.main([]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "INT8 in MXNet: " in line)
     assert "AVX-512 VNNI" in line and words in line
+
+
+def test_the_evaluator_is_the_one_that_evaluations_take(fake_parts, monkeypatch, capsys):
+    assert list(doctor._EVALUATORS) == [
+        evaluators._MODULES[name] for name in evaluators._BY_SPEED[:2]
+    ]
+    for name in (*doctor._EVALUATORS, "pycocotools"):
+        fake = types.ModuleType(name)
+        fake.__version__ = "1.2"
+        monkeypatch.setitem(sys.modules, name, fake)
+        assert doctor.main([]) == 0
+        chosen = name.replace("_", "-")
+        assert f"OK      COCO evaluation: by {chosen} " in capsys.readouterr().out
+        monkeypatch.setitem(sys.modules, name, None)
+        if name == doctor._EVALUATORS[-1]:
+            monkeypatch.undo()
+            for one in doctor._EVALUATORS:
+                monkeypatch.setitem(sys.modules, one, None)
+            break
+    assert "by pycocotools (hotcoco or faster-coco-eval is faster" in doctor._evaluator().detail
 
 
 def test_missing_mxnet(fake_parts, monkeypatch, capsys):

@@ -161,8 +161,9 @@ class Annotations:
         """Whether no number is infinite or NaN."""
         table = self.table
         x, y, width, height = (table[name] for name in ("x", "y", "width", "height"))
-        extents = np.where(table["flags"] & _NO_AREA, width * height, table["area"])
-        sums = x + y + width + height + extents
+        with np.errstate(over="ignore", invalid="ignore"):
+            extents = np.where(table["flags"] & _NO_AREA, width * height, table["area"])
+            sums = x + y + width + height + extents
         return bool(np.isfinite(sums).all() and np.isfinite(self.coordinates).all())
 
     def ids(self, rows: np.ndarray) -> list[Any]:

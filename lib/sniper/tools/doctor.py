@@ -56,6 +56,8 @@ _PACKAGES = (
     ("PyYAML", "yaml"),
     ("EasyDict", "easydict"),
 )
+# What evaluates COCO sets, as `sniper.evaluation.evaluators` chooses, and beside pycocotools.
+_EVALUATORS = ("hotcoco", "faster_coco_eval")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
 _MAX_ISA = "SNIPER_MAX_ISA"  # the limit of the kernels' instruction set
 _OLDEST_PYTHON = (3, 9)
@@ -126,6 +128,7 @@ def run_checks() -> Iterator[Check]:
             continue
         modules[name], check = _package(title, name, any_numpy=detects_only)
         yield check
+    yield _evaluator()
     yield _threads()
     if not detects_only:
         yield _int8()
@@ -161,6 +164,16 @@ def _package(title: str, name: str, *, any_numpy: bool = False) -> tuple[ModuleT
         detail = f"{version}, but MXNet 1.9.1 needs a version below 2"
         return module, Check(title, False, detail, MEND_PYTHON)
     return module, Check(title, True, version)
+
+
+def _evaluator() -> Check:
+    """Who counts in evaluations of COCO sets; the fast ones are not needed."""
+    for name in _EVALUATORS:
+        _, check = _package("COCO evaluation", name)
+        if check.ok:
+            return replace(check, detail=f"by {name.replace('_', '-')} {check.detail}")
+    names = " or ".join(_EVALUATORS).replace("_", "-")
+    return Check("COCO evaluation", True, f"by pycocotools ({names} is faster, and not installed)")
 
 
 def _installed_version(name: str) -> str:

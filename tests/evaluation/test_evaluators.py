@@ -19,7 +19,13 @@ from sniper.data.dataset import Dataset
 from sniper.data.detections import ImageDetections, table_of
 from sniper.data.record import Record
 from sniper.errors import ConfigError
-from sniper.evaluation import coco, evaluate_coco, evaluators, write_coco_results
+from sniper.evaluation import (
+    coco,
+    coco_truth,
+    evaluate_coco,
+    evaluators,
+    write_coco_results,
+)
 from sniper.evaluation.report import STATISTICS
 
 SIZE = 300
@@ -190,6 +196,26 @@ def test_hotcoco_by_blocks_counts_the_same(tmp_path, monkeypatch, seed):
     for a, b in ((whole, parts), (whole.masks, parts.masks)):
         np.testing.assert_array_equal(numbers(a), numbers(b))
         np.testing.assert_array_equal(a.curves.precision, b.curves.precision)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"area": None}, {"ignore": 1}, {"id": "x"}, {"iscrowd": "0"}]
+)
+def test_objects_by_columns_are_those_of_the_entries(tmp_path, change):
+    """The short way through an annotation file, where it is plain, and the long one."""
+    dataset, _ = random_case(tmp_path, 2)
+    path = tmp_path / "instances_x.json"
+    content = json.loads(path.read_text())
+    content["annotations"][3].update(change)
+    path.write_text(json.dumps(content))
+    dataset = replace(dataset, records=dataset.records[2:], category_ids=(0, 30, 2, 17, 99))
+    short = coco_truth.plain_truth(dataset)
+    long = coco_truth.truth_of(dataset, coco_truth.annotations_of(dataset, with_masks=False))
+    assert (short is None) == ("id" in change)
+    if short is not None:
+        for name, values in vars(short).items():
+            np.testing.assert_array_equal(values, getattr(long, name))
+        assert 0 < len(short.images) < len(content["annotations"]) and short.crowd.any()
 
 
 def test_a_set_of_crowds_alone_has_no_numbers(tmp_path, fast):

@@ -18,6 +18,7 @@ from sniper.evaluation.coco_truth import (
     Truth,
     annotations_of,
     ground_truth_masks,
+    plain_truth,
     reason_without_masks,
     truth_of,
 )
@@ -95,11 +96,14 @@ def evaluate_rows(
     """
     name = choose_evaluator(evaluator)
     logger.info("evaluation by %s", evaluator_version(name))
-    annotations = annotations_of(dataset, with_masks=masks is not None)
     task = _Task(dataset, rows, masks, _numbers(dataset), name)
-    boxes = _evaluate(task, truth_of(dataset, annotations))
     if masks is None:
-        return boxes
+        plain = plain_truth(dataset)
+        if plain is None:
+            plain = truth_of(dataset, annotations_of(dataset, with_masks=False))
+        return _evaluate(task, plain)
+    annotations = annotations_of(dataset, with_masks=True)
+    boxes = _evaluate(task, truth_of(dataset, annotations))
     reason = reason_without_masks(dataset, annotations)
     if reason is not None:
         logger.info(reason)

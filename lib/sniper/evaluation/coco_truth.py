@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sniper.data.coco_entries import is_set, read_annotation_json
-from sniper.data.coco_masks import MIN_POLYGON_NUMBERS, flat_polygons
+from sniper.data.coco_columns import CROWD, read_annotations
+from sniper.data.coco_entries import MIN_POLYGON_NUMBERS, is_set, read_annotation_json
+from sniper.data.coco_masks import flat_polygons, without_masks
 from sniper.data.dataset import FROM_RECORDS, Dataset
-from sniper.data.ids import id_key
+from sniper.data.ids import FileId, id_key
+from sniper.data.json_stream import NotStreamableError
 from sniper.data.one_class import OneClassTruth
 from sniper.data.record import Record
 from sniper.data.rle import checked_run_lengths
@@ -71,6 +73,50 @@ def truth_of(
     )
 
 
+def plain_truth(dataset: Dataset) -> Truth | None:
+    """The boxes of a set whose annotation file holds plain numbers alone; masks are stepped over.
+
+    None for other sets: `annotations_of` knows all forms.
+    """
+    if dataset.truth == FROM_RECORDS:
+        return None
+    try:
+        _, annotations = read_annotations(
+            dataset.annotation_path, with_masks=False, hook=without_masks
+        )
+    except NotStreamableError:
+        return None
+    if annotations.odd or not annotations.are_finite():
+        return None
+    table = annotations.table
+    places = {id_key(record.original_id): i for i, record in enumerate(dataset.records)}
+    images = _looked_up(table["image_id"], places)
+    classes = _looked_up(table["category_id"], _class_of_id(dataset))
+    kept = (images >= 0) & (classes >= 0)
+    boxes = np.column_stack([table[name][kept] for name in ("x", "y", "width", "height")])
+    areas = annotations.areas[kept]
+    return Truth(
+        images=images[kept],
+        classes=classes[kept],
+        boxes=boxes,
+        areas=np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas),
+        crowd=table["flags"][kept] & CROWD > 0,
+    )
+
+
+def _class_of_id(dataset: Dataset) -> dict[FileId, int]:
+    """The class by the key of a category's id in the annotation file."""
+    if isinstance(dataset.truth, OneClassTruth):
+        return {id_key(identity): 1 for identity in dataset.truth.category_ids[1:]}
+    return {id_key(identity): index for index, identity in enumerate(dataset.category_ids) if index}
+
+
+def _looked_up(ids: np.ndarray, places: Mapping[FileId, int]) -> np.ndarray:
+    """(n,) int64 the place of each id, -1 without one."""
+    distinct, of_row = np.unique(ids, return_inverse=True)
+    return np.array([places.get(number, -1) for number in distinct.tolist()], np.int64)[of_row]
+
+
 def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]]:
     """The annotations of the images and categories of a set, as COCO files have them.
 
@@ -84,7 +130,7 @@ def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]
     """
     if dataset.truth == FROM_RECORDS:
         return [entry for record in dataset.records for entry in _of_record(dataset, record)]
-    hook = None if with_masks else _without_segmentation
+    hook = None if with_masks else without_masks
     annotations = read_annotation_json(dataset.annotation_path, hook)["annotations"]
     images = {id_key(record.original_id): record.image_id for record in dataset.records}
     categories = {id_key(identity): identity for identity in dataset.category_ids[1:]}
@@ -106,11 +152,6 @@ def annotations_of(dataset: Dataset, *, with_masks: bool) -> list[dict[str, Any]
             entry["iscrowd"] = int(is_set(crowd, "iscrowd")) if crowd else 0
             kept.append(entry)
     return kept
-
-
-def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
-    entry.pop("segmentation", None)
-    return entry
 
 
 def _of_record(dataset: Dataset, record: Record) -> list[dict[str, Any]]:

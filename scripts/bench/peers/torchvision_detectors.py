@@ -11,6 +11,7 @@ of GFLOP (2 for each multiplication of a convolution or fully connected layer).
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def main(name: str, size: str, folder: str) -> None:
     import torchvision
     from torch.utils.flop_counter import FlopCounterMode
 
+    warnings.simplefilter("ignore")  # of the exporter, about sizes: the one it sees is the one used
     width, height = (int(side) for side in size.split("x"))
     model = detector(name, width, height)
     coarse = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(1))

@@ -22,9 +22,6 @@ from sniper.errors import TrainingError
 
 GRAD_SUM_CAP = "MXNET_EXEC_INPLACE_GRAD_SUM_CAP"
 SAFE_GRAD_SUM_CAP = 1000
-THREADS = "OMP_NUM_THREADS"
-# The number that this package has set: child processes inherit both.
-_DEFAULT_THREADS = "SNIPER_OMP_NUM_THREADS"
 
 _ALIASES = {"bool": bool, "object": object, "int": int, "float": float, "complex": complex}
 
@@ -41,8 +38,7 @@ def prepare_process() -> None:
     os.environ.setdefault("MXNET_CUDNN_AUTOTUNE_DEFAULT", "0")
     # Else every bind of an inference graph prints that oneDNN's fusion is on.
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
-    if not os.environ.get(THREADS):
-        set_threads(usable_cores())
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
 
 
 def usable_cores() -> int:
@@ -52,19 +48,9 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def set_threads(count: int) -> None:
-    """Sets `OMP_NUM_THREADS`, which OpenMP reads when it is loaded; not called for a user's own."""
-    os.environ[THREADS] = os.environ[_DEFAULT_THREADS] = str(count)
-
-
-def has_default_threads() -> bool:
-    """Whether `OMP_NUM_THREADS` is this package's choice, not the user's."""
-    return os.environ.get(THREADS) == os.environ.get(_DEFAULT_THREADS)
-
-
 def omp_threads() -> int:
-    """Threads of an operator: `OMP_NUM_THREADS`, whose first number counts; at least 1."""
-    first = os.environ.get(THREADS, "").split(",")[0].strip()
+    """Threads of an operator: `OMP_NUM_THREADS`, whose first number counts."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return max(int(first), 1) if first.isdigit() else usable_cores()
 
 

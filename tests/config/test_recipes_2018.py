@@ -289,7 +289,6 @@ NEW_KEYS = {
     "dataset.EXIF": "auto",
     "dataset.CLASS_BALANCED": 0.0,
     "seed": 0,
-    "TRAIN.CPU_CONTEXTS": 0,
     "TEST.MODE": "auto",
     "TEST.SINGLE_SCALE": None,
     "TEST.SLICE_SIZE": 512,

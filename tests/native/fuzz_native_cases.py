@@ -397,13 +397,76 @@ def scan_annotations(sizes, rng):
     return _native.scan_annotations, arguments, check
 
 
+def in_place(function, result):
+    """`function` on copies of its arrays; gives what they and its result have become."""
+
+    def call(**arguments):
+        copied = {
+            name: value.copy() if isinstance(value, np.ndarray) else value
+            for name, value in arguments.items()
+        }
+        return result(function(**copied), copied)
+
+    return call
+
+
+def reduce_gradients(sizes, rng):
+    size = sizes["height"] * sizes["post"]
+    arguments = {
+        "gradient": poisoned(rng.normal(size=size).astype(F), rng, sizes["poison"]),
+        "other": poisoned(rng.normal(size=size).astype(F), rng, sizes["poison"]),
+        "divisor": float(rng.choice([1, 2, 3])),
+        "threads": int(rng.integers(1, 4)),
+    }
+
+    def check(outputs):
+        total, finite = outputs
+        assert total.shape == (size,) and total.dtype == F
+        assert bool(finite) == bool(np.isfinite(total).all())
+
+    def run(gradient, other, divisor, threads):
+        return _native.reduce_gradients([gradient], [[other]], divisor, threads)
+
+    def result(finite, arrays):
+        return np.asarray(arrays["gradient"]), np.asarray(finite)
+
+    return in_place(run, result), arguments, check
+
+
+def sgd_update(sizes, rng):
+    size = sizes["height"] * sizes["post"]
+    names = ("gradient", "weight", "momenta", "other")
+    arguments = {
+        **{name: poisoned(rng.normal(size=size).astype(F), rng, sizes["poison"]) for name in names},
+        "rate": float(rng.choice([0, 0.1, 10])),
+        "decay": float(rng.choice([0, 0.0005])),
+        "momentum": float(rng.choice([0, 0.9, 1])),
+        "clip": float(rng.choice([-1, 0, 0.5])),
+        "threads": int(rng.integers(1, 4)),
+    }
+
+    def check(outputs):
+        weight, momenta, other = outputs
+        assert weight.shape == momenta.shape == (size,) and weight.dtype == F
+        np.testing.assert_array_equal(other, weight)
+
+    def run(gradient, weight, momenta, other, rate, decay, momentum, clip, threads):
+        lists = [gradient], [weight], [momenta], [[other]], [rate], [decay]
+        return _native.sgd_update(*lists, momentum, clip, threads)
+
+    def result(_, arrays):
+        return tuple(np.asarray(arrays[name]) for name in ("weight", "momenta", "other"))
+
+    return in_place(run, result), arguments, check
+
+
 CASES = {
     case.__name__: case
     for case in (
         multi_proposal, multi_proposal_target, multi_proposal_target_mask, anchor_mining_target,
         mask_rcnn_target, chip_cover, chip_lattice, chip_permutation, soft_nms, hard_nms,
         multi_scale_nms, operator_anchors, deformable_psroi_pooling, roi_max_mean_pooling,
-        scan_annotations,
+        scan_annotations, reduce_gradients, sgd_update,
     )
 }  # fmt: skip
 

@@ -245,13 +245,6 @@ OPTIMISER_KEYS = (
     Key("TRAIN.KEEP_CHECKPOINTS", Int(minimum=0), 0, "Newest checkpoints to keep; 0: all."),
     Key("TRAIN.BATCH_IMAGES", Int(minimum=1), 2, "Chips per device and update."),
     Key(
-        "TRAIN.CPU_CONTEXTS",
-        Int(minimum=0),
-        0,
-        "With gpus cpu: MXNet contexts that share BATCH_IMAGES, each with its part of the cores; 0: "
-        "chosen by chip size and cores.",
-    ),
-    Key(
         "TRAIN.bbox_loss_divisor",
         Float(minimum=0),
         0.0,

@@ -17,9 +17,8 @@ from sniper.chips.pyramid import Scale
 from sniper.errors import ConfigError
 from sniper.loader.batch_settings import BatchSettings
 from sniper.models.assembly import DetectorSpec
-from sniper.models.heads.roi import BOX_LOSS_ROIS, RoiHead
+from sniper.models.heads.roi import RoiHead
 from sniper.runs.backbone_file import backbone_file
-from sniper.runs.cpu_contexts import CpuSpread, cpu_spread
 from sniper.runs.datasets import DataSource, TrainingData
 from sniper.runs.devices import Device, devices_of
 from sniper.runs.folders import drawings_folder, model_folder, results_folder
@@ -98,11 +97,10 @@ class TrainPlan:
         seed: of every random stream.
         kvstore: MXNet's name of what joins several processes.
         devices: where this process trains.
-        spread: the same, with how many of them share a batch.
         data: what it trains on.
         chips: how chips are cut.
         batch: how chips become tensors.
-        batch_images: chips of a device in one batch, or of the contexts that share it.
+        batch_images: chips of a device in one batch.
         loader: how the batches are made.
         detector: the network.
         rpn_only: only the proposal network is trained.
@@ -129,7 +127,6 @@ class TrainPlan:
     seed: int
     kvstore: str
     devices: tuple[Device, ...]
-    spread: CpuSpread
     data: TrainingData
     chips: ChipSettings
     batch: BatchSettings
@@ -275,11 +272,9 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
             expected="0; 1 is for tests of weights of 2018",
         )
     devices = devices_of(cfg.gpus)
-    spread = cpu_spread(cfg, devices)
     fp16 = fp16_in_force(cfg, devices)
     loop = loop_settings(cfg)
     detector = detector_spec(cfg, train=True, batch_images=train.BATCH_IMAGES, fp16=fp16)
-    detector = _share_of(detector, spread.shares)
     by_images = not (detector.network.backbone.box_loss_images and detector.network.has(RoiHead))
     means = train.GRADIENT_REDUCTION == "mean" or by_images
     return TrainPlan(
@@ -288,8 +283,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
         config=complete_config(cfg),
         seed=cfg.seed,
         kvstore=cfg.default.kvstore,
-        devices=spread.devices,
-        spread=spread,
+        devices=tuple(devices),
         data=training_data(cfg),
         chips=chip_settings(cfg),
         batch=batch_settings(cfg),
@@ -302,7 +296,7 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
             network.INIT,
             fixed_params(cfg),
         ),
-        step=replace(step_settings(cfg, fp16=fp16), shares=spread.shares),
+        step=step_settings(cfg, fp16=fp16),
         lr_step=train.lr_step,
         lr_schedule=train.LR_SCHEDULE,
         reference_replicas=train.REFERENCE_REPLICAS,
@@ -310,24 +304,11 @@ def train_plan(cfg: EasyDict) -> TrainPlan:
         keep_checkpoints=train.KEEP_CHECKPOINTS,
         keep_best=bool(train.KEEP_BEST),
         tensorboard=bool(train.TENSORBOARD),
-        validation=_validation(cfg, loop, spread),
+        validation=_validation(cfg, loop),
         box_loss_is_mean=means and not train.bbox_loss_divisor,
         scales_by_rule=scales_by_rule(cfg),
         notes=train_notes(cfg, fp16=fp16),
     )
-
-
-def _share_of(spec: DetectorSpec, shares: int) -> DetectorSpec:
-    """The network of one of several contexts that share a batch.
-
-    Their gradients are averaged: a constant that divides the sum of the box loss is shared, too.
-    """
-    if shares == 1:
-        return spec
-    images = spec.network.backbone.box_loss_images if spec.network.has(RoiHead) else 0
-    constant = spec.bbox_loss_divisor or BOX_LOSS_ROIS * images
-    chips = spec.batch_images // shares
-    return replace(spec, batch_images=chips, bbox_loss_divisor=constant / shares)
 
 
 def test_plan(
@@ -395,10 +376,7 @@ def test_plan(
     )
 
 
-def _validation(cfg: EasyDict, loop: LoopSettings, spread: CpuSpread) -> ValidationPlan | None:
+def _validation(cfg: EasyDict, loop: LoopSettings) -> ValidationPlan | None:
     if not loop.validate_every:
         return None
-    plan = test_plan(cfg, image_set=validation_set(cfg))
-    # The threads of a process are few where it trains on several contexts.
-    plan = replace(plan, devices=spread.devices) if spread.shares > 1 else plan
-    return ValidationPlan(plan, loop.validate_every)
+    return ValidationPlan(test_plan(cfg, image_set=validation_set(cfg)), loop.validate_every)

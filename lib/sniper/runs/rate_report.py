@@ -16,8 +16,7 @@ def batch_line(plan: TrainPlan, samples: int, num_workers: int) -> str:
     """
     accumulation = plan.step.accumulation
     batch = update_replicas(plan, num_workers) * plan.batch_images
-    devices = len(plan.devices) // plan.spread.shares
-    factors = [f"{devices} device(s)", f"{plan.batch_images} (TRAIN.BATCH_IMAGES)"]
+    factors = [f"{len(plan.devices)} device(s)", f"{plan.batch_images} (TRAIN.BATCH_IMAGES)"]
     if accumulation > 1:
         factors.append(f"{accumulation} batches (TRAIN.ACCUMULATION_STEPS)")
     if num_workers > 1:
@@ -73,4 +72,4 @@ def _exception(plan: TrainPlan) -> str:
 
 def update_replicas(plan: TrainPlan, num_workers: int) -> int:
     """Gradients of an update: one per device, accumulated batch and worker."""
-    return len(plan.devices) // plan.spread.shares * plan.step.accumulation * num_workers
+    return len(plan.devices) * plan.step.accumulation * num_workers

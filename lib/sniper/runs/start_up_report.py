@@ -20,7 +20,6 @@ from sniper.data.problems import AMBIGUOUS_TURN, TURNED
 from sniper.data.record import Record
 from sniper.data.turned import count_turns
 from sniper.models.assembly import anchor_grids
-from sniper.runs.cpu_contexts import spread_text
 from sniper.runs.plan import TrainPlan
 from sniper.runs.rate_report import batch_line, rate_line, update_replicas
 from sniper.runs.rates import COSINE
@@ -176,9 +175,6 @@ def _short_lines(
         f"updates: {stats.samples // batch} an epoch, of {batch} chips each; {plan.loop.end_epoch} "
         f"epoch(s); learning rate {step.lr:g}{warmup}{falling}"
     )
-    contexts = spread_text(plan.spread, plan.batch_images)
-    if contexts:
-        yield contexts
     yield f"all details: --verbose, or the log in {plan.folder}"
 
 

@@ -204,7 +204,7 @@ def train_loader(
         records,
         plan.chips,
         plan.batch,
-        batch_size=shard[1] * len(plan.devices) // plan.spread.shares * plan.batch_images,
+        batch_size=shard[1] * len(plan.devices) * plan.batch_images,
         num_workers=plan.loader.num_workers,
         seed=plan.seed,
         shard=shard,

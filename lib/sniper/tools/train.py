@@ -55,9 +55,6 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.momentum is not None:
         overrides += ["network.BN_MOMENTUM", str(args.momentum)]
     cfg = load_config(args.cfg, overrides)
-    from sniper.runs.cpu_contexts import prepare_threads
-
-    prepare_threads(cfg)  # before anything loads OpenMP
     from sniper.runs.mining import mine_and_train
 
     mine_and_train(

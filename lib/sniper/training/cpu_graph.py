@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +14,8 @@ import mxnet as mx
 # instead of another pass over two more maps. Parameters and attributes are those of BatchNorm.
 _NORM_WITH_RELU = "_contrib_BatchNormWithReLU"
 # Operators of our library that take feature maps.
-_OF_LIBRARY = (
-    *("DeformablePSROIPooling", "ReLU6", "RoIMaxMeanPooling"),
+OF_LIBRARY = (
+    *("DeformablePSROIPooling", "ReLU6", "ROIMaxMeanPooling"),
     *("MultiProposalTarget", "MultiProposalTargetMask"),
 )
 # Leaves any shape as it is.
@@ -32,9 +33,16 @@ def for_cpu(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
       that work to the queue of `cpu(0)`, and wait there for all that other contexts have to do.
     """
     graph = json.loads(symbol.tojson())
-    _fuse_norms(graph)
+    if _has_onednn():
+        _fuse_norms(graph)
     _insert_reshapes(graph)
     return mx.sym.load_json(json.dumps(graph))
+
+
+def _has_onednn() -> bool:
+    """Whether MXNet has oneDNN, and nobody has turned it off."""
+    is_on = os.environ.get("MXNET_MKLDNN_ENABLED", "1").lower() not in ("0", "false")
+    return is_on and mx.runtime.Features().is_enabled("MKLDNN")
 
 
 def _fuse_norms(graph: dict[str, Any]) -> None:
@@ -53,7 +61,8 @@ def _fuse_norms(graph: dict[str, Any]) -> None:
 
 def _uses_batch_statistics(node: Node) -> bool:
     attributes = node.get("attrs", {})
-    return node["op"] == "BatchNorm" and attributes.get("use_global_stats", "False") == "False"
+    stored = attributes.get("use_global_stats", "False") not in ("False", "0")
+    return node["op"] == "BatchNorm" and not stored and attributes.get("axis", "1") == "1"
 
 
 def _insert_reshapes(graph: dict[str, Any]) -> None:
@@ -62,7 +71,7 @@ def _insert_reshapes(graph: dict[str, Any]) -> None:
     for index, node in enumerate(graph["nodes"]):
         for entry in node["inputs"]:
             entry[0] = places[entry[0]]
-        if node["op"] in _OF_LIBRARY:
+        if node["op"] in OF_LIBRARY:
             for number, entry in enumerate(node["inputs"]):
                 if nodes[entry[0]]["op"] != "null":
                     nodes.append(_reshape(f"{node['name']}_plain{number}", entry))

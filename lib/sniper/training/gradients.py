@@ -36,7 +36,6 @@ class GradientSum:
         accumulation: batches of an update.
         kvstore: sums over the workers, or None.
         mean: divide by the number of gradients in the sum.
-        shares: devices that share the batch of one: their gradients are averaged in any case.
     """
 
     def __init__(
@@ -46,14 +45,13 @@ class GradientSum:
         kvstore: KVStore | None,
         *,
         mean: bool,
-        shares: int = 1,
     ) -> None:
         self._replicas = replicas
         self._accumulation = accumulation
         self._workers = WorkerSum(kvstore, "gradients") if kvstore is not None else None
         self.num_workers = kvstore.num_workers if kvstore is not None else 1
         self._count = 0
-        self._divisor = self.terms if mean else shares
+        self._divisor = self.terms if mean else 1
         first = replicas[0]
         self._host: HostReduction | None = None
         if all(is_host(replica.gradients.values()) for replica in replicas):

@@ -15,9 +15,7 @@ from sniper.process import omp_threads, usable_cores
 
 def is_host(arrays: Iterable[mx.nd.NDArray]) -> bool:
     """Whether all arrays are float32 and in the memory of the CPU."""
-    return all(
-        array.context.device_type == "cpu" and array.dtype == np.float32 for array in arrays
-    )
+    return all(array.context.device_type == "cpu" and array.dtype == np.float32 for array in arrays)
 
 
 class HostArrays:

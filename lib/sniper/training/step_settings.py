@@ -23,7 +23,6 @@ class StepSettings:
         dynamic_loss_scale: halve it on overflow, double it after `loss_scale_window` updates.
         loss_scale_window: updates without overflow after which it doubles.
         accumulation: batches whose gradients make one update.
-        shares: devices that share the chips of one; their gradients are averaged in any case.
         reduction: "sum" or "mean" over devices, accumulated batches and workers.
         ema_decay: decay of the moving average of the weights; 0: none is kept.
         multi_precision: fp32 master weights of fp16 parameters.
@@ -43,7 +42,6 @@ class StepSettings:
     dynamic_loss_scale: bool = False
     loss_scale_window: int = 2000
     accumulation: int = 1
-    shares: int = 1
     reduction: str = "sum"
     ema_decay: float = 0.0
     multi_precision: bool = False

@@ -118,9 +118,7 @@ class Stepper:
         first = self._replicas[0]
         self._weights = {name: first.parameters[name] for name in trained}
         self._gradients = GradientSum(
-            *(self._replicas, settings.accumulation, kvstore),
-            mean=settings.reduction == "mean",
-            shares=settings.shares,
+            self._replicas, settings.accumulation, kvstore, mean=settings.reduction == "mean"
         )
         others = [replica.parameters for replica in self._replicas[1:]]
         self._sgd = Sgd(symbol, self._weights, settings, others)

@@ -5,9 +5,11 @@ Every batch norm uses the batch and every parameter is trained. The batch lies i
 input already; a run ends when all weights are written.
 
 Sides
-* ours: the symbols of `sniper.models` in an executor, and the optimizer of `sniper.training`.
-* torch: `peers/torch_networks.py`, eager, default memory layout (channels first).
+* ours: the symbols of `sniper.models` in an executor, as training on a CPU runs them, and the
+  optimizer of `sniper.training`.
+* torch: `peers/torch_networks.py`, eager, default memory layout (channels first), fused SGD.
 * torch-channels-last: the same with network and data in torch.channels_last.
+* torch-compile: that, through torch.compile (needs a C++ compiler; its first step takes minutes).
 
 All start with the same weights. Compared after the first step: features, as one vector, to 1e-2 of
 its length, the gradients of all parameters likewise to 2e-1, and the updates apart from the
@@ -61,10 +63,11 @@ def initial(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
 def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
     import sniper  # noqa: F401, I001 (prepares the process for MXNet)
     import mxnet as mx
+    from sniper.training.cpu_graph import for_cpu
     from sniper.training.sgd import Sgd
     from sniper.training.step_settings import StepSettings
 
-    symbol = network_symbol(params["network"])
+    symbol = for_cpu(network_symbol(params["network"]))
     names = [name for name in symbol.list_arguments() if name not in ("data", *UNUSED)]
     executor = symbol.simple_bind(
         mx.cpu(),
@@ -120,7 +123,18 @@ def torch_channels_last(arrays: Arrays, params: Mapping[str, Any], threads: int)
     return torch_side(arrays, params, threads, "channels_last")
 
 
-def torch_side(arrays: Arrays, params: Mapping[str, Any], threads: int, layout: str) -> Prepared:
+def torch_compile(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
+    return torch_side(arrays, params, threads, "channels_last", compiled=True)
+
+
+def torch_side(
+    arrays: Arrays,
+    params: Mapping[str, Any],
+    threads: int,
+    layout: str,
+    *,
+    compiled: bool = False,
+) -> Prepared:
     try:
         import torch
 
@@ -147,11 +161,13 @@ def torch_side(arrays: Arrays, params: Mapping[str, Any], threads: int, layout: 
         [{"params": decayed, "weight_decay": DECAY}, {"params": others}],
         LEARNING_RATE,
         momentum=MOMENTUM,
+        fused=True,
     )
+    forward = torch.compile(network) if compiled else network
 
     def step() -> Any:
         optimizer.zero_grad()
-        features = network(data)
+        features = forward(data)
         features.backward(head)
         optimizer.step()
         return features
@@ -200,7 +216,11 @@ def length(arrays: Iterable[np.ndarray]) -> float:
 
 
 def job(network: str, batch: int, *peers: str) -> Job:
-    goal = {"torch-channels-last": 1.0} if network == "ResNet-50" else {"torch": 1.5}
+    goal = {"torch-channels-last": 1.0}
+    if network == "MobileNetV2":
+        goal["torch"] = 1.5
+        if batch == 1:
+            goal["torch-compile"] = 1.0
     return Job(
         f"{network}, batch {batch}",
         lambda rng: inputs(rng, network, batch),
@@ -223,6 +243,7 @@ CASE = Case(
         "ours": Side(ours),
         "torch": Side(torch, foreign=True),
         "torch-channels-last": Side(torch_channels_last, foreign=True),
+        "torch-compile": Side(torch_compile, foreign=True),
     },
     compare=compare,
     share=True,

@@ -1,6 +1,6 @@
-// The update of a training step on the CPU: gradients of all contexts to one, and SGD with momentum.
-// It is here because MXNet reads and writes the same memory in many small operators: sums, a search
-// for infinities, updates of four arrays at a time, copies of the weights.
+// The update of a training step on the CPU: gradients of all contexts to one, and SGD with
+// momentum. It is here because MXNet reads and writes the same memory in many small operators:
+// sums, a search for infinities, updates of four arrays at a time, copies of the weights.
 #ifndef SNIPER_NATIVE_SGD_UPDATE_SGD_UPDATE_H_
 #define SNIPER_NATIVE_SGD_UPDATE_SGD_UPDATE_H_
 

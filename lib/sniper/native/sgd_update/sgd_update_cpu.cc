@@ -1,11 +1,10 @@
-#include "sgd_update/sgd_update.h"
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 
 #include "common/isa.h"
 #include "common/parallel.h"
+#include "sgd_update/sgd_update.h"
 
 namespace sniper {
 namespace {

@@ -400,12 +400,16 @@ def scan_annotations(sizes, rng):
 def in_place(function, result):
     """`function` on copies of its arrays; gives what they and its result have become."""
 
+    def plain(array):
+        """Which NaN comes of two is the processor's choice."""
+        return np.where(np.isnan(array), F(np.nan), array) if array.dtype == F else array
+
     def call(**arguments):
         copied = {
             name: value.copy() if isinstance(value, np.ndarray) else value
             for name, value in arguments.items()
         }
-        return result(function(**copied), copied)
+        return tuple(map(plain, result(function(**copied), copied)))
 
     return call
 

@@ -92,7 +92,9 @@ def test_attributes_of_variables_stay():
     layer = mx.sym.contrib.DeformableConvolution(
         mx.sym.Variable("data2"), offset, num_filter=2, kernel=(3, 3), pad=(1, 1), name="layer"
     )
-    assert for_cpu(layer).attr_dict()["offset_weight"] == {"__lr_mult__": "0.01"}
+    attributes = for_cpu(layer).attr_dict()["offset_weight"]
+    assert attributes == layer.attr_dict()["offset_weight"]
+    assert attributes["__lr_mult__"] == "0.01"
 
 
 def test_training_gradients_are_those_of_mxnets_operator(network):

@@ -96,6 +96,7 @@ def test_outputs_and_gradients_are_those_of_mxnet(name):
 
 def test_without_wide_registers_the_numbers_are_the_same_but_for_rounding():
     code = (
+        "import sniper\n"
         "from tests.ops.test_deformable_convolution import CASES, assert_equal_to_mxnet\n"
         "from sniper import native\n"
         "assert native.isa() == 'baseline'\n"
@@ -112,14 +113,14 @@ def test_without_wide_registers_the_numbers_are_the_same_but_for_rounding():
 
 def test_bits_do_not_depend_on_the_number_of_threads():
     code = (
-        "import hashlib\n"
+        "import hashlib, sniper\n"
         "from tests.ops.test_deformable_convolution import CASES, inputs_of, ops, passes\n"
         "for name in ('dilated, as in stage 4', 'many filters and cells', 'batch'):\n"
         "    for array in passes(ops.deformable_convolution, *inputs_of(CASES[name])):\n"
         "        print(hashlib.sha256(array.tobytes()).hexdigest())\n"
     )
     found = set()
-    for threads in ("1", "2", "5"):
+    for threads in ("1", "3"):
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "lib"), str(ROOT)])
         done = subprocess.run(

@@ -5,8 +5,8 @@ groups of offsets, without bias; offsets of one cell (standard deviation).
 
 Sides
 * ours: `sniper.ops.deformable_convolution` on NDArrays, its argument checks included.
-* mxnet: `mx.nd.contrib.DeformableConvolution` of the same MXNet. OpenBLAS multiplies there; how fast
-  depends on whether its version knows the processor.
+* mxnet: `mx.nd.contrib.DeformableConvolution` of the same MXNet. OpenBLAS multiplies there; how
+  fast depends on whether its version knows the processor.
 
 "forward" calls and waits; "forward + backward" records, calls, runs backward with a given head
 gradient and waits for the gradients of data, offsets and weights. Compared: all outputs and

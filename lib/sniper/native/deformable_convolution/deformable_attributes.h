@@ -47,9 +47,9 @@ struct DeformableAttributes {
     in.require(shape.channels % shape.groups == 0, "data",
                "channels that num_deformable_group = " + std::to_string(shape.groups) + " divides");
     const std::int64_t fields = shape.groups * shape.taps() * 2;
-    in.match("offset", {"N", static_cast<std::uint64_t>(fields),
-                        static_cast<std::uint64_t>(shape.y.out),
-                        static_cast<std::uint64_t>(shape.x.out)});
+    in.match("offset",
+             {"N", static_cast<std::uint64_t>(fields), static_cast<std::uint64_t>(shape.y.out),
+              static_cast<std::uint64_t>(shape.x.out)});
     return shape;
   }
 

@@ -2,9 +2,8 @@
 //
 // A task takes some cells of the output. For each block of channels it samples what lies under the
 // taps, cells x (taps x lanes), which stays in the L2 cache, and multiplies it by the weights of
-// that block. The columns of the whole map are nowhere, which other implementations write to memory.
-
-#include "deformable_convolution/deformable_convolution.h"
+// that block. The columns of the whole map are nowhere, which other implementations write to
+// memory.
 
 #include <omp.h>
 
@@ -14,6 +13,7 @@
 #include "common/panels.h"
 #include "common/parallel.h"
 #include "common/scratch.h"
+#include "deformable_convolution/deformable_convolution.h"
 #include "deformable_convolution/deformable_samples.h"
 
 namespace sniper {
@@ -88,9 +88,7 @@ struct Pass {
 
   std::int64_t depth() const { return shape.taps() * kDeformableLanes; }
   // Odd lines, so that rows do not fall on the same sets of a cache.
-  std::int64_t sum_stride() const {
-    return panels_of_group(shape) * kPanelColumns + kPanelColumns;
-  }
+  std::int64_t sum_stride() const { return panels_of_group(shape) * kPanelColumns + kPanelColumns; }
 
   // Cells [first, first + count) of the output of a group.
   void run(std::int64_t group, std::int64_t first, std::int64_t count, float* samples,
@@ -137,8 +135,8 @@ void deformable_convolution_cpu(const DeformableShape& shape, const float* data,
   auto* located = workspace.taps.take<DeformableTap>(shape.groups * cells * taps);
   auto* planes = workspace.planes.take<float>(count * shape.cells_in() * kDeformableLanes);
   const std::int64_t depth = taps * kDeformableLanes;
-  auto* weights = workspace.weights.take<float>(count * panels_of_group(shape) * depth *
-                                                kPanelColumns);
+  auto* weights =
+      workspace.weights.take<float>(count * panels_of_group(shape) * depth * kPanelColumns);
   Pass pass{shape, blocks, located, planes, weights, bias, output};
   auto* samples = workspace.samples.take<float>(threads * rows * depth);
   auto* sums = workspace.sums.take<float>(threads * rows * pass.sum_stride());

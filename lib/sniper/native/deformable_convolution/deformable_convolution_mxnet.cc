@@ -4,8 +4,8 @@
 
 namespace {
 
-// The inputs, attributes and shapes of MXNet's contrib.DeformableConvolution: graphs that are run on
-// a CPU have this one in its place.
+// The inputs, attributes and shapes of MXNet's contrib.DeformableConvolution: graphs that are run
+// on a CPU have this one in its place.
 struct DeformableConvolution : sniper::Operator {
   static constexpr char kName[] = "DeformableConvolution";
   static constexpr std::array kInputs = {"data", "offset", "weight", "bias"};
@@ -32,9 +32,9 @@ struct DeformableConvolution : sniper::Operator {
     const std::uint64_t groups = shape.conv_groups, filters = shape.filters;
     in.require(shape.channels % groups == 0, "data",
                "channels that num_group = " + std::to_string(groups) + " divides");
-    in.infer("weight", {filters, shape.channels / groups,
-                        static_cast<std::uint64_t>(shape.y.kernel),
-                        static_cast<std::uint64_t>(shape.x.kernel)});
+    in.infer("weight",
+             {filters, shape.channels / groups, static_cast<std::uint64_t>(shape.y.kernel),
+              static_cast<std::uint64_t>(shape.x.kernel)});
     in.require(filters % groups == 0, "weight",
                "a number of filters that num_group = " + std::to_string(groups) + " divides");
     if (with_bias) in.infer("bias", {filters});

@@ -38,7 +38,7 @@ struct Plan {
   std::int64_t block_weights;  // floats of weight_sums per block
   DeformableTap* taps;
   float *planes, *plane_grads;  // [block][cell][lane]
-  float* weights;      // [block][part of filters][tap, half][filter][16 lanes]
+  float* weights;               // [block][part of filters][tap, half][filter][16 lanes]
   float* by_cell;      // [group, part of filters][cell][filter]: the gradient of the output
   float* by_filter;    // [part of cells][group, filter][cell]: the same
   float* shifts;       // [segment][cell][tap][y, x]
@@ -131,11 +131,10 @@ void spread(const Plan& plan, std::int64_t b, float* columns) {
     std::fill(columns, columns + rows * plan.depth, 0.0f);
     for (std::int64_t part = 0; part < plan.filter_parts; ++part) {
       const std::int64_t of_group = block.conv_group * plan.filter_parts + part;
-      add_products(
-          {plan.by_cell + (of_group * plan.cell_rows + first) * kDepth, kDepth, rows},
-          {plan.weights + (b * plan.filter_parts + part) * kDepth * plan.depth, kDepth,
-           plan.halves()},
-          std::min(kDepth, plan.filters - part * kDepth), columns, plan.depth);
+      add_products({plan.by_cell + (of_group * plan.cell_rows + first) * kDepth, kDepth, rows},
+                   {plan.weights + (b * plan.filter_parts + part) * kDepth * plan.depth, kDepth,
+                    plan.halves()},
+                   std::min(kDepth, plan.filters - part * kDepth), columns, plan.depth);
     }
     spread_block({plan.taps, cells, plan.shape.taps(), first, count, plan.depth, kPanelColumns},
                  block, columns, plan.planes + b * plan.plane(), plane_grad, plan.shifts);
@@ -149,9 +148,9 @@ void add_weight_grad(const Plan& plan, std::int64_t b, float* columns) {
   float* sums = plan.weight_sums + b * plan.block_weights;
   for (std::int64_t part = 0; part < plan.cell_parts; ++part) {
     const std::int64_t first = part * kDepth, count = std::min(kDepth, cells - first);
-    sample_block({plan.taps, cells, plan.shape.taps(), first, count, kPanelColumns,
-                  kDepth * kPanelColumns},
-                 block, plan.planes + b * plan.plane(), columns);
+    sample_block(
+        {plan.taps, cells, plan.shape.taps(), first, count, kPanelColumns, kDepth * kPanelColumns},
+        block, plan.planes + b * plan.plane(), columns);
     const float* grads = plan.by_filter + (part * plan.shape.conv_groups + block.conv_group) *
                                               plan.filter_rows * kDepth;
     for (std::int64_t row = 0; row < plan.filter_rows; row += kRows) {

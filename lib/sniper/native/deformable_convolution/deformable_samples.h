@@ -1,7 +1,7 @@
 // Where the taps of deformable convolution read, and its inner loops.
 //
-// Channels lie in blocks of 32, [block][y][x][lane], so that a tap reads and adds whole vectors, and
-// the plane of a block stays in the cache. A block of the columns has `taps x 32` of them.
+// Channels lie in blocks of 32, [block][y][x][lane], so that a tap reads and adds whole vectors,
+// and the plane of a block stays in the cache. A block of the columns has `taps x 32` of them.
 #ifndef SNIPER_NATIVE_DEFORMABLE_CONVOLUTION_DEFORMABLE_SAMPLES_H_
 #define SNIPER_NATIVE_DEFORMABLE_CONVOLUTION_DEFORMABLE_SAMPLES_H_
 
@@ -59,8 +59,8 @@ struct DeformableSamples {
 void sample_block(const DeformableSamples& samples, const DeformableBlock& block,
                   const float* plane, float* out);
 
-// The other way: adds the gradients of the samples, `grad` as `out` above with cell_stride 32 x taps
-// and half_stride 16, to `plane_grad`, and writes those of the offsets of each segment:
+// The other way: adds the gradients of the samples, `grad` as `out` above with cell_stride 32 x
+// taps and half_stride 16, to `plane_grad`, and writes those of the offsets of each segment:
 // offset_grad[((segment number * cells_out) + cell) * taps * 2 + tap * 2 + (0: y, 1: x)].
 void spread_block(const DeformableSamples& samples, const DeformableBlock& block, const float* grad,
                   const float* plane, float* plane_grad, float* offset_grad);

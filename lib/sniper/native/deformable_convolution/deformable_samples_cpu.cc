@@ -1,10 +1,9 @@
-#include "deformable_convolution/deformable_samples.h"
-
 #include <algorithm>
 
 #include "common/isa.h"
 #include "common/lanes.h"
 #include "common/parallel.h"
+#include "deformable_convolution/deformable_samples.h"
 
 namespace sniper {
 namespace {

@@ -19,8 +19,9 @@ from sniper.tools.cli import run_main
 
 _DESCRIPTION = """\
 Writes an archive like that of `sniper export` whose detector computes in INT8. Images of the
-training set, seen on all levels of the test, decide the range of every map. Proposals, deformable
-layers and the mask head stay in fp32. The file is no smaller: weights are packed when it is loaded.
+training set, seen on all levels of the test, decide the range of every map. Proposals, the samples
+of deformable convolutions (with --format onnx the whole layers) and the mask head stay in fp32. The
+file is no smaller: weights are packed when it is loaded.
 """
 _EPILOG = """\
 example: sniper quantize --cfg sniper_mobilenetv2_toy --calib 32 --eval 80 --out toy_int8.zip

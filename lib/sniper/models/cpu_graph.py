@@ -1,13 +1,15 @@
-"""A network as CPUs run it: with our deformable convolution in place of MXNet's.
+"""A network as CPUs run it, with our deformable convolution in place of MXNet's.
 
-Graphs are built, saved and exported with MXNet's operator, which GPUs run. So a file fits every
-device, and files of before are as fast as new ones.
+Graphs are built, saved and exported with the operators that GPUs run. So a file fits every device,
+and files of before are as fast as new ones.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sniper.models.lazy import mx, ops
@@ -15,6 +17,19 @@ from sniper.models.lazy import mx, ops
 DEFORMABLE = "_contrib_DeformableConvolution"
 # Attributes of the products; the others say where samples are.
 _OF_PRODUCTS = ("num_filter", "no_bias", "workspace", "num_group", "layout", "im2col_step")
+# Of MXNet's oneDNN build, for which it is the only one: the norm's backward pass masks the gradient
+# instead of another pass over two more maps. Parameters and attributes are those of BatchNorm.
+_NORM_WITH_RELU = "_contrib_BatchNormWithReLU"
+# Operators of our library that take feature maps.
+OF_LIBRARY = (
+    *("DeformableConvolution", "DeformablePSROIPooling", "ReLU6", "ROIMaxMeanPooling"),
+    *("MultiProposalTarget", "MultiProposalTargetMask"),
+)
+# Leaves any shape as it is.
+_SAME_SHAPE = "(-2,)"
+
+Node = dict[str, Any]
+Entry = list[int]  # number of a node, its output, and a version that is always 0
 
 
 def deformable_layers(symbol: mx.sym.Symbol) -> list[str]:
@@ -44,6 +59,24 @@ def for_cpu(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     return mx.sym.load_json(json.dumps(graph))
 
 
+def for_training_on_cpu(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+    """The network of `for_cpu` with less work between its layers, to the bit.
+
+    * A ReLU whose input is a batch norm that nothing else reads becomes part of it; norms with
+      stored statistics stay as they are.
+    * Maps in a layout of oneDNN get their plain one in front of our operators: MXNet would hand
+      that work to the queue of `cpu(0)`, and wait there for all that other contexts have to do.
+
+    Raises:
+        OpsError: the operator library does not load.
+    """
+    graph = json.loads(for_cpu(symbol).tojson())
+    if _has_onednn():
+        _fuse_norms(graph)
+    _insert_before(graph, _plain_maps)
+    return mx.sym.load_json(json.dumps(graph))
+
+
 def with_columns(
     symbol: mx.sym.Symbol, kept: Collection[str]
 ) -> tuple[mx.sym.Symbol, dict[str, str]]:
@@ -63,31 +96,26 @@ def with_columns(
         OpsError: the operator library does not load.
     """
     graph = json.loads(symbol.tojson())
-    nodes: list[dict[str, Any]] = []
-    number_of: dict[int, int] = {}
     changed: dict[str, str] = {}
-    for number, node in enumerate(graph["nodes"]):
-        node["inputs"] = [[number_of[entry[0]], *entry[1:]] for entry in node["inputs"]]
+
+    def samples(node: Node, nodes: list[Node]) -> None:
         attrs = node.get("attrs", {})
-        if node["op"] == DEFORMABLE and node["name"] not in kept and _has_no_groups(attrs):
-            data, offset, weight, *bias = node["inputs"]
-            nodes.append(_columns_of(node, [data, offset]))
-            products = {key: attrs[key] for key in ("num_filter", "no_bias") if key in attrs}
-            node.update(
-                op="Convolution",
-                attrs={**products, "kernel": "(1, 1)"},
-                inputs=[[len(nodes) - 1, 0, 0], weight, *bias],
-            )
-            changed[node["name"]] = nodes[weight[0]]["name"]
-        number_of[number] = len(nodes)
-        nodes.append(node)
+        if node["op"] != DEFORMABLE or node["name"] in kept or not _has_no_groups(attrs):
+            return
+        data, offset, weight, *bias = node["inputs"]
+        nodes.append(_columns_of(node, [data, offset]))
+        products = {key: attrs[key] for key in ("num_filter", "no_bias") if key in attrs}
+        node.update(
+            op="Convolution",
+            attrs={**products, "kernel": "(1, 1)"},
+            inputs=[[len(nodes) - 1, 0, 0], weight, *bias],
+        )
+        changed[node["name"]] = nodes[weight[0]]["name"]
+
+    _insert_before(graph, samples)
     if not changed:
         return symbol, {}
     ops.load_library()
-    graph["nodes"] = nodes
-    graph["arg_nodes"] = [number_of[number] for number in graph["arg_nodes"]]
-    graph["heads"] = [[number_of[entry[0]], *entry[1:]] for entry in graph["heads"]]
-    graph.pop("node_row_ptr", None)  # of the old nodes; MXNet makes it anew
     return mx.sym.load_json(json.dumps(graph)), changed
 
 
@@ -95,7 +123,72 @@ def _has_no_groups(attrs: dict[str, str]) -> bool:
     return attrs.get("num_group", "1") == "1"
 
 
-def _columns_of(node: dict[str, Any], inputs: list[list[int]]) -> dict[str, Any]:
+def _columns_of(node: Node, inputs: list[Entry]) -> Node:
     attrs = {key: value for key, value in node["attrs"].items() if key not in _OF_PRODUCTS}
     name = f"{node['name']}_columns"
     return {"op": "DeformableColumns", "name": name, "attrs": attrs, "inputs": inputs}
+
+
+def _insert_before(graph: dict[str, Any], insert: Callable[[Node, list[Node]], None]) -> None:
+    """Lets `insert` append nodes to those before a node, and give the node other inputs."""
+    nodes: list[Node] = []
+    number_of: list[int] = []
+    for node in graph["nodes"]:
+        for entry in node["inputs"]:
+            entry[0] = number_of[entry[0]]
+        insert(node, nodes)
+        number_of.append(len(nodes))
+        nodes.append(node)
+    for entry in graph["heads"]:
+        entry[0] = number_of[entry[0]]
+    graph["nodes"] = nodes
+    graph["arg_nodes"] = [number for number, node in enumerate(nodes) if node["op"] == "null"]
+    graph.pop("node_row_ptr", None)  # of the old nodes; MXNet makes it anew
+
+
+def _plain_maps(node: Node, nodes: list[Node]) -> None:
+    if node["op"] not in OF_LIBRARY:
+        return
+    for number, entry in enumerate(node["inputs"]):
+        if nodes[entry[0]]["op"] != "null":
+            nodes.append(_reshape(f"{node['name']}_plain{number}", entry))
+            node["inputs"][number] = [len(nodes) - 1, 0, 0]
+
+
+def _reshape(name: str, entry: Entry) -> Node:
+    return {"op": "Reshape", "name": name, "attrs": {"shape": _SAME_SHAPE}, "inputs": [list(entry)]}
+
+
+def _has_onednn() -> bool:
+    """Whether MXNet has oneDNN, and nobody has turned it off."""
+    is_on = os.environ.get("MXNET_MKLDNN_ENABLED", "1").lower() not in ("0", "false")
+    return is_on and mx.runtime.Features().is_enabled("MKLDNN")
+
+
+def _fuse_norms(graph: dict[str, Any]) -> None:
+    nodes: list[Node] = graph["nodes"]
+    uses = Counter(entry[0] for entry in _entries(graph))
+    replaced: dict[int, int] = {}
+    for index, node in enumerate(nodes):
+        if node["op"] != "Activation" or node["attrs"]["act_type"] != "relu":
+            continue
+        norm = node["inputs"][0][0]
+        if uses[norm] == 1 and _uses_batch_statistics(nodes[norm]):
+            nodes[norm]["op"] = _NORM_WITH_RELU
+            replaced[index] = norm
+    _rename(graph, replaced)
+
+
+def _uses_batch_statistics(node: Node) -> bool:
+    attributes = node.get("attrs", {})
+    stored = attributes.get("use_global_stats", "False") not in ("False", "0")
+    return node["op"] == "BatchNorm" and not stored and attributes.get("axis", "1") == "1"
+
+
+def _entries(graph: dict[str, Any]) -> list[Entry]:
+    return [*graph["heads"], *(entry for node in graph["nodes"] for entry in node["inputs"])]
+
+
+def _rename(graph: dict[str, Any], replaced: Mapping[int, int]) -> None:
+    for entry in _entries(graph):
+        entry[0] = replaced.get(entry[0], entry[0])

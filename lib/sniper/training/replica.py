@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from sniper.errors import TrainingError
-from sniper.models.cpu_graph import for_cpu
+from sniper.models.cpu_graph import for_training_on_cpu
 
 Arrays = dict[str, mx.nd.NDArray]
 
@@ -47,7 +47,7 @@ class Replica:
         self.trained = [name for name in symbol.list_arguments() if name in with_gradient]
 
     def _as_run(self, symbol: mx.sym.Symbol) -> mx.sym.Symbol:
-        return for_cpu(symbol) if self.device.device_type == "cpu" else symbol
+        return for_training_on_cpu(symbol) if self.device.device_type == "cpu" else symbol
 
     @property
     def parameters(self) -> Arrays:

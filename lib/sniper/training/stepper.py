@@ -15,7 +15,6 @@ from sniper.loader.train import Batch
 from sniper.models.assembly import DetectorSpec, short_output_names
 from sniper.training.averaging import PREFIX as AVERAGE_PREFIX
 from sniper.training.averaging import WeightAverage
-from sniper.training.cpu_graph import for_cpu
 from sniper.training.gradients import GradientSum, non_finite_names
 from sniper.training.loss_scale import LossScale, scale_losses
 from sniper.training.replica import Arrays, Replica
@@ -99,7 +98,6 @@ class Stepper:
         kvstore: KVStore | None = None,
     ) -> None:
         self._symbol = symbol
-        self._on_cpu = all(device.device_type == "cpu" for device in devices)
         self._symbol_scale = spec.loss_scale
         self._output_names = short_output_names(symbol.list_outputs(), spec)
         self._rows = input_shapes["data"][0]
@@ -281,8 +279,7 @@ class Stepper:
 
     def _scaled_symbol(self) -> mx.sym.Symbol:
         # Always from the given symbol: roundings do not add up.
-        symbol = scale_losses(self._symbol, self._loss_scale.value / self._symbol_scale)
-        return for_cpu(symbol) if self._on_cpu else symbol
+        return scale_losses(self._symbol, self._loss_scale.value / self._symbol_scale)
 
     def _share_first_workers_weights(self, kvstore: KVStore) -> None:
         """Every worker starts with the weights of the first one, whose `init` of a key counts."""

@@ -63,11 +63,11 @@ def initial(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
 def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
     import sniper  # noqa: F401, I001 (prepares the process for MXNet)
     import mxnet as mx
-    from sniper.training.cpu_graph import for_cpu
+    from sniper.models.cpu_graph import for_training_on_cpu
     from sniper.training.sgd import Sgd
     from sniper.training.step_settings import StepSettings
 
-    symbol = for_cpu(network_symbol(params["network"]))
+    symbol = for_training_on_cpu(network_symbol(params["network"]))
     names = [name for name in symbol.list_arguments() if name not in ("data", *UNUSED)]
     executor = symbol.simple_bind(
         mx.cpu(),

@@ -1,4 +1,4 @@
-"""The graph for the CPU: the same network to the bit, with fewer passes over its maps."""
+"""Networks as CPUs train them: the same to the bit, with fewer passes over their maps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sniper import ops
-from sniper.training.cpu_graph import OF_LIBRARY, for_cpu
+from sniper.models.cpu_graph import OF_LIBRARY, for_training_on_cpu
 
 SHAPE = (4, 16, 8, 8)
 
@@ -51,7 +51,7 @@ def assert_same_network(symbol, other):
 
 def test_norms_take_their_relu_in():
     symbol = block(block(mx.sym.Variable("data"), "first"), "second")
-    fused = for_cpu(symbol)
+    fused = for_training_on_cpu(symbol)
     assert operators(fused) == ["Convolution", "_contrib_BatchNormWithReLU"] * 2
     assert_same_network(symbol, fused)
 
@@ -59,30 +59,30 @@ def test_norms_take_their_relu_in():
 def test_a_map_that_is_read_twice_stays():
     body = norm(mx.sym.Variable("data"), "bn")
     symbol = mx.sym.Activation(body, act_type="relu", name="relu") + body
-    assert operators(for_cpu(symbol)) == operators(symbol)
+    assert operators(for_training_on_cpu(symbol)) == operators(symbol)
     symbol = mx.sym.Group([body, mx.sym.Activation(body, act_type="relu")])
-    assert operators(for_cpu(symbol)) == operators(symbol)
-    assert_same_network(symbol, for_cpu(symbol))
+    assert operators(for_training_on_cpu(symbol)) == operators(symbol)
+    assert_same_network(symbol, for_training_on_cpu(symbol))
 
 
 @pytest.mark.parametrize(("act_type", "attributes"), [("tanh", {}), ("relu", {"stored": True})])
 def test_other_activations_and_stored_statistics_stay(act_type, attributes):
     body = norm(mx.sym.Variable("data"), "bn", use_global_stats=bool(attributes))
     symbol = mx.sym.Activation(body, act_type=act_type)
-    assert operators(for_cpu(symbol)) == ["BatchNorm", "Activation"]
+    assert operators(for_training_on_cpu(symbol)) == ["BatchNorm", "Activation"]
 
 
 def test_a_relu_that_is_an_output_keeps_its_place():
     relu = block(mx.sym.Variable("data"), "first")
     symbol = mx.sym.Group([block(relu, "second"), relu])
-    assert_same_network(symbol, for_cpu(symbol))
+    assert_same_network(symbol, for_training_on_cpu(symbol))
 
 
 def test_our_operators_get_plain_maps():
     body = block(mx.sym.Variable("data"), "first")
     conv = mx.sym.Convolution(body, num_filter=16, kernel=(1, 1), name="conv")
     symbol = ops.relu6(conv, name="six") * ops.relu6(mx.sym.Variable("data"), name="of_variable")
-    changed = for_cpu(symbol)
+    changed = for_training_on_cpu(symbol)
     assert operators(changed).count("Reshape") == 2
     assert_same_network(symbol, changed)
 
@@ -95,4 +95,4 @@ def test_the_operators_of_the_library_have_these_names():
 def test_without_onednn_norms_stay(monkeypatch):
     monkeypatch.setenv("MXNET_MKLDNN_ENABLED", "0")
     symbol = block(mx.sym.Variable("data"), "first")
-    assert operators(for_cpu(symbol)) == operators(symbol)
+    assert operators(for_training_on_cpu(symbol)) == operators(symbol)

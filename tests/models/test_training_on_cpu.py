@@ -79,9 +79,10 @@ def test_a_relu_that_is_an_output_keeps_its_place():
 
 
 def test_our_operators_get_plain_maps():
-    body = block(mx.sym.Variable("data"), "first")
+    data = mx.sym.Variable("data")
+    body = block(data, "first")
     conv = mx.sym.Convolution(body, num_filter=16, kernel=(1, 1), name="conv")
-    symbol = ops.relu6(conv, name="six") * ops.relu6(mx.sym.Variable("data"), name="of_variable")
+    symbol = ops.relu6(conv, name="six") * ops.relu6(data, name="of_variable")
     changed = for_training_on_cpu(symbol)
     assert operators(changed).count("Reshape") == 2
     assert_same_network(symbol, changed)

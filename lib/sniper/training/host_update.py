@@ -39,7 +39,7 @@ class HostArrays:
         place = (int(address.value or 0), int(array.size))
         if place not in self._views:
             memory = (ctypes.c_float * place[1]).from_address(place[0])
-            self._views[place] = np.frombuffer(memory, np.float32)
+            self._views[place] = np.ctypeslib.as_array(memory)
         return self._views[place]
 
 

@@ -114,10 +114,13 @@ class Sgd:
         limit = optimizer.clip_gradient
         wait()
         _native.sgd_update(
-            *(host.of(gradients), host.of(weights)),
+            host.of(gradients),
+            host.of(weights),
             host.of(self._states[number] for number in numbers),
             [host.of(copy) for copy in self._copies],
-            *(rates, decays, self._settings.momentum),
+            rates,
+            decays,
+            self._settings.momentum,
             -1.0 if limit is None else limit,
             update_threads(1 + len(self._copies)),
         )

@@ -6,7 +6,7 @@ tensor whether it computes or builds a graph.
 
 from sniper.ops.anchor_targets import anchor_mining_target
 from sniper.ops.chips import chip_generator
-from sniper.ops.deformable import deformable_columns, deformable_convolution
+from sniper.ops.deformable_conv import deformable_columns, deformable_convolution
 from sniper.ops.library import load_library
 from sniper.ops.masks import mask_rcnn_target
 from sniper.ops.nms import multi_scale_nms

@@ -11,7 +11,7 @@ import numpy as np
 from sniper.errors import OpsError
 from sniper.ops.anchor_targets import anchor_mining_target
 from sniper.ops.chips import chip_generator
-from sniper.ops.deformable import deformable_columns, deformable_convolution
+from sniper.ops.deformable_conv import deformable_columns, deformable_convolution
 from sniper.ops.masks import mask_rcnn_target
 from sniper.ops.nms import multi_scale_nms
 from sniper.ops.proposal_targets import (

@@ -37,9 +37,8 @@ def network():
         symbol, inference_input_shapes(SPEC, 1, SIDE, SIDE), None, 1, init="scratch"
     )
     for name, value in arg.items():
-        if name.endswith("_bn3_gamma"):
-            value[:] = 0.3
-        if "_offset_" in name and name.startswith("stage4"):
+        # Training starts with residual branches, and offsets, of 0.
+        if name.startswith("stage4") and name.endswith(("_conv3_weight", "_offset_weight")):
             value[:] = mx.nd.array(np.random.default_rng(0).normal(0, 0.1, value.shape))
     return WeightedGraph(symbol, arg, aux)
 

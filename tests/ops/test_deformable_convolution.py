@@ -115,13 +115,14 @@ def test_bits_do_not_depend_on_the_number_of_threads():
     code = (
         "import hashlib, sniper\n"
         "from tests.ops.test_deformable_convolution import CASES, inputs_of, ops, passes\n"
-        "for name in ('dilated, as in stage 4', 'many filters and cells', 'batch'):\n"
+        "for name in ('dilated, as in stage 4', 'batch'):\n"
         "    for array in passes(ops.deformable_convolution, *inputs_of(CASES[name])):\n"
         "        print(hashlib.sha256(array.tobytes()).hexdigest())\n"
     )
     found = set()
     for threads in ("1", "3"):
-        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        # More threads than cores would spin.
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "lib"), str(ROOT)])
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True,

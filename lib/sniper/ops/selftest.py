@@ -207,14 +207,14 @@ def check_deformable_psroi_pooling() -> None:
 def check_deformable_convolution() -> None:
     """A ramp in x: what is read, what lies outside, and the gradients are known."""
     data = mx.nd.array(np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4))
-    offset = mx.nd.array(np.float32([[0, 0, 0, 0], [0.25, 0.5, 0.5, 1]]).reshape(1, 2, 1, 4))
-    weight, bias = mx.nd.array(np.float32([2]).reshape(1, 1, 1, 1)), mx.nd.array([10])
+    offset = mx.nd.array([[0, 0, 0, 0], [0.25, 0.5, 0.5, 1]]).reshape((1, 2, 1, 4))
+    weight, bias = mx.nd.array([2]).reshape((1, 1, 1, 1)), mx.nd.array([10])
     tensors = (data, offset, weight, bias)
     for tensor in tensors:
         tensor.attach_grad()
     with mx.autograd.record():
         output = deformable_convolution(*tensors, num_filter=1, kernel=(1, 1))
-    output.backward(mx.nd.array(np.float32([1, 2, 3, 4]).reshape(1, 1, 1, 4)))
+    output.backward(mx.nd.array([1, 2, 3, 4]).reshape((1, 1, 1, 4)))
     op = "deformable_convolution"
     expect(op, "output", output[0, 0, 0], [10.5, 13, 15, 10])
     expect(op, "data gradient", data.grad[0, 0, 0], [1.5, 2.5, 5, 3])
@@ -226,7 +226,7 @@ def check_deformable_convolution() -> None:
 def check_deformable_columns() -> None:
     """A ramp in x, between two cells, behind the last one's centre and outside."""
     data = mx.nd.array(np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4))
-    offset = mx.nd.array(np.float32([[0, 0, 0, 0], [0.25, 0.5, 1.5, 1]]).reshape(1, 2, 1, 4))
+    offset = mx.nd.array([[0, 0, 0, 0], [0.25, 0.5, 1.5, 1]]).reshape((1, 2, 1, 4))
     columns = deformable_columns(data, offset, kernel=(1, 1))
     expect("deformable_columns", "columns", columns[0, 0, 0], [0.25, 1.5, 3, 0])
 

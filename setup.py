@@ -28,7 +28,9 @@ COMPILE_ARGS = [
     "-std=c++17", "-O3", "-g0", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math",
     "-falign-functions=64", "-falign-loops=32",
 ]  # fmt: skip
-KERNEL_ARGS = [*COMPILE_ARGS, "-fvisibility=hidden"]  # each library uses its own copy
+# Each library uses its own copy of the kernels. No word on the calling convention of vectors: the
+# functions that take them are inlined.
+KERNEL_ARGS = [*COMPILE_ARGS, "-fvisibility=hidden", "-Wno-psabi"]
 LINK_ARGS = ["-fopenmp"]
 
 # What MXNet 1.9.1 works with: no NumPy 2, which newer OpenCV asks for, and distutils.

@@ -21,7 +21,9 @@ both are timed, as ours are. Pixel convention as in the case `nms`.
 Inputs are rows above the score floor of 0.001. *Recorded* ones are those of a test image of the toy
 set (10 classes, 3 levels of 300 RoIs, sniper_mobilenetv2_toy_long). The others are made: RoIs
 around objects, whose scores are a softmax (a part of the classes of a RoI is above the floor), or
-above the floor in all 80 classes, which is the worst that can come; that job has no cap. Compared:
+above the floor in all 80 classes, which is the worst that can come; that job has no cap. *Slices*
+are windows of 640 px, a fifth of which the next one covers too, with 300 RoIs of 12 weak classes
+each: all over an image, without a cap; `slices` makes them for images of any size. Compared:
 classes and their numbers of rows, boxes, and scores to 1e-5; a row whose score is within 1e-5 of
 the floor or of the cap's threshold may be missing on one side. Hard jobs have corners on a grid of
 1/16 px and distinct scores, so that their rows are the same ones.
@@ -49,6 +51,7 @@ PIXEL = np.array([0, 0, 1, 1], np.float32)
 RANGES = np.float32([[-1, 80], [32, 150], [120, -1]])
 GOAL, CAPPED = {"numpy": 20.0}, {"cap": 200}
 HARD = {"hard": 0.5}
+SLICE_PX, WEAK_CLASSES = 640, 12
 
 
 def recorded(rng: np.random.Generator) -> Arrays:
@@ -85,6 +88,23 @@ def level_rows(
     roi, klass = np.nonzero(scores > LEAST_SCORE)
     rows = np.hstack([boxes[roi], scores[roi, klass][:, None]]).astype(np.float32)
     return rows, (klass + 1).astype(np.int32), np.full(len(rows), level, np.int32)
+
+
+def slices(rng: np.random.Generator, megapixels: float) -> Arrays:
+    """Weak rows of all slices of a square image."""
+    side_px = 1000 * megapixels**0.5
+    starts = np.arange(0, max(side_px - SLICE_PX, 0) + 1, 0.8 * SLICE_PX)
+    corners = np.stack(np.meshgrid(starts, starts), axis=-1).reshape(-1, 1, 2)
+    centres = (corners + rng.uniform(0, SLICE_PX, (len(corners), ROIS, 2))).reshape(-1, 2)
+    sides = np.exp(rng.normal(4, 0.5, centres.shape))
+    boxes = np.repeat(np.hstack([centres - sides / 2, centres + sides / 2]), WEAK_CLASSES, axis=0)
+    scores = rng.uniform(LEAST_SCORE, 0.05, (len(boxes), 1))
+    return {
+        "rows": np.hstack([boxes, scores]).astype(np.float32),
+        "classes": rng.integers(1, CLASSES + 1, len(boxes)).astype(np.int32),
+        "levels": np.zeros(len(boxes), np.int32),
+        "ranges": np.float32([[-1, -1]]),
+    }
 
 
 def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
@@ -332,6 +352,11 @@ CASE = Case(
             "80 classes x 300 RoIs x 3 levels, hard NMS",
             lambda rng: made(rng, dense=True, distinct=True),
             *({"cap": -1, **HARD}, HARD_PEERS[:-1]),
+        ),
+        Job(
+            "slices of 3 MP, weak scores",
+            lambda rng: slices(rng, 3),
+            *({"cap": -1}, SOFT_PEERS, GOAL),
         ),
     ],
     sides={

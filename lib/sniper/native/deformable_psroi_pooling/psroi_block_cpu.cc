@@ -1,103 +1,114 @@
 #include "common/isa.h"
+#include "common/simd.h"
 #include "deformable_psroi_pooling/psroi_block.h"
 
 namespace sniper {
 namespace {
 
-// 16 floats: one AVX-512 register, two AVX2 or four SSE registers. The types are unaligned.
-constexpr int kVector = 16;
-typedef float Vector __attribute__((vector_size(kVector * 4), aligned(4), may_alias));
+// Lanes over which products are summed side by side, whatever the width of the registers.
+constexpr int kSums = 16;
 
-template <int kVectors>
+// `kLanes` is the width of a register, `kWide` the channels of a block.
+template <int kLanes, int kWide>
 SNIPER_ALWAYS_INLINE void pool_bins(const PsRoiBins& roi, const float* map, float* tile) {
-  constexpr int kLanes = kVectors * kVector;
+  typedef Simd<kLanes> Lanes;
+  constexpr int kVectors = kWide / kLanes;
   for (int64_t b = 0; b < roi.bin_count; ++b) {
     const PsRoiBin& bin = roi.bins[b];
     const PsRoiTap* xs = roi.taps + b * 2 * roi.taps_per_axis;
     const PsRoiTap* ys = xs + roi.taps_per_axis;
     const float* plane = map + bin.group * roi.plane;
-    Vector sum[kVectors] = {};
+    typename Lanes::Floats sum[kVectors] = {};
     for (int i = 0; i < bin.taps_y; ++i) {
-      const float* line = plane + ys[i].index * roi.width * kLanes;
+      const float* line = plane + ys[i].index * roi.width * kWide;
       for (int j = 0; j < bin.taps_x; ++j) {
         const float weight = ys[i].weight * xs[j].weight;
-        const float* pixel = line + static_cast<int64_t>(xs[j].index) * kLanes;
-        for (int v = 0; v < kVectors; ++v) {
-          sum[v] += weight * *reinterpret_cast<const Vector*>(pixel + v * kVector);
-        }
+        const float* pixel = line + static_cast<int64_t>(xs[j].index) * kWide;
+        for (int v = 0; v < kVectors; ++v) sum[v] += weight * Lanes::load(pixel + v * kLanes);
       }
     }
     for (int v = 0; v < kVectors; ++v) {
-      *reinterpret_cast<Vector*>(tile + b * kLanes + v * kVector) = sum[v] * bin.inverse_count;
+      Lanes::store(tile + b * kWide + v * kLanes, sum[v] * bin.inverse_count);
     }
   }
 }
 
-// Sum of the products in a fixed order.
-template <int kVectors>
-SNIPER_ALWAYS_INLINE float dot(const Vector* a, const Vector* b) {
-  Vector sum = a[0] * b[0];
-  for (int v = 1; v < kVectors; ++v) sum += a[v] * b[v];
+// Sum of kSums lanes in their order.
+template <int kLanes>
+SNIPER_ALWAYS_INLINE float sum_in_order(const typename Simd<kLanes>::Floats* sums) {
   float total = 0.0f;
-  for (int lane = 0; lane < kVector; ++lane) total += sum[lane];
+  for (int lane = 0; lane < kSums; ++lane) total += sums[lane / kLanes][lane % kLanes];
   return total;
 }
 
-template <int kVectors>
+template <int kLanes, int kWide>
 SNIPER_ALWAYS_INLINE void spread_bins(const PsRoiBins& roi, const float* tile, const float* map,
                                       float* map_grad, float* shift_grad) {
-  constexpr int kLanes = kVectors * kVector;
+  typedef Simd<kLanes> Lanes;
+  typedef typename Lanes::Floats Floats;
+  constexpr int kVectors = kWide / kLanes, kParts = kSums / kLanes;
   for (int64_t b = 0; b < roi.bin_count; ++b) {
     const PsRoiBin& bin = roi.bins[b];
     const PsRoiTap* xs = roi.taps + b * 2 * roi.taps_per_axis;
     const PsRoiTap* ys = xs + roi.taps_per_axis;
     const int64_t plane = bin.group * roi.plane;
-    Vector grad[kVectors], along_x[kVectors] = {}, along_y[kVectors] = {};
+    Floats grad[kVectors], along_x[kParts] = {}, along_y[kParts] = {};
     for (int v = 0; v < kVectors; ++v) {
-      grad[v] =
-          *reinterpret_cast<const Vector*>(tile + b * kLanes + v * kVector) * bin.inverse_count;
+      grad[v] = Lanes::load(tile + b * kWide + v * kLanes) * bin.inverse_count;
     }
     for (int i = 0; i < bin.taps_y; ++i) {
       for (int j = 0; j < bin.taps_x; ++j) {
-        const int64_t pixel = plane + (ys[i].index * roi.width + xs[j].index) * kLanes;
+        const int64_t pixel = plane + (ys[i].index * roi.width + xs[j].index) * kWide;
         const float weight = ys[i].weight * xs[j].weight;
         for (int v = 0; v < kVectors; ++v) {
-          *reinterpret_cast<Vector*>(map_grad + pixel + v * kVector) += weight * grad[v];
+          float* to = map_grad + pixel + v * kLanes;
+          Lanes::store(to, Lanes::load(to) + weight * grad[v]);
         }
         if (!shift_grad) continue;
+        // What the pixel contributes, before its slopes: they are the same for all channels.
+        Floats products[kParts] = {};
+        for (int v = 0; v < kVectors; ++v) {
+          products[v % kParts] += Lanes::load(map + pixel + v * kLanes) * grad[v];
+        }
         const float slope_x = ys[i].weight * xs[j].slope;
         const float slope_y = ys[i].slope * xs[j].weight;
-        for (int v = 0; v < kVectors; ++v) {
-          const Vector value = *reinterpret_cast<const Vector*>(map + pixel + v * kVector);
-          along_x[v] += slope_x * value;
-          along_y[v] += slope_y * value;
+        for (int part = 0; part < kParts; ++part) {
+          along_x[part] += slope_x * products[part];
+          along_y[part] += slope_y * products[part];
         }
       }
     }
     if (!shift_grad) continue;
-    shift_grad[b * 2] = dot<kVectors>(along_x, grad);
-    shift_grad[b * 2 + 1] = dot<kVectors>(along_y, grad);
+    shift_grad[b * 2] = sum_in_order<kLanes>(along_x);
+    shift_grad[b * 2 + 1] = sum_in_order<kLanes>(along_y);
   }
 }
+
+template <int kWide>
+constexpr auto& kPool = per_isa<pool_bins<4, kWide>, pool_bins<8, kWide>, pool_bins<16, kWide>>;
+
+template <int kWide>
+constexpr auto& kSpread =
+    per_isa<spread_bins<4, kWide>, spread_bins<8, kWide>, spread_bins<16, kWide>>;
 
 }  // namespace
 
 void psroi_pool_wide(const PsRoiBins& roi, const float* map, float* tile) {
-  per_isa<pool_bins<kPsRoiWideLanes / kVector>>(roi, map, tile);
+  kPool<kPsRoiWideLanes>(roi, map, tile);
 }
 
 void psroi_pool_narrow(const PsRoiBins& roi, const float* map, float* tile) {
-  per_isa<pool_bins<kPsRoiNarrowLanes / kVector>>(roi, map, tile);
+  kPool<kPsRoiNarrowLanes>(roi, map, tile);
 }
 
 void psroi_spread_wide(const PsRoiBins& roi, const float* tile, const float* map, float* map_grad,
                        float* shift_grad) {
-  per_isa<spread_bins<kPsRoiWideLanes / kVector>>(roi, tile, map, map_grad, shift_grad);
+  kSpread<kPsRoiWideLanes>(roi, tile, map, map_grad, shift_grad);
 }
 
 void psroi_spread_narrow(const PsRoiBins& roi, const float* tile, const float* map, float* map_grad,
                          float* shift_grad) {
-  per_isa<spread_bins<kPsRoiNarrowLanes / kVector>>(roi, tile, map, map_grad, shift_grad);
+  kSpread<kPsRoiNarrowLanes>(roi, tile, map, map_grad, shift_grad);
 }
 
 }  // namespace sniper

@@ -80,10 +80,12 @@ struct MultiScaleNmsParams {
 // Repeatedly the row with the highest score (the first one on ties) changes places with the first
 // remaining row; every later row that overlaps it decays by exp(-overlap^2 / sigma), and when its
 // score falls below min_score the last row takes its place.
-// Rows that are not finite are dropped first. `sources`, if there is one, gets for each of them the
-// row that it was on input; it has room for `count`.
+// Rows that are not finite are dropped first. `sources`, if there is one, gets for each row the one
+// that it was on input; it has room for `count`. With a `limit` > 0 rows may be left out whose
+// scores are lower than the limit-th: who keeps the best `limit` only need not wait for them.
+// Throws std::invalid_argument for 2^31 rows.
 int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score,
-                     int64_t* sources = nullptr);
+                     int64_t* sources = nullptr, int64_t limit = 0);
 
 // Greedy NMS of one class: the kept rows, best first, ties by row; at most `max_output` when that
 // is not negative. A row is suppressed when its IoU (+1 sides) with a kept row is greater than

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "common/greedy_nms.h"
 #include "common/parallel.h"
@@ -45,15 +47,44 @@ std::vector<int64_t> valid_rows(const NmsRequest& request) {
   return rows;
 }
 
+// Unsigned numbers in the order of the images, then the classes.
+std::uint64_t group_key(const NmsRequest& request, int64_t row) {
+  constexpr std::uint32_t kSign = 0x80000000u;
+  const std::uint32_t image = static_cast<std::uint32_t>(request.images[row]) ^ kSign;
+  const std::uint32_t cls = static_cast<std::uint32_t>(request.classes[row]) ^ kSign;
+  return static_cast<std::uint64_t>(image) << 32 | cls;
+}
+
+// Stable sort of `rows` by image, then class: a counting sort for each byte in which the keys
+// differ.
+void sort_by_group(const NmsRequest& request, std::vector<int64_t>* rows) {
+  struct Item {
+    std::uint64_t key;
+    int64_t row;
+  };
+  std::vector<Item> items;
+  items.reserve(rows->size());
+  std::uint64_t differing = 0;
+  for (const int64_t row : *rows) {
+    items.push_back({group_key(request, row), row});
+    differing |= items.back().key ^ items.front().key;
+  }
+  std::vector<Item> sorted(items.size());
+  for (int shift = 0; shift < 64; shift += 8) {
+    if ((differing >> shift & 0xFFu) == 0) continue;
+    std::size_t begins[256] = {};
+    for (const Item& item : items) ++begins[item.key >> shift & 0xFFu];
+    std::size_t sum = 0;
+    for (std::size_t& begin : begins) sum += std::exchange(begin, sum);
+    for (const Item& item : items) sorted[begins[item.key >> shift & 0xFFu]++] = item;
+    items.swap(sorted);
+  }
+  for (std::size_t k = 0; k < items.size(); ++k) (*rows)[k] = items[k].row;
+}
+
 // Sorts `rows` by image, then class, rows of one group in the order of the input; cuts the groups.
 std::vector<Group> make_groups(const NmsRequest& request, std::vector<int64_t>* rows) {
-  const auto before = [&](int64_t a, int64_t b) {
-    if (request.images[a] != request.images[b]) return request.images[a] < request.images[b];
-    return request.classes[a] < request.classes[b];
-  };
-  if (!std::is_sorted(rows->begin(), rows->end(), before)) {
-    std::stable_sort(rows->begin(), rows->end(), before);
-  }
+  sort_by_group(request, rows);
   std::vector<Group> groups;
   for (std::size_t k = 0; k < rows->size(); ++k) {
     const int64_t row = (*rows)[k];
@@ -68,10 +99,12 @@ std::vector<Group> make_groups(const NmsRequest& request, std::vector<int64_t>* 
 
 // Suppresses one group in place, and reorders `rows`, the input rows of its detections, along with
 // them; returns the number that is left at the beginning of both.
-int64_t suppress(const NmsSettings& settings, float* dets, int64_t count, int64_t* rows) {
+int64_t suppress(const NmsRequest& request, float* dets, int64_t count, int64_t* rows) {
+  const NmsSettings& settings = request.settings;
   const std::vector<int64_t> original_rows(rows, rows + count);
   if (settings.nms_threshold <= 0.0f) {
-    const int64_t kept = soft_nms_cpu(dets, count, settings.sigma, settings.min_score, rows);
+    const int64_t kept =
+        soft_nms_cpu(dets, count, settings.sigma, settings.min_score, rows, request.max_per_image);
     for (int64_t k = 0; k < kept; ++k) rows[k] = original_rows[static_cast<std::size_t>(rows[k])];
     return kept;
   }
@@ -153,7 +186,7 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
       const int64_t row = rows[static_cast<std::size_t>(group.begin + k)];
       std::copy_n(request.dets + row * kDetection, kDetection, own + k * kDetection);
     }
-    group.count = suppress(request.settings, own, group.count, rows.data() + group.begin);
+    group.count = suppress(request, own, group.count, rows.data() + group.begin);
   });
   int64_t written = 0;
   for (std::size_t first = 0; first < groups.size();) {

@@ -44,9 +44,8 @@ struct IntLanes {
   typedef typename Simd<kLanes>::Ints Type;
 };
 
-// The lanes joined with `Join`, which is associative and commutative. From half to half: shuffles
-// across a wide vector are slow on some processors. `Vector` is FloatLanes or
-// IntLanes.
+// The lanes joined with `Join`, which is associative and commutative. `Vector` is FloatLanes or
+// IntLanes. From half to half: shuffles across a wide vector are slow on some processors.
 template <class Join, template <int> class Vector, int kLanes>
 SNIPER_ALWAYS_INLINE auto reduce_lanes(typename Vector<kLanes>::Type vector) {
   if constexpr (kLanes > 4) {

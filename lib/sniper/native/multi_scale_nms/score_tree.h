@@ -77,7 +77,7 @@ SNIPER_ALWAYS_INLINE auto intersections(const TreeBlock& block, int first,
 }
 
 // One bit for each slot of a block that overlaps `box`. Never misses the node of a row that does:
-// the roundings of `intersection` are monotonous.
+// the roundings of `intersection` are monotonic.
 template <int kLanes>
 SNIPER_ALWAYS_INLINE uint32_t overlapping_slots(const TreeBlock& block,
                                                 const BoxLanes<kLanes>& box) {

@@ -21,8 +21,7 @@ from sniper.data.coco_entries import (
     reading,
 )
 from sniper.data.collector import collector_off
-from sniper.data.json_stream import Taker, stream_object
-from sniper.native._native import scan_annotations
+from sniper.data.json_stream import stream_object
 
 CROWD, IGNORED = 1, 2
 _NO_AREA, _ODD = 4, 8
@@ -99,16 +98,6 @@ class Annotations:
         for ring in rings:
             self._coordinates += ring
             self._ring_lengths += _INT.pack(len(ring))
-
-    def scan(self, text: bytes, start: int) -> int:
-        """Appends entries from their text, see `sniper.data.json_stream.Taker`."""
-        end, rows, ring_lengths, coordinates = scan_annotations(
-            text, start, with_masks=self._with_masks
-        )
-        self._rows += rows
-        self._ring_lengths += ring_lengths
-        self._coordinates += coordinates
-        return end
 
     def _packed_rings(self, entry: Mapping[str, Any], flags: int) -> Sequence[bytes]:
         polygons = entry.get("segmentation")
@@ -206,10 +195,7 @@ def read_annotations(
     def take_image(entry: Any) -> None:
         images.append(hook(entry) if _is_dict(entry) else entry)
 
-    takers = {
-        "annotations": Taker(annotations.take, annotations.scan),
-        "images": Taker(take_image),
-    }
+    takers = {"annotations": annotations.take, "images": take_image}
     with open_error(path), reading(path), collector_off():
         content = stream_object(path, takers)
     if isinstance(content.get("images"), list):

@@ -1,7 +1,7 @@
 """A JSON object parsed piece by piece: the elements of its long lists are handed over one by one.
 
-The whole text never exists, nor do all elements at a time. Elements are parsed by the standard
-library, so that numbers, texts and repeated keys mean what they mean to `json.load`.
+The whole text never exists, nor do all elements at a time. Numbers, texts and repeated keys mean
+what they mean to `json.load`: `sniper.data.json_elements` is fast, the rest the standard library.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sniper.data.json_elements import whole_elements
 from sniper.data.json_text import open_json_bytes
 
 _PIECE_BYTES = 4 << 20
@@ -24,27 +24,14 @@ class NotStreamableError(ValueError):
     """The file is no plain JSON object; whoever reads it as a whole can say what is wrong."""
 
 
-@dataclass(frozen=True)
-class Taker:
-    """Who gets the elements of a list.
-
-    Attributes:
-        take: gets an element.
-        scan: takes several from text: from ASCII, in which `?` stands for other characters, and the
-            place where the first one begins. It returns the place behind the last one and its
-            comma, where another one begins, and may stop before any element, which `take` gets.
-    """
-
-    take: Callable[[Any], None]
-    scan: Callable[[bytes, int], int] | None = None
-
-
-def stream_object(path: str | Path, takers: Mapping[str, Taker]) -> dict[str, Any]:
+def stream_object(
+    path: str | Path, takers: Mapping[str, Callable[[Any], None]]
+) -> dict[str, Any]:
     """Reads a JSON file that holds an object.
 
     Args:
         path: the file, see `sniper.data.json_text.open_json`.
-        takers: keys of the object, and who gets the elements of the lists there, in their order.
+        takers: keys of the object, and what gets the elements of the lists there, in their order.
 
     Returns:
         The object; lists whose elements were taken are empty.
@@ -65,7 +52,9 @@ def stream_object(path: str | Path, takers: Mapping[str, Taker]) -> dict[str, An
     return content
 
 
-def _read_object(text: _Text, takers: Mapping[str, Taker]) -> dict[str, Any]:
+def _read_object(
+    text: _Text, takers: Mapping[str, Callable[[Any], None]]
+) -> dict[str, Any]:
     content: dict[str, Any] = {}
     text.expect("{")
     while text.next() != "}" or content:
@@ -94,7 +83,6 @@ class _Text:
         decoder: Any = json.JSONDecoder()  # type stubs know its methods alone
         self._scan = decoder.scan_once
         self._text, self._place = "", 0
-        self._encoded: bytes | None = None
         self._piece_bytes = _PIECE_BYTES
         self._at_end = False
 
@@ -137,34 +125,29 @@ class _Text:
             if not self._read_on():
                 raise NotStreamableError("a broken value")
 
-    def each_element(self, taker: Taker) -> None:
+    def each_element(self, take: Callable[[Any], None]) -> None:
         """Hands over the elements of the list that comes next, and steps over it."""
         self.expect("[")
         if self.next() == "]":
             self.expect("]")
             return
         while True:
-            if taker.scan is not None:
-                self._place = taker.scan(self._ascii(), self._place)
-            else:
-                for element in self._run():
-                    taker.take(element)
-            taker.take(self.value())
+            for element in self._run():
+                take(element)
+            take(self.value())
             if self.next() == "]":
                 self.expect("]")
                 return
             self.expect(",")
             self.next()
 
-    def _ascii(self) -> bytes:
-        """The text with one byte for each character."""
-        if self._encoded is None:
-            self._encoded = self._text.encode("ascii", "replace")
-        return self._encoded
-
     def _run(self) -> Iterator[Any]:
         """The elements from here on that have a comma behind them and stand in these pieces."""
-        scan, text, place = self._scan, self._text, self._place
+        scan, text = self._scan, self._text
+        elements, self._place = whole_elements(text, self._place, scan)
+        yield from elements
+        del elements
+        place = self._place
         while True:
             try:
                 element, end = scan(text, place)
@@ -190,5 +173,4 @@ class _Text:
         self._piece_bytes *= 2
         self._text = self._text[self._place :] + self._decoder.decode(piece, self._at_end)
         self._place = 0
-        self._encoded = None
         return True

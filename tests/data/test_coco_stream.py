@@ -8,10 +8,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sniper.data import coco_parse, json_stream
-from sniper.data.coco_columns import Annotations, read_annotations
+from sniper.data import coco_parse, json_elements, json_stream
+from sniper.data.coco_columns import read_annotations
 from sniper.data.coco_parse import parse_coco
-from sniper.data.json_stream import NotStreamableError, Taker, stream_object
+from sniper.data.json_elements import whole_elements
+from sniper.data.json_stream import NotStreamableError, stream_object
 from sniper.errors import DataError
 
 POLYGON = [1.25, 2.5, 9, 2.5, 9.75, 8, 1, 8.125]
@@ -79,14 +80,14 @@ def content_of(entries):
     }
 
 
-def both_ways(path, monkeypatch, with_masks=True):
-    """Table or error, and problems: piece by piece, without the native scan, and as a whole."""
+def every_way(path, monkeypatch, with_masks=True):
+    """Table or error, and problems: by orjson, by the standard library, and as a whole."""
     outcomes: list = []
-    for patch in ("native", "pieces", "whole"):
+    for way in ("orjson", "pieces", "whole"):
         with monkeypatch.context() as context:
-            if patch == "pieces":
-                context.setattr(Annotations, "scan", lambda self, text, start: start)
-            if patch == "whole":
+            if way == "pieces":
+                context.setattr(json_elements, "orjson", None)
+            if way == "whole":
                 context.setattr(coco_parse, "read_annotations", refuse)
             problems = []
             for on_problem in (partial(note, problems), None):
@@ -117,9 +118,9 @@ def test_every_way_of_writing_gives_the_same(tmp_path, monkeypatch, changes, wit
     entries = [{**PLAIN, "id": number, **one} for number, one in enumerate(changes, start=1)]
     path = tmp_path / "instances_x.json"
     path.write_text(json.dumps(content_of(entries), ensure_ascii=False), encoding="utf-8")
-    monkeypatch.setattr(json_stream, "_PIECE_BYTES", 150)
-    for native, pieces, whole in both_ways(path, monkeypatch, with_masks):
-        assert repr(native) == repr(whole) and repr(pieces) == repr(whole)
+    monkeypatch.setattr(json_stream, "_PIECE_BYTES", 400)
+    for fast, pieces, whole in every_way(path, monkeypatch, with_masks):
+        assert repr(fast) == repr(whole) and repr(pieces) == repr(whole)
 
 
 TEXT = json.dumps(content_of([PLAIN, {**PLAIN, "id": 8}, {**PLAIN, "id": 9}]))
@@ -152,40 +153,144 @@ TEXT = json.dumps(content_of([PLAIN, {**PLAIN, "id": 8}, {**PLAIN, "id": 9}]))
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_broken_and_odd_texts_are_told_as_before(tmp_path, monkeypatch, text, encoding):
+@pytest.mark.parametrize("piece", [64, 1 << 20])
+def test_broken_and_odd_texts_are_told_as_before(tmp_path, monkeypatch, text, encoding, piece):
     path = tmp_path / "instances_x.json"
     path.write_bytes(text.encode(encoding))
-    monkeypatch.setattr(json_stream, "_PIECE_BYTES", 64)
-    for native, pieces, whole in both_ways(path, monkeypatch):
-        assert repr(native) == repr(whole) and repr(pieces) == repr(whole)
+    monkeypatch.setattr(json_stream, "_PIECE_BYTES", piece)
+    for fast, pieces, whole in every_way(path, monkeypatch):
+        assert repr(fast) == repr(whole) and repr(pieces) == repr(whole)
 
 
 @pytest.mark.parametrize("piece", [1, 2, 7, 4096])
 def test_pieces_may_end_anywhere(tmp_path, monkeypatch, piece):
     content = {"a": [1, 23, 4.5, "x,]", [], {"b": [1]}, None], "é": "ü", "n": 12345, "c": []}
+    content["a"] += [-1.5, 12.25, 1e-7, 1.5e300, -2.5e-9] * 3
     path = tmp_path / "x.json"
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     monkeypatch.setattr(json_stream, "_PIECE_BYTES", piece)
     taken = []
-    assert stream_object(path, {"a": Taker(taken.append), "zz": Taker(print)}) == {
-        **content,
-        "a": [],
-    }
+    assert stream_object(path, {"a": taken.append, "zz": print}) == {**content, "a": []}
     assert taken == content["a"]
 
 
-def test_random_numbers_are_those_of_the_standard_library(tmp_path):
+SCAN = json.JSONDecoder().scan_once
+
+
+@pytest.fixture
+def orjson_calls(monkeypatch):
+    """What is given to orjson."""
+    loads = pytest.importorskip("orjson").loads
+    calls: list = []
+
+    class Noting:
+        @staticmethod
+        def loads(text):
+            calls.append(text)
+            return loads(text)
+
+    monkeypatch.setattr(json_elements, "orjson", Noting)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        [{"a": 1, "b": [{"a": 2}, {"a": 3}]}, {"a": ',{"a"', "b": {"c": 4}}, {"a": []}] * 2,
+        [{"a": {"a": 1}}, {"a": '\\",{"a"\\'}, {"b": [[{"a": 1}, {"a": 1}]]}, {"a": None}],
+        [{"a": "ü, \u2028"}, {}, {"a": [1, [2, {"a": 3}]]}, 5, {"a": "]"}, {"a": "}]"}, []],
+        [[1, 2], [3, [4, 5]], "a,b", 12, -3.5e7, True, None, [], 78],
+        [[[1, 2], [3, 4]], [[5, 6], [7, 8]]],
+    ],
+)
+@pytest.mark.parametrize("layout", [(",", ":"), (", ", ": "), ("\n , \t", " :\r\n")])
+def test_a_text_cut_anywhere_gives_whole_elements(orjson_calls, elements, layout):
+    text = json.dumps(elements, separators=layout, ensure_ascii=False)[1:]
+    most = 0
+    for end in range(len(text) + 1):
+        # What follows the list can look like elements of it.
+        for behind in ("", ', {"a": 1}, {"a": 2}', "]", '"', ","):
+            taken, place = whole_elements(text[:end] + behind, 0, SCAN)
+            if place <= end:
+                assert taken == elements[: len(taken)]
+                assert json.loads(f"[{text[:place]} 0]") == [*taken, 0]
+            else:  # what is behind it belongs to the text that was given
+                whole = text[:end] + behind
+                assert json.loads(f"[{whole[:place]} 0]") == [*taken, 0]
+            most = max(most, len(taken))
+    assert most >= 1 and orjson_calls
+
+
+@pytest.mark.parametrize(
+    ("number", "is_fast"),
+    [
+        ("-0", True),
+        ("-0.0", True),
+        ("1E+2", True),
+        ("1e-400", True),
+        ("18446744073709551615", False),
+        ("18446744073709551616", False),
+        ("-9223372036854775809", False),
+        ("9" * 400, False),
+        ("0.012345678901234567890", True),
+        ("0.012345678901234567890, 12345678901234567890123", False),
+        ("123456789012345678", True),
+        ("NaN", False),
+        ("-Infinity", False),
+        ("1e400", False),
+        (r'"\ud800"', False),
+        (r'"\ud83d\ude00\u0000\/"', True),
+        ('{"b": 1, "c": 2, "b": 3}', True),
+        ("[" * 500 + "]" * 500, True),
+    ],
+)
+def test_elements_are_those_of_the_standard_library(tmp_path, orjson_calls, number, is_fast):
+    text = f'{{"x": [{{"a": 0}}, {{"a": [{number}]}}, {{"a": 1}}, {{"a": 2}}]}}'
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    taken: list = []
+    stream_object(path, {"x": taken.append})
+    assert repr(taken) == repr(json.loads(text)["x"])
+    refused = orjson_calls and _is_refused(orjson_calls[0])
+    assert is_fast == bool(orjson_calls and not refused)
+
+
+def _is_refused(text):
+    try:
+        json_elements.orjson.loads(text)
+    except ValueError:
+        return True
+    return False
+
+
+def test_a_broken_encoding_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(b'{"x": [{"a": 0}, {"a": "\xff"}, {"a": 1}, {"a": 2}]}')
+    with pytest.raises(NotStreamableError, match="utf-8"):
+        stream_object(path, {"x": print})
+
+
+def test_every_piece_is_parsed_once(tmp_path, monkeypatch, orjson_calls):
+    monkeypatch.setattr(json_stream, "_PIECE_BYTES", 4096)
+    # Keys that change make the guess of the end a bad one.
+    text = ", ".join(f'{{"k{n // 3}": {n}, "list": [{n}]}}' for n in range(2000))
+    path = tmp_path / "x.json"
+    path.write_text(f'{{"x": [{text}]}}')
+    taken: list = []
+    stream_object(path, {"x": taken.append})
+    assert taken == json.loads(f"[{text}]")
+    assert len(orjson_calls) <= len(text) / 4096 + 2
+
+
+def test_random_numbers_are_those_of_the_standard_library(orjson_calls):
     rng = np.random.default_rng(0)
     numbers = 10.0 ** rng.uniform(-12, 12, (500, 4)) * rng.choice([-1, 1], (500, 4))
     decimals = rng.integers(0, 17, 500)
     boxes = [[round(v, int(d)) for v in row] for row, d in zip(numbers.tolist(), decimals)]
     entries = [{**PLAIN, "id": n, "bbox": box} for n, box in enumerate(boxes)]
-    text = ", ".join(map(json.dumps, entries)) + ", "
-    annotations = Annotations(with_masks=False)
-    end = annotations.scan(text.encode() + b"0", 0)
-    assert end == len(text)
-    table = annotations.table
-    assert [[row[k] for k in ("x", "y", "width", "height")] for row in table] == boxes
+    text = ", ".join(map(json.dumps, entries)) + ', {"id": '
+    taken, place = whole_elements(text, 0, SCAN)
+    assert taken == entries and text[place:] == '{"id": ' and len(orjson_calls) == 1
 
 
 def test_little_is_kept_of_plain_entries(tmp_path):

@@ -373,30 +373,6 @@ def roi_max_mean_pooling(sizes, rng):
     return _native.roi_max_mean_pooling, arguments, check
 
 
-def scan_annotations(sizes, rng):
-    """Text of annotations, with some of its characters replaced."""
-    entry = (
-        '{"segmentation": [[1.5,2,3,4.25,5,6]],"area": 12.5,"iscrowd": 0,"image_id": 3,'
-        '"bbox": [1,2.5,3e1,4],"category_id": 7,"id": 9}, '
-    )
-    text = np.frombuffer((entry * (1 + sizes["post"] % 8)).encode(), np.uint8).copy()
-    for _ in range(int(rng.integers(0, 4))):
-        text[rng.integers(0, len(text))] = rng.choice(
-            np.frombuffer(b'[]{},:"\\0 9.-eEnt\n?', np.uint8)
-        )
-    text = text.tobytes()[: int(rng.integers(0, len(text) + 1))]
-
-    def check(outputs):
-        end, rows, rings, numbers = outputs
-        assert 0 <= end <= len(text) and len(rows) % 69 == 0
-        assert np.frombuffer(rings, np.int32).sum() == len(numbers)
-        assert len(rows) // 69 <= text.count(b"bbox")
-        return np.isfinite(np.frombuffer(numbers, F)).all()
-
-    arguments = {"text": text, "start": 0, "with_masks": bool(rng.integers(2))}
-    return _native.scan_annotations, arguments, check
-
-
 def in_place(function, result):
     """`function` on copies of its arrays; gives what they and its result have become."""
 
@@ -470,7 +446,7 @@ CASES = {
         multi_proposal, multi_proposal_target, multi_proposal_target_mask, anchor_mining_target,
         mask_rcnn_target, chip_cover, chip_lattice, chip_permutation, soft_nms, hard_nms,
         multi_scale_nms, operator_anchors, deformable_psroi_pooling, roi_max_mean_pooling,
-        scan_annotations, reduce_gradients, sgd_update,
+        reduce_gradients, sgd_update,
     )
 }  # fmt: skip
 

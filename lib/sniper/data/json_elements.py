@@ -1,11 +1,10 @@
-"""Many elements of a JSON list at once, by orjson: what comes out is what the standard library gives.
+"""Many elements of a JSON list at once, by orjson: those that the standard library gives.
 
 Without orjson, and for what the two read in different ways, nothing comes out.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -35,8 +34,8 @@ def whole_elements(
         scan: `json.JSONDecoder.scan_once`: an element, and the place behind it.
 
     Returns:
-        The elements, and the place behind the last one, its comma and blanks. None of them, and the start,
-        where the elements are broken, few, or for the standard library alone.
+        The elements, and the place behind the last one, its comma and blanks. No elements and the
+        start, where they are broken or for the standard library alone.
     """
     if orjson is None:
         return [], start

@@ -16,7 +16,7 @@ from typing import Any
 from sniper.data.json_elements import whole_elements
 from sniper.data.json_text import open_json_bytes
 
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 1 << 20
 _blanks = re.compile(r"[ \t\n\r]*").match
 
 
@@ -24,9 +24,7 @@ class NotStreamableError(ValueError):
     """The file is no plain JSON object; whoever reads it as a whole can say what is wrong."""
 
 
-def stream_object(
-    path: str | Path, takers: Mapping[str, Callable[[Any], None]]
-) -> dict[str, Any]:
+def stream_object(path: str | Path, takers: Mapping[str, Callable[[Any], None]]) -> dict[str, Any]:
     """Reads a JSON file that holds an object.
 
     Args:
@@ -52,9 +50,7 @@ def stream_object(
     return content
 
 
-def _read_object(
-    text: _Text, takers: Mapping[str, Callable[[Any], None]]
-) -> dict[str, Any]:
+def _read_object(text: _Text, takers: Mapping[str, Callable[[Any], None]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     text.expect("{")
     while text.next() != "}" or content:
@@ -117,8 +113,8 @@ class _Text:
                 value, end = self._scan(self._text, self._place)
             except (StopIteration, ValueError):
                 end = len(self._text)
-            # A number that ends with the piece may go on in the next one.
-            if end < len(self._text):
+            # A number may go on in the next piece: 1|2, 1.|5, 1e+|5.
+            if end + (0 if self._at_end else 2) < len(self._text):
                 self._place = end
                 self._piece_bytes = _PIECE_BYTES
                 return value

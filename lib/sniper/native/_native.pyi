@@ -232,9 +232,6 @@ def expand_rpn_batch(
     out_target: Float32,
     out_weight: Float32,
 ) -> None: ...
-def scan_annotations(
-    text: bytes, start: int, *, with_masks: bool
-) -> tuple[int, bytes, bytes, bytes]: ...
 def reduce_gradients(
     gradients: list[Float32],
     others: list[list[Float32]],

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "multi_scale_nms/radix_sort.h"
+
 namespace sniper {
 
 // Sort-tile-recursive order (Leutenegger, Lopez and Edgington 1997): vertical strips of boxes with
@@ -15,17 +17,7 @@ class SpatialOrder {
   void sort(const float* dets, int32_t count, int run, int32_t* order);
 
  private:
-  // A row and its centre as an unsigned number of the same order.
-  struct Item {
-    uint32_t key;
-    int32_t row;
-  };
-
-  template <class DigitOf>
-  void sort_by_digit(const DigitOf& digit_of);
-  void sort_by_key();
-
-  std::vector<Item> items_, sorted_;
+  std::vector<KeyedRow> items_, sorted_;
   std::vector<uint8_t> strip_;  // [row]
 };
 

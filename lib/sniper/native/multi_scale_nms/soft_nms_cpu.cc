@@ -13,7 +13,7 @@
 
 #include "common/isa.h"
 #include "multi_scale_nms/multi_scale_nms.h"
-#include "multi_scale_nms/soft_nms_parts.h"
+#include "multi_scale_nms/soft_nms_pairs.h"
 #include "multi_scale_nms/soft_nms_tree.h"
 #include "multi_scale_nms/spatial_order.h"
 
@@ -21,7 +21,7 @@ namespace sniper {
 namespace {
 
 constexpr int64_t kFewRows = 64;  // sorting so few costs more than it saves
-constexpr int64_t kManyRows = 128;  // worth a search for parts
+constexpr int64_t kManyRows = 128;  // worth a search for pairs
 constexpr int64_t kMostRows = std::numeric_limits<int32_t>::max() - kTreeFan;
 
 struct SoftNms {
@@ -38,7 +38,7 @@ struct Memory {
   std::vector<int32_t> slots, sources, rows;
   std::vector<Fallen> fallen;
   SpatialOrder order;
-  SoftNmsParts parts;
+  SoftNmsPairs pairs;
 };
 
 void copy_slot(const TreeBlock& from, int from_lane, TreeBlock* to, int to_lane) {
@@ -157,14 +157,14 @@ int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score, i
   memory.rows.resize(room);
   const int32_t finite = keep_finite(dets, count, memory.rows.data());
   if (finite == 0) return 0;
-  const auto name_sources = [&memory, sources](int64_t kept) {
+  const auto name_sources = [sources](int64_t kept) {
     for (int64_t k = 0; sources != nullptr && k < kept; ++k) {
       sources[k] = memory.rows[static_cast<std::size_t>(sources[k])];
     }
     return kept;
   };
   if (finite >= kManyRows && (limit <= 0 || limit >= finite)) {
-    const int64_t kept = memory.parts.run({dets, sources, sigma, min_score, limit}, finite);
+    const int64_t kept = memory.pairs.run({dets, sources, sigma, min_score, limit}, finite);
     if (kept >= 0) return name_sources(kept);
   }
   memory.slots.resize(room);

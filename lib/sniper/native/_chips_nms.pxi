@@ -318,4 +318,6 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_thre
     except _FAILURES as error:
         raise _refused("multi_scale_nms", error) from None
     outputs = (out_dets, out_classes, out_images, out_rows)[: 4 if with_rows else 3]
+    if 2 * count > len(dets):
+        return tuple(output[:count] for output in outputs)  # a copy would save little memory
     return tuple(output[:count].copy() for output in outputs)

@@ -29,9 +29,6 @@ struct Simd {
   static SNIPER_ALWAYS_INLINE void store(float* to, Floats values) {
     *reinterpret_cast<Floats*>(to) = values;
   }
-  static SNIPER_ALWAYS_INLINE void store(int32_t* to, Ints values) {
-    *reinterpret_cast<Ints*>(to) = values;
-  }
   // The same number in all lanes; -0 becomes 0.
   static SNIPER_ALWAYS_INLINE Floats all(float value) { return Floats{} + value; }
   static SNIPER_ALWAYS_INLINE Ints all(int32_t value) { return Ints{} + value; }
@@ -72,24 +69,6 @@ SNIPER_ALWAYS_INLINE auto lane_bits(std::integer_sequence<int, kLane...>) {
 template <int kLanes>
 SNIPER_ALWAYS_INLINE auto lane_bits() {
   return lane_bits<kLanes>(std::make_integer_sequence<int, kLanes>());
-}
-
-// Writes one number of a row of vectors, as a vector: where the next read is that of the vector, it
-// would wait for a single number to arrive in the cache.
-template <int kLanes>
-SNIPER_ALWAYS_INLINE void put_lane(float* values, int index, float value) {
-  typedef Simd<kLanes> Lanes;
-  float* from = values + index / kLanes * kLanes;
-  const auto own = lane_bits<kLanes>() == Lanes::all(1 << index % kLanes);
-  Lanes::store(from, own ? Lanes::all(value) : Lanes::load(from));
-}
-
-template <int kLanes>
-SNIPER_ALWAYS_INLINE void put_lane(int32_t* values, int index, int32_t value) {
-  typedef Simd<kLanes> Lanes;
-  int32_t* from = values + index / kLanes * kLanes;
-  const auto own = lane_bits<kLanes>() == Lanes::all(1 << index % kLanes);
-  Lanes::store(from, own ? Lanes::all(value) : Lanes::load(from));
 }
 
 struct LargerOf {

@@ -58,28 +58,23 @@ std::uint64_t group_key(const NmsRequest& request, int64_t row) {
 // Stable sort of `rows` by image, then class: a counting sort for each byte in which the keys
 // differ.
 void sort_by_group(const NmsRequest& request, std::vector<int64_t>* rows) {
-  struct Item {
-    std::uint64_t key;
-    int64_t row;
-  };
-  std::vector<Item> items;
-  items.reserve(rows->size());
   std::uint64_t differing = 0;
   for (const int64_t row : *rows) {
-    items.push_back({group_key(request, row), row});
-    differing |= items.back().key ^ items.front().key;
+    differing |= group_key(request, row) ^ group_key(request, rows->front());
   }
-  std::vector<Item> sorted(items.size());
+  std::vector<int64_t> sorted(differing != 0 ? rows->size() : 0);
   for (int shift = 0; shift < 64; shift += 8) {
     if ((differing >> shift & 0xFFu) == 0) continue;
+    const auto digit = [&request, shift](int64_t row) {
+      return static_cast<std::size_t>(group_key(request, row) >> shift & 0xFFu);
+    };
     std::size_t begins[256] = {};
-    for (const Item& item : items) ++begins[item.key >> shift & 0xFFu];
+    for (const int64_t row : *rows) ++begins[digit(row)];
     std::size_t sum = 0;
     for (std::size_t& begin : begins) sum += std::exchange(begin, sum);
-    for (const Item& item : items) sorted[begins[item.key >> shift & 0xFFu]++] = item;
-    items.swap(sorted);
+    for (const int64_t row : *rows) sorted[begins[digit(row)]++] = row;
+    rows->swap(sorted);
   }
-  for (std::size_t k = 0; k < items.size(); ++k) (*rows)[k] = items[k].row;
 }
 
 // Sorts `rows` by image, then class, rows of one group in the order of the input; cuts the groups.
@@ -119,16 +114,15 @@ int64_t suppress(const NmsRequest& request, float* dets, int64_t count, int64_t*
 
 // Score that a detection of the groups [first, last) must reach under the limit of one image.
 float image_threshold(const std::vector<Group>& groups, std::size_t first, std::size_t last,
-                      const std::vector<float>& dets, int64_t limit) {
+                      const float* dets, int64_t limit) {
+  if (limit <= 0) return -std::numeric_limits<float>::infinity();
   std::vector<float> scores;
   for (std::size_t g = first; g < last; ++g) {
     for (int64_t k = 0; k < groups[g].count; ++k) {
-      scores.push_back(dets[static_cast<std::size_t>((groups[g].begin + k) * kDetection + 4)]);
+      scores.push_back(dets[(groups[g].begin + k) * kDetection + 4]);
     }
   }
-  if (limit <= 0 || static_cast<int64_t>(scores.size()) <= limit) {
-    return -std::numeric_limits<float>::infinity();
-  }
+  if (static_cast<int64_t>(scores.size()) <= limit) return -std::numeric_limits<float>::infinity();
   const auto nth = scores.begin() + (limit - 1);
   std::nth_element(scores.begin(), nth, scores.end(), std::greater<float>());
   return *nth;
@@ -177,11 +171,11 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
                             int32_t* out_images, int64_t* out_rows) {
   std::vector<int64_t> rows = valid_rows(request);
   std::vector<Group> groups = make_groups(request, &rows);
-  std::vector<float> dets(rows.size() * kDetection);
+  float* dets = out_dets;  // grouped first; then what is left moves to the front
   const int64_t num_groups = static_cast<int64_t>(groups.size());
   parallel_for(num_groups, [&](int64_t g) {
     Group& group = groups[static_cast<std::size_t>(g)];
-    float* own = dets.data() + group.begin * kDetection;
+    float* own = dets + group.begin * kDetection;
     for (int64_t k = 0; k < group.count; ++k) {
       const int64_t row = rows[static_cast<std::size_t>(group.begin + k)];
       std::copy_n(request.dets + row * kDetection, kDetection, own + k * kDetection);
@@ -195,9 +189,10 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
     const float least = image_threshold(groups, first, last, dets, request.max_per_image);
     for (; first < last; ++first) {
       for (int64_t k = 0; k < groups[first].count; ++k) {
-        const float* det = dets.data() + (groups[first].begin + k) * kDetection;
+        const float* det = dets + (groups[first].begin + k) * kDetection;
         if (det[4] < least) continue;
-        std::copy_n(det, kDetection, out_dets + written * kDetection);
+        float* out = out_dets + written * kDetection;
+        if (out != det) std::copy_n(det, kDetection, out);
         if (out_rows != nullptr) {
           out_rows[written] = rows[static_cast<std::size_t>(groups[first].begin + k)];
         }
@@ -232,11 +227,11 @@ void multi_scale_nms_padded_cpu(const MultiScaleNmsParams& params, const float* 
                               params.settings,
                               params.max_per_image};
   std::vector<int32_t> kept_classes(real_classes.size()), kept_images(real_images.size());
-  std::fill_n(out_dets, params.count * kDetection, kPadding);
   std::fill_n(out_classes, params.count, kPadding);
   std::fill_n(out_images, params.count, kPadding);
   const int64_t kept =
       multi_scale_nms_cpu(request, out_dets, kept_classes.data(), kept_images.data());
+  std::fill_n(out_dets + kept * kDetection, (params.count - kept) * kDetection, kPadding);
   std::copy_n(kept_classes.data(), kept, out_classes);
   std::copy_n(kept_images.data(), kept, out_images);
   *out_count = static_cast<float>(kept);

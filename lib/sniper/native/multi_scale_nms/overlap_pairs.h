@@ -35,7 +35,7 @@ class OverlapPairs {
 
  private:
   static std::size_t at(int32_t index) { return static_cast<std::size_t>(index); }
-  bool sweep(const float* dets, int32_t count);
+  bool sweep(const float* dets, int32_t count, float top, float bottom);
   void group_by_row(int32_t count);
 
   std::vector<KeyedRow> by_x1_, sorted_;

@@ -1,8 +1,6 @@
 // A sweep from left to right: each box meets those that the sweep has not left behind, in the
 // horizontal bands of the image that it touches.
 
-#include "multi_scale_nms/overlap_pairs.h"
-
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -11,14 +9,16 @@
 #include "common/isa.h"
 #include "common/simd.h"
 #include "multi_scale_nms/multi_scale_nms.h"
+#include "multi_scale_nms/overlap_pairs.h"
 
 namespace sniper {
 namespace {
 
-constexpr int32_t kStep = 16;         // boxes that are looked at together
+constexpr int32_t kStep = 16;  // boxes that are looked at together
 constexpr int32_t kMostBands = 32;
-constexpr float kBoxesPerBand = 8;    // active ones, roughly, where boxes are spread evenly
-constexpr int64_t kMostPerBox = 16;   // pairs, and bands, on average
+constexpr float kBoxesPerBand = 8;       // active ones, roughly, where boxes are spread evenly
+constexpr std::size_t kMostPerBox = 4;   // pairs, and bands, on average
+constexpr std::size_t kFirstBoxes = 64;  // so many tell little about the average
 constexpr int32_t kFewActive = 16;
 
 // The bands of an image from top to bottom: band = (y - top) * scale.
@@ -34,17 +34,34 @@ struct Bands {
   }
 };
 
-Bands make_bands(const float* dets, int32_t count) {
-  float top = dets[1], bottom = dets[1];
-  for (int64_t row = 1; row < count; ++row) {
-    top = smaller(top, dets[row * kDetection + 1]);
-    bottom = larger(bottom, dets[row * kDetection + 1]);
+// The rows as a whole.
+struct Spread {
+  float top, bottom;     // of all y1
+  double pairs_per_box;  // if the boxes lay evenly where their first corners are; rather too few
+};
+
+Spread spread_of(const float* dets, int32_t count) {
+  float left = dets[0], right = dets[0], top = dets[1], bottom = dets[1];
+  double widths = 0.0, heights = 0.0;
+  for (int64_t row = 0; row < count; ++row) {
+    const float* det = dets + row * kDetection;
+    left = smaller(left, det[0]);
+    right = larger(right, det[0]);
+    top = smaller(top, det[1]);
+    bottom = larger(bottom, det[1]);
+    widths += static_cast<double>(det[2]) - det[0] + 1.0;
+    heights += static_cast<double>(det[3]) - det[1] + 1.0;
   }
+  // Two boxes of the mean sides overlap when their corners are less than a side apart.
+  const double area = (static_cast<double>(right) - left) * (static_cast<double>(bottom) - top);
+  return {top, bottom, 2.0 * (widths / count) * (heights / count) * count / area};
+}
+
+Bands make_bands(float top, float bottom, int32_t count) {
   const float bands = std::sqrt(static_cast<float>(count)) / kBoxesPerBand;
-  const int32_t wanted = std::clamp(static_cast<int32_t>(bands), 1, kMostBands);
-  const int32_t number = is_finite(bottom - top) ? wanted : 1;
-  const float scale = static_cast<float>(number) / larger(bottom - top, 1.0f);
-  return {top, scale, number};
+  const int32_t number = std::clamp(static_cast<int32_t>(bands), 1, kMostBands);
+  if (!is_finite(bottom - top)) return {top, 0.0f, 1};
+  return {top, static_cast<float>(number) / larger(bottom - top, 1.0f), number};
 }
 
 // Where a box meets others: its corners, with a pixel to spare.
@@ -102,11 +119,14 @@ void clear_until(float left, SweepBand* band) {
 
 }  // namespace
 
-bool OverlapPairs::sweep(const float* dets, int32_t count) {
-  const Bands bands = make_bands(dets, count);
+bool OverlapPairs::sweep(const float* dets, int32_t count, float top, float bottom) {
+  const Bands bands = make_bands(top, bottom, count);
   if (bands_.empty()) bands_.resize(kMostBands);
-  for (SweepBand& band : bands_) band.count = 0, band.full = kFewActive;
-  const std::size_t most = at(count) * kMostPerBox;
+  for (SweepBand& band : bands_) {
+    band.count = 0;
+    band.full = kFewActive;
+  }
+  std::size_t most = kFirstBoxes * kMostPerBox;
   const auto meet_in = per_isa<meet<4>, meet<8>, meet<16>>;
   int32_t met[SweepBand::kMostActive];
   std::size_t entered = 0;
@@ -127,6 +147,7 @@ bool OverlapPairs::sweep(const float* dets, int32_t count) {
       band.first_band[band.count++] = first;
       ++entered;
     }
+    most += kMostPerBox;
     if (pairs_.size() > most || entered > most) return false;
   }
   return true;
@@ -134,7 +155,10 @@ bool OverlapPairs::sweep(const float* dets, int32_t count) {
 
 void OverlapPairs::group_by_row(int32_t count) {
   begins_.assign(at(count) + 1, 0);
-  for (const OverlapPair& pair : pairs_) ++begins_[at(pair.a) + 1], ++begins_[at(pair.b) + 1];
+  for (const OverlapPair& pair : pairs_) {
+    ++begins_[at(pair.a) + 1];
+    ++begins_[at(pair.b) + 1];
+  }
   int32_t sum = 0;
   for (std::size_t n = 1; n < begins_.size(); ++n) sum += std::exchange(begins_[n], sum);
   others_.resize(2 * pairs_.size());
@@ -145,13 +169,15 @@ void OverlapPairs::group_by_row(int32_t count) {
 }
 
 bool OverlapPairs::find(const float* dets, int32_t count) {
+  const Spread spread = spread_of(dets, count);
+  if (!(spread.pairs_per_box <= kMostPerBox)) return false;
   by_x1_.resize(at(count));
   pairs_.clear();
   for (int32_t row = 0; row < count; ++row) {
     by_x1_[at(row)] = {ordered_bits(dets[static_cast<int64_t>(row) * kDetection]), row};
   }
   radix_sort(0, &by_x1_, &sorted_);
-  if (!sweep(dets, count)) return false;
+  if (!sweep(dets, count, spread.top, spread.bottom)) return false;
   group_by_row(count);
   return true;
 }

@@ -24,27 +24,6 @@ struct alignas(64) TreeBlock {
   float area[kTreeFan];        // with +1 sides; rows only
 };
 
-// A slot that has no row, and overlaps nothing.
-inline void empty_slot(TreeBlock* block, int lane) {
-  block->x1[lane] = block->y1[lane] = kFar;
-  block->x2[lane] = block->y2[lane] = -kFar;
-  block->score[lane] = kNoScore;
-  block->position[lane] = kNoPosition;
-  block->area[lane] = 0.0f;
-}
-
-// Takes out a row: the same, as far as it has to be.
-template <int kLanes>
-SNIPER_ALWAYS_INLINE void clear_slot(TreeBlock* block, int lane) {
-  put_lane<kLanes>(block->x2, lane, -std::numeric_limits<float>::infinity());
-  put_lane<kLanes>(block->score, lane, kNoScore);
-  put_lane<kLanes>(block->position, lane, kNoPosition);
-}
-
-inline Box box_of(const TreeBlock& block, int lane) {
-  return {block.x1[lane], block.y1[lane], block.x2[lane], block.y2[lane]};
-}
-
 template <class Join, int kLanes>
 SNIPER_ALWAYS_INLINE float fold_slots(const float (&values)[kTreeFan]) {
   typename Simd<kLanes>::Floats folded = Simd<kLanes>::load(values);
@@ -58,12 +37,6 @@ struct BestRow {
   float score;
   int32_t position;
 };
-
-template <int kLanes>
-SNIPER_ALWAYS_INLINE void set_best(TreeBlock* block, int lane, const BestRow& best) {
-  put_lane<kLanes>(block->score, lane, best.score);
-  put_lane<kLanes>(block->position, lane, best.position);
-}
 
 // The best row of a block: the largest score, and the first position that has it.
 template <int kLanes>

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "common/box.h"
+#include "multi_scale_nms/fallen.h"
 #include "multi_scale_nms/overlap_pairs.h"
 #include "multi_scale_nms/radix_sort.h"
-#include "multi_scale_nms/soft_nms_tree.h"
 
 namespace sniper {
 

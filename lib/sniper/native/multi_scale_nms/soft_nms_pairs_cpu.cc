@@ -1,5 +1,3 @@
-#include "multi_scale_nms/soft_nms_pairs.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -9,6 +7,7 @@
 #include "common/box.h"
 #include "common/exp.h"
 #include "multi_scale_nms/multi_scale_nms.h"
+#include "multi_scale_nms/soft_nms_pairs.h"
 
 namespace sniper {
 namespace {
@@ -29,6 +28,7 @@ const float* row_of(const float* dets, int32_t row) {
 
 // Finds the pairs and fills the buckets; false where this way is none.
 bool SoftNmsPairs::start(const float* dets, int32_t count) {
+  if (!pairs_.find(dets, count)) return false;
   rows_.resize(at(count));
   uint32_t most = 0;
   least_key_ = std::numeric_limits<uint32_t>::max();
@@ -40,7 +40,6 @@ bool SoftNmsPairs::start(const float* dets, int32_t count) {
     least_key_ = std::min(least_key_, key(row));
     most = std::max(most, key(row));
   }
-  if (!pairs_.find(dets, count)) return false;
   bucket_shift_ = 0;
   while (bucket_of(most) >= at(count)) ++bucket_shift_;
   // One more, for all rows that decay below the others.

@@ -85,7 +85,8 @@ SNIPER_ALWAYS_INLINE uint32_t touching(const SweepBand& band, int32_t first, con
   return static_cast<uint32_t>(reduce_lanes<BitsOf, IntLanes, kLanes>(bits));
 }
 
-// Writes the active rows that a box may overlap, and has not met in a band above; returns how many.
+// Writes the active boxes that a box may overlap, and has not met in a band above; returns how
+// many.
 template <int kLanes>
 SNIPER_ALWAYS_INLINE int32_t meet(const SweepBand& band, const Reach& reach, bool first_band,
                                   int32_t index, int32_t* met) {
@@ -95,7 +96,7 @@ SNIPER_ALWAYS_INLINE int32_t meet(const SweepBand& band, const Reach& reach, boo
     if (band.count - first < kStep) bits &= (1u << (band.count - first)) - 1;
     for (; bits != 0; bits &= bits - 1) {
       const int32_t other = first + __builtin_ctz(bits);
-      met[num_met] = band.row[other];
+      met[num_met] = band.place[other];
       num_met += first_band | (band.first_band[other] == index);
     }
   }
@@ -109,7 +110,7 @@ void clear_until(float left, SweepBand* band) {
     band->x2[kept] = band->x2[i];
     band->y1[kept] = band->y1[i];
     band->y2[kept] = band->y2[i];
-    band->row[kept] = band->row[i];
+    band->place[kept] = band->place[i];
     band->first_band[kept] = band->first_band[i];
     kept += band->x2[i] >= left;
   }
@@ -126,6 +127,12 @@ bool OverlapPairs::sweep(const float* dets, int32_t count, float top, float bott
     band.count = 0;
     band.full = kFewActive;
   }
+  int32_t next_place[kMostBands + 1] = {};
+  for (int64_t row = 0; row < count; ++row) {
+    ++next_place[bands.of(dets[row * kDetection + 1] - 1.0f) + 1];
+  }
+  for (int32_t index = 0; index < bands.count; ++index) next_place[index + 1] += next_place[index];
+  rows_.resize(at(count));
   std::size_t most = kFirstBoxes * kMostPerBox;
   const auto meet_in = per_isa<meet<4>, meet<8>, meet<16>>;
   int32_t met[SweepBand::kMostActive];
@@ -134,16 +141,18 @@ bool OverlapPairs::sweep(const float* dets, int32_t count, float top, float bott
     const float* det = dets + static_cast<int64_t>(item.row) * kDetection;
     const Reach reach = {det[0] - 1.0f, det[1] - 1.0f, det[3] + 1.0f};
     const int32_t first = bands.of(reach.top), last = bands.of(reach.bottom);
+    const int32_t place = next_place[first]++;
+    rows_[at(place)] = item.row;
     for (int32_t index = first; index <= last; ++index) {
       SweepBand& band = bands_[at(index)];
       const int32_t num_met = meet_in(band, reach, index == first, index, met);
-      for (int32_t i = 0; i < num_met; ++i) pairs_.push_back({met[i], item.row});
+      for (int32_t i = 0; i < num_met; ++i) pairs_.push_back({met[i], place});
       if (band.count == band.full) clear_until(reach.left, &band);
       if (band.count == SweepBand::kMostActive) return false;
       band.x2[band.count] = det[2];
       band.y1[band.count] = det[1];
       band.y2[band.count] = det[3];
-      band.row[band.count] = item.row;
+      band.place[band.count] = place;
       band.first_band[band.count++] = first;
       ++entered;
     }
@@ -153,7 +162,7 @@ bool OverlapPairs::sweep(const float* dets, int32_t count, float top, float bott
   return true;
 }
 
-void OverlapPairs::group_by_row(int32_t count) {
+void OverlapPairs::group_by_place(int32_t count) {
   begins_.assign(at(count) + 1, 0);
   for (const OverlapPair& pair : pairs_) {
     ++begins_[at(pair.a) + 1];
@@ -178,7 +187,7 @@ bool OverlapPairs::find(const float* dets, int32_t count) {
   }
   radix_sort(0, &by_x1_, &sorted_);
   if (!sweep(dets, count, spread.top, spread.bottom)) return false;
-  group_by_row(count);
+  group_by_place(count);
   return true;
 }
 

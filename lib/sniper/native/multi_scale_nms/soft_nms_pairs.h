@@ -44,7 +44,7 @@ class SoftNmsPairs {
   void move(int32_t from, int32_t to);
   int32_t remove_fallen(int32_t left);
 
-  // One cache line for all that a pair asks for.
+  // All that a pair asks for, in one cache line; by the places of the pairs.
   struct alignas(32) Row {
     Box box;
     float area, score;  // kGone: selected or fallen
@@ -60,7 +60,7 @@ class SoftNmsPairs {
   std::vector<int32_t> bucket_;  // its first row
   std::vector<KeyedRow> open_;   // a heap, the best row first
   std::vector<int32_t> best_;    // rows that share the best score
-  std::vector<int32_t> row_at_;  // [position]
+  std::vector<int32_t> row_at_;  // [position] place
   std::vector<Fallen> fallen_;   // by the last selection
   std::vector<float> out_;
 };

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <utility>
 
 #include "common/box.h"
@@ -30,13 +29,16 @@ const float* row_of(const float* dets, int32_t row) {
 bool SoftNmsPairs::start(const float* dets, int32_t count) {
   if (!pairs_.find(dets, count)) return false;
   rows_.resize(at(count));
+  row_at_.resize(at(count));
   uint32_t most = 0;
   least_key_ = std::numeric_limits<uint32_t>::max();
   for (int32_t row = 0; row < count; ++row) {
-    const float* det = row_of(dets, row);
+    const int32_t position = pairs_.row(row);
+    const float* det = row_of(dets, position);
     if (std::signbit(det[4])) return false;
+    row_at_[at(position)] = row;
     const Box box = {det[0], det[1], det[2], det[3]};
-    rows_[at(row)] = {box, area_inclusive(box), det[4], row, kNone};
+    rows_[at(row)] = {box, area_inclusive(box), det[4], position, kNone};
     least_key_ = std::min(least_key_, key(row));
     most = std::max(most, key(row));
   }
@@ -48,8 +50,6 @@ bool SoftNmsPairs::start(const float* dets, int32_t count) {
   open_.clear();
   for (int32_t row = count; row-- > 0;) put(row);
   best_.clear();
-  row_at_.resize(at(count));
-  std::iota(row_at_.begin(), row_at_.end(), 0);
   return true;
 }
 
@@ -147,8 +147,10 @@ int64_t SoftNmsPairs::run(const SoftNmsCall& call, int32_t count) {
     if (best_.size() > kMostTied) return -1;
     const int32_t row = take_first();
     float* out = out_.data() + at(chosen) * kDetection;
-    std::copy_n(row_of(call.dets, row), kDetection - 1, out);
-    out[kDetection - 1] = rows_[at(row)].score;
+    const Box& box = rows_[at(row)].box;
+    const float score = rows_[at(row)].score;
+    const float values[kDetection] = {box.x1, box.y1, box.x2, box.y2, score};
+    std::copy_n(values, kDetection, out);
     rows_[at(row)].score = kGone;
     move(chosen, rows_[at(row)].position);
     row_at_[at(chosen)] = row;
@@ -157,13 +159,15 @@ int64_t SoftNmsPairs::run(const SoftNmsCall& call, int32_t count) {
     // Those that shared the score, and do so no more.
     for (std::size_t i = best_.size(); i-- > 0 && pairs_.begin(row) != pairs_.end(row);) {
       const int32_t tied = best_[i];
-      if (rows_[at(tied)].score == out[kDetection - 1]) continue;
+      if (rows_[at(tied)].score == score) continue;
       put(tied);
       best_[i] = best_.back();
       best_.pop_back();
     }
   }
-  if (call.sources != nullptr) std::copy_n(row_at_.data(), left, call.sources);
+  for (int32_t k = 0; call.sources != nullptr && k < left; ++k) {
+    call.sources[k] = pairs_.row(row_at_[at(k)]);
+  }
   std::copy_n(out_.data(), at(left) * kDetection, call.dets);
   return left;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <numeric>
@@ -18,6 +19,8 @@ namespace sniper {
 namespace {
 
 constexpr float kPadding = -1.0f;
+constexpr int64_t kPrefetch = 16;  // rows ahead
+constexpr std::size_t kRowBytes = kDetection * sizeof(float);
 
 Box box_of(const float* det) { return {det[0], det[1], det[2], det[3]}; }
 
@@ -82,6 +85,9 @@ std::vector<Group> make_groups(const NmsRequest& request, std::vector<int64_t>* 
   sort_by_group(request, rows);
   std::vector<Group> groups;
   for (std::size_t k = 0; k < rows->size(); ++k) {
+    const std::size_t ahead = std::min(k + static_cast<std::size_t>(kPrefetch), rows->size() - 1);
+    __builtin_prefetch(request.images + (*rows)[ahead]);
+    __builtin_prefetch(request.classes + (*rows)[ahead]);
     const int64_t row = (*rows)[k];
     const int32_t image = request.images[row], cls = request.classes[row];
     if (groups.empty() || groups.back().image != image || groups.back().cls != cls) {
@@ -90,6 +96,15 @@ std::vector<Group> make_groups(const NmsRequest& request, std::vector<int64_t>* 
     ++groups.back().count;
   }
   return groups;
+}
+
+// Copies `count` rows of the input, which lie far apart where there are many.
+void gather(const NmsRequest& request, const int64_t* rows, int64_t count, float* dets) {
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t ahead = rows[std::min(k + kPrefetch, count - 1)];
+    __builtin_prefetch(request.dets + ahead * kDetection);
+    std::memcpy(dets + k * kDetection, request.dets + rows[k] * kDetection, kRowBytes);
+  }
 }
 
 // Suppresses one group in place, and reorders `rows`, the input rows of its detections, along with
@@ -176,10 +191,7 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
   parallel_for(num_groups, [&](int64_t g) {
     Group& group = groups[static_cast<std::size_t>(g)];
     float* own = dets + group.begin * kDetection;
-    for (int64_t k = 0; k < group.count; ++k) {
-      const int64_t row = rows[static_cast<std::size_t>(group.begin + k)];
-      std::copy_n(request.dets + row * kDetection, kDetection, own + k * kDetection);
-    }
+    gather(request, rows.data() + group.begin, group.count, own);
     group.count = suppress(request, own, group.count, rows.data() + group.begin);
   });
   int64_t written = 0;
@@ -192,7 +204,7 @@ int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t*
         const float* det = dets + (groups[first].begin + k) * kDetection;
         if (det[4] < least) continue;
         float* out = out_dets + written * kDetection;
-        if (out != det) std::copy_n(det, kDetection, out);
+        if (out != det) std::memcpy(out, det, kRowBytes);
         if (out_rows != nullptr) {
           out_rows[written] = rows[static_cast<std::size_t>(groups[first].begin + k)];
         }

@@ -20,6 +20,7 @@ constexpr float kBoxesPerBand = 8;       // active ones, roughly, where boxes ar
 constexpr std::size_t kMostPerBox = 4;   // pairs, and bands, on average
 constexpr std::size_t kFirstBoxes = 64;  // so many tell little about the average
 constexpr int32_t kFewActive = 16;
+constexpr int32_t kMostBoxes = 1 << 27;  // so that numbers of pairs are int32_t
 
 // The bands of an image from top to bottom: band = (y - top) * scale.
 struct Bands {
@@ -178,6 +179,7 @@ void OverlapPairs::group_by_place(int32_t count) {
 }
 
 bool OverlapPairs::find(const float* dets, int32_t count) {
+  if (count > kMostBoxes) return false;
   const Spread spread = spread_of(dets, count);
   if (!(spread.pairs_per_box <= kMostPerBox)) return false;
   by_x1_.resize(at(count));

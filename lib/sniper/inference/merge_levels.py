@@ -94,12 +94,13 @@ def merge_levels(
     ]
     lengths = [len(part.rows) for _, part in ordered]
     places = [(part.level, part.chip_index) for _, part in ordered]
-    found_at = np.repeat(np.array(places, np.int32).reshape(-1, 2), lengths, axis=0)  # (rows, 2)
+    place_of_part = np.array(places, np.int32).reshape(-1, 2)
+    part_of_row = np.repeat(np.arange(len(ordered), dtype=np.int32), lengths)
     image_of_part = np.array([index for index, _ in ordered], np.int32)
     found = np.concatenate([np.zeros((0, 5), np.float32), *(part.rows for _, part in ordered)])
     found_classes = np.concatenate([np.zeros(0, np.int32), *(part.classes for _, part in ordered)])
     found_images = np.repeat(image_of_part, lengths)
-    levels = np.ascontiguousarray(found_at[:, 0])
+    levels = np.repeat(place_of_part[:, 0], lengths)
     ranges = np.array(valid_ranges, np.float32).reshape(-1, 2)
     rows, classes, images, sources = multi_scale_nms(
         *(found, levels, found_classes, found_images, ranges),
@@ -116,7 +117,9 @@ def merge_levels(
             settings.box_voting,
         )
     offsets = np.searchsorted(images, np.arange(len(parts) + 1)).astype(np.int64)
-    return DetectionTable(offsets, rows, classes), found_at[sources]
+    return DetectionTable(offsets, rows, classes), place_of_part.take(
+        part_of_row.take(sources), axis=0
+    )
 
 
 def _in_range(rows: np.ndarray, ranges: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 
 import numpy as np
@@ -65,6 +66,24 @@ def test_changed_annotations_rebuild(load, small_set):
     assert said.startswith("annotations are read (again, since annotation file changed (")
     assert " -> " in said
     assert len(dataset.records[0].boxes) == 1
+
+
+def test_a_change_that_the_file_system_does_not_tell_rebuilds(load, small_set):
+    """Same size, same inode, times set back: what `stat` says of the file is the same."""
+    load()
+    before, content = small_set.path.stat(), small_set.path.read_bytes()
+    assert content.count(b"kite") == 1
+    with open(small_set.path, "r+b") as stream:
+        stream.seek(content.index(b"kite"))
+        stream.write(b"bike")
+    os.utime(small_set.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = small_set.path.stat()
+    assert (after.st_size, after.st_ino, after.st_mtime_ns) == (
+        *(before.st_size, before.st_ino, before.st_mtime_ns),
+    )
+    dataset, said = load()
+    assert said.startswith("annotations are read (again, since annotation file changed (")
+    assert "bike" in dataset.class_names and "kite" not in dataset.class_names
 
 
 def test_changed_masks_switch_rebuilds(load):

@@ -52,6 +52,22 @@ def test_names_for_other_places_are_found_and_told_once(small_set, kind):
     assert len(told) == 1 and told[0].count == len(list(told[0].texts))
 
 
+def test_images_of_one_set_may_lie_in_several_folders(small_set):
+    """Each is looked for where the one before was, then in the folders by their order."""
+    expected, _ = load(small_set)
+    home = os.path.dirname(expected[0])
+    for at, place in ((1, "images"), (2, "images"), (3, "")):
+        folder = os.path.join(small_set.root, place) if place else str(small_set.root)
+        moved = os.path.join(folder, os.path.relpath(expected[at], home))
+        os.makedirs(os.path.dirname(moved), exist_ok=True)
+        shutil.move(expected[at], moved)
+        expected[at] = moved
+    assert load(small_set)[0] == expected
+    # Where both have one, the folder of the image before it decides.
+    shutil.copy(expected[2], os.path.join(home, os.path.basename(expected[2])))
+    assert load(small_set)[0] == expected
+
+
 @pytest.mark.parametrize("prefix", ["{set}/", "images/{set}/"])
 def test_names_below_the_root_or_its_images_are_exact(small_set, prefix):
     expected, before = load(small_set)

@@ -14,11 +14,13 @@ import numpy as np
 from sniper.data.account import NO_MASK, Intake, intake_of_array
 from sniper.data.cache import cache_file, cached_arrays, file_sha256
 from sniper.data.coco_parse import TABLE_FIELDS, CocoTable, parse_coco
+from sniper.data.collector import collector_off
 from sniper.data.dataset import BACKGROUND, Dataset
-from sniper.data.ids import id_numbers, unpack_ids
+from sniper.data.ids import packed_numbers, unpack_ids
 from sniper.data.image_paths import ImagePlaces, find_images
+from sniper.data.polygon_table import PolygonTable
 from sniper.data.problems import OnProblem, stop_at_errors
-from sniper.data.record import Polygons, Record, Rows, records_of_arrays
+from sniper.data.record import Record, Rows, records_of_arrays
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -65,10 +67,12 @@ def load_coco(
     annotation_path = find_annotations(root, image_set, annotation_file)
     name = f"COCO_{image_set}"
     table = _table(annotation_path, name, with_masks, legacy_boxes, cache_dir, on_problem)
-    images = list(zip(unpack_ids(table.image_ids), table.file_names.tolist()))
     places = image_places(root, image_set, image_folder)
-    paths = find_images(places, images, name, annotation_path, on_problem)
-    dataset = dataset_of_table(name, image_set, table, paths, annotation_path, with_masks)
+    with collector_off():
+        images = list(zip(unpack_ids(table.image_ids), table.file_names.tolist()))
+        paths = find_images(places, images, name, annotation_path, on_problem)
+        del images
+        dataset = dataset_of_table(name, image_set, table, paths, annotation_path, with_masks)
     logger.info(
         "%s: %d images, %d objects, %d crowd regions, %d classes",
         *(name, len(paths), len(table.boxes), len(table.crowd_boxes), len(table.class_names)),
@@ -219,23 +223,15 @@ def _table(
 
 
 def _records(table: CocoTable, paths: list[str], with_masks: bool) -> tuple[Record, ...]:
-    polygons, ends = None, table.box_offsets.tolist()
+    polygons = None
     if with_masks:
-        of_objects = _polygons(table)
-        polygons = [of_objects[start:end] for start, end in zip(ends, ends[1:])]
-    file_ids = unpack_ids(table.image_ids)
+        outlines = PolygonTable(table.polygon_offsets, table.point_offsets, table.coordinates)
+        polygons = outlines.of_images(table.box_offsets.tolist())
     return records_of_arrays(
-        *(paths, id_numbers(file_ids).tolist(), file_ids),
+        *(paths, packed_numbers(table.image_ids).tolist(), unpack_ids(table.image_ids)),
         np.stack([table.widths, table.heights], axis=1),
         Rows(table.boxes, table.box_offsets),
         table.classes,
         Rows(table.crowd_boxes, table.crowd_offsets),
         polygons,
     )
-
-
-def _polygons(table: CocoTable) -> Polygons:
-    """The polygons of every object: views of one array."""
-    points, polygons = table.point_offsets.tolist(), table.polygon_offsets.tolist()
-    rings = [table.coordinates[start:end] for start, end in zip(points, points[1:])]
-    return tuple(tuple(rings[start:end]) for start, end in zip(polygons, polygons[1:]))

@@ -69,6 +69,11 @@ def unpack_ids(packed: np.ndarray) -> list[FileId]:
     return [json.loads(value) for value in values] if packed.dtype.kind == "U" else values
 
 
+def packed_numbers(packed: np.ndarray) -> np.ndarray:
+    """`id_numbers` of what `pack_ids` packed."""
+    return packed if packed.dtype == np.int64 else id_numbers(unpack_ids(packed))
+
+
 # Ids go into JSON files, whose readers may hold numbers as doubles.
 _ID_BITS = 53
 

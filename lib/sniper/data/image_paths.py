@@ -98,8 +98,12 @@ def find_images(
     ambiguous: dict[int, list[str]] = {}
     missing: dict[int, list[str]] = {}
     layout = 0  # where the image before was found
+    prefix, names = _inside(places.folders[layout], index)
     for row, (image_id, file_name) in enumerate(images):
-        if file_name:  # nearly always, and fast: there are sets of millions of images
+        if file_name in names:  # nearly always, and fast: there are sets of millions of images
+            paths.append(prefix + file_name)
+            continue
+        if file_name:
             usual = os.path.join(places.folders[layout], file_name)
             if index.has(usual):
                 paths.append(usual)
@@ -108,7 +112,9 @@ def find_images(
         order = [layout, *range(len(exact))] if layout < len(exact) else range(len(exact))
         found = next((i for i in order if index.has(exact[i])), None)
         if found is not None:
-            layout = found if file_name else layout
+            if file_name and found != layout:
+                layout = found
+                prefix, names = _inside(places.folders[layout], index)
             paths.append(exact[found])
             continue
         candidates = places.related(file_name)
@@ -145,6 +151,11 @@ def find_images(
         error = _missing(list(missing.values()), len(paths), set_name, annotation_path)
         on_problem(Problem(MISSING_FILE, set_name, len(missing), labels, error))
     return paths
+
+
+def _inside(folder: str, index: FileIndex) -> tuple[str, frozenset[str]]:
+    """What stands before the names of files in a folder, and these names."""
+    return os.path.join(folder, ""), index.names(folder)
 
 
 def _files(paths: Sequence[str], index: FileIndex) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import operator
 import os
 import unicodedata
 from pathlib import Path
@@ -12,6 +13,7 @@ from sniper.data.image_endings import IMAGE_ENDINGS, has_image_ending
 from sniper.errors import DataError
 
 FILE_NAME = "classes.txt"
+_NAME = operator.attrgetter("name")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -101,14 +103,14 @@ class FileIndex:
     def has(self, path: str) -> bool:
         """Whether there is a file of that name; a folder that cannot be listed has none."""
         folder, name = os.path.split(path)
-        return name in self._listing(folder)
+        return name in self.names(folder)
 
     def images(self, stem: str) -> list[str]:
         """Image files of that path without its ending; the usual endings come first."""
         folder, name = os.path.split(stem)
         if folder not in self._images:
             by_stem: dict[str, list[str]] = {}
-            for file in sorted(filter(has_image_ending, self._listing(folder)), key=_by_ending):
+            for file in sorted(filter(has_image_ending, self.names(folder)), key=_by_ending):
                 by_stem.setdefault(os.path.splitext(file)[0], []).append(file)
             self._images[folder] = by_stem
         return [os.path.join(folder, file) for file in self._images[folder].get(name, ())]
@@ -118,7 +120,7 @@ class FileIndex:
         folder, name = os.path.split(path)
         if folder not in self._alike:
             alike: dict[str, list[str]] = {}
-            for file in sorted(self._listing(folder)):
+            for file in sorted(self.names(folder)):
                 alike.setdefault(_folded(file), []).append(file)
             self._alike[folder] = alike
         return [os.path.join(folder, file) for file in self._alike[folder].get(_folded(name), ())]
@@ -126,12 +128,13 @@ class FileIndex:
     def similar_images(self, stem: str) -> list[str]:
         """Image files whose name without ending differs from a stem in the same way."""
         folder, name = os.path.split(stem)
-        files = filter(has_image_ending, self._listing(folder))
+        files = filter(has_image_ending, self.names(folder))
         wanted = _folded(name)
         fits = (file for file in files if _folded(os.path.splitext(file)[0]) == wanted)
         return [os.path.join(folder, file) for file in sorted(fits, key=_by_ending)]
 
-    def _listing(self, folder: str) -> frozenset[str]:
+    def names(self, folder: str) -> frozenset[str]:
+        """Names of the files of a folder; none of one that cannot be listed."""
         if folder not in self._names:
             self._names[folder] = _listing(folder)
         return self._names[folder]
@@ -150,6 +153,6 @@ def _listing(folder: str) -> frozenset[str]:
     """Names of the files of a folder: neither folders, nor links that lead nowhere."""
     try:
         with os.scandir(folder or ".") as entries:
-            return frozenset(entry.name for entry in entries if entry.is_file())
+            return frozenset(map(_NAME, filter(os.DirEntry.is_file, entries)))
     except OSError:
         return frozenset()

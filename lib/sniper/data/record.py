@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-Polygons = tuple[tuple[np.ndarray, ...], ...]
+Polygons = Sequence[Sequence[np.ndarray]]  # tuples, or `sniper.data.polygon_table.PolygonRows`
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,10 +183,10 @@ class Rows:
     values: np.ndarray
     offsets: np.ndarray
 
-    def of_images(self) -> Iterator[np.ndarray]:
+    def of_images(self) -> list[np.ndarray]:
         """A view for each image."""
-        ends = self.offsets.tolist()
-        return (self.values[start:end] for start, end in zip(ends, ends[1:]))
+        values, ends = self.values, self.offsets.tolist()
+        return [values[start:end] for start, end in zip(ends, ends[1:])]
 
 
 def records_of_arrays(
@@ -230,7 +230,7 @@ def records_of_arrays(
                 map(flags.__getitem__, counts),
                 polygons or itertools.repeat(None),
                 _of_few_images(crowd_boxes),
-                (None if own == number else own for own, number in zip(file_ids, numbers)),
+                [None if own == number else own for own, number in zip(file_ids, numbers)],
                 itertools.repeat(AUTO),
             )
         )

@@ -21,7 +21,7 @@ import numpy as np  # isort: skip
 from sniper.chips import test_factor
 from sniper.config import load_config
 from sniper.data.class_names import numbered_class_names, read_class_names
-from sniper.data.cut import content_size, level_image
+from sniper.data.cut import chip_image, content_size
 from sniper.data.detections import ImageDetections
 from sniper.data.image import read_image
 from sniper.inference.decode import ChipDetections, to_image
@@ -48,7 +48,7 @@ def network_input(
     height, width = image.shape[:2]
     sides = [int(np.ceil(side * factor / 32)) * 32 for side in (height, width)]
     whole = (0, 0, width, height)
-    data = level_image(image, whole, factor, (sides[0], sides[1]), pixel_means)
+    data = chip_image(image, whole, factor, (sides[0], sides[1]), pixel_means)
     content = content_size((height, width), whole, factor)
     return data[None], np.array([[*content, factor]], np.float32)
 

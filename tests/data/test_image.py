@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sniper.data.coco import load_coco
-from sniper.data.cut import chip_image, content_size, level_image
+from sniper.data.cut import chip_image, content_size
 from sniper.data.image import check_size, read_image
 from sniper.data.image_header import image_size
 from sniper.errors import DataError
@@ -74,12 +74,12 @@ def test_sizes_round_half_to_even():
 
 def test_levels_take_the_whole_image_and_clamp_the_window():
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    whole = level_image(image, (0, 0, 30, 20), 1.0, (32, 32), MEANS)
+    whole = chip_image(image, (0, 0, 30, 20), 1.0, (32, 32), MEANS)
     np.testing.assert_array_equal(
         whole[:, :20, :30], slow_tensor(image, (0, 0, 30, 20), 1.0, (20, 30), MEANS)
     )
     assert not whole[:, 20:].any() and not whole[:, :, 30:].any()
-    beyond = level_image(image, (-7, -3, 99, 50), 1.0, (32, 32), MEANS)
+    beyond = chip_image(image, (-7, -3, 99, 50), 1.0, (32, 32), MEANS)
     np.testing.assert_array_equal(beyond, whole)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sniper import Predictor
 from sniper.config import load_config
-from sniper.data.cut import level_image
+from sniper.data.cut import chip_image
 from sniper.errors import ConfigError
 from sniper.inference.mxnet_executor import BoundGraph
 from sniper.models.assembly import build_detector, short_output_names
@@ -85,7 +85,7 @@ def by_hand(run, scales, skipped):
         factor = factor_of(*scale)
         size = round(HEIGHT * factor), round(WIDTH * factor)
         sides = [-(-side // 32) * 32 for side in size]
-        data = level_image(picture(), (0, 0, WIDTH, HEIGHT), factor, tuple(sides), plan.pixel_means)
+        data = chip_image(picture(), (0, 0, WIDTH, HEIGHT), factor, tuple(sides), plan.pixel_means)
         numbers = {name: np.zeros(1, np.float32) for name in ("im_ids", "chip_ids")}
         inputs = {"data": data[None], "im_info": np.float32([[*size, factor]]), **numbers}
         outputs = BoundGraph(graph, model, mx.cpu()).start(inputs)

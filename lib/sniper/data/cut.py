@@ -20,7 +20,7 @@ Rect = Sequence[float]
 
 
 def content_size(image_hw: tuple[int, int], rect: Rect, factor: float) -> tuple[int, int]:
-    """Height and width in px of what `chip_image` and `level_image` place, before truncation."""
+    """Height and width in px of what `chip_image` places, before truncation."""
     rows, columns = _window(image_hw, rect)
     # Python rounds half to even, as cv2.resize does.
     return (
@@ -122,7 +122,7 @@ def chip_image(
 
     Args:
         image: (H, W, 3) uint8 BGR.
-        rect: x1 y1 x2 y2, image px.
+        rect: x1 y1 x2 y2, image px; bounds are clamped to the image, which is (0, 0, W, H).
         factor: chip px per image px.
         size_hw: height and width of the result; content beyond it is cut off.
         pixel_means: three means, BGR.
@@ -151,21 +151,6 @@ def write_chip(
     pixels = np.empty((1, *out.shape[1:], 3), np.uint8)
     content_hw = cut_chip(image, rect, factor, pixels[0], legacy=True)
     image_to_chw(pixels, np.array([content_hw], np.int32), pixel_means, out[None], one_thread=True)
-
-
-def level_image(
-    image: np.ndarray,
-    crop: Rect,
-    factor: float,
-    out_hw: tuple[int, int],
-    pixel_means: Sequence[float],
-) -> np.ndarray:
-    """Cuts a window out of an image for testing: `chip_image` with bounds clamped to the image.
-
-    For the whole image the window is (0, 0, W, H). `content_size` tells how much of the result is
-    content (`im_info`).
-    """
-    return chip_image(image, crop, factor, out_hw, pixel_means)
 
 
 def chip_window(image_hw: tuple[int, int], rect: Rect, factor: float) -> tuple[slice, slice]:

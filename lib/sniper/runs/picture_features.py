@@ -12,7 +12,7 @@ import mxnet as mx
 import numpy as np
 
 from sniper.data.cache import file_sha256
-from sniper.data.cut import content_size, level_image
+from sniper.data.cut import chip_image, content_size
 from sniper.data.image import read_image
 from sniper.data.npz import read_npz, write_npz
 from sniper.data.sources import Skipped
@@ -131,7 +131,7 @@ class PictureFeatures:
                 "an image is too thin to be looked at", where=file, got=f"{width}x{height} px"
             )
         sides = [-(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE for side in content]
-        data = level_image(image, rect, factor, (sides[0], sides[1]), self._means)
+        data = chip_image(image, rect, factor, (sides[0], sides[1]), self._means)
         roi = np.array([[0, 0, 0, content[1] - 1, content[0] - 1]], np.float32)
         inputs = {"data": data[None], "rois": roi}
         used = {name: array for name, array in inputs.items() if name in self._inputs}

@@ -242,21 +242,16 @@ def onnxruntime(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prep
 
 
 def torchvision(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
-    try:
-        import torch
-        from torchvision.ops import batched_nms
-    except ImportError as error:
-        raise PeerMissingError(
-            f"torchvision is not installed ({error}); it is optional and takes 6 GB"
-        ) from None
-    torch.set_num_threads(threads)
+    from bench.peers.torchvision_ops import torchvision_ops
+
+    torch, ops = torchvision_ops(threads)
     rows, classes = arrays["rows"], arrays["classes"].astype(np.int64)
     ranges = arrays["ranges"][arrays["levels"]]
 
     def run() -> Rows:
         valid = in_range(rows, ranges)
         own, numbers = rows[valid], classes[valid]
-        kept = batched_nms(
+        kept = ops.batched_nms(
             torch.from_numpy(own[:, :4] + PIXEL),
             torch.from_numpy(np.ascontiguousarray(own[:, 4])),
             torch.from_numpy(numbers),

@@ -23,7 +23,7 @@ import numpy as np
 
 from bench import compare as agreement
 from bench import inputs as make
-from bench.case import Arrays, Case, Job, PeerMissingError, Prepared, Side
+from bench.case import Arrays, Case, Job, Prepared, Side
 
 THRESHOLD = 0.7
 
@@ -93,19 +93,14 @@ def openvino(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepare
 
 
 def torchvision(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
-    try:
-        import torch
-        from torchvision.ops import nms
-    except ImportError as error:
-        raise PeerMissingError(
-            f"torchvision is not installed ({error}); it is optional and takes 6 GB"
-        ) from None
-    torch.set_num_threads(threads)
+    from bench.peers.torchvision_ops import torchvision_ops
+
+    torch, ops = torchvision_ops(threads)
     boxes = torch.from_numpy(exclusive(arrays["dets"], (0, 1, 2, 3)))
     scores = torch.from_numpy(np.ascontiguousarray(arrays["dets"][:, 4]))
     limit = params["max_output"]
     return Prepared(
-        lambda: nms(boxes, scores, THRESHOLD), lambda kept: {"kept": kept.numpy()[:limit]}
+        lambda: ops.nms(boxes, scores, THRESHOLD), lambda kept: {"kept": kept.numpy()[:limit]}
     )
 
 

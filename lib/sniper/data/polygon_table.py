@@ -3,6 +3,7 @@ COCO has a million, and a start would make them all."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,28 +41,19 @@ class PolygonTable:
         )
 
 
-class PolygonRows(Sequence[tuple[np.ndarray, ...]]):
-    """The polygons of some objects in a row, as a tuple of them would be: (2k,) float32 each."""
+class LazyPolygons(Sequence[tuple[np.ndarray, ...]]):
+    """The polygons of some objects, (2k,) float32 each, as a tuple of tuples of them would be."""
 
-    __slots__ = ("_end", "_start", "_table")
-
-    def __init__(self, table: PolygonTable, start: int, end: int) -> None:
-        self._table, self._start, self._end = table, start, end
-
-    def __len__(self) -> int:
-        return self._end - self._start
+    __slots__ = ()
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return tuple(self)[index]
-        row = range(self._start, self._end)[index]
-        return self._table.rows(row, row + 1)[0]
+        return tuple(self)[index] if isinstance(index, slice) else self._of_object(index)
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        return iter(self._table.rows(self._start, self._end))
+    @abstractmethod
+    def _of_object(self, index: Any) -> tuple[np.ndarray, ...]: ...
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, (PolygonRows, tuple)):
+        if not isinstance(other, (LazyPolygons, tuple)):
             return NotImplemented
         return len(self) == len(other) and all(
             len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
@@ -76,3 +68,46 @@ class PolygonRows(Sequence[tuple[np.ndarray, ...]]):
 
     def __repr__(self) -> str:
         return repr(tuple(self))
+
+
+class PolygonRows(LazyPolygons):
+    """The polygons of some objects in a row of a table."""
+
+    __slots__ = ("_end", "_start", "_table")
+
+    def __init__(self, table: PolygonTable, start: int, end: int) -> None:
+        self._table, self._start, self._end = table, start, end
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        return iter(self._table.rows(self._start, self._end))
+
+    def _of_object(self, index: Any) -> tuple[np.ndarray, ...]:
+        row = range(self._start, self._end)[index]
+        return self._table.rows(row, row + 1)[0]
+
+
+class MirroredPolygons(LazyPolygons):
+    """Polygons of a mirrored image: x' = `width` - x, y' = y."""
+
+    __slots__ = ("_polygons", "_width")
+
+    def __init__(self, polygons: Sequence[Sequence[np.ndarray]], width: int) -> None:
+        self._polygons, self._width = polygons, width
+
+    def __len__(self) -> int:
+        return len(self._polygons)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        return map(self._mirrored, self._polygons)
+
+    def _of_object(self, index: Any) -> tuple[np.ndarray, ...]:
+        return self._mirrored(self._polygons[index])
+
+    def _mirrored(self, of_object: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        flipped = tuple(polygon.copy() for polygon in of_object)
+        for polygon in flipped:
+            polygon[0::2] = self._width - polygon[0::2]
+        return flipped

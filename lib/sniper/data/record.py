@@ -15,11 +15,12 @@ from sniper import boxes as box_math
 from sniper.data.collector import collector_off
 from sniper.data.ids import FileId
 from sniper.data.orientation import AUTO, ImageFrame
+from sniper.data.polygon_table import MirroredPolygons
 from sniper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-Polygons = Sequence[Sequence[np.ndarray]]  # tuples, or `sniper.data.polygon_table.PolygonRows`
+Polygons = Sequence[Sequence[np.ndarray]]  # tuples, or of `sniper.data.polygon_table`
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +141,7 @@ def flip_record(record: Record, *, legacy: bool = False) -> Record:
     width = record.width - 1 if legacy else record.width
     polygons = record.polygons
     if polygons is not None:
-        polygons = tuple(
-            tuple(_flip_polygon(polygon, width) for polygon in of_object) for of_object in polygons
-        )
+        polygons = MirroredPolygons(polygons, width)
     crowd_boxes = record.crowd_boxes
     if crowd_boxes is not None and len(crowd_boxes):
         crowd_boxes = box_math.flip(crowd_boxes, record.width)
@@ -154,12 +153,6 @@ def flip_record(record: Record, *, legacy: bool = False) -> Record:
     }
     # Nothing that `Record` asks can change in a mirror.
     return sound_record({**vars(record), **changes}.items())
-
-
-def _flip_polygon(polygon: np.ndarray, width: int) -> np.ndarray:
-    flipped = polygon.copy()
-    flipped[0::2] = width - polygon[0::2]
-    return flipped
 
 
 def image_record(path: str | Path, image_id: int, width: int, height: int) -> Record:

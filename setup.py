@@ -5,7 +5,9 @@ The metadata and the native build live here; tools are configured in pyproject.t
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib.util
+import os
 import re
 import shutil
 from pathlib import Path
@@ -23,14 +25,16 @@ MXNET_VERSION = "1.9.1"
 # No -march and no -ffast-math: the binaries are portable. No contraction: results do not depend on
 # whether the processor has fused multiply-add. -fno-trapping-math changes no result either: it lets
 # the compiler turn comparisons of floats into SIMD code.
+COMPILE_ARGS = ["-std=c++17", "-g0", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math"]
 # The alignment keeps the speed of hot loops from depending on what else is linked before them.
-COMPILE_ARGS = [
-    "-std=c++17", "-O3", "-g0", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math",
-    "-falign-functions=64", "-falign-loops=32",
-]  # fmt: skip
 # Each library uses its own copy of the kernels. No word on the calling convention of vectors: the
 # functions that take them are inlined.
-KERNEL_ARGS = [*COMPILE_ARGS, "-fvisibility=hidden", "-Wno-psabi"]
+KERNEL_ARGS = [
+    *COMPILE_ARGS, "-O3", "-falign-functions=64", "-falign-loops=32", "-fvisibility=hidden",
+    "-Wno-psabi",
+]  # fmt: skip
+# What checks arguments and calls the kernels has no loops that are worth a longer build.
+FACE_ARGS = [*COMPILE_ARGS, "-O1"]
 LINK_ARGS = ["-fopenmp"]
 
 # What MXNet 1.9.1 works with: no NumPy 2, which newer OpenCV asks for, and distutils.
@@ -53,12 +57,13 @@ def mxnet_folder() -> Path | None:
 
 
 class BuildNative(build_ext):
-    """Compiles the kernels once, links them into both libraries, and keeps what is up to date."""
+    """Compiles on all processors, links the kernels into both libraries, keeps what is up to date.
+
+    What setuptools do themselves is to compile the sources of an extension one after the other.
+    """
 
     def build_extensions(self) -> None:
-        """Adds the kernels' objects to every extension, then builds the extensions."""
-        headers = [ROOT / path for path in sources("**/*.h")]
-        objects = [self.kernel_object(source, headers) for source in sources("*/*_cpu.cc")]
+        """Compiles everything, then lets setuptools link the extensions."""
         mxnet = mxnet_folder()
         if mxnet is None:
             # Detection with ONNX graphs, the tools for data and the chips need the other one only.
@@ -67,23 +72,43 @@ class BuildNative(build_ext):
                 f"trained. To have it, `pip install mxnet=={MXNET_VERSION}` and build again."
             )
             self.extensions = [e for e in self.extensions if not e.name.endswith(OPS_LIBRARY)]
+        kernels = Extension(
+            "kernels", sources("*/*_cpu.cc"), include_dirs=[str(NATIVE)],
+            extra_compile_args=KERNEL_ARGS,
+        )  # fmt: skip
         for extension in self.extensions:
-            extension.extra_objects = objects
-            extension.depends = [*objects, *map(str, headers)]
             if mxnet is not None and extension.name.endswith(OPS_LIBRARY):
                 extension.include_dirs += [str(mxnet / "include"), str(mxnet / "src")]
+        objects = self.compile_all([kernels, *self.extensions])
+        for extension in self.extensions:
+            # Of an inline function that both have, the linker takes the first.
+            extension.extra_objects = [*objects[kernels.name], *objects[extension.name]]
+            extension.depends, extension.sources = extension.extra_objects, []
         super().build_extensions()
 
-    def kernel_object(self, source: str, headers: list[Path]) -> str:
-        """Path of the object of one kernel source, compiled when anything is newer."""
+    def compile_all(self, extensions: list[Extension]) -> dict[str, list[str]]:
+        """Objects of each extension, the largest sources compiled first."""
+        headers = [ROOT / path for path in sources("**/*.h")]
+        pairs = [(extension, source) for extension in extensions for source in extension.sources]
+        pairs.sort(key=lambda pair: (ROOT / pair[1]).stat().st_size, reverse=True)
+        processors = self.parallel or len(os.sched_getaffinity(0))
+        with concurrent.futures.ThreadPoolExecutor(int(processors)) as pool:
+            made = pool.map(lambda pair: self.compile_one(*pair, headers), pairs)
+            objects: dict[str, list[str]] = {extension.name: [] for extension in extensions}
+            for (extension, _), target in zip(pairs, made):
+                objects[extension.name].append(target)
+        return {name: sorted(targets) for name, targets in objects.items()}
+
+    def compile_one(self, extension: Extension, source: str, headers: list[Path]) -> str:
+        """Path of the object of one source, compiled when anything is newer."""
         (target,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
         newest = max(path.stat().st_mtime for path in [ROOT / source, ROOT / "setup.py", *headers])
         if self.force or not Path(target).is_file() or Path(target).stat().st_mtime < newest:
             self.compiler.compile(
                 [source],
                 output_dir=self.build_temp,
-                include_dirs=[str(NATIVE)],
-                extra_postargs=KERNEL_ARGS,
+                include_dirs=extension.include_dirs,
+                extra_postargs=extension.extra_compile_args,
             )
         return target
 
@@ -136,7 +161,7 @@ def extensions() -> list[Extension]:
     """The operator library for MXNet and the Cython module."""
     common = {
         "include_dirs": [str(NATIVE)],
-        "extra_compile_args": COMPILE_ARGS,
+        "extra_compile_args": FACE_ARGS,
         "extra_link_args": LINK_ARGS,
         "language": "c++",
     }

@@ -19,7 +19,6 @@ import contextlib
 import io
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,11 @@ from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
+
+if not __package__:  # run as a script; its own folder has too common module names
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from bench.readings import print_readings
 
 IMAGES, OBJECTS, CLASSES = 118_287, 860_001, 80
 CROWDS = 0.012
@@ -51,14 +55,8 @@ def main() -> int:
         make_set(folder, args.share)
         for cached in folder.glob("cache/*"):
             cached.unlink()
-        for name in READINGS:
-            command = [sys.executable, __file__, "--read", name, "--folder", str(folder)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                print(done.stderr, file=sys.stderr)
-                return 1
-            print(f"{name:>11}: {done.stdout.strip()}", flush=True)
-    return 0
+        place = ["--folder", str(folder)]
+        return print_readings(__file__, {name: ["--read", name, *place] for name in READINGS})
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+if not __package__:  # run as a script; its own folder has too common module names
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from bench.readings import print_readings
 
 IMAGES, BOXES, CLASSES = 1_743_042, 14_610_229, 600
 LABELS_PER_IMAGE = 3
@@ -51,15 +55,9 @@ def main() -> int:
             write_images(folder)
         elif not (folder / RESULTS).exists():
             write_detections(folder)
-        for what in ("metric",) if args.evaluate else ("tables", "cache"):
-            command = [sys.executable, __file__, "--read", str(folder)]
-            command += ["--evaluate"] if args.evaluate else []
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                print(done.stderr, file=sys.stderr)
-                return 1
-            print(f"{what:>6}: {done.stdout.strip()}", flush=True)
-    return 0
+        arguments = ["--read", str(folder), *(["--evaluate"] if args.evaluate else [])]
+        readings = ("metric",) if args.evaluate else ("tables", "cache")
+        return print_readings(__file__, dict.fromkeys(readings, arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

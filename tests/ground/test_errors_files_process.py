@@ -77,6 +77,18 @@ def test_import_prepares_the_process_without_mxnet():
     assert _run(code) == ["False", "True", "1000", cores]
 
 
+def test_mxnet_does_not_bring_scikit_learn():
+    """But who wants it has it."""
+    pytest.importorskip("sklearn")
+    code = (
+        "import sniper, sys, mxnet;"
+        "print(*({'sklearn', 'pandas', 'scipy.stats'} & set(sys.modules)));"
+        "print(mxnet.model.SKLEARN_INSTALLED);"
+        "from sklearn.base import BaseEstimator; print('sklearn' in sys.modules)"
+    )
+    assert _run(code) == ["False", "True"]
+
+
 def test_import_keeps_what_the_user_set():
     code = "import sniper, os; print(os.environ['OMP_NUM_THREADS'])"
     assert _run(code, OMP_NUM_THREADS="1") == ["1"]

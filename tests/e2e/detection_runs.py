@@ -26,6 +26,7 @@ class Runs:
     def __init__(self, tiny, trained):
         self.tiny, self.trained = tiny, trained
         self.number = 0
+        self._plain = {}
         for count in (1, 3, 5):
             self.make_set(f"first{count}", count)
 
@@ -64,6 +65,12 @@ class Runs:
         assert run_test(self.arguments(output, name, *overrides)) == 0
         assert not list((output / "results").glob("partial_*"))
         return self.results(output, name)
+
+    def plain(self, name):
+        """The result file of a run as the recipe has it."""
+        if name not in self._plain:
+            self._plain[name] = self.run(name)
+        return self._plain[name]
 
 
 def batches(*numbers):

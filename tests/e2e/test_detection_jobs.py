@@ -18,7 +18,7 @@ from tests.e2e.detection_runs import batches, interrupted, jobs
 
 @pytest.mark.parametrize("name", ["first1", "first3", "first5"])
 def test_blocks_and_batches_make_no_difference(runs, name, monkeypatch):
-    expected = runs.run(name)
+    expected = runs.plain(name)
     assert len(json.loads(expected)) > 10
     assert runs.run(name, *batches(16, 16)) == expected
     monkeypatch.setattr(detect_set, "_BLOCK_IMAGES", (2, 2))
@@ -26,8 +26,9 @@ def test_blocks_and_batches_make_no_difference(runs, name, monkeypatch):
 
 
 def test_two_jobs_write_the_same_file(runs, one_image_blocks):
-    assert runs.run("first5", *jobs(2), *batches(7, 1)) == runs.run("first5")
-    output = sorted(runs.tiny.root.glob("jobs_*"), key=lambda p: int(p.name[5:]))[-2]
+    found = runs.run("first5", *jobs(2), *batches(7, 1))
+    output = runs.tiny.root / f"jobs_{runs.number}"
+    assert found == runs.plain("first5")
     speed = json.loads((output / "results" / "detections_first5_report.json").read_text())["speed"]
     assert speed["jobs"] == 2 and speed["images"] == 5 and speed["images_per_s"] > 0
     assert speed["percent_of_pixels"] == pytest.approx(100, abs=1)
@@ -60,7 +61,7 @@ def test_class_agnostic_results_are_of_one_class_and_are_evaluated_as_such(runs,
 @pytest.mark.parametrize("number", [2, 4])
 @pytest.mark.parametrize("sizes", [(1, 1), (2, 3), (16, 16)])
 def test_any_number_of_jobs_writes_the_same_file(runs, one_image_blocks, name, number, sizes):
-    assert runs.run(name, *jobs(number), *batches(*sizes)) == runs.run(name)
+    assert runs.run(name, *jobs(number), *batches(*sizes)) == runs.plain(name)
 
 
 def proposals(path):
@@ -120,7 +121,7 @@ def test_cached_levels_are_read_back_and_never_stale(runs, levels, capsys):
         return list(levels)
 
     first, both = ("TEST.USE_CACHE", [True, False]), ("TEST.USE_CACHE", [True, True])
-    expected = runs.run("first3")
+    expected = runs.plain("first3")
     assert seen(*first) == [0, 1], "there is none yet"
     assert seen(*first) == [1]
     assert runs.results(output, "first3") == expected

@@ -5,7 +5,9 @@ checks the tests' structs against the C++ ones.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -16,13 +18,14 @@ HERE = Path(__file__).resolve().parent
 EMULATION = HERE / "cuda_emulation"
 NATIVE = HERE.parents[1] / "lib" / "sniper" / "native"
 FLAGS = [
-    "-DSNIPER_CUDA_EMULATION", "-std=c++17", "-O1", "-g", "-ffp-contract=off", "-fPIC",
+    "-DSNIPER_CUDA_EMULATION", "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC",
     "-fvisibility=hidden", "-U_FORTIFY_SOURCE", f"-I{NATIVE}", f"-I{EMULATION}",
 ]  # fmt: skip
 REFERENCE = HERE / "cpu_reference" / "cpu_reference.cc"
-# As setup.py: the reference has the bits of the operators on the CPU.
+# The reference has the bits of the operators on the CPU, which do not depend on optimisation: it
+# does not contract either.
 REFERENCE_FLAGS = [
-    "-std=c++17", "-O3", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math", "-fPIC",
+    "-std=c++17", "-O1", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math", "-fPIC",
     "-fvisibility=hidden", f"-I{NATIVE}",
 ]  # fmt: skip
 OLD_S = 3600.0  # objects in the cache that nobody used for so long are removed
@@ -48,6 +51,14 @@ def run_compiler(arguments, target):
         return done.stderr
     os.replace(partial, target)
     return ""
+
+
+@contextlib.contextmanager
+def only_here(target):
+    """Parallel test runs wait for each other, and the second one finds what the first has made."""
+    with open(target.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def build_emulated(folder, sources=None):
@@ -82,10 +93,11 @@ def build_library(folder, name, sources, headers, flags):
     ]
 
     def compile_one(source, target):
-        if target.is_file():
-            os.utime(target)
-            return ""
-        return run_compiler([*flags, "-c", "-x", "c++", source], target)
+        with only_here(target):
+            if target.is_file():
+                os.utime(target)
+                return ""
+            return run_compiler([*flags, "-c", "-x", "c++", source], target)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         errors = [error for error in pool.map(compile_one, sources, objects) if error]

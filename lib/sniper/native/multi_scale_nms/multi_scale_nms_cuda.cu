@@ -9,6 +9,7 @@
 #include "common/device_wide.cuh"
 #include "common/nms.cuh"
 #include "multi_scale_nms/multi_scale_nms_cuda.h"
+#include "multi_scale_nms/nth_score.cuh"
 #include "multi_scale_nms/soft_nms.cuh"
 
 namespace sniper {
@@ -89,11 +90,6 @@ cudaError_t make_plan(const MultiScaleNmsParams& params, Workspace* workspace, P
   plan->storage_bytes = sort_bytes > sum_bytes ? sort_bytes : sum_bytes;
   plan->storage = workspace->take<unsigned char>(static_cast<std::int64_t>(plan->storage_bytes));
   return status;
-}
-
-// Inverse of ordered_bits.
-__device__ __forceinline__ float score_of_bits(unsigned ordered) {
-  return __uint_as_float(ordered & 0x80000000u ? ordered & 0x7FFFFFFFu : ~ordered);
 }
 
 // The group of a row of the input; kDropped for padding, for a row that is not finite or not in the
@@ -254,40 +250,14 @@ __global__ void __launch_bounds__(Nms::kThreads) large_groups_kernel(Plan plan) 
   }
 }
 
-// The `wanted`-th largest score of the kept rows begin .. end - 1; -infinity when there are no more
-// rows than that. Radix selection, eight bits at a time.
-__device__ float nth_score(const Plan& plan, int begin, int end, std::int64_t wanted) {
-  __shared__ int histogram[256];
-  __shared__ int digit;  // -1: all rows stay
-  __shared__ std::int64_t left;
-  const float* scores = plan.columns + static_cast<std::int64_t>(kScore) * plan.count;
-  unsigned found = 0;
-  if (threadIdx.x == 0) left = wanted;
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    for (int k = static_cast<int>(threadIdx.x); k < 256; k += kThreads) histogram[k] = 0;
-    __syncthreads();
-    for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += kThreads) {
-      const std::uint64_t key = ordered_bits(scores[i]);
-      if (plan.keep[i] && key >> (shift + 8) == found) atomicAdd(&histogram[key >> shift & 255], 1);
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      for (digit = 255; digit >= 0 && histogram[digit] < left; --digit) left -= histogram[digit];
-    }
-    __syncthreads();
-    if (digit < 0) return -INFINITY;
-    found = found << 8 | static_cast<unsigned>(digit);
-  }
-  return score_of_bits(found);
-}
-
 // Drops the rows of an image whose score is smaller than the max_per_image-th largest.
 __global__ void limit_kernel(Plan plan) {
   const float* scores = plan.columns + static_cast<std::int64_t>(kScore) * plan.count;
   for (int image = static_cast<int>(blockIdx.x); image < *plan.num_images;
        image += static_cast<int>(gridDim.x)) {
     const int begin = plan.starts[image], end = plan.starts[image + 1];
-    const float least = nth_score(plan, begin, end, plan.params.max_per_image);
+    const float least =
+        nth_score<kThreads>(scores, plan.keep, begin, end, plan.params.max_per_image);
     for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += kThreads) {
       if (scores[i] < least) plan.keep[i] = 0;
     }

@@ -15,6 +15,11 @@ struct GridRect {
   double x1, y1, x2, y2;
 };
 
+// A box with this much around it.
+inline GridRect widened(const float* box, double by) {
+  return {box[0] - by, box[1] - by, box[2] + by, box[3] + by};
+}
+
 // Grids of square cells, each twice as coarse as the one before. A rectangle stands in the cell of
 // its x1, y1 in the finest grid whose cells are as long as its longer side, so that small windows
 // stay cheap where large rectangles lie about. Those that are longer than the image or not finite

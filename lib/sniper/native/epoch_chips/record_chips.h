@@ -8,9 +8,10 @@
 #include <vector>
 
 #include "chip_generator/chip_cover.h"
-#include "chip_generator/rect_grid.h"
 #include "epoch_chips/background_chips.h"
+#include "epoch_chips/best_chip.h"
 #include "epoch_chips/epoch_chips.h"
+#include "epoch_chips/gt_in_chip.h"
 
 namespace sniper {
 
@@ -30,7 +31,9 @@ class RecordChips {
  public:
   // `request` is kept by reference.
   explicit RecordChips(const EpochRequest& request)
-      : request_(request), levels_(static_cast<std::size_t>(request.num_levels)) {}
+      : request_(request),
+        levels_(static_cast<std::size_t>(request.num_levels)),
+        gt_in_chip_(request) {}
 
   // Appends to `out` and returns the number of chips.
   int32_t make(const ChipRecord& record, ChipList* out);
@@ -51,7 +54,6 @@ class RecordChips {
   };
 
   void measure();
-  void index_gt();
   RecordLevel level_at(int index) const;
   void find_rows(const RecordLevel& level);
   bool is_small_enough(const RecordLevel& level, std::size_t row) const;
@@ -64,7 +66,6 @@ class RecordChips {
   double most_without_alarm(const RecordLevel& level) const;
   void cover(const RecordLevel& level, const std::vector<int32_t>& rows, uint64_t kind);
   void assign(const RecordLevel& level, const std::vector<int32_t>& rows, bool positive);
-  int32_t best_chip(const float* box) const;
   void group_rows(const std::vector<int32_t>& rows);
   RowSpan rows_of_chip(std::size_t chip) const;
   void add_picked_negatives(ChipList* out);
@@ -72,8 +73,6 @@ class RecordChips {
   void add_crops(ChipList* out);
   void add_chip(const ChipRect& rect, const RecordLevel& level, bool negative, int32_t box_count,
                 const RowSpan& rows, ChipList* out);
-  int32_t count_gt(const ChipRect& rect, double factor) const;
-  bool is_gt_of_chip(const float* box, const ChipRect& rect, float scale) const;
   void add_fates(ChipList* out);
   GtFate fate_of_uncovered(std::size_t row) const;
   bool is_in_a_candidate(const RecordLevel& level, std::size_t row) const;
@@ -97,7 +96,7 @@ class RecordChips {
   std::vector<Negative> negatives_;      // of all levels
   std::vector<int32_t> negative_rows_;
   std::vector<std::pair<uint64_t, std::size_t>> picked_;  // random number, negative
-  RectGrid gt_;                                           // image px
+  GtInChip gt_in_chip_;
   BackgroundChips background_;
 
   // Of the level at hand.
@@ -105,7 +104,7 @@ class RecordChips {
   std::vector<float> boxes_to_cover_;
   ChipCover cover_;
   std::vector<ChipRect> rects_;
-  RectGrid rect_grid_;
+  BestChip best_chip_;  // of rects_
   std::vector<int32_t> box_counts_;
   std::vector<int32_t> rows_;          // chip by chip
   std::vector<std::size_t> row_ends_;  // rows_ of chip k: row_ends_[k] ... row_ends_[k + 1]

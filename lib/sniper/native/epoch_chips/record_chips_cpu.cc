@@ -15,13 +15,6 @@ namespace {
 constexpr uint64_t kPositiveCover = 2, kNegativeCover = 3, kNegativePick = 4, kBackground = 5,
                    kCrop = 6;
 
-// Image px around a box in which a chip that overlaps it (+1 convention) must begin or end.
-constexpr double kOverlapMargin = 2;
-// So many chips are compared with a box one by one.
-constexpr std::size_t kFewChips = 64;
-// Image px that float32 coordinates of an image may be off: up to 2^24, differences of three.
-constexpr double kRoundingMargin = 4;
-
 // The stream of sniper.chips.streams.stream_seeds with one more key.
 uint64_t mix_key(uint64_t stream, uint64_t key) {
   uint64_t state = stream ^ key;
@@ -41,24 +34,6 @@ double side_of(int64_t width, int64_t height) {
   return std::sqrt(static_cast<double>(std::max<int64_t>(static_cast<int64_t>(area), 0)));
 }
 
-// Without +1; negative where there is no overlap.
-double overlap_width(const float* box, const ChipRect& rect) {
-  return std::min<double>(box[2], rect[2]) - std::max<double>(box[0], rect[0]);
-}
-
-double overlap_height(const float* box, const ChipRect& rect) {
-  return std::min<double>(box[3], rect[3]) - std::max<double>(box[1], rect[1]);
-}
-
-// With +1, never negative.
-double overlap_area(const float* box, const ChipRect& rect) {
-  return std::max(overlap_width(box, rect) + 1, 0.0) * std::max(overlap_height(box, rect) + 1, 0.0);
-}
-
-GridRect widened(const float* box, double by) {
-  return {box[0] - by, box[1] - by, box[2] + by, box[3] + by};
-}
-
 // Whether the part of a box inside its chip is large and small enough. The upper end belongs to the
 // range for positive chips only (2018 behaviour).
 bool part_counts(const float* box, const ChipRect& rect, const RecordLevel& level, bool positive) {
@@ -70,18 +45,12 @@ bool part_counts(const float* box, const ChipRect& rect, const RecordLevel& leve
   return positive ? size <= level.range.high : size < level.range.high;
 }
 
-// `extra` is 1 for the px at the end of a box, which names where it begins, else 0.
-float to_chip(float coordinate, float extra, float origin, float factor, float last) {
-  const float place = (coordinate + extra - origin) * factor - extra;
-  return std::max(std::min(std::rint(place), last), 0.0f);
-}
-
 }  // namespace
 
 int32_t RecordChips::make(const ChipRecord& record, ChipList* out) {
   record_ = record;
   measure();
-  index_gt();
+  gt_in_chip_.reset(record_);
   negatives_.clear();
   negative_rows_.clear();
   background_.clear();
@@ -119,17 +88,6 @@ void RecordChips::measure() {
     finite_[row] = is_finite(Box{box[0], box[1], box[2], box[3]});
     thick_[row] = width >= 2 && height >= 2;
   }
-}
-
-// For the chips of all levels, of which the smallest are the most.
-void RecordChips::index_gt() {
-  double factor = 0;
-  for (int index = 0; index < request_.num_levels; ++index) {
-    factor = std::max(factor, record_.factors[index]);
-  }
-  gt_.reset(static_cast<double>(record_.width), static_cast<double>(record_.height),
-            static_cast<double>(request_.chip_size) / factor, num_gt());
-  for (std::size_t row = 0; row < num_gt(); ++row) gt_.add(widened(box_at(row), 0));
 }
 
 RecordLevel RecordChips::level_at(int index) const {
@@ -229,7 +187,8 @@ double RecordChips::most_without_alarm(const RecordLevel& level) const {
   const double height = static_cast<double>(record_.height) * level.factor;
   const double side = static_cast<double>(request_.chip_size);
   const double share = side * side / (width * height);
-  const double usual = level.index == 0 ? request_.alarms_share_finest : request_.alarms_share_others;
+  const double usual =
+      level.index == 0 ? request_.alarms_share_finest : request_.alarms_share_others;
   return boxes * proposals / request_.alarms_per_proposals * std::min(share / usual, 1.0);
 }
 
@@ -249,37 +208,8 @@ void RecordChips::cover(const RecordLevel& level, const std::vector<int32_t>& ro
   for (std::size_t k = 0; k < chosen.size(); ++k) {
     chip_to_image(request, cover_.lattice(), chosen[k], rects_[k].data());
   }
-  if (rects_.size() <= kFewChips) return;
-  rect_grid_.reset(static_cast<double>(record_.width), static_cast<double>(record_.height),
-                   static_cast<double>(request_.chip_size + 1) / level.factor, rects_.size());
-  for (const ChipRect& rect : rects_) rect_grid_.add({rect[0], rect[1], rect[2], rect[3]});
-}
-
-// The chip that holds the largest share of a box, the first one of equals; -1 for a box of which
-// none holds anything (+1 convention).
-int32_t RecordChips::best_chip(const float* box) const {
-  const double area =
-      (static_cast<double>(box[2]) - box[0] + 1) * (static_cast<double>(box[3]) - box[1] + 1);
-  int32_t best = -1;
-  double best_share = 0, best_overlap = 0;
-  const auto compare = [&](int32_t k) {
-    const double overlap = overlap_area(box, rects_[static_cast<std::size_t>(k)]);
-    // No larger overlap, no larger share: saves most of the divisions.
-    if (k > best && overlap <= best_overlap) return;
-    const double share = overlap / area;
-    if (share < best_share || (share == best_share && k > best)) return;
-    best = k;
-    best_share = share;
-    best_overlap = overlap;
-  };
-  if (rects_.size() > kFewChips) {
-    rect_grid_.visit_near(widened(box, kOverlapMargin), compare);
-  } else {
-    const int32_t count = static_cast<int32_t>(rects_.size());
-    // No share is larger than that of a chip with the whole box.
-    for (int32_t k = 0; k < count && (best < 0 || best_overlap < area); ++k) compare(k);
-  }
-  return best;
+  best_chip_.reset(static_cast<double>(record_.width), static_cast<double>(record_.height),
+                   static_cast<double>(request_.chip_size + 1) / level.factor, rects_);
 }
 
 // Gives each box to the chip that holds the largest share of it, and collects the chips' rows.
@@ -290,7 +220,7 @@ void RecordChips::assign(const RecordLevel& level, const std::vector<int32_t>& r
   for (const int32_t row : rows) {
     const std::size_t n = static_cast<std::size_t>(row);
     const float* box = box_at(n);
-    const int32_t best = best_chip(box);
+    const int32_t best = best_chip_.of(box, rects_);
     const std::size_t k = static_cast<std::size_t>(best);
     chip_of_[n] = best >= 0 && part_counts(box, rects_[k], level, positive) ? best : -1;
     if (chip_of_[n] < 0) continue;
@@ -361,8 +291,7 @@ void RecordChips::add_crops(ChipList* out) {
     uint64_t random = seed(kCrop, static_cast<uint64_t>(crop));
     const uint64_t levels = static_cast<uint64_t>(request_.num_levels);
     const RecordLevel level = level_at(static_cast<int>(draw_below(levels, &random)));
-    const ChipRect rect =
-        random_crop(request_at(level, 0), record_.boxes, record_.num_gt, &random);
+    const ChipRect rect = random_crop(request_at(level, 0), record_.boxes, record_.num_gt, &random);
     rows_.clear();
     for (std::size_t row = 0; row < num_gt(); ++row) {
       if (!holds_centre(rect, box_at(row))) continue;
@@ -391,37 +320,7 @@ void RecordChips::add_chip(const ChipRect& rect, const RecordLevel& level, bool 
   out->row_counts.push_back(static_cast<int32_t>(rows.end - rows.begin));
   out->rows.insert(out->rows.end(), rows.begin, rows.end);
   out->box_counts.push_back(box_count);
-  out->gt_counts.push_back(count_gt(rect, level.factor));
-}
-
-// Ground truth boxes that the batch holds for a chip: sniper.targets.gt.gt_in_chip, which rounds
-// and clips in float32.
-int32_t RecordChips::count_gt(const ChipRect& rect, double factor) const {
-  const float scale = static_cast<float>(factor);
-  int32_t count = 0;
-  const auto visit = [&](int32_t row) {
-    count += is_gt_of_chip(box_at(static_cast<std::size_t>(row)), rect, scale);
-  };
-  if (request_.min_gt_side > 1) {  // boxes outside have sides of one px
-    const double side = static_cast<double>(request_.chip_size) / factor;
-    const float window[] = {static_cast<float>(rect[0]), static_cast<float>(rect[1]),
-                            static_cast<float>(rect[0] + side), static_cast<float>(rect[1] + side)};
-    gt_.visit_near(widened(window, kRoundingMargin), visit);
-  } else {
-    for (std::size_t row = 0; row < num_gt(); ++row) visit(static_cast<int32_t>(row));
-  }
-  return count;
-}
-
-bool RecordChips::is_gt_of_chip(const float* box, const ChipRect& rect, float scale) const {
-  const float x = static_cast<float>(rect[0]), y = static_cast<float>(rect[1]);
-  const float last = static_cast<float>(request_.chip_size - 1);
-  const float extra = request_.legacy_boxes ? 0.0f : 1.0f;
-  const float width =
-      to_chip(box[2], extra, x, scale, last) - to_chip(box[0], 0.0f, x, scale, last) + 1;
-  const float height =
-      to_chip(box[3], extra, y, scale, last) - to_chip(box[1], 0.0f, y, scale, last) + 1;
-  return width >= request_.min_gt_side && height >= request_.min_gt_side;
+  out->gt_counts.push_back(gt_in_chip_.count(rect, level.factor));
 }
 
 void RecordChips::add_fates(ChipList* out) {
@@ -456,8 +355,8 @@ bool RecordChips::is_in_a_candidate(const RecordLevel& level, std::size_t row) c
 }
 
 ChipRequest RecordChips::request_at(const RecordLevel& level, uint64_t seed) const {
-  return {record_.width, record_.height, level.factor, request_.chip_size, request_.stride, seed,
-          request_.legacy_boxes};
+  return {record_.width,   record_.height, level.factor,         request_.chip_size,
+          request_.stride, seed,           request_.legacy_boxes};
 }
 
 // Not negative, so that it fits every integer type.

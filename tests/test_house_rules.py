@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -63,9 +64,14 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@functools.cache
 def imports_of(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    return set(imported_modules(tree, module_name(path), path.name == "__init__.py"))
+    return set(imported_modules(tree_of(path), module_name(path), path.name == "__init__.py"))
 
 
 def room_of(module):
@@ -152,12 +158,12 @@ def test_importing_the_package_does_not_import_mxnet():
 
 def imports_when_run(path):
     """Imports of a file without those for annotations only (`if TYPE_CHECKING:`)."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    tree.body = [
+    body = [
         node
-        for node in tree.body
+        for node in tree_of(path).body
         if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     ]
+    tree = ast.Module(body, type_ignores=[])
     return set(imported_modules(tree, module_name(path), path.name == "__init__.py"))
 
 
@@ -196,7 +202,7 @@ def test_only_runs_and_tools_see_the_configuration(path):
     """It is read once: below `runs/` everything takes parts of a plan."""
     if room_of(module_name(path)) in ("config", "runs", "tools"):
         return
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    tree = tree_of(path)
     arguments = [node for node in ast.walk(tree) if isinstance(node, ast.arg)]
     seen = [a.arg for a in arguments if a.arg == "cfg" or "EasyDict" in ast.unparse(a)]
     assert not seen
@@ -210,7 +216,7 @@ def test_in_a_run_the_configuration_is_asked_for_in_one_place():
     """`cfg.KEY` stands in `runs/plan.py` and its parts."""
     asked = {}
     for path in (PACKAGE / "runs").glob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        tree = tree_of(path)
         asked[path.stem] = {
             ast.unparse(node)
             for node in ast.walk(tree)

@@ -57,8 +57,10 @@ def test_emulated_library_has_every_launcher(emulated_cuda):
 
 
 @pytest.mark.parametrize("variable", ["NVCC", "NVCC_11"])
-def test_sources_compile_with_nvcc(variable, cuda_build_folder, no_gpu_reason):
-    """For one architecture; NVCC_11 may name a second, older compiler."""
+def test_sources_compile_with_nvcc(variable, cuda_build_folder, no_gpu_reason, monkeypatch):
+    """For one architecture, unoptimised; NVCC_11 may name a second, older compiler."""
+    quick = ["-O0" if flag == "-O3" else flag for flag in build_cuda.FLAGS]
+    monkeypatch.setattr(build_cuda, "FLAGS", [*quick, "-Xcicc", "-O0", "-Xptxas", "-O0"])
     compiler = os.environ.get(variable) or ("nvcc" if variable == "NVCC" else "")
     nvcc = shutil.which(compiler) if compiler else None
     if nvcc is None:

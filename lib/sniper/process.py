@@ -4,8 +4,8 @@
 * Extension operators are never told the write request: with 8 or more uses of one variable MXNet
   sums gradients in place and the operator would overwrite them. A high cap turns that off.
 * MXNet uses half of the cores that it finds; it is about 1.8x slower when OMP_NUM_THREADS is unset.
-* `import mxnet` imports scikit-learn, with SciPy's statistics and pandas, where they are installed:
-  half of its time, for the base of a class of old (`FeedForward`). It is told that there is none.
+* `import mxnet` imports scikit-learn, SciPy's statistics and pandas where they are installed: half
+  of its time, for a class and functions of old. It is told that they are not there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,19 +43,24 @@ def prepare_process() -> None:
     # Else every bind of an inference graph prints that oneDNN's fusion is on.
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
-    if not any(isinstance(finder, _NoScikitLearn) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _NoScikitLearn())
+    if not any(isinstance(finder, _LeftOut) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _LeftOut())
 
 
-class _NoScikitLearn(MetaPathFinder):
-    """Says that scikit-learn is not installed, to `mxnet.model` alone."""
+class _LeftOut(MetaPathFinder):
+    """Says that a package is not installed, to parts of MXNet alone, which then do without it."""
+
+    asked_by: ClassVar = {
+        "sklearn": ("mxnet.model",),
+        "scipy.stats": ("mxnet.test_utils", "mxnet.contrib.quantization"),
+    }
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        """Raises ImportError while MXNet asks; everybody else gets the usual answer."""
-        if fullname == "sklearn":
-            asking = getattr(sys.modules.get("mxnet.model"), "__spec__", None)
+        """Raises ImportError while these parts are imported; others get the usual answer."""
+        for module in self.asked_by.get(fullname, ()):
+            asking = getattr(sys.modules.get(module), "__spec__", None)
             if getattr(asking, "_initializing", False):
-                raise ModuleNotFoundError("left out while MXNet is imported", name=fullname)
+                raise ModuleNotFoundError(f"left out of the import of {module}", name=fullname)
 
 
 def usable_cores() -> int:

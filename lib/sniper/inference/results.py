@@ -23,7 +23,6 @@ from sniper.evaluation import (
 from sniper.evaluation.report import settings_text
 from sniper.progress import LongCall
 from sniper.vis.draw import draw_detections, save_image
-from sniper.vis.precision_recall import save_precision_recall
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +61,9 @@ def report_detections(
     with LongCall("evaluation"):
         report = protocol.evaluate(dataset, table)
     if report is not None:
+        # Not above: matplotlib would be imported at the start of every training.
+        from sniper.vis.precision_recall import save_precision_recall
+
         stem = folder / f"detections_{dataset.image_set}"
         note = settings_text(settings or {})
         save_precision_recall(protocol.curves(dataset, report), stem, note)

@@ -12,6 +12,10 @@ cd "$(dirname "$0")/.."
 ensure_environment
 ruff format --check .
 ruff check .
+python scripts/build_docs.py & site=$!
 mypy
-python scripts/build_docs.py
-exec python -m pytest -n 2 --dist loadfile "$@"
+wait $site
+# Each of the two has half of the processors.
+processors=$(nproc)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((processors > 1 ? processors / 2 : 1))}
+exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Threads that wait for work leave the processors to the other tests and their processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import sniper  # noqa: F401  (prepares the process before any test imports MXNet)
 
 # No test fails because the machine is busy.
@@ -23,6 +26,16 @@ REPO = Path(__file__).resolve().parents[1]
 def pytest_pycollect_makeitem(obj):
     """What the package calls `test_plan` or `TestLoader` is no test."""
     return [] if str(getattr(obj, "__module__", "")).startswith("sniper.") else None
+
+
+# Folders of tests whose files take long, the longest first.
+LONG = ("e2e", "models", "native", "ops", "training", "examples", "runs", "tools", "docs")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files come first, so that parallel workers, which get whole files, end together."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(LONG)))
 
 
 @pytest.fixture(autouse=True)

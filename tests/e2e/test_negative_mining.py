@@ -150,13 +150,24 @@ def test_every_recipe_of_2018(tiny, tmp_path, recipe):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--help"], 0, "--prop_save_path"),
         (["--cfg", "no_such_recipe"], 2, "no such config file"),
         (["--rpn_epochs", "0"], 2, "expected int (>= 1)"),
         (["--nonsense"], 2, "unrecognized"),
     ],
 )
-def test_script_answers_at_once(arguments, code, said):
+def test_mistakes_are_answered_at_once(arguments, code, said, capsys):
+    try:
+        assert main(arguments) == code
+    except SystemExit as end:  # of the parser
+        assert end.code == code
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [(["--help"], 0, "--prop_save_path"), (["--nonsense"], 2, "unrecognized")],
+)
+def test_the_script_hands_on_arguments_and_exit_codes(arguments, code, said):
     script = ROOT / "scripts" / "train_neg_props_and_sniper.sh"
     result = subprocess.run(
         ["bash", str(script), *arguments], capture_output=True, text=True, timeout=60

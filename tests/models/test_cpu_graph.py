@@ -15,7 +15,12 @@ from sniper.models.assembly import (
     build_detector,
     inference_input_shapes,
 )
-from sniper.models.cpu_graph import deformable_layers, for_cpu, with_columns
+from sniper.models.cpu_graph import (
+    deformable_layers,
+    for_cpu,
+    for_detection_on_cpu,
+    with_columns,
+)
 from sniper.models.quantize import fusable_layers, quantize_network
 from sniper.models.weights import initialise
 
@@ -51,11 +56,15 @@ def feed(seed=0):
     return {"data": data.astype(np.float32), "im_info": info, "im_ids": ids, "chip_ids": ids}
 
 
-def roi_map(network, inputs):
+def executed(network, inputs):
     shapes = {name: array.shape for name, array in inputs.items()}
     executor = network.symbol.simple_bind(mx.cpu(), grad_req="null", **shapes)
     executor.copy_params_from(network.arg, network.aux)
-    outputs = executor.forward(is_train=False, **inputs)
+    return executor.forward(is_train=False, **inputs)
+
+
+def roi_map(network, inputs):
+    outputs = executed(network, inputs)
     return dict(zip(network.symbol.list_outputs(), outputs))[ROI_MAP].asnumpy()
 
 
@@ -141,3 +150,91 @@ def test_deformable_layers_in_int8(network, tmp_path):
         np.testing.assert_array_equal(again, roi_map(int8, feed(7)))
         differences.append(np.linalg.norm(again - wanted) / np.linalg.norm(wanted))
     assert 1e-4 < differences[0] < 0.5, differences
+
+
+def conv(data, name, **attributes):
+    sizes = {"kernel": (3, 3), "pad": (1, 1), "num_filter": 32, **attributes}
+    return mx.sym.Convolution(data, name=name, **sizes)
+
+
+def relu(data):
+    return mx.sym.Activation(data, act_type="relu")
+
+
+def norm(data, name):
+    return mx.sym.BatchNorm(data, name=name, fix_gamma=False, eps=2e-5)
+
+
+def detecting(symbol):
+    """The graph and, of random weights, its outputs and those of the given one."""
+    shapes = {"data": (1, 32, 9, 14)}
+    weights = dict(zip(symbol.list_arguments(), symbol.infer_shape(**shapes)[0]))
+    changed = for_detection_on_cpu(symbol, weights)
+    rng = np.random.default_rng(0)
+    values = {
+        name: rng.uniform(0.5, 2, shape) if name.endswith("gamma") else rng.normal(0, 0.2, shape)
+        for name, shape in weights.items()
+    }
+    outputs = []
+    for graph in (symbol, changed):
+        assert graph.list_arguments() == symbol.list_arguments()
+        assert graph.list_auxiliary_states() == symbol.list_auxiliary_states()
+        executor = graph.simple_bind(mx.cpu(), grad_req="null", **shapes)
+        for name, value in values.items():
+            executor.arg_dict[name][:] = value
+        for name, value in executor.aux_dict.items():
+            value[:] = 1.5 if name.endswith("var") else 0.25
+        outputs.append([output.asnumpy() for output in executor.forward(is_train=False)])
+    for found, wanted in zip(outputs[1], outputs[0]):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+    return [node for node in operators(changed).values() if node != "null"]
+
+
+@pytest.mark.instruction_sets
+def test_wide_3x3_convolutions_save_multiplications_and_take_their_relu():
+    assert detecting(relu(conv(mx.sym.Variable("data"), "one"))) == ["WinogradConvolution"]
+    body = conv(mx.sym.Variable("data"), "one", no_bias=True)
+    assert detecting(relu(norm(body, "bn"))) == [
+        "WinogradConvolution",
+        "_contrib_BatchNormWithReLU",
+    ]
+    body = conv(mx.sym.Variable("data"), "one")
+    assert detecting(mx.sym.Group([relu(body), body])) == ["WinogradConvolution", "Activation"]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel": (1, 1), "pad": (0, 0)}, {"stride": (2, 2)}, {"dilate": (2, 2), "pad": (2, 2)},
+        {"num_group": 4}, {"num_filter": 31},
+    ],
+)  # fmt: skip
+def test_other_convolutions_stay(attributes):
+    assert detecting(conv(mx.sym.Variable("data"), "one", **attributes)) == ["Convolution"]
+
+
+def test_norms_leave_their_relu_to_a_convolution_in_front():
+    """oneDNN makes both part of it."""
+    body = conv(mx.sym.Variable("data"), "one", kernel=(1, 1), pad=(0, 0))
+    assert detecting(relu(norm(body, "bn")))[1:] == ["BatchNorm", "Activation"]
+    pooled = mx.sym.Pooling(mx.sym.Variable("data"), kernel=(2, 2), pool_type="max")
+    assert detecting(relu(norm(pooled, "bn")))[1:] == ["_contrib_BatchNormWithReLU"]
+
+
+@pytest.mark.instruction_sets
+def test_a_detector_keeps_its_names_and_numbers(network):
+    shapes = {name: value.shape for name, value in network.arg.items()}
+    changed = for_detection_on_cpu(network.symbol, shapes)
+    found = list(operators(changed).values())
+    assert found.count("WinogradConvolution") > 5
+    assert found.count("DeformableConvolution") == len(LAYERS)
+    for listing in ("list_arguments", "list_auxiliary_states"):
+        assert getattr(changed, listing)() == getattr(network.symbol, listing)()
+    outputs = [
+        executed(WeightedGraph(symbol, network.arg, network.aux), feed())
+        for symbol in (changed, network.symbol)
+    ]
+    # Those of the heads are per RoI, and proposals of close scores may change their places.
+    place = network.symbol.list_outputs().index(ROI_MAP)
+    found, wanted = (of_graph[place].asnumpy() for of_graph in outputs)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * wanted.max())

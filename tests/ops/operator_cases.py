@@ -271,6 +271,21 @@ def deformable_columns(sizes, rng):
     return Call(ops.deformable_columns, arrays, attributes, [(n, channels * taps, *cells)])
 
 
+def winograd_convolution(sizes, rng):
+    n, height, width = sizes["images"], sizes["height"] + 1, sizes["width"] + 1
+    channels, filters = (int(rng.choice([1, 5, 16, 40, 200])) for _ in range(2))
+    pad = tuple(rng.integers(1, 3, 2).tolist())
+    arrays = float_arrays(
+        data=rng.normal(0, 1, (n, channels, height, width)),
+        weight=rng.normal(0, 1, (filters, channels, 3, 3)),
+    )
+    if rng.integers(2):
+        arrays.update(float_arrays(bias=rng.normal(0, 1, filters)))
+    attributes = {"num_filter": filters, "pad": pad, "relu": bool(rng.integers(2))}
+    shape = (n, filters, height + 2 * pad[0] - 2, width + 2 * pad[1] - 2)
+    return Call(ops.winograd_convolution, arrays, attributes, [shape])
+
+
 def roi_max_mean_pooling(sizes, rng):
     shape = tuple(sizes[side] for side in ("images", "masks", "height", "width"))
     arrays = float_arrays(data=rng.normal(0, 1, shape), rois=rois_around(sizes, rng))
@@ -292,6 +307,6 @@ CASES = {
         multi_proposal, multi_proposal_target, multi_proposal_target_mask,
         multi_proposal_target_fine, anchor_mining_target, mask_rcnn_target, chip_generator,
         multi_scale_nms, deformable_psroi_pooling, deformable_convolution, deformable_columns,
-        roi_max_mean_pooling, relu6,
+        winograd_convolution, roi_max_mean_pooling, relu6,
     )
 }  # fmt: skip

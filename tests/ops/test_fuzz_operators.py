@@ -92,6 +92,10 @@ RAW_ATTRIBUTES = {
         ["num_filter", "kernel", "stride", "pad", "dilate", "num_group", "num_deformable_group"],
     ),
     "DeformableColumns": (2, ["kernel", "stride", "pad", "dilate", "layout", "colour"]),
+    "WinogradConvolution": (
+        3,
+        ["num_filter", "kernel", "stride", "pad", "dilate", "relu", "colour"],
+    ),
     "ROIMaxMeanPooling": (2, ["spatial_scale", "pooled_size", "colour"]),
     "ReLU6": (1, ["a_min", "a_max", "colour"]),
 }

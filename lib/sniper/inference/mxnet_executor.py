@@ -23,7 +23,7 @@ from sniper.models.assembly import (
     decode,
     short_output_names,
 )
-from sniper.models.cpu_graph import for_cpu
+from sniper.models.cpu_graph import for_detection_on_cpu
 from sniper.models.fit import params_of
 from sniper.models.model import Model, with_features
 from sniper.models.parts import WindowDetections
@@ -156,7 +156,10 @@ class BoundGraph:
     """
 
     def __init__(self, symbol: mx.sym.Symbol, model: Model, device: mx.Context) -> None:
-        self._symbol = for_cpu(symbol) if device.device_type == "cpu" else symbol
+        if device.device_type == "cpu":
+            shapes = {name: value.shape for name, value in model.arg.items()}
+            symbol = for_detection_on_cpu(symbol, shapes)
+        self._symbol = symbol
         self._model, self._device = model, device
         self._largest: mx.executor.Executor | None = None
         self._most_values = 0

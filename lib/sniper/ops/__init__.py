@@ -19,6 +19,7 @@ from sniper.ops.proposals import multi_proposal
 from sniper.ops.psroi import deformable_psroi_pooling
 from sniper.ops.relu6 import relu6
 from sniper.ops.roi_pooling import roi_max_mean_pooling
+from sniper.ops.winograd_conv import winograd_convolution
 
 __all__ = [
     "anchor_mining_target",
@@ -35,4 +36,5 @@ __all__ = [
     "multi_scale_nms",
     "relu6",
     "roi_max_mean_pooling",
+    "winograd_convolution",
 ]

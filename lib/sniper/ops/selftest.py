@@ -23,6 +23,7 @@ from sniper.ops.proposals import multi_proposal
 from sniper.ops.psroi import deformable_psroi_pooling
 from sniper.ops.relu6 import relu6
 from sniper.ops.roi_pooling import roi_max_mean_pooling
+from sniper.ops.winograd_conv import winograd_convolution
 
 
 class _Anchors(TypedDict):
@@ -256,6 +257,14 @@ def check_relu6() -> None:
     expect("relu6", "gradient", data.grad, [0, 2, 3, 4, 0])
 
 
+def check_winograd_convolution() -> None:
+    """Sums of ones: four cells at a corner, six at an edge, nine inside."""
+    ones = mx.nd.ones((1, 1, 4, 4)), mx.nd.ones((1, 1, 3, 3)), mx.nd.array([-5])
+    output = winograd_convolution(*ones, num_filter=1, pad=(1, 1), relu=True)
+    rows = [[0, 1, 1, 0], [1, 4, 4, 1], [1, 4, 4, 1], [0, 1, 1, 0]]
+    expect("winograd_convolution", "output", output[0, 0], rows)
+
+
 SELF_TESTS: Mapping[str, Callable[[], None]] = {
     "multi_proposal": check_multi_proposal,
     "multi_proposal_target": check_multi_proposal_target,
@@ -270,4 +279,5 @@ SELF_TESTS: Mapping[str, Callable[[], None]] = {
     "deformable_convolution": check_deformable_convolution,
     "roi_max_mean_pooling": check_roi_max_mean_pooling,
     "relu6": check_relu6,
+    "winograd_convolution": check_winograd_convolution,
 }

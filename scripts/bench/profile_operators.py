@@ -2,12 +2,12 @@
 
     python scripts/bench/profile_operators.py --cfg sniper_res50_e2e --size 800x608
     python scripts/bench/profile_operators.py --cfg sniper_mobilenetv2_toy --train
-    PYTHONPATH=/path/of/another/checkout/lib python scripts/bench/profile_operators.py ...
 
 Random weights, and a batch of noise with one object in each chip; threads as OMP_NUM_THREADS says.
 Prints a Markdown table: calls and milliseconds of a pass, and the share of the sum. Times are those
 inside the operators, one after another; between them, in Python and in the queues of MXNet, lies
-what the whole pass takes longer. Another checkout's library is measured by the same script.
+what the whole pass takes longer. To compare with another checkout, put its lib into PYTHONPATH and
+run this same script.
 """
 
 from __future__ import annotations

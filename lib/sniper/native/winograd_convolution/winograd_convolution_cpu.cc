@@ -131,12 +131,12 @@ SNIPER_ALWAYS_INLINE void tiles_of_strip(const float* sums, std::int64_t pitch, 
 
 // ---- The convolution ---------------------------------------------------------------------------
 
-struct Range64 {
+struct Span {
   std::int64_t first, count;
 };
 
-// Part `number` of `size` things in parts of `step`.
-Range64 part(std::int64_t number, std::int64_t step, std::int64_t size) {
+// Number `number` of the parts of `size` things, `step` each.
+Span part(std::int64_t number, std::int64_t step, std::int64_t size) {
   return {number * step, std::min(step, size - number * step)};
 }
 
@@ -157,18 +157,18 @@ class Convolution {
         chunks_(parts(shape.channels, kChannels)),
         channels_(rounded_up(parts(shape.channels, chunks_), kLanes)),
         row_(channels_ + kLanes),
+        sum_row_(padded_columns(std::min(shape.filters, kFilters)) + kLanes),
         strips_(shape.images * tiles_y_ * strips_x_),
         filter_chunks_(parts(shape.filters, kFilters)),
-        sum_row_(padded_columns(std::min(shape.filters, kFilters)) + kLanes) {
+        panels_(padded_columns(std::min(shape.filters, kFilters)) / kPanelColumns) {
     const std::int64_t floats = chunks_ == 1 ? kBlockFloats : kLargeBlockFloats;
     const std::int64_t tile_floats = kWinogradProducts * (row_ + filter_chunks_ * sum_row_);
     block_strips_ = std::max<std::int64_t>(1, floats / tile_floats / kTilesAtOnce);
     block_strips_ = std::min(block_strips_, strips_);
-    rows_ = padded_rows(block_strips_ * kTilesAtOnce);
-    pitch_ = rows_ * row_;
-    sum_pitch_ = rows_ * sum_row_;
+    const std::int64_t rows = padded_rows(block_strips_ * kTilesAtOnce);
+    pitch_ = rows * row_;
+    sum_pitch_ = rows * sum_row_;
     panel_pitch_ = channels_ * kPanelColumns;
-    panels_ = padded_columns(std::min(shape.filters, kFilters)) / kPanelColumns;
   }
 
   void run() {
@@ -188,12 +188,12 @@ class Convolution {
       }
     }
     for (std::int64_t first = 0; first < strips_; first += block_strips_) {
-      const Range64 block = {first, std::min(block_strips_, strips_ - first)};
+      const Span block = {first, std::min(block_strips_, strips_ - first)};
       parallel_for(kWinogradProducts * filter_chunks_, [&](std::int64_t task) {
         std::fill_n(sums_ + task * sum_pitch_, rows_of(block) * sum_row_, 0.0f);
       });
       for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
-        const Range64 channels = part(chunk, channels_, shape_.channels);
+        const Span channels = part(chunk, channels_, shape_.channels);
         transform_patches(block, channels);
         for (std::int64_t f = 0; f < filter_chunks_; ++f) {
           const float* weights = weights_ + (chunks_ == 1 ? f * weight_floats() : 0);
@@ -217,21 +217,21 @@ class Convolution {
 
   Strip strip(std::int64_t number) const {
     const std::int64_t line = number / strips_x_;  // of tiles
-    const Range64 tiles = part(number % strips_x_, kTilesAtOnce, tiles_x_);
+    const Span tiles = part(number % strips_x_, kTilesAtOnce, tiles_x_);
     return {line / tiles_y_, line % tiles_y_ * kWinogradTile, tiles.first * kWinogradTile,
             tiles.count, line * tiles_x_ + tiles.first};
   }
 
   // Tiles of a block, with unused ones at the end.
-  std::int64_t rows_of(const Range64& block) const {
+  std::int64_t rows_of(const Span& block) const {
     const Strip last = strip(block.first + block.count - 1);
     return padded_rows(last.first + last.tiles - strip(block.first).first);
   }
 
-  void transform_patches(const Range64& block, const Range64& channels) {
+  void transform_patches(const Span& block, const Span& channels) {
     const std::int64_t groups = parts(channels.count, kLanes), origin = strip(block.first).first;
     parallel_for(block.count * groups, [&](std::int64_t task) {
-      const Range64 lanes = part(task % groups, kLanes, channels.count);
+      const Span lanes = part(task % groups, kLanes, channels.count);
       const Strip at = strip(block.first + task / groups);
       const std::int64_t width = at.tiles * kWinogradTile + 2;
       float* cells = buffer();
@@ -243,7 +243,7 @@ class Convolution {
   }
 
   // 6 rows of `width` cells of up to kLanes channels, zeros outside of the map.
-  void read_cells(const Strip& at, const Range64& channels, std::int64_t width, float* cells) {
+  void read_cells(const Strip& at, const Span& channels, std::int64_t width, float* cells) {
     const std::int64_t area = shape_.height * shape_.width, left = at.x - shape_.pad_x;
     const std::int64_t begin = std::max<std::int64_t>(0, -left);
     const std::int64_t end = std::min(width, shape_.width - left);
@@ -263,14 +263,14 @@ class Convolution {
   }
 
   // weights[p][panel][channel][filter of the panel].
-  void transform_weights(const Range64& channels, std::int64_t chunk, float* weights) {
-    const Range64 filters = part(chunk, kFilters, shape_.filters);
+  void transform_weights(const Span& channels, std::int64_t chunk, float* weights) {
+    const Span filters = part(chunk, kFilters, shape_.filters);
     const std::int64_t panels = padded_columns(filters.count) / kPanelColumns;
     const std::int64_t groups = parts(channels.count, kWeightChannels);
     parallel_for(panels * groups, [&](std::int64_t task) {
       const std::int64_t panel = task / groups, first = panel * kPanelColumns;
       const std::int64_t count = std::clamp<std::int64_t>(filters.count - first, 0, kPanelColumns);
-      const Range64 range = part(task % groups, kWeightChannels, channels.count);
+      const Span range = part(task % groups, kWeightChannels, channels.count);
       const std::int64_t channel = channels.first + range.first;
       float* cells = buffer();
       pack_rows(weight_ + ((filters.first + first) * shape_.channels + channel) * 9,
@@ -281,15 +281,14 @@ class Convolution {
     });
   }
 
-  void multiply(const Range64& block, const Range64& channels, std::int64_t chunk,
-                const float* weights) {
-    const Range64 filters = part(chunk, kFilters, shape_.filters);
+  void multiply(const Span& block, const Span& channels, std::int64_t chunk, const float* weights) {
+    const Span filters = part(chunk, kFilters, shape_.filters);
     const std::int64_t panels = padded_columns(filters.count) / kPanelColumns;
     const std::int64_t rows = rows_of(block);
     const std::int64_t row_parts = parts(rows, kProductRows);
     parallel_for(kWinogradProducts * row_parts, [&](std::int64_t task) {
       const std::int64_t p = task / row_parts;
-      const Range64 range = part(task % row_parts, kProductRows, rows);
+      const Span range = part(task % row_parts, kProductRows, rows);
       add_products({patches_ + p * pitch_ + range.first * row_, row_, range.count},
                    {weights + p * panels_ * panel_pitch_, channels_, panels}, channels.count,
                    sums_ + (chunk * kWinogradProducts + p) * sum_pitch_ + range.first * sum_row_,
@@ -297,12 +296,12 @@ class Convolution {
     });
   }
 
-  void store(const Range64& block) {
+  void store(const Span& block) {
     const std::int64_t groups = parts(shape_.filters, kLanes);
     const std::int64_t height = shape_.out_height(), width = shape_.out_width();
     const std::int64_t origin = strip(block.first).first;
     parallel_for(block.count * groups, [&](std::int64_t task) {
-      const Range64 filters = part(task % groups, kLanes, shape_.filters);
+      const Span filters = part(task % groups, kLanes, shape_.filters);
       const Strip at = strip(block.first + task / groups);
       const std::int64_t chunk = filters.first / kFilters, cells_x = at.tiles * kWinogradTile;
       float shift[kLanes] = {};
@@ -324,10 +323,15 @@ class Convolution {
   const float *data_, *weight_, *bias_;
   float* output_;
   std::int64_t tiles_y_, tiles_x_, strips_x_;
-  std::int64_t chunks_, channels_, row_;  // of a chunk, and a row of patches with a line of its own
-  std::int64_t strips_, block_strips_, rows_;
-  std::int64_t filter_chunks_, sum_row_;
-  std::int64_t pitch_, sum_pitch_, panel_pitch_, panels_, strip_floats_;
+  std::int64_t chunks_, channels_;  // chunks of channels, and channels of one
+  // Floats of a tile's patches and sums of one product; a cache line more than needed, so that rows
+  // do not fall on the same sets of a cache.
+  std::int64_t row_, sum_row_;
+  std::int64_t strips_, block_strips_;
+  std::int64_t filter_chunks_, panels_;  // chunks of filters, and panels of one
+  // From one product, or panel, to the next.
+  std::int64_t pitch_, sum_pitch_, panel_pitch_;
+  std::int64_t strip_floats_;  // of a thread's buffer
   float *patches_, *weights_, *sums_, *buffers_;
 };
 

@@ -13,9 +13,12 @@ run this same script.
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +114,12 @@ def profiled(run: Callable[[], Any], passes: int) -> tuple[float, dict[str, tupl
         began = time.perf_counter()
         run()
         times.append(1000 * (time.perf_counter() - began))
-    mx.profiler.set_config(profile_symbolic=True, profile_imperative=True, aggregate_stats=True)
+    # When the process ends MXNet writes a file of its own, in place of what has that name.
+    unwanted = str(Path(tempfile.mkdtemp()) / "profile.json")
+    atexit.register(shutil.rmtree, Path(unwanted).parent, ignore_errors=True)
+    mx.profiler.set_config(
+        profile_symbolic=True, profile_imperative=True, aggregate_stats=True, filename=unwanted
+    )
     mx.profiler.set_state("run")
     for _ in range(passes):
         run()

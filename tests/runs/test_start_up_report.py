@@ -30,6 +30,13 @@ GOOD = (
 )
 
 
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    """A machine for two contexts of one thread."""
+    monkeypatch.setattr("sniper.runs.device_report.usable_cores", lambda: 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def records_of(count=40, per_image=8, low=8, high=400, seed=0):
     rng = np.random.default_rng(seed)
     records = []
@@ -60,7 +67,7 @@ def line(report, start):
 def test_a_good_run_has_no_warnings():
     report, stats = report_of("TRAIN.BACKGROUND_CHIPS", "1")
     assert report.warnings == ()
-    assert len(report.details) == 10
+    assert len(report.details) == 11
     assert "[3, 1.667, 512] by the 2018 rule for COCO" in line(report, "pyramid")
     assert f"{stats.levels[0].gt_in_range} GT in range" in line(report, "level 0 (x3)")
     assert "sqrt(area) 32 to 150 px" in line(report, "level 1 (x1.667)")
@@ -84,6 +91,50 @@ def test_batch_and_learning_rate():
     assert "assumes 8 (TRAIN.REFERENCE_REPLICAS): leave TRAIN.lr" in rate
     assert "here 0.25 of it" in rate
     assert "With k x 4 BATCH_IMAGES set TRAIN.lr to k x 0.015" in rate
+
+
+@pytest.mark.parametrize(
+    ("devices", "threads", "overrides", "expected"),
+    [
+        (1, 2, (), "1 CPU context with 2 threads; a batch norm goes over 4 chips"),
+        (
+            2,
+            1,
+            (),
+            "2 CPU contexts with 1 thread each; a batch norm goes over 4 chips of a context",
+        ),
+        (1, 1, ("network.BN_MODE", "frozen"), "1 CPU context with 1 thread; batch norms keep"),
+    ],
+)
+def test_devices_threads_and_batch_norms(monkeypatch, devices, threads, overrides, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    report, _ = report_of(*overrides, devices=devices)
+    assert line(report, "runs on").startswith(f"runs on {expected}")
+    assert line(report, "runs on") in report.lines
+
+
+def test_networks_without_batch_norms(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    report, _ = report_of(devices=1, recipe="ssh_vgg16_wider")
+    assert line(report, "runs on") == "runs on 1 CPU context with 2 threads"
+
+
+@pytest.mark.parametrize(
+    ("devices", "threads", "fix"),
+    [
+        (1, 2, None),
+        (2, 1, None),
+        (1, 4, "4 threads share 2 core(s), and wait for each other: set OMP_NUM_THREADS to 2"),
+        (2, 2, "set OMP_NUM_THREADS to 1, or gpus to cpu: one context with all threads is faster"),
+        (4, 1, "set OMP_NUM_THREADS to 1, or gpus to cpu"),
+    ],
+)
+def test_more_threads_than_cores(monkeypatch, devices, threads, fix):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    report, _ = report_of("TRAIN.BACKGROUND_CHIPS", "1", devices=devices)
+    found = [text for text in report.warnings if "threads share" in text]
+    assert len(found) == (fix is not None)
+    assert fix is None or fix in found[0]
 
 
 def test_accumulation_and_workers_count_like_devices():

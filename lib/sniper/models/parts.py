@@ -86,6 +86,7 @@ class Backbone:
         class_loss_over_all_rois: the RoI head's class loss is divided by the number of RoIs,
             labelled or not.
         released: weights of others, by their names in `sniper import-weights`.
+        has_batch_norms: whether any layer is one.
         no_pretrained: layers that no file of pretrained weights has; they start at zero.
         residual_end: parameters that start at zero with INIT scratch: the end of a residual branch
             beside an identity. The block begins as the identity, so that a deep network learns like
@@ -102,6 +103,7 @@ class Backbone:
     box_loss_images: int = 0
     class_loss_over_all_rois: bool = False
     released: Mapping[str, Released] = field(default_factory=dict)
+    has_batch_norms: ClassVar[bool] = True
     no_pretrained: ClassVar[re.Pattern | None] = None
     residual_end: ClassVar[re.Pattern | None] = None
 

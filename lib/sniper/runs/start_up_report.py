@@ -20,6 +20,7 @@ from sniper.data.problems import AMBIGUOUS_TURN, TURNED
 from sniper.data.record import Record
 from sniper.data.turned import count_turns
 from sniper.models.assembly import anchor_grids
+from sniper.runs.device_report import device_line, device_warnings
 from sniper.runs.plan import TrainPlan
 from sniper.runs.rate_report import batch_line, rate_line, update_replicas
 from sniper.runs.rates import COSINE
@@ -122,6 +123,7 @@ def start_up_report(
         _coverage_line(stats),
         _unseen_line(sample),
         _anchor_line(plan.detector, sample),
+        device_line(plan),
         batch_line(plan, stats.samples, num_workers),
         rate_line(plan, num_workers),
     ]
@@ -175,6 +177,7 @@ def _short_lines(
         f"updates: {stats.samples // batch} an epoch, of {batch} chips each; {plan.loop.end_epoch} "
         f"epoch(s); learning rate {step.lr:g}{warmup}{falling}"
     )
+    yield device_line(plan)
     yield f"all details: --verbose, or the log in {plan.folder}"
 
 
@@ -326,6 +329,7 @@ def _anchor_line(spec: DetectorSpec, sample: _Sample) -> str:
 def _warnings(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterator[str]:
     """Most important first."""
     measures = sample.measures
+    yield from device_warnings(plan)
     for fate in GtFate:
         share = stats.gt_uncovered.get(fate, 0) / max(stats.gt, 1)
         if share > _MANY_UNCOVERED:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sniper.models.backbones.blocks import cast, scale_channels
 from sniper.models.lazy import mx
@@ -36,6 +36,7 @@ def vgg16_layers() -> list[str]:
 class Vgg16(Backbone):
     """VGG-16 as the backbone of detectors: `conv5_3`, and `conv4_3` at half its stride."""
 
+    has_batch_norms: ClassVar[bool] = False
     strides: tuple[int, ...] = (FEATURE_STRIDE,)
     rpn_channels: int = 512
     fc_channels: int = 1024

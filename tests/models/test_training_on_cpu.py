@@ -28,9 +28,9 @@ def block(data, name, **attributes):
     return mx.sym.Activation(body, act_type="relu", name=f"{name}_relu")
 
 
-def run(symbol):
+def run(symbol, shape=SHAPE):
     """Outputs, gradients and statistics after a step from weights by seed."""
-    executor = symbol.simple_bind(mx.cpu(), data=SHAPE, grad_req="write")
+    executor = symbol.simple_bind(mx.cpu(), data=shape, grad_req="write")
     rng = np.random.default_rng(0)
     for name, value in executor.arg_dict.items():
         value[:] = rng.normal(1 if name.endswith("gamma") else 0, 0.5, value.shape)
@@ -86,6 +86,51 @@ def test_our_operators_get_plain_maps():
     changed = for_training_on_cpu(symbol)
     assert operators(changed).count("Reshape") == 2
     assert_same_network(symbol, changed)
+
+
+def conv(data, name, filters=64, **attributes):
+    window = {"kernel": (3, 3), "pad": (1, 1), **attributes}
+    return mx.sym.Convolution(data, num_filter=filters, name=name, **window)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "channels", "changes"),
+    [
+        ({}, 64, True),
+        ({"no_bias": True, "filters": 80, "pad": (0, 2)}, 72, True),
+        ({"filters": 63}, 64, False),
+        ({}, 63, False),
+        ({"stride": (2, 2)}, 64, False),
+        ({"dilate": (2, 2), "pad": (2, 2)}, 64, False),
+        ({"num_group": 2}, 128, False),
+        ({"kernel": (1, 1), "pad": (0, 0)}, 64, False),
+    ],
+)
+def test_wide_convolutions_save_multiplications(monkeypatch, attributes, channels, changes):
+    monkeypatch.setattr("sniper.models.cpu_graph.isa", lambda: "avx2")
+    symbol = conv(mx.sym.Variable("data"), "conv", **attributes)
+    shapes = {"data": (2, channels, 8, 8)}
+    changed = for_training_on_cpu(symbol, shapes)
+    assert ("WinogradConvolution" in operators(changed)) == changes
+    assert changed.list_arguments() == symbol.list_arguments()
+    assert operators(for_training_on_cpu(symbol)) == ["Convolution"]
+    monkeypatch.setattr("sniper.models.cpu_graph.isa", lambda: "avx512")
+    assert operators(for_training_on_cpu(symbol, shapes)) == ["Convolution"]
+
+
+def test_saved_multiplications_change_roundings_only(monkeypatch):
+    monkeypatch.setattr("sniper.models.cpu_graph.isa", lambda: "avx2")
+    first = norm(conv(mx.sym.Variable("data"), "first", no_bias=True), "bn")
+    second = conv(mx.sym.Activation(first, act_type="relu"), "second")
+    symbol, shape = mx.sym.Activation(second, act_type="relu"), (2, 64, 8, 8)
+    changed = for_training_on_cpu(symbol, {"data": shape})
+    assert operators(changed).count("WinogradConvolution") == 2
+    assert "Activation" not in operators(changed)
+    (expected, names), (got, other_names) = run(symbol, shape), run(changed, shape)
+    assert names == other_names
+    for value, wanted in zip(got, expected):
+        wanted = wanted.asnumpy()
+        assert np.linalg.norm(value.asnumpy() - wanted) <= 1e-4 * np.linalg.norm(wanted)
 
 
 def test_the_operators_of_the_library_have_these_names():

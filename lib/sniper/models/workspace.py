@@ -6,7 +6,7 @@ import ast
 import math
 from dataclasses import dataclass
 
-from sniper.models.cpu_graph import DEFORMABLE
+from sniper.models.cpu_graph import DEFORMABLE, trains_with_winograd
 from sniper.models.graph_memory import Node, SizedGraph
 
 # oneDNN brings these into its own layouts and back.
@@ -14,6 +14,8 @@ _WEIGHTED = {"Convolution", "Deconvolution", "FullyConnected"}
 _REORDERED = {*_WEIGHTED, "BatchNorm", "Pooling"}
 # MXNet's defaults, and what no graph says.
 _IM2COL_IMAGES, _CONV_WORKSPACE_MB = 64, 1024
+# Of our 3x3 convolution: the points of a tile and channel, and the tiles that are there at once.
+_POINT_BYTES, _CHUNK_BYTES = 36 * 4, 16 << 20
 # Where a tap of our deformable convolution reads; the derivatives of that, for 32 channels.
 _TAP_BYTES, _SHIFT_BYTES, _BLOCK_CHANNELS = 20, 8, 32
 
@@ -25,7 +27,8 @@ class Workspace:
     Attributes:
         columns: of the deformable convolution that needs most. On a GPU the unfolded input of a
             batch; on a CPU, where our operator unfolds a few cells at a time, copies of one image's
-            map and of the weights in other layouts, which it keeps.
+            map and of the weights in other layouts, which it keeps. In training on a CPU also of
+            the 3x3 convolution that needs most, where ours is taken.
         layers: of the layer that needs most; all graphs share it.
         kept: what oneDNN keeps for the layers of a graph in training.
     """
@@ -66,6 +69,8 @@ def workspace(graph: SizedGraph, *, train: bool, on_gpu: bool) -> Workspace:
             layers = max(layers, min(limit, _columns(graph, number, node, images)))
         elif not on_gpu and node.op in _REORDERED:
             layers = max(layers, _layouts(graph, number, node, train=train))
+            if train and node.op == "Convolution":
+                columns = max(columns, _points(graph, number, node))
             if train and node.op in _WEIGHTED:
                 kept += 2 * graph.size(node.inputs[1])
     return Workspace(columns, layers, kept)
@@ -95,6 +100,18 @@ def _kept_copies(graph: SizedGraph, number: int, node: Node, *, train: bool) -> 
     shifts = taps_of_group * math.ceil(channels / _BLOCK_CHANNELS) * _SHIFT_BYTES
     # The backward pass has its own: gradients of map and weights, the output's in two layouts.
     return forward + 2 * map_in + 2 * weights + taps * _TAP_BYTES + 2 * map_out + shifts
+
+
+def _points(graph: SizedGraph, number: int, node: Node) -> int:
+    """Bytes of what our 3x3 convolution keeps for its next call, where it is taken."""
+    weight, output = graph.shapes[node.inputs[1]], graph.shapes[(number, 0)]
+    if not trains_with_winograd(node.attrs, weight):
+        return 0
+    filters, channels = weight[:2]
+    tiles = output[0] * math.prod(math.ceil(side / 4) for side in output[2:])
+    chunk = min(tiles, _CHUNK_BYTES // (_POINT_BYTES * (channels + 2 * filters)) + 1)
+    # Weights twice, and their gradient; both sides with their gradients.
+    return _POINT_BYTES * (3 * channels * filters + chunk * (3 * channels + 3 * filters))
 
 
 def _images_at_once(graph: SizedGraph, node: Node) -> int:

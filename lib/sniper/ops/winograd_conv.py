@@ -1,9 +1,11 @@
-"""Front of convolutions with fewer multiplications, which are for detection on CPUs only."""
+"""Front of convolutions with fewer multiplications, which are for CPUs only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Optional
+
+import mxnet as mx
 
 from sniper.ops.checks import Tensor, call, frontend
 
@@ -18,11 +20,12 @@ def winograd_convolution(
     relu: bool = False,
     name: str = "winograd_convolution",
 ) -> Tensor:
-    """A 3x3 convolution of stride 1 with a quarter of its multiplications; no gradient.
+    """A 3x3 convolution of stride 1 with a quarter of its multiplications.
 
     Winograd's F(4x4, 3x3) (Lavin and Gray 2016). The numbers of MXNet's `Convolution` to about
-    1e-5 of the largest one; they do not depend on the number of threads, nor on the batch, and are
-    equal to the bit on AVX2 and AVX-512.
+    1e-5 of the largest one; they do not depend on the number of threads, nor (but for gradients of
+    weights) on the batch, and are equal to the bit on AVX2 and AVX-512. Differentiable in all
+    inputs.
 
     Args:
         data: (N, channels, H, W).
@@ -51,5 +54,9 @@ def winograd_convolution(
         "relu": relu,
         "no_bias": bias is None,
     }
-    inputs = [front.BlockGrad(tensor) for tensor in tensors.values()]
+    # As in `deformable_convolution`: only variables are asked to add to their gradients.
+    inputs = [
+        front.identity(tensor) if front is mx.nd or tensor.get_children() is None else tensor
+        for tensor in tensors.values()
+    ]
     return call(op, front, "WinogradConvolution", inputs, arguments, name=name)

@@ -47,7 +47,9 @@ class Replica:
         self.trained = [name for name in symbol.list_arguments() if name in with_gradient]
 
     def _as_run(self, symbol: mx.sym.Symbol) -> mx.sym.Symbol:
-        return for_training_on_cpu(symbol) if self.device.device_type == "cpu" else symbol
+        if self.device.device_type != "cpu":
+            return symbol
+        return for_training_on_cpu(symbol, self._inputs)
 
     @property
     def parameters(self) -> Arrays:

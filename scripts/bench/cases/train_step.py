@@ -67,11 +67,12 @@ def ours(arrays: Arrays, params: Mapping[str, Any], threads: int) -> Prepared:
     from sniper.training.sgd import Sgd
     from sniper.training.step_settings import StepSettings
 
-    symbol = for_training_on_cpu(network_symbol(params["network"]))
+    shapes = {"data": arrays["data"].shape}
+    symbol = for_training_on_cpu(network_symbol(params["network"]), shapes)
     names = [name for name in symbol.list_arguments() if name not in ("data", *UNUSED)]
     executor = symbol.simple_bind(
         mx.cpu(),
-        data=arrays["data"].shape,
+        **shapes,
         grad_req={name: "write" if name in names else "null" for name in symbol.list_arguments()},
     )
     seed = int(arrays["seed"][0])

@@ -1,5 +1,5 @@
 // 3x3 convolutions of stride 1 with a quarter of the multiplications: Winograd's F(4x4, 3x3) (Lavin
-// and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"), forward, on the CPU.
+// and Gray 2016, "Fast Algorithms for Convolutional Neural Networks") on the CPU.
 #ifndef SNIPER_NATIVE_WINOGRAD_CONVOLUTION_WINOGRAD_CONVOLUTION_H_
 #define SNIPER_NATIVE_WINOGRAD_CONVOLUTION_WINOGRAD_CONVOLUTION_H_
 
@@ -25,6 +25,12 @@ struct WinogradShape {
 // batch.
 void winograd_convolution_cpu(const WinogradShape& shape, const float* data, const float* weight,
                               const float* bias, float* output);
+
+// Gradients of data, weight and bias (or null) from that of the output; `output` is read where a
+// ReLU cut it. The same bits for any number of threads.
+void winograd_gradients_cpu(const WinogradShape& shape, const float* output_grad, const float* data,
+                            const float* weight, const float* output, float* data_grad,
+                            float* weight_grad, float* bias_grad);
 
 }  // namespace sniper
 

@@ -7,13 +7,14 @@ constexpr sniper::Range kChannelRange = {1, 1 << 20};
 constexpr sniper::Range kPadRange = {0, 1 << 10};
 
 // The inputs, attributes and shapes of MXNet's Convolution where that has a 3x3 kernel and stride
-// 1: graphs that detect on a CPU have this one in its place. `relu` cuts the output as Activation
+// 1: graphs on a CPU have this one in its place. `relu` cuts the output as Activation
 // does.
 struct WinogradConvolution : sniper::Operator {
   static constexpr char kName[] = "WinogradConvolution";
   static constexpr std::array kInputs = {"data", "weight", "bias"};
   static constexpr std::size_t kOutputs = 1;
   static constexpr auto kForward = sniper::cpu_kernel(sniper::winograd_convolution_cpu);
+  static constexpr auto kBackward = sniper::cpu_kernel(sniper::winograd_gradients_cpu);
 
   sniper::WinogradShape sizes{};  // those of the tensors are not known yet
   bool with_bias;
@@ -52,6 +53,13 @@ struct WinogradConvolution : sniper::Operator {
   template <class Call>
   void forward(const Call& call) const {
     call(with_tensors(call.size(0, 0), call.size(0, 1), call.size(0, 2), call.size(0, 3)));
+  }
+
+  template <class Call>
+  void backward(const Call& call) const {
+    call.launch(with_tensors(call.size(1, 0), call.size(1, 1), call.size(1, 2), call.size(1, 3)),
+                call.input(0), call.input(1), call.input(2), call.input(with_bias ? 4 : 3),
+                call.output(0), call.output(1), with_bias ? call.output(2) : nullptr);
   }
 
  private:

@@ -28,6 +28,7 @@ class Options:
         seed: of the inputs.
         timeout_s: no answer of a side may take longer.
         pythons: interpreter by side; "" for foreign peers that are not named.
+        clock: "wall", or "cpu" for the CPU time of all threads of a side.
     """
 
     rounds: int = 9
@@ -35,6 +36,7 @@ class Options:
     seed: int = 0
     timeout_s: float = 300.0
     pythons: Mapping[str, str] = field(default_factory=dict)
+    clock: str = "wall"
 
 
 @dataclass
@@ -183,7 +185,7 @@ def measure(case: Case, sides: dict[str, SideProcess], options: Options, result:
     """The turns: in every round each side has one, ours first."""
     peers = [name for name in sides if name != case.reference]
     for _ in range(options.rounds if peers else 0):
-        ours = sides[case.reference].turn(options.turn_s)
+        ours = sides[case.reference].turn(options.turn_s, options.clock)
         for name in peers:
             result.peers[name].ours_s.append(ours)
-            result.peers[name].peer_s.append(sides[name].turn(options.turn_s))
+            result.peers[name].peer_s.append(sides[name].turn(options.turn_s, options.clock))

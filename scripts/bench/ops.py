@@ -69,6 +69,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="longest wait for one answer of a side (default: %(default)s)")  # fmt: skip
     add("--peer-python", action="append", default=[], metavar="[PEER=]PATH",
         help="interpreter for a peer, or for all that need no MXNet; may be repeated")  # fmt: skip
+    add("--cpu-time", action="store_true",
+        help="compare the sides' CPU time, where the machine is not idle")  # fmt: skip
     add("--markdown", action="store_true", help="print the table for README.md at the end")
     add("--json", type=Path, metavar="FILE", help="write every round's times")
     add("--cases", metavar="PACKAGE", default=CASES,
@@ -108,6 +110,7 @@ def run_jobs(jobs: list[tuple[str, Case, Job, int]], arguments: argparse.Namespa
         seed=arguments.seed,
         timeout_s=arguments.timeout,
         pythons=interpreters(arguments.peer_python),
+        clock="cpu" if arguments.cpu_time else "wall",
     )
     facts = machine()
     print(machine_line(facts), flush=True)

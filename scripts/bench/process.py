@@ -73,9 +73,10 @@ class SideProcess:
         """Makes the side write the outputs of one run to an .npz file."""
         self._ask("its first run", do="outputs", path=str(path))
 
-    def turn(self, seconds: float) -> float:
-        """Seconds per call, over a turn of about `seconds`."""
-        return float(self._ask("a timed turn", do="turn", seconds=seconds)["seconds"])
+    def turn(self, seconds: float, clock: str = "wall") -> float:
+        """Seconds per call by the clock "wall" or "cpu", over a turn of about `seconds`."""
+        reply = self._ask("a timed turn", do="turn", seconds=seconds, clock=clock)
+        return float(reply["seconds"])
 
     def close(self) -> None:
         """Ends the process."""

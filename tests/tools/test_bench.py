@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from bench.harness import Options, run_job
 from bench.inputs import distinct
 from bench.ops import main
 from bench.peers.greedy_cover import load
+from bench.side import timed_turn
 from sniper.native import _native
 from tests.tools.bench_cases.fake import CASE
 
@@ -94,6 +96,18 @@ def test_sides_take_turns_and_every_round_is_reported(log, threads):
     assert peer.ratios(share=True) == [a / b for a, b in zip(peer.ours_s, peer.peer_s)]
     assert peer.agreement.startswith("x: largest difference")
     assert result.meets_goal("same") is True
+
+
+def test_cpu_time_does_not_count_waiting():
+    calls = []
+
+    def run():
+        calls.append(time.sleep(0.02))
+
+    wall_s, _ = timed_turn(run, 0.001)
+    cpu_s, count = timed_turn(run, 0.001, clock=time.process_time)
+    assert cpu_s < 0.01 < 0.02 <= wall_s
+    assert len(calls) == 2 + 1 + count
 
 
 def test_sides_get_the_thread_count_and_a_clean_environment(log, monkeypatch):

@@ -306,6 +306,27 @@ def multi_scale_nms(sizes, rng):
     return _native.multi_scale_nms, arguments, check
 
 
+def multi_scale_nms_parts(sizes, rng):
+    _, settings, check = multi_scale_nms(sizes, rng)
+    dets, classes = settings.pop("dets"), settings.pop("classes")
+    cut = int(rng.integers(len(dets) + 1))
+    arguments = {
+        **settings,
+        **{"dets": dets[:cut], "more": dets[cut:]},
+        **{"classes": classes[:cut], "more_classes": classes[cut:]},
+        **{name: rng.integers(0, 2, 2).astype(INT) for name in ("levels", "images")},
+    }
+
+    def run(dets, more, classes, more_classes, **settings):
+        return _native.multi_scale_nms_parts([dets, more], [classes, more_classes], **settings)
+
+    def check_parts(outputs):
+        check(outputs[:3])
+        assert np.isin(outputs[3], [0, 1]).all() and len(outputs[3]) == len(outputs[0])
+
+    return run, arguments, check_parts
+
+
 def operator_anchors(sizes, rng):
     settings = anchor_settings(sizes, rng)
     arguments = {
@@ -445,8 +466,8 @@ CASES = {
     for case in (
         multi_proposal, multi_proposal_target, multi_proposal_target_mask, anchor_mining_target,
         mask_rcnn_target, chip_cover, chip_lattice, chip_permutation, soft_nms, hard_nms,
-        multi_scale_nms, operator_anchors, deformable_psroi_pooling, roi_max_mean_pooling,
-        reduce_gradients, sgd_update,
+        multi_scale_nms, multi_scale_nms_parts, operator_anchors, deformable_psroi_pooling,
+        roi_max_mean_pooling, reduce_gradients, sgd_update,
     )
 }  # fmt: skip
 

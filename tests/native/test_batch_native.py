@@ -46,6 +46,16 @@ def test_planes_equal_a_slow_reference(seed, samples, slot_hw, out_hw, means):
         np.testing.assert_array_equal(out, slow_chw(pixels, content, means, *out_hw))
 
 
+def test_a_window_of_an_image_is_read_in_place():
+    image = np.random.default_rng(4).integers(0, 256, (90, 70, 3), np.uint8)
+    window = image[7:60, 11:41]
+    for pixels in (window, window[::-1], window[:, ::-1], window[:, :, ::-1]):
+        content = np.int32([pixels.shape[:2]])
+        out = np.empty((1, 3, 64, 32), np.float32)
+        image_to_chw(pixels[None], content, MEANS, out)
+        np.testing.assert_array_equal(out, slow_chw(pixels[None], content, MEANS, 64, 32))
+
+
 def test_every_value_of_a_byte_is_rounded_once():
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 256, 1).repeat(3, axis=3)
     out = np.empty((1, 3, 1, 256), np.float32)

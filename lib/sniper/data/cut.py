@@ -148,9 +148,14 @@ def write_chip(
     Raises:
         DataError: the window holds no pixel.
     """
-    pixels = np.empty((1, *out.shape[1:], 3), np.uint8)
-    content_hw = cut_chip(image, rect, factor, pixels[0], legacy=True)
-    image_to_chw(pixels, np.array([content_hw], np.int32), pixel_means, out[None], one_thread=True)
+    if factor == 1:
+        pixels = image[chip_window((image.shape[0], image.shape[1]), rect, factor)]
+        content_hw = pixels.shape[0], pixels.shape[1]
+    else:
+        pixels = np.empty((*out.shape[1:], 3), np.uint8)
+        content_hw = cut_chip(image, rect, factor, pixels, legacy=True)
+    content = np.array([content_hw], np.int32)
+    image_to_chw(pixels[None], content, pixel_means, out[None], one_thread=True)
 
 
 def chip_window(image_hw: tuple[int, int], rect: Rect, factor: float) -> tuple[slice, slice]:

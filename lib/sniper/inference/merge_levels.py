@@ -11,7 +11,7 @@ from sniper.data.detections import DetectionTable
 from sniper.inference.box_voting import vote
 from sniper.inference.decode import ChipDetections
 from sniper.models.class_scores import above_floor
-from sniper.native._native import multi_scale_nms
+from sniper.native._native import multi_scale_nms_parts
 
 # Below it a cap on the detections of an image costs noise only.
 _OBJECT_SCORE = 0.1
@@ -92,34 +92,36 @@ def merge_levels(
         for index, image_parts in enumerate(parts)
         for part in sorted(image_parts, key=lambda part: (part.level, part.chip_index))
     ]
-    lengths = [len(part.rows) for _, part in ordered]
+    found = [part.rows for _, part in ordered]
+    found_classes = [part.classes for _, part in ordered]
     places = [(part.level, part.chip_index) for _, part in ordered]
     place_of_part = np.array(places, np.int32).reshape(-1, 2)
-    part_of_row = np.repeat(np.arange(len(ordered), dtype=np.int32), lengths)
     image_of_part = np.array([index for index, _ in ordered], np.int32)
-    found = np.concatenate([np.zeros((0, 5), np.float32), *(part.rows for _, part in ordered)])
-    found_classes = np.concatenate([np.zeros(0, np.int32), *(part.classes for _, part in ordered)])
-    found_images = np.repeat(image_of_part, lengths)
-    levels = np.repeat(place_of_part[:, 0], lengths)
     ranges = np.array(valid_ranges, np.float32).reshape(-1, 2)
-    rows, classes, images, sources = multi_scale_nms(
-        *(found, levels, found_classes, found_images, ranges),
+    rows, classes, images, part_of_row = multi_scale_nms_parts(
+        *(found, found_classes, np.ascontiguousarray(place_of_part[:, 0]), image_of_part, ranges),
         settings.sigma,
         settings.nms_threshold,
         max_per_image=settings.max_per_image,
-        with_rows=True,
     )
-    if settings.box_voting > 0:
-        voters = np.flatnonzero(np.isfinite(found).all(axis=1) & _in_range(found, ranges[levels]))
-        rows = vote(
-            *(rows, _groups(images, classes)),
-            *(found[voters], _groups(found_images[voters], found_classes[voters])),
-            settings.box_voting,
-        )
+    if settings.box_voting > 0 and len(rows):
+        voters, voter_groups = _voters(ordered, ranges)
+        rows = vote(rows, _groups(images, classes), voters, voter_groups, settings.box_voting)
     offsets = np.searchsorted(images, np.arange(len(parts) + 1)).astype(np.int64)
-    return DetectionTable(offsets, rows, classes), place_of_part.take(
-        part_of_row.take(sources), axis=0
-    )
+    return DetectionTable(offsets, rows, classes), place_of_part.take(part_of_row, axis=0)
+
+
+def _voters(
+    ordered: Sequence[tuple[int, LevelDetections]], ranges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What NMS looks at: rows (n, 5) and the group of each."""
+    lengths = [len(part.rows) for _, part in ordered]
+    found = np.concatenate([part.rows for _, part in ordered])
+    levels = np.repeat([part.level for _, part in ordered], lengths)
+    images = np.repeat([index for index, _ in ordered], lengths)
+    classes = np.concatenate([part.classes for _, part in ordered])
+    used = np.isfinite(found).all(axis=1) & _in_range(found, ranges[levels])
+    return found[used], _groups(images, classes)[used]
 
 
 def _in_range(rows: np.ndarray, ranges: np.ndarray) -> np.ndarray:

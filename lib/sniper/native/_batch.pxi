@@ -4,7 +4,7 @@ from libc.stdint cimport int8_t, uint8_t
 
 cdef extern from "batch/image_to_chw.h" namespace "sniper" nogil:
     cdef struct ChwBatch:
-        int64_t samples, slot_height, slot_width, height, width
+        int64_t samples, slot_height, slot_width, slot_bytes, row_bytes, height, width
         double means[3]
         bint one_thread
     void image_to_chw_cpu(const ChwBatch&, const uint8_t*, const int32_t*, float*) except +
@@ -21,7 +21,8 @@ def image_to_chw(pixels, content_hw, pixel_means, out, one_thread=False):
     """Pixels as the network reads them: RGB planes minus the means.
 
     Args:
-        pixels: uint8 (n, H, W, 3) BGR; outside the content they may be anything.
+        pixels: uint8 (n, H, W, 3) BGR; outside the content they may be anything. A window of an
+            image is read in place.
         content_hw: int32 (n, 2), rows and columns from the top left that are content.
         pixel_means: three numbers, BGR; subtracted in double precision, rounded once.
         out: float32 (n, 3, h, w), C-contiguous; receives the result: content beyond (h, w) is cut
@@ -33,7 +34,10 @@ def image_to_chw(pixels, content_hw, pixel_means, out, one_thread=False):
         OpsError: a wrong array, means that are no three numbers, or content larger than (H, W).
     """
     cdef ChwBatch batch
-    pixels = _array("pixels", pixels, np.uint8, (None, None, None, 3))
+    pixels = _strided("pixels", pixels, np.uint8, (None, None, None, 3))
+    if pixels.strides[2:] != (3, 1) or min(pixels.strides) < 0:
+        pixels = np.ascontiguousarray(pixels)
+    batch.slot_bytes, batch.row_bytes = pixels.strides[:2]
     content_hw = _array("content_hw", content_hw, np.int32, (pixels.shape[0], 2))
     batch.samples, batch.slot_height, batch.slot_width = pixels.shape[:3]
     means = _numbers("pixel_means", pixel_means, -1e6, 1e6)
@@ -46,7 +50,7 @@ def image_to_chw(pixels, content_hw, pixel_means, out, one_thread=False):
     if out.size == 0 or pixels.size == 0:
         out[...] = 0
         return
-    cdef const uint8_t[:, :, :, ::1] pixel_view = pixels
+    cdef const uint8_t[:, :, :, :] pixel_view = pixels
     cdef const int32_t[:, ::1] content_view = content_hw
     cdef float[:, :, :, ::1] out_view = out
     try:

@@ -10,6 +10,11 @@ _MAX_ITEMS = 1024  # of a list argument
 
 def _array(name, array, dtype, shape):
     """`array` as a C-contiguous array (copied when it is not); sizes that are None may be any."""
+    return np.ascontiguousarray(_strided(name, array, dtype, shape))
+
+
+def _strided(name, array, dtype, shape):
+    """`array` as it is; sizes that are None may be any."""
     fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
     if fits:
         for size, found in zip(shape, array.shape):
@@ -23,7 +28,7 @@ def _array(name, array, dtype, shape):
             got=got,
             expected=f"{np.dtype(dtype).name} ({sizes})",
         )
-    return np.ascontiguousarray(array)
+    return array
 
 
 def _wrong(name, value, expected):

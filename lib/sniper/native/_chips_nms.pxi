@@ -29,19 +29,29 @@ cdef extern from "multi_scale_nms/multi_scale_nms.h" namespace "sniper" nogil:
     const Range kMinScoreRange
     cdef struct NmsSettings:
         float sigma, nms_threshold, min_score
-    cdef struct NmsRequest:
+    cdef struct NmsPart:
         const float* dets
-        const int32_t* levels
         const int32_t* classes
-        const int32_t* images
         int64_t count
+        int32_t level, image
+    cdef struct NmsRequest:
+        const NmsPart* parts
+        int64_t num_parts
         const float* valid_ranges
         int64_t num_levels
         NmsSettings settings
         int64_t max_per_image
+    cdef struct NmsResult:
+        float* dets
+        int32_t* classes
+        int32_t* images
+        int64_t* rows
+        int32_t* parts
     int64_t soft_nms_cpu(float*, int64_t, float, float) except +
     vector[int64_t] hard_nms_cpu(const float*, int64_t, float, int64_t) except +
-    int64_t multi_scale_nms_cpu(const NmsRequest&, float*, int32_t*, int32_t*, int64_t*) except +
+    vector[NmsPart] nms_parts(const float*, const int32_t*, const int32_t*, const int32_t*,
+                              int64_t) except +
+    int64_t multi_scale_nms_cpu(const NmsRequest&, const NmsResult&) except +
 
 
 cdef uint64_t SEED_MASK = 0xFFFFFFFFFFFFFFFF
@@ -276,6 +286,85 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_thre
     Raises:
         OpsError: wrong dtypes or shapes, numbers out of range, a level without a valid range.
     """
+    dets = _matrix("dets", dets, np.float32, 5)
+    columns = {"levels": levels, "classes": classes, "images": images}
+    for name, column in columns.items():
+        columns[name] = _matrix(name, column, np.int32, 0)
+        _same_length(name, columns[name], "dets", dets)
+    cdef const float[:, ::1] det_view = dets
+    cdef const int32_t[::1] level_view = columns["levels"]
+    cdef const int32_t[::1] class_view = columns["classes"]
+    cdef const int32_t[::1] image_view = columns["images"]
+    cdef vector[NmsPart] parts
+    if len(dets) > 0:
+        parts = nms_parts(&det_view[0, 0], &level_view[0], &class_view[0], &image_view[0],
+                          det_view.shape[0])
+    merged = _merged(
+        parts, len(dets), valid_ranges, sigma, nms_threshold, min_score, max_per_image
+    )
+    return merged[: 4 if with_rows else 3]
+
+
+def multi_scale_nms_parts(dets, classes, levels, images, valid_ranges, sigma, nms_threshold,
+                          min_score=0.001, max_per_image=-1):
+    """`multi_scale_nms` of rows that lie in several arrays, each of one level and image.
+
+    Args:
+        dets: P arrays as of `multi_scale_nms`.
+        classes: P arrays int32, one number for each row of `dets`.
+        levels: int32 (P,) rows of `valid_ranges`.
+        images: int32 (P,).
+        valid_ranges: float32 (L, 2), image px.
+        sigma: see `multi_scale_nms`, as are the others.
+        nms_threshold: of hard NMS.
+        min_score: of soft-NMS.
+        max_per_image: cap.
+
+    Returns:
+        float32 (k, 5) detections, int32 (k,) classes, int32 (k,) images, and int32 (k,) which array
+        of `dets` each detection comes from; in the order of `multi_scale_nms`.
+
+    Raises:
+        OpsError: wrong dtypes or shapes, numbers out of range, a level without a valid range.
+    """
+    levels = _matrix("levels", levels, np.int32, 0)
+    images = _matrix("images", images, np.int32, 0)
+    for name, column in {"classes": classes, "levels": levels, "images": images}.items():
+        _same_length(name, column, "dets", dets)
+    cdef const int32_t[::1] level_view = levels, image_view = images, class_view
+    cdef const float[:, ::1] det_view
+    cdef vector[NmsPart] parts
+    cdef NmsPart part
+    cdef int64_t count = 0
+    cdef Py_ssize_t index
+    held = []  # a part has addresses only
+    for index in range(len(dets)):
+        rows = _matrix("dets", dets[index], np.float32, 5)
+        own_classes = _matrix("classes", classes[index], np.int32, 0)
+        _same_length("classes", own_classes, "dets", rows)
+        held.append((rows, own_classes))
+        part.count, part.level, part.image = len(rows), level_view[index], image_view[index]
+        part.dets = NULL
+        part.classes = NULL
+        if part.count > 0:
+            det_view, class_view = rows, own_classes
+            part.dets, part.classes = &det_view[0, 0], &class_view[0]
+        parts.push_back(part)
+        count += part.count
+    merged = _merged(parts, count, valid_ranges, sigma, nms_threshold, min_score, max_per_image)
+    return (*merged[:3], merged[4])
+
+
+def _same_length(name, column, of_name, other):
+    """Refuses arrays and lists that do not belong together."""
+    if len(column) != len(other):
+        raise OpsError(f"`{name}` does not fit to `{of_name}`.", got=len(column),
+                       expected=len(other))
+
+
+cdef _merged(vector[NmsPart]& parts, int64_t count, valid_ranges, sigma, nms_threshold,
+             min_score, max_per_image):
+    """Detections, classes, images, rows and parts that `multi_scale_nms` keeps of `count` rows."""
     cdef NmsRequest request
     cdef float threshold = _number_within("nms_threshold", nms_threshold, kMergeThresholdRange)
     request.settings = NmsSettings(
@@ -284,40 +373,33 @@ def multi_scale_nms(dets, levels, classes, images, valid_ranges, sigma, nms_thre
         _number_within("min_score", min_score, kMinScoreRange),
     )
     request.max_per_image = _integer("max_per_image", max_per_image, -_MAX_COUNT, _MAX_COUNT)
-    dets = _matrix("dets", dets, np.float32, 5)
-    columns = {"levels": levels, "classes": classes, "images": images}
-    for name, column in columns.items():
-        columns[name] = _matrix(name, column, np.int32, 0)
-        if len(columns[name]) != len(dets):
-            raise OpsError(f"`{name}` does not fit to `dets`.", got=len(column), expected=len(dets))
     cdef const float[:, ::1] ranges = _matrix("valid_ranges", valid_ranges, np.float32, 2)
-    cdef const float[:, ::1] det_view = dets
-    cdef const int32_t[::1] level_view = columns["levels"]
-    cdef const int32_t[::1] class_view = columns["classes"]
-    cdef const int32_t[::1] image_view = columns["images"]
-    cdef int64_t count = det_view.shape[0]
-    out_dets = np.empty((count, 5), np.float32)
-    out_classes = np.empty(count, np.int32)
-    out_images = np.empty(count, np.int32)
-    out_rows = np.empty(count, np.int64)
+    outputs = (
+        np.empty((count, 5), np.float32),
+        np.empty(count, np.int32),
+        np.empty(count, np.int32),
+        np.empty(count, np.int64),
+        np.empty(count, np.int32),
+    )
     if count == 0:
-        return (out_dets, out_classes, out_images, out_rows)[: 4 if with_rows else 3]
-    cdef int64_t[::1] out_row_view = out_rows
-    cdef float[:, ::1] out_det_view = out_dets
-    cdef int32_t[::1] out_class_view = out_classes, out_image_view = out_images
-    request.dets, request.count = &det_view[0, 0], count
-    request.levels, request.classes = &level_view[0], &class_view[0]
-    request.images = &image_view[0]
-    request.valid_ranges, request.num_levels = &ranges[0, 0], ranges.shape[0]
+        return outputs
+    cdef float[:, ::1] det_view = outputs[0]
+    cdef int32_t[::1] class_view = outputs[1], image_view = outputs[2], part_view = outputs[4]
+    cdef int64_t[::1] row_view = outputs[3]
+    cdef NmsResult result
+    result.dets, result.classes, result.images = &det_view[0, 0], &class_view[0], &image_view[0]
+    result.rows, result.parts = &row_view[0], &part_view[0]
+    request.parts, request.num_parts = parts.data(), parts.size()
+    request.num_levels = ranges.shape[0]
+    request.valid_ranges = &ranges[0, 0] if request.num_levels > 0 else NULL
+    cdef int64_t kept
     try:
         with nogil:
-            count = multi_scale_nms_cpu(request, &out_det_view[0, 0], &out_class_view[0],
-                                        &out_image_view[0], &out_row_view[0])
+            kept = multi_scale_nms_cpu(request, result)
     except ValueError as error:
         raise OpsError(str(error)) from None
     except _FAILURES as error:
         raise _refused("multi_scale_nms", error) from None
-    outputs = (out_dets, out_classes, out_images, out_rows)[: 4 if with_rows else 3]
-    if 2 * count > len(dets):
-        return tuple(output[:count] for output in outputs)  # a copy would save little memory
-    return tuple(output[:count].copy() for output in outputs)
+    if 2 * kept > count:
+        return tuple(output[:kept] for output in outputs)  # a copy would save little memory
+    return tuple(output[:kept].copy() for output in outputs)

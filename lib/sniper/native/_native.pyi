@@ -156,6 +156,17 @@ def multi_scale_nms(
     *,
     with_rows: Literal[True],
 ) -> tuple[Float32, Int32, Int32, Int64]: ...
+def multi_scale_nms_parts(
+    dets: Sequence[Float32],
+    classes: Sequence[Int32],
+    levels: Int32,
+    images: Int32,
+    valid_ranges: Float32,
+    sigma: float,
+    nms_threshold: float,
+    min_score: float = 0.001,
+    max_per_image: int = -1,
+) -> tuple[Float32, Int32, Int32, Int32]: ...
 def image_to_chw(
     pixels: UInt8,
     content_hw: Int32,

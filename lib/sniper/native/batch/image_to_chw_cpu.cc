@@ -41,7 +41,7 @@ void convert_band(const ChwBatch& batch, const std::uint8_t* slot, std::int64_t 
   const std::int64_t content_end = std::clamp(content_height, first_row, end_row);
   for (std::int64_t y = first_row; y < content_end; ++y) {
     const std::int64_t start = y * width;
-    per_isa<convert_row>(slot + 3 * y * batch.slot_width, columns, batch.means, planes.red + start,
+    per_isa<convert_row>(slot + y * batch.row_bytes, columns, batch.means, planes.red + start,
                          planes.green + start, planes.blue + start);
     clear(planes, start + columns, start + width);
   }
@@ -65,15 +65,15 @@ void check_content(const ChwBatch& batch, const std::int32_t* content_hw) {
 void image_to_chw_cpu(const ChwBatch& batch, const std::uint8_t* pixels,
                       const std::int32_t* content_hw, float* out) {
   check_content(batch, content_hw);
-  const std::int64_t slot = 3 * batch.slot_height * batch.slot_width;
   const std::int64_t plane = batch.height * batch.width;
   const std::int64_t bands = (batch.height + kBand - 1) / kBand;
   const std::int64_t tasks = batch.samples * bands;
   const auto convert = [&](long long task) {
     const std::int64_t sample = task / bands;
     float* first = out + 3 * plane * sample;
-    convert_band(batch, pixels + slot * sample, content_hw[2 * sample], content_hw[2 * sample + 1],
-                 Planes{first, first + plane, first + 2 * plane}, task % bands * kBand);
+    convert_band(batch, pixels + batch.slot_bytes * sample, content_hw[2 * sample],
+                 content_hw[2 * sample + 1], Planes{first, first + plane, first + 2 * plane},
+                 task % bands * kBand);
   };
   parallel_for(tasks, convert, batch.one_thread ? std::max<std::int64_t>(tasks, 1) : 1);
 }

@@ -28,6 +28,7 @@ class ScoreOrder {
   const std::vector<std::uint32_t>& chunk() const { return chunk_; }
 
  private:
+  void take_all();
   bool refill();
   bool fill_pool(std::size_t found);
   std::uint32_t pool_end(std::int64_t wanted);
@@ -42,6 +43,7 @@ class ScoreOrder {
   // fall into buckets, and the buckets below bucket_ have been delivered.
   std::uint32_t pool_begin_ = 0, pool_end_ = 0, end_key_ = 0, bucket_ = 0, num_buckets_ = 0;
   int bucket_bits_ = 0;
+  bool all_at_once_ = false;
   std::vector<std::uint32_t> sample_;
   std::vector<std::uint32_t> histogram_;  // of the pool
   std::vector<std::uint8_t> flags_;       // which scores belong to the pool

@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::uint32_t kFirstKey = 0x00800000u;  // of the largest finite score
 constexpr std::int64_t kSample = 1024;
-constexpr std::size_t kFewPairs = 256;  // a radix sort clears and sums 1024 counters
+constexpr std::int64_t kFewScores = 1024;  // to sort them all is cheaper than to choose
+constexpr std::size_t kFewPairs = 96;      // a radix sort clears and sums 1024 counters
 
 // flags[i] = whether scores[i] lies in [low, high].
 SNIPER_ALWAYS_INLINE void flag_scores(const float* scores, std::int64_t count, float low,
@@ -49,7 +50,8 @@ void ScoreOrder::start(const float* scores, std::int64_t count, std::int64_t exp
   bucket_ = num_buckets_ = 0;
   chunk_.clear();
   sample_.clear();
-  if (expected_ >= count / 2) return;  // nearly everything: no pool to choose
+  all_at_once_ = count <= kFewScores && end_key_ > kFirstKey;
+  if (all_at_once_ || expected_ >= count / 2) return;  // nearly everything: no pool to choose
   // An odd step walks through all columns of a map whose width is a power of two.
   const std::int64_t step = std::max<std::int64_t>(1, count / kSample) | 1;
   for (std::int64_t i = 0; i < count; i += step) sample_.push_back(score_key(scores[i]));
@@ -57,6 +59,13 @@ void ScoreOrder::start(const float* scores, std::int64_t count, std::int64_t exp
 }
 
 bool ScoreOrder::next(std::int64_t wanted) {
+  if (all_at_once_) {
+    all_at_once_ = false;
+    pool_end_ = end_key_;
+    take_all();
+    sort_chunk();
+    return !chunk_.empty();
+  }
   for (;;) {
     if (bucket_ == num_buckets_ && !refill()) return false;
     std::int64_t found = 0;
@@ -70,6 +79,18 @@ bool ScoreOrder::next(std::int64_t wanted) {
     sort_chunk();
     return true;
   }
+}
+
+// Makes all scores the chunk.
+void ScoreOrder::take_all() {
+  pairs_.resize(static_cast<std::size_t>(count_) + 1);
+  std::size_t found = 0;
+  for (std::int64_t i = 0; i < count_; ++i) {
+    const std::uint32_t key = score_key(scores_[i]);
+    pairs_[found] = static_cast<std::uint64_t>(key) << 32 | static_cast<std::uint64_t>(i);
+    found += static_cast<std::size_t>(key - kFirstKey < end_key_ - kFirstKey);
+  }
+  pairs_.resize(found);
 }
 
 // Key where the next pool ends: about `wanted` candidates lie below it.

@@ -56,16 +56,31 @@ struct NmsSettings {
   float min_score;      // soft-NMS drops a row whose decayed score is lower
 };
 
-struct NmsRequest {
+// Detections of one image at one level.
+struct NmsPart {
   const float* dets;       // (count, 5), image px
-  const int32_t* levels;   // (count,) rows of valid_ranges
   const int32_t* classes;  // (count,)
-  const int32_t* images;   // (count,)
   int64_t count;
+  int32_t level;  // row of valid_ranges
+  int32_t image;
+};
+
+struct NmsRequest {
+  const NmsPart* parts;  // their rows are numbered one after the other
+  int64_t num_parts;
   const float* valid_ranges;  // (num_levels, 2)
   int64_t num_levels;
   NmsSettings settings;
   int64_t max_per_image;  // <= 0: no limit
+};
+
+// Of all detections that are left; everything has room for all rows of the request.
+struct NmsResult {
+  float* dets;       // (n, 5)
+  int32_t* classes;  // (n,)
+  int32_t* images;   // (n,)
+  int64_t* rows;     // (n,) the row of the request that it was, or null
+  int32_t* parts;    // (n,) the part that this row is in, or null
 };
 
 // One call of the graph's operator.
@@ -93,13 +108,15 @@ int64_t soft_nms_cpu(float* dets, int64_t count, float sigma, float min_score,
 std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float threshold,
                                   int64_t max_output);
 
-// Filters, suppresses and limits the detections of many images and classes. Output rows are grouped
-// by image, then class, then order of selection; the buffers have room for `count` rows. Returns
-// how many. Rows that are not finite are dropped. The limit keeps, per image, the scores >= the
-// max_per_image-th largest, so ties may exceed it. Throws std::invalid_argument on a level without
-// a valid range. `out_rows`, if there is one, gets for each output row the input row that it was.
-int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t* out_classes,
-                            int32_t* out_images, int64_t* out_rows = nullptr);
+// Rows as parts: runs of one level and image. Arrays as of the parts, and (count,) indices.
+std::vector<NmsPart> nms_parts(const float* dets, const int32_t* levels, const int32_t* classes,
+                               const int32_t* images, int64_t count);
+
+// Filters, suppresses and limits the detections of many images and classes. What is left is grouped
+// by image, then class, then order of selection. Returns how many. Rows that are not finite are
+// dropped. The limit keeps, per image, the scores >= the max_per_image-th largest, so ties may
+// exceed it. Throws std::invalid_argument on a level without a valid range.
+int64_t multi_scale_nms_cpu(const NmsRequest& request, const NmsResult& result);
 
 // The same for the graph, whose tensors have a fixed size and hold float32 only: dets (count, 5),
 // levels, classes and images (count,), where a negative image is padding. Writes as many rows,

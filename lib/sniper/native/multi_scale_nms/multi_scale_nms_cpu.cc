@@ -1,4 +1,4 @@
-// Grouping of detections by image and class, one thread per group, and the limit per image.
+// NMS of the groups of all images, one thread per group, and the limit per image.
 
 #include <algorithm>
 #include <cstddef>
@@ -6,14 +6,15 @@
 #include <cstring>
 #include <functional>
 #include <limits>
-#include <numeric>
+#include <memory>
 #include <stdexcept>
 #include <string>
-#include <utility>
+#include <vector>
 
 #include "common/greedy_nms.h"
 #include "common/parallel.h"
 #include "multi_scale_nms/multi_scale_nms.h"
+#include "multi_scale_nms/nms_candidates.h"
 
 namespace sniper {
 namespace {
@@ -21,126 +22,174 @@ namespace {
 constexpr float kPadding = -1.0f;
 constexpr int64_t kPrefetch = 16;  // rows ahead
 constexpr std::size_t kRowBytes = kDetection * sizeof(float);
+// Hard NMS under a limit looks at so many times as many candidates first, and then at as many more.
+constexpr int64_t kFirstShare = 4, kGrowth = 4;
+constexpr int64_t kFewRows = 4096;  // hard NMS takes 0.1 ms
 
 Box box_of(const float* det) { return {det[0], det[1], det[2], det[3]}; }
 
-// The detections of one image and class: rows begin .. begin + count of the grouped order.
-struct Group {
-  int64_t begin, count;
-  int32_t image, cls;
+// Hard NMS of the rows `det_of(0)` to `det_of(count - 1)`; calls `keep` with each that is left.
+template <class DetOf, class Keep>
+void hard_nms(const DetOf& det_of, int64_t count, float threshold, int64_t max_output,
+              const Keep& keep) {
+  if (count > std::numeric_limits<std::uint32_t>::max()) {
+    throw std::invalid_argument("NMS: got " + std::to_string(count) +
+                                " rows, expected at most 4294967295.");
+  }
+  thread_local NmsScratch scratch;
+  thread_local std::vector<float> scores;
+  scores.resize(static_cast<std::size_t>(count));
+  for (int64_t n = 0; n < count; ++n) scores[static_cast<std::size_t>(n)] = det_of(n)[4];
+  const auto load = [&det_of](const std::uint32_t* indices, int size, NmsTile* tile) {
+    for (int i = 0; i < size; ++i) {
+      const Box box = box_of(det_of(indices[i]));
+      tile->box[i] = box;
+      tile->area[i] = area_inclusive(box);
+      tile->usable[i] = is_finite(box);
+    }
+  };
+  const GreedyNms limits = {count, max_output < 0 ? count : max_output, threshold,
+                            -std::numeric_limits<float>::infinity(), /*areas_with_one=*/true};
+  greedy_nms(
+      limits, scores.data(), count, load, [&keep](std::uint32_t row, const Box&) { keep(row); },
+      &scratch);
+}
+
+// The merge of one request.
+class Merge {
+ public:
+  Merge(const NmsRequest& request, const NmsResult& result)
+      : request_(request),
+        result_(result),
+        hard_(request.settings.nms_threshold > 0.0f),
+        candidates_(request),
+        places_(new int64_t[static_cast<std::size_t>(candidates_.size())]) {}
+
+  int64_t run();
+
+ private:
+  using Image = NmsCandidates::Image;
+
+  std::vector<Image*> suppress_images(const std::vector<Image*>& images, int64_t most);
+  void suppress(NmsGroup* group);
+  const float* det(const NmsGroup& group, int64_t k) const;
+  float least_score(const Image& image) const;
+  void write(const Image& image);
+
+  const NmsRequest& request_;
+  const NmsResult& result_;
+  const bool hard_;
+  NmsCandidates candidates_;
+  // Of the kept ones of a group, in the order of selection: their places in the group.
+  std::unique_ptr<int64_t[]> places_;
+  int64_t written_ = 0;
 };
 
-// Rows that are finite and inside the valid range of their level, in the order of the input.
-std::vector<int64_t> valid_rows(const NmsRequest& request) {
-  std::vector<int64_t> rows;
-  rows.reserve(static_cast<std::size_t>(request.count));
-  for (int64_t n = 0; n < request.count; ++n) {
-    const int32_t level = request.levels[n];
-    if (level < 0 || level >= request.num_levels) {
-      throw std::invalid_argument("Multi-scale NMS: row " + std::to_string(n) + " has level " +
-                                  std::to_string(level) + ", expected 0 to " +
-                                  std::to_string(request.num_levels - 1) +
-                                  " (one valid range per level).");
+int64_t Merge::run() {
+  std::vector<Image*> images;
+  for (Image& image : candidates_.images()) images.push_back(&image);
+  // Hard NMS leaves scores alone, and only better candidates suppress one: when so many of the best
+  // are left as the limit allows, the others need not be looked at.
+  const int64_t limit = hard_ ? request_.max_per_image : 0;
+  int64_t most = limit > candidates_.size() ? 0 : kFirstShare * std::max<int64_t>(limit, 0);
+  while (!images.empty()) {
+    images = suppress_images(images, most);
+    most *= kGrowth;
+  }
+  for (const Image& image : candidates_.images()) write(image);
+  return written_;
+}
+
+// Suppresses in the best `most` candidates of each image; returns those where that was too few.
+std::vector<NmsCandidates::Image*> Merge::suppress_images(const std::vector<Image*>& images,
+                                                          int64_t most) {
+  const int64_t num_images = static_cast<int64_t>(images.size());
+  std::vector<char> cut(images.size());
+  const auto group_image = [&](int64_t i) {
+    const std::size_t index = static_cast<std::size_t>(i);
+    cut[index] = static_cast<char>(candidates_.group(images[index], most));
+  };
+  parallel_for(num_images, group_image,
+               NmsCandidates::are_many(candidates_.size()) ? 1 : num_images);
+  std::vector<NmsGroup*> groups;
+  int64_t rows = 0;
+  for (Image* image : images) {
+    for (NmsGroup& group : image->groups) {
+      groups.push_back(&group);
+      rows += group.count;
     }
-    const float* det = request.dets + n * kDetection;
-    if (!is_finite(box_of(det)) || !is_finite(det[4])) continue;
-    const float* range = request.valid_ranges + 2 * static_cast<int64_t>(level);
-    if (in_valid_range(box_of(det), range[0], range[1])) rows.push_back(n);
   }
-  return rows;
+  const int64_t num_groups = static_cast<int64_t>(groups.size());
+  const bool one_thread = hard_ && rows < kFewRows;
+  const auto suppress_group = [&](int64_t g) { suppress(groups[static_cast<std::size_t>(g)]); };
+  parallel_for(num_groups, suppress_group, one_thread ? std::max<int64_t>(num_groups, 1) : 1);
+  std::vector<Image*> again;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    int64_t kept = 0;
+    for (const NmsGroup& group : images[i]->groups) kept += group.kept;
+    if (cut[i] && kept < request_.max_per_image) again.push_back(images[i]);
+  }
+  return again;
 }
 
-// Unsigned numbers in the order of the images, then the classes.
-std::uint64_t group_key(const NmsRequest& request, int64_t row) {
-  constexpr std::uint32_t kSign = 0x80000000u;
-  const std::uint32_t image = static_cast<std::uint32_t>(request.images[row]) ^ kSign;
-  const std::uint32_t cls = static_cast<std::uint32_t>(request.classes[row]) ^ kSign;
-  return static_cast<std::uint64_t>(image) << 32 | cls;
+void Merge::suppress(NmsGroup* group) {
+  const NmsSettings& settings = request_.settings;
+  const NmsCandidate* rows = candidates_.of(*group);
+  int64_t* places = places_.get() + group->begin;
+  if (hard_) {
+    int64_t* end = places;
+    hard_nms([rows](int64_t n) { return rows[n].det; }, group->count, settings.nms_threshold, -1,
+             [&end](int64_t row) { *end++ = row; });
+    group->kept = end - places;
+    return;
+  }
+  float* dets = result_.dets + group->begin * kDetection;
+  for (int64_t k = 0; k < group->count; ++k) {
+    __builtin_prefetch(rows[std::min(k + kPrefetch, group->count - 1)].det);
+    std::memcpy(dets + k * kDetection, rows[k].det, kRowBytes);
+  }
+  group->kept = soft_nms_cpu(dets, group->count, settings.sigma, settings.min_score, places,
+                             request_.max_per_image);
 }
 
-// Stable sort of `rows` by image, then class: a counting sort for each byte in which the keys
-// differ.
-void sort_by_group(const NmsRequest& request, std::vector<int64_t>* rows) {
-  std::uint64_t differing = 0;
-  for (const int64_t row : *rows) {
-    differing |= group_key(request, row) ^ group_key(request, rows->front());
-  }
-  std::vector<int64_t> sorted(differing != 0 ? rows->size() : 0);
-  for (int shift = 0; shift < 64; shift += 8) {
-    if ((differing >> shift & 0xFFu) == 0) continue;
-    const auto digit = [&request, shift](int64_t row) {
-      return static_cast<std::size_t>(group_key(request, row) >> shift & 0xFFu);
-    };
-    std::size_t begins[256] = {};
-    for (const int64_t row : *rows) ++begins[digit(row)];
-    std::size_t sum = 0;
-    for (std::size_t& begin : begins) sum += std::exchange(begin, sum);
-    for (const int64_t row : *rows) sorted[begins[digit(row)]++] = row;
-    rows->swap(sorted);
-  }
+// The k-th detection that is left of a group.
+const float* Merge::det(const NmsGroup& group, int64_t k) const {
+  if (!hard_) return result_.dets + (group.begin + k) * kDetection;
+  return candidates_.of(group)[places_[static_cast<std::size_t>(group.begin + k)]].det;
 }
 
-// Sorts `rows` by image, then class, rows of one group in the order of the input; cuts the groups.
-std::vector<Group> make_groups(const NmsRequest& request, std::vector<int64_t>* rows) {
-  sort_by_group(request, rows);
-  std::vector<Group> groups;
-  for (std::size_t k = 0; k < rows->size(); ++k) {
-    const std::size_t ahead = std::min(k + static_cast<std::size_t>(kPrefetch), rows->size() - 1);
-    __builtin_prefetch(request.images + (*rows)[ahead]);
-    __builtin_prefetch(request.classes + (*rows)[ahead]);
-    const int64_t row = (*rows)[k];
-    const int32_t image = request.images[row], cls = request.classes[row];
-    if (groups.empty() || groups.back().image != image || groups.back().cls != cls) {
-      groups.push_back({static_cast<int64_t>(k), 0, image, cls});
-    }
-    ++groups.back().count;
-  }
-  return groups;
-}
-
-// Copies `count` rows of the input, which lie far apart where there are many.
-void gather(const NmsRequest& request, const int64_t* rows, int64_t count, float* dets) {
-  for (int64_t k = 0; k < count; ++k) {
-    const int64_t ahead = rows[std::min(k + kPrefetch, count - 1)];
-    __builtin_prefetch(request.dets + ahead * kDetection);
-    std::memcpy(dets + k * kDetection, request.dets + rows[k] * kDetection, kRowBytes);
-  }
-}
-
-// Suppresses one group in place, and reorders `rows`, the input rows of its detections, along with
-// them; returns the number that is left at the beginning of both.
-int64_t suppress(const NmsRequest& request, float* dets, int64_t count, int64_t* rows) {
-  const NmsSettings& settings = request.settings;
-  const std::vector<int64_t> original_rows(rows, rows + count);
-  if (settings.nms_threshold <= 0.0f) {
-    const int64_t kept =
-        soft_nms_cpu(dets, count, settings.sigma, settings.min_score, rows, request.max_per_image);
-    for (int64_t k = 0; k < kept; ++k) rows[k] = original_rows[static_cast<std::size_t>(rows[k])];
-    return kept;
-  }
-  const std::vector<float> original(dets, dets + count * kDetection);
-  int64_t kept = 0;
-  for (const int64_t row : hard_nms_cpu(original.data(), count, settings.nms_threshold, -1)) {
-    rows[kept] = original_rows[static_cast<std::size_t>(row)];
-    std::copy_n(original.data() + row * kDetection, kDetection, dets + kept++ * kDetection);
-  }
-  return kept;
-}
-
-// Score that a detection of the groups [first, last) must reach under the limit of one image.
-float image_threshold(const std::vector<Group>& groups, std::size_t first, std::size_t last,
-                      const float* dets, int64_t limit) {
-  if (limit <= 0) return -std::numeric_limits<float>::infinity();
+// Score that a detection must reach under the limit of an image.
+float Merge::least_score(const Image& image) const {
+  constexpr float kAny = -std::numeric_limits<float>::infinity();
+  const int64_t limit = request_.max_per_image;
+  if (limit <= 0) return kAny;
   std::vector<float> scores;
-  for (std::size_t g = first; g < last; ++g) {
-    for (int64_t k = 0; k < groups[g].count; ++k) {
-      scores.push_back(dets[(groups[g].begin + k) * kDetection + 4]);
-    }
+  for (const NmsGroup& group : image.groups) {
+    for (int64_t k = 0; k < group.kept; ++k) scores.push_back(det(group, k)[4]);
   }
-  if (static_cast<int64_t>(scores.size()) <= limit) return -std::numeric_limits<float>::infinity();
+  if (static_cast<int64_t>(scores.size()) <= limit) return kAny;
   const auto nth = scores.begin() + (limit - 1);
   std::nth_element(scores.begin(), nth, scores.end(), std::greater<float>());
   return *nth;
+}
+
+// Appends an image to the result. What soft-NMS has left there lies behind it, or at its place.
+void Merge::write(const Image& image) {
+  const float least = least_score(image);
+  for (const NmsGroup& group : image.groups) {
+    const NmsCandidate* rows = candidates_.of(group);
+    for (int64_t k = 0; k < group.kept; ++k) {
+      const float* from = det(group, k);
+      if (from[4] < least) continue;
+      float* to = result_.dets + written_ * kDetection;
+      if (to != from) std::memcpy(to, from, kRowBytes);
+      const NmsCandidate& row = rows[places_[static_cast<std::size_t>(group.begin + k)]];
+      if (result_.rows != nullptr) result_.rows[written_] = candidates_.row(row);
+      if (result_.parts != nullptr) result_.parts[written_] = row.part;
+      result_.classes[written_] = group.cls;
+      result_.images[written_++] = image.number;
+    }
+  }
 }
 
 int32_t require_index(const char* name, float value) {
@@ -156,64 +205,26 @@ int32_t require_index(const char* name, float value) {
 
 std::vector<int64_t> hard_nms_cpu(const float* dets, int64_t count, float threshold,
                                   int64_t max_output) {
-  if (count > std::numeric_limits<std::uint32_t>::max()) {
-    throw std::invalid_argument("NMS: got " + std::to_string(count) +
-                                " rows, expected at most 4294967295.");
-  }
-  thread_local NmsScratch scratch;
-  thread_local std::vector<float> scores;
-  scores.resize(static_cast<std::size_t>(count));
-  for (int64_t n = 0; n < count; ++n) {
-    scores[static_cast<std::size_t>(n)] = dets[n * kDetection + 4];
-  }
-  const auto load = [dets](const std::uint32_t* indices, int size, NmsTile* tile) {
-    for (int i = 0; i < size; ++i) {
-      const Box box = box_of(dets + indices[i] * kDetection);
-      tile->box[i] = box;
-      tile->area[i] = area_inclusive(box);
-      tile->usable[i] = is_finite(box);
-    }
-  };
   std::vector<int64_t> rows;
-  const auto keep = [&rows](std::uint32_t row, const Box&) { rows.push_back(row); };
-  const GreedyNms limits = {count, max_output < 0 ? count : max_output, threshold,
-                            -std::numeric_limits<float>::infinity(), /*areas_with_one=*/true};
-  greedy_nms(limits, scores.data(), count, load, keep, &scratch);
+  hard_nms([dets](int64_t n) { return dets + n * kDetection; }, count, threshold, max_output,
+           [&rows](int64_t row) { rows.push_back(row); });
   return rows;
 }
 
-int64_t multi_scale_nms_cpu(const NmsRequest& request, float* out_dets, int32_t* out_classes,
-                            int32_t* out_images, int64_t* out_rows) {
-  std::vector<int64_t> rows = valid_rows(request);
-  std::vector<Group> groups = make_groups(request, &rows);
-  float* dets = out_dets;  // grouped first; then what is left moves to the front
-  const int64_t num_groups = static_cast<int64_t>(groups.size());
-  parallel_for(num_groups, [&](int64_t g) {
-    Group& group = groups[static_cast<std::size_t>(g)];
-    float* own = dets + group.begin * kDetection;
-    gather(request, rows.data() + group.begin, group.count, own);
-    group.count = suppress(request, own, group.count, rows.data() + group.begin);
-  });
-  int64_t written = 0;
-  for (std::size_t first = 0; first < groups.size();) {
-    std::size_t last = first;
-    while (last < groups.size() && groups[last].image == groups[first].image) ++last;
-    const float least = image_threshold(groups, first, last, dets, request.max_per_image);
-    for (; first < last; ++first) {
-      for (int64_t k = 0; k < groups[first].count; ++k) {
-        const float* det = dets + (groups[first].begin + k) * kDetection;
-        if (det[4] < least) continue;
-        float* out = out_dets + written * kDetection;
-        if (out != det) std::memcpy(out, det, kRowBytes);
-        if (out_rows != nullptr) {
-          out_rows[written] = rows[static_cast<std::size_t>(groups[first].begin + k)];
-        }
-        out_classes[written] = groups[first].cls;
-        out_images[written++] = groups[first].image;
-      }
+std::vector<NmsPart> nms_parts(const float* dets, const int32_t* levels, const int32_t* classes,
+                               const int32_t* images, int64_t count) {
+  std::vector<NmsPart> parts;
+  for (int64_t n = 0; n < count; ++n) {
+    if (n == 0 || levels[n] != parts.back().level || images[n] != parts.back().image) {
+      parts.push_back({dets + n * kDetection, classes + n, 0, levels[n], images[n]});
     }
+    ++parts.back().count;
   }
-  return written;
+  return parts;
+}
+
+int64_t multi_scale_nms_cpu(const NmsRequest& request, const NmsResult& result) {
+  return Merge(request, result).run();
 }
 
 void multi_scale_nms_padded_cpu(const MultiScaleNmsParams& params, const float* dets,
@@ -229,20 +240,17 @@ void multi_scale_nms_padded_cpu(const MultiScaleNmsParams& params, const float* 
     real_classes.push_back(require_index("classes", classes[n]));
     real_images.push_back(require_index("images", images[n]));
   }
-  const NmsRequest request = {real_dets.data(),
-                              real_levels.data(),
-                              real_classes.data(),
-                              real_images.data(),
-                              static_cast<int64_t>(real_images.size()),
-                              valid_ranges,
-                              params.num_levels,
-                              params.settings,
-                              params.max_per_image};
+  const std::vector<NmsPart> parts =
+      nms_parts(real_dets.data(), real_levels.data(), real_classes.data(), real_images.data(),
+                static_cast<int64_t>(real_images.size()));
+  const NmsRequest request = {parts.data(),    static_cast<int64_t>(parts.size()),
+                              valid_ranges,    params.num_levels,
+                              params.settings, params.max_per_image};
   std::vector<int32_t> kept_classes(real_classes.size()), kept_images(real_images.size());
   std::fill_n(out_classes, params.count, kPadding);
   std::fill_n(out_images, params.count, kPadding);
-  const int64_t kept =
-      multi_scale_nms_cpu(request, out_dets, kept_classes.data(), kept_images.data());
+  const int64_t kept = multi_scale_nms_cpu(
+      request, {out_dets, kept_classes.data(), kept_images.data(), nullptr, nullptr});
   std::fill_n(out_dets + kept * kDetection, (params.count - kept) * kDetection, kPadding);
   std::copy_n(kept_classes.data(), kept, out_classes);
   std::copy_n(kept_images.data(), kept, out_images);

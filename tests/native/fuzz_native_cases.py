@@ -314,7 +314,8 @@ def multi_scale_nms_parts(sizes, rng):
         **settings,
         **{"dets": dets[:cut], "more": dets[cut:]},
         **{"classes": classes[:cut], "more_classes": classes[cut:]},
-        **{name: rng.integers(0, 2, 2).astype(INT) for name in ("levels", "images")},
+        "levels": rng.integers(0, len(settings["valid_ranges"]), 2).astype(INT),
+        "images": rng.integers(0, 2, 2).astype(INT),
     }
 
     def run(dets, more, classes, more_classes, **settings):

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <functional>
 #include <limits>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -62,8 +61,10 @@ class Merge {
       : request_(request),
         result_(result),
         hard_(request.settings.nms_threshold > 0.0f),
-        candidates_(request),
-        places_(new int64_t[static_cast<std::size_t>(candidates_.size())]) {}
+        candidates_(request) {
+    thread_local KeptArray kept;
+    places_.take(candidates_.size(), &kept);
+  }
 
   int64_t run();
 
@@ -81,7 +82,7 @@ class Merge {
   const bool hard_;
   NmsCandidates candidates_;
   // Of the kept ones of a group, in the order of selection: their places in the group.
-  std::unique_ptr<int64_t[]> places_;
+  CallArray<int64_t> places_;
   int64_t written_ = 0;
 };
 
@@ -155,7 +156,7 @@ void Merge::suppress(NmsGroup* group) {
 // The k-th detection that is left of a group.
 const float* Merge::det(const NmsGroup& group, int64_t k) const {
   if (!hard_) return result_.dets + (group.begin + k) * kDetection;
-  return candidates_.of(group)[places_[static_cast<std::size_t>(group.begin + k)]].det;
+  return candidates_.of(group)[places_.get()[group.begin + k]].det;
 }
 
 // Score that a detection must reach under the limit of an image.
@@ -183,7 +184,7 @@ void Merge::write(const Image& image) {
       if (from[4] < least) continue;
       float* to = result_.dets + written_ * kDetection;
       if (to != from) std::memcpy(to, from, kRowBytes);
-      const NmsCandidate& row = rows[places_[static_cast<std::size_t>(group.begin + k)]];
+      const NmsCandidate& row = rows[places_.get()[group.begin + k]];
       if (result_.rows != nullptr) result_.rows[written_] = candidates_.row(row);
       if (result_.parts != nullptr) result_.parts[written_] = row.part;
       result_.classes[written_] = group.cls;

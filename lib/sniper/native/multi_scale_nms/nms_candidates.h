@@ -2,13 +2,31 @@
 #ifndef SNIPER_NATIVE_MULTI_SCALE_NMS_NMS_CANDIDATES_H_
 #define SNIPER_NATIVE_MULTI_SCALE_NMS_NMS_CANDIDATES_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "common/scratch.h"
 #include "multi_scale_nms/multi_scale_nms.h"
 
 namespace sniper {
+
+// An array for one call. The memory of small ones is kept: see common/scratch.h.
+template <class T>
+class CallArray {
+ public:
+  void take(int64_t count, KeptArray* kept) {
+    constexpr int64_t kMostKept = 1 << 18;
+    if (count > kMostKept) own_.reset(new T[static_cast<std::size_t>(count)]);
+    data_ = own_ ? own_.get() : kept->take<T>(count);
+  }
+  T* get() const { return data_; }
+
+ private:
+  std::unique_ptr<T[]> own_;
+  T* data_ = nullptr;
+};
 
 // A row that is finite and inside the valid range of its level.
 struct NmsCandidate {
@@ -34,7 +52,8 @@ class NmsCandidates {
     std::vector<NmsGroup> groups;  // rising by class
   };
 
-  // Finds them. Throws std::invalid_argument on a level without a valid range.
+  // Finds them. One object at a time lives on a thread. Throws std::invalid_argument on a level
+  // without a valid range.
   explicit NmsCandidates(const NmsRequest& request);
 
   // Makes the groups of an image, of its best `most` candidates and those whose scores lie close to
@@ -64,8 +83,7 @@ class NmsCandidates {
   std::vector<int64_t> first_rows_;       // [part of the request]
   std::vector<int32_t> parts_;            // in the order of their images
   std::vector<int64_t> begins_, counts_;  // in found_: [place in parts_]
-  // Not vectors, which would be filled with zeros: most of it may not be used.
-  std::unique_ptr<NmsCandidate[]> found_, grouped_;
+  CallArray<NmsCandidate> found_, grouped_;
   int64_t size_ = 0;
   std::vector<Image> images_;
 };

@@ -74,7 +74,8 @@ NmsCandidates::NmsCandidates(const NmsRequest& request) : request_(request) {
     rows += part.count;
   }
   find_images();
-  found_.reset(new NmsCandidate[at(rows)]);
+  thread_local KeptArray kept_found, kept_grouped;
+  found_.take(rows, &kept_found);
   const int64_t num_parts = request.num_parts;
   const int64_t parts_per_thread = are_many(rows) ? 1 : std::max<int64_t>(num_parts, 1);
   parallel_for(num_parts, [&](int64_t place) { collect(place); }, parts_per_thread);
@@ -86,7 +87,7 @@ NmsCandidates::NmsCandidates(const NmsRequest& request) : request_(request) {
     candidates += image.count;
   }
   size_ = candidates;
-  grouped_.reset(new NmsCandidate[at(candidates)]);
+  grouped_.take(candidates, &kept_grouped);
 }
 
 // Puts the parts into the order of their images.

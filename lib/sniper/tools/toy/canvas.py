@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from sniper.tools.toy.sprite import visible_polygons
+from sniper.tools.toy.textures import thrice
 
 _NOBODY = -1
 _SOLID = 0.5  # coverage from which a pixel belongs to a thing
@@ -61,7 +62,7 @@ class Canvas:
         """Paints a thing with its corner at (x, y) and gives its number; arguments as in `fits`."""
         core = alpha >= _SOLID if core is None else core
         window, patch = self._windows(alpha, x, y)
-        share = alpha[patch][..., None]
+        share = thrice(np.ascontiguousarray(alpha[patch]))
         below = self.image[window]
         self.image[window] = below + share * (colours[patch] - below)
         inside = alpha[patch] >= _SOLID
@@ -95,7 +96,7 @@ class Canvas:
         )
         soft = cv2.GaussianBlur(padded, (0, 0), blur_px)
         window, patch = self._windows(soft, x - margin, y - margin)
-        self.image[window] *= 1 - strength * soft[patch][..., None]
+        self.image[window] *= thrice(1 - strength * soft[patch])
 
     def surroundings(self, alpha: np.ndarray, x: int, y: int) -> tuple[np.ndarray, float]:
         """Mean colour (3,) around a thing's place and how much the lightness varies there."""

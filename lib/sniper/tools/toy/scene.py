@@ -23,6 +23,7 @@ from sniper.tools.toy.textures import (
     gradient,
     noise,
     random_colours,
+    thrice,
 )
 
 # Width, height for a long side of 640 px.
@@ -252,10 +253,10 @@ def _paint(
     if size_px >= 24 and rng.random() < 0.5:
         stroke = contrasting_colour(rng, colour, 30)
         width_px = max(1.0, size_px * rng.uniform(0.02, 0.06))
-        colours += edge_band(alpha, width_px)[..., None] * (stroke - colours)
+        colours += thrice(edge_band(alpha, width_px)) * (stroke - colours)
     if rng.random() < 0.5:
         shading = 1 + np.float32(rng.uniform(0.1, 0.35)) * (gradient(rng, h, w, 0) - 0.5)
-        colours *= shading[..., None]
+        colours *= thrice(shading)
     if rng.random() < 0.35:
         distance = max(1, round(size_px * rng.uniform(0.03, 0.08)))
         canvas.shade(alpha, x + distance, y + distance, 0.5 + distance / 2, rng.uniform(0.2, 0.5))
@@ -290,8 +291,8 @@ def photograph(rng: np.random.Generator, image: np.ndarray, soft_share: float = 
     h, w = image.shape[:2]
     field = gradient(rng, h, w, 0) if rng.random() < 0.6 else noise(rng, h, w, max(h, w))
     light = rng.uniform(0.9, 1.1) + rng.uniform(0, 0.45) * (field - 0.5)
-    lit: np.ndarray = image * light[..., None].astype(np.float32)
+    lit: np.ndarray = image * thrice(light.astype(np.float32))
     if rng.random() < soft_share:
         lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.35, 0.75))
     grain = rng.standard_normal((h, w), dtype=np.float32) * np.float32(rng.uniform(0.5, 5))
-    return np.clip(np.rint(lit + grain[..., None]), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(lit + thrice(grain)), 0, 255).astype(np.uint8)

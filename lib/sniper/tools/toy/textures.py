@@ -142,7 +142,9 @@ def _marble(rng: np.random.Generator, h: int, w: int, scale: float) -> np.ndarra
 def _dots(rng: np.random.Generator, h: int, w: int, scale: float) -> np.ndarray:
     period = np.float32(max(scale, 5.0))
     u, v = _rotated_grid(rng, h, w)
-    radius = np.hypot(u / period % 1 - 0.5, v / period % 1 - 0.5)
+    # The same as `% 1`, to the bit, in a fraction of its time.
+    across, along = ((x - np.floor(x)) - 0.5 for x in (u / period, v / period))
+    radius = np.hypot(across, along)
     return np.clip((rng.uniform(0.22, 0.36) - radius) * period + 0.5, 0, 1)
 
 
@@ -180,8 +182,21 @@ _BACKGROUND_FIELDS: tuple[Field, ...] = (
 )  # fmt: skip
 
 
+def thrice(field: np.ndarray) -> np.ndarray:
+    """A field (h, w) as the three channels (h, w, 3) of an image.
+
+    NumPy is several times slower where one of two operands has a single channel.
+    """
+    if not field.size:  # outside the image
+        return np.zeros((*field.shape, 3), field.dtype)
+    return cv2.merge((field, field, field))
+
+
 def _mix(field: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a + field[..., None] * (b - a)
+    step = b - a
+    kind = np.result_type(field, step, a)
+    channels = (np.multiply(field, step[c], dtype=kind) + a[c : c + 1] for c in range(3))
+    return cv2.merge(tuple(channels))
 
 
 def fill(
@@ -229,7 +244,7 @@ def _surface(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
     grain = noise(rng, h, w, rng.uniform(6, 60)) - 0.5
     slow = noise(rng, h, w, long_side / 2) - 0.5
     relief = grain * np.float32(rng.uniform(8, 36)) + slow * np.float32(rng.uniform(10, 50))
-    return surface + relief[..., None]
+    return surface + thrice(relief)
 
 
 def background(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
@@ -239,5 +254,5 @@ def background(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
         border = gradient(rng, h, w, 0) + np.float32(0.25) * (noise(rng, h, w, 160) - 0.5)
         softness = np.float32(math.exp(rng.uniform(math.log(6), math.log(300))))
         share = np.clip((border - np.float32(rng.uniform(0.35, 0.65))) * softness + 0.5, 0, 1)
-        surface += share[..., None] * (_surface(rng, h, w) - surface)
+        surface += thrice(share) * (_surface(rng, h, w) - surface)
     return np.clip(surface, 0, 255)

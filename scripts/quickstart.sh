@@ -22,11 +22,11 @@ EOF
 ensure_environment
 say "1 of 6: checking the installation"
 sniper doctor
-say "2 of 6: toy data set in data/toy (half a minute)"
+say "2 of 6: toy data set in data/toy (a minute)"
 sniper make-toy-data data/toy
 say "3 of 6: training $recipe (goes on where it stopped, or is done already)"
 python main_train.py --cfg "$recipe" --resume
-say "4 of 6: testing on the held-out toy images (a minute)"
+say "4 of 6: testing on the held-out toy images (half a minute)"
 python main_test.py --cfg "$recipe"
 say "5 of 6: what is wrong with the results"
 sniper analyze --cfg "$recipe"

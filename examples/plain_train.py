@@ -28,6 +28,7 @@ from sniper.models.assembly import (
     build_detector,
     short_output_names,
 )
+from sniper.models.cpu_graph import for_training_on_cpu
 from sniper.models.initialisers import initialise
 from sniper.models.spec import DetectorSpec, ProposalSettings, TargetSettings
 from sniper.models.weights import Params, with_test_params, write_params
@@ -81,7 +82,8 @@ def train(
         shapes = contract.input_shapes(spec.batch_images)
         arg, aux, _ = initialise(symbol, shapes, None, seed, init="scratch")
         names = [name for name in symbol.list_arguments() if name in arg]
-        bound = symbol.simple_bind(mx.cpu(), grad_req=dict.fromkeys(names, "write"), **shapes)
+        as_run = for_training_on_cpu(symbol, shapes)  # with the convolutions of this project
+        bound = as_run.simple_bind(mx.cpu(), grad_req=dict.fromkeys(names, "write"), **shapes)
         bound.copy_params_from(arg, aux)
         weights = [bound.arg_dict[name] for name in names]
         gradients = [bound.grad_dict[name] for name in names]

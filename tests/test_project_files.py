@@ -21,7 +21,9 @@ def test_citation_and_changelog_are_of_this_version():
 
 def test_pre_commit_runs_the_checks_of_the_test_script():
     script = (ROOT / "scripts" / "test.sh").read_text(encoding="utf-8")
-    checks = re.search(r"^ensure_environment\n(.*)^exec ", script, re.MULTILINE | re.DOTALL)[1]
+    checks = re.search(r"^ensure_environment\n(.*?)^# Each of", script, re.M | re.S)[1]
+    # Types are checked while the documentation is built.
+    checks = checks.replace(" & site=$!", "").replace("wait $site\n", "")
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     (repo,) = config["repos"]
     assert [f"{hook['entry']}\n" for hook in repo["hooks"]] == [

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import sniper.data.voc as voc_module
@@ -81,6 +81,7 @@ def slow_box(corners, width, height):
 corner = st.floats(0, 120).map(lambda value: round(value, 2))
 
 
+@example([(0.0, 0.0, 0.0, 0.0)] * 2)
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=6))
 def test_boxes_follow_the_rule(tmp_path_factory, boxes):
     boxes = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in boxes]

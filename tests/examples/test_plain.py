@@ -21,7 +21,7 @@ from tests.runs import random_run
 
 HERE = Path(__file__).resolve()
 EXAMPLES = HERE.parents[2] / "examples"
-LINES = 120
+LINES = 125
 UPDATES = 3
 
 

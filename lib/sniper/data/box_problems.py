@@ -165,6 +165,8 @@ def report_fractions(
     # Corners that count from 1 have become negative.
     inside = (x2 <= 1) & (y2 <= 1) & (x1 >= -1) & (y1 >= -1) & (x2 > x1) & (y2 > y1)
     inside &= (boxes.widths > 1) & (boxes.heights > 1)
+    # The first px of an image, in a file whose corners count from 1, is no fraction.
+    inside &= (x2 > 0) | (np.mod(boxes.corners, 1) != 0).any(axis=0)
     return _report_all(boxes, inside, FRACTIONS, where, path, on_problem)
 
 

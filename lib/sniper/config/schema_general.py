@@ -69,7 +69,8 @@ NETWORK_KEYS = (
         "network.FIXED_PARAMS",
         Seq(Text(), empty_allowed=True),
         ("gamma", "beta"),
-        "Parameters whose name contains any of these are not trained.",
+        "Parameters whose name contains any of these are not trained. Batch norms up to which "
+        "nothing is trained use their stored statistics.",
     ),
     Key("network.ANCHOR_RATIOS", Seq(Float(minimum=1e-6)), (0.5, 1.0, 2.0), "Height/width."),
     Key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from sniper.errors import TrainingError
 from sniper.loader.train import Batch
 from sniper.models.assembly import DetectorSpec, short_output_names
+from sniper.models.untrained_norms import with_stored_statistics
 from sniper.training.averaging import PREFIX as AVERAGE_PREFIX
 from sniper.training.averaging import WeightAverage
 from sniper.training.gradients import GradientSum, non_finite_names
@@ -24,6 +26,12 @@ from sniper.training.step_settings import StepSettings
 if TYPE_CHECKING:
     from mxnet.kvstore import KVStore
 
+logger = logging.getLogger(__name__)
+
+_STORED_STATISTICS = (
+    "%d batch norm(s) use stored statistics, as in detection: nothing up to them is trained (%s)"
+)
+_NORMS_TOLD = 3
 # Names in `Stepper.state`: a float64 vector (loss scale, updates since it changed, batches taken
 # into the unfinished update), and the statistics of every device where a process has several.
 SCALARS = "scalars"
@@ -97,12 +105,15 @@ class Stepper:
         *,
         kvstore: KVStore | None = None,
     ) -> None:
-        self._symbol = symbol
         self._symbol_scale = spec.loss_scale
         self._output_names = short_output_names(symbol.list_outputs(), spec)
         self._rows = input_shapes["data"][0]
         fixed = set(settings.fixed)
         trained = [n for n in symbol.list_arguments() if n not in input_shapes and n not in fixed]
+        self._symbol, norms = with_stored_statistics(symbol, set(trained))
+        if norms:
+            told = ", ".join(norms[:_NORMS_TOLD]) + (", ..." if norms[_NORMS_TOLD:] else "")
+            logger.info(_STORED_STATISTICS, len(norms), told)
         self._loss_scale = LossScale(
             settings.loss_scale, settings.dynamic_loss_scale, settings.loss_scale_window
         )

@@ -194,10 +194,7 @@ def detecting(symbol):
 def test_wide_3x3_convolutions_save_multiplications_and_take_their_relu():
     assert detecting(relu(conv(mx.sym.Variable("data"), "one"))) == ["WinogradConvolution"]
     body = conv(mx.sym.Variable("data"), "one", no_bias=True)
-    assert detecting(relu(norm(body, "bn"))) == [
-        "WinogradConvolution",
-        "_contrib_BatchNormWithReLU",
-    ]
+    assert detecting(relu(norm(body, "bn"))) == ["WinogradConvolution", "BatchNorm", "Activation"]
 
 
 def test_a_convolution_that_is_read_twice_keeps_its_relu_behind_it():
@@ -217,14 +214,6 @@ def test_a_convolution_that_is_read_twice_keeps_its_relu_behind_it():
 )  # fmt: skip
 def test_other_convolutions_stay(attributes):
     assert detecting(conv(mx.sym.Variable("data"), "one", **attributes)) == ["Convolution"]
-
-
-def test_norms_leave_their_relu_to_a_convolution_in_front():
-    """oneDNN makes both part of it."""
-    body = conv(mx.sym.Variable("data"), "one", kernel=(1, 1), pad=(0, 0))
-    assert detecting(relu(norm(body, "bn")))[1:] == ["BatchNorm", "Activation"]
-    pooled = mx.sym.Pooling(mx.sym.Variable("data"), kernel=(2, 2), pool_type="max")
-    assert detecting(relu(norm(pooled, "bn")))[1:] == ["_contrib_BatchNormWithReLU"]
 
 
 @pytest.mark.instruction_sets

@@ -114,15 +114,19 @@ def trains_with_winograd(attributes: Mapping[str, str], weight: Shape) -> bool:
     return isa() == _MEASURED_ISA and is_wide and _fits_winograd(attributes)
 
 
+def detects_with_winograd(attributes: Mapping[str, str], weight: Shape) -> bool:
+    """Whether `for_detection_on_cpu` replaces a convolution of these attributes and weights."""
+    return min(weight[:2]) >= _FEWEST_CHANNELS and _fits_winograd(attributes)
+
+
 def for_detection_on_cpu(
     symbol: mx.sym.Symbol, weight_shapes: Mapping[str, Shape]
 ) -> mx.sym.Symbol:
     """The network of `for_cpu` with fewer operations, for executors without gradients.
 
-    * 3x3 convolutions of stride 1 have a quarter of their multiplications, and the ReLU behind
-      them: relative differences are below 1e-5, larger than those of the order of sums.
-    * A ReLU whose input is a batch norm that nothing else reads becomes part of it, unless oneDNN
-      makes the norm part of a convolution.
+    3x3 convolutions of stride 1 have a quarter of their multiplications, and the ReLU behind them:
+    relative differences are below 1e-5, larger than those of the order of sums. Norms stay apart
+    from their ReLUs, which change a map in its place.
 
     Args:
         symbol: any graph.
@@ -134,8 +138,6 @@ def for_detection_on_cpu(
     graph = json.loads(for_cpu(symbol).tojson())
     _use_winograd(graph, weight_shapes, _FEWEST_CHANNELS)
     _fuse_relus(graph, _is_winograd)
-    if _has_onednn():
-        _fuse_relus(graph, _is_norm_alone)
     ops.load_library()
     return mx.sym.load_json(json.dumps(graph))
 
@@ -246,7 +248,7 @@ def _fits_winograd(attributes: Mapping[str, str]) -> bool:
     )
 
 
-def _fuse_relus(graph: dict[str, Any], takes: Callable[[Node, list[Node]], bool]) -> None:
+def _fuse_relus(graph: dict[str, Any], takes: Callable[[Node], bool]) -> None:
     """Makes ReLUs part of the nodes that take them, where nothing else reads what these put out."""
     nodes: list[Node] = graph["nodes"]
     uses = Counter(entry[0] for entry in _entries(graph))
@@ -255,7 +257,7 @@ def _fuse_relus(graph: dict[str, Any], takes: Callable[[Node, list[Node]], bool]
         if node["op"] != "Activation" or node["attrs"]["act_type"] != "relu":
             continue
         source = node["inputs"][0][0]
-        if uses[source] == 1 and takes(nodes[source], nodes):
+        if uses[source] == 1 and takes(nodes[source]):
             if nodes[source]["op"] == "BatchNorm":
                 nodes[source]["op"] = _NORM_WITH_RELU
             else:
@@ -264,21 +266,14 @@ def _fuse_relus(graph: dict[str, Any], takes: Callable[[Node, list[Node]], bool]
     _rename(graph, replaced)
 
 
-def _is_winograd(node: Node, _: list[Node]) -> bool:
+def _is_winograd(node: Node) -> bool:
     return node["op"] == _WINOGRAD
 
 
-def _uses_batch_statistics(node: Node, _: list[Node]) -> bool:
-    stored = node.get("attrs", {}).get("use_global_stats", "False") not in ("False", "0")
-    return _is_norm(node) and not stored
-
-
-def _is_norm_alone(node: Node, nodes: list[Node]) -> bool:
-    return _is_norm(node) and nodes[node["inputs"][0][0]]["op"] != "Convolution"
-
-
-def _is_norm(node: Node) -> bool:
-    return node["op"] == "BatchNorm" and node.get("attrs", {}).get("axis", "1") == "1"
+def _uses_batch_statistics(node: Node) -> bool:
+    attributes = node.get("attrs", {})
+    stored = attributes.get("use_global_stats", "False") not in ("False", "0")
+    return node["op"] == "BatchNorm" and not stored and attributes.get("axis", "1") == "1"
 
 
 def _entries(graph: dict[str, Any]) -> list[Entry]:

@@ -6,7 +6,7 @@ import ast
 import math
 from dataclasses import dataclass
 
-from sniper.models.cpu_graph import DEFORMABLE, trains_with_winograd
+from sniper.models.cpu_graph import DEFORMABLE, detects_with_winograd, trains_with_winograd
 from sniper.models.graph_memory import Node, SizedGraph
 
 # oneDNN brings these into its own layouts and back.
@@ -16,6 +16,8 @@ _REORDERED = {*_WEIGHTED, "BatchNorm", "Pooling"}
 _IM2COL_IMAGES, _CONV_WORKSPACE_MB = 64, 1024
 # Of our 3x3 convolution: the points of a tile and channel, and the tiles that are there at once.
 _POINT_BYTES, _CHUNK_BYTES = 36 * 4, 16 << 20
+# In detection, what it keeps, with channels up to these and with more.
+_FEW_CHANNELS, _SMALL_BLOCK_BYTES, _LARGE_BLOCK_BYTES = 192, 4 << 20, 64 << 20
 # Where a tap of our deformable convolution reads; the derivatives of that, for 32 channels.
 _TAP_BYTES, _SHIFT_BYTES, _BLOCK_CHANNELS = 20, 8, 32
 
@@ -27,8 +29,8 @@ class Workspace:
     Attributes:
         columns: of the deformable convolution that needs most. On a GPU the unfolded input of a
             batch; on a CPU, where our operator unfolds a few cells at a time, copies of one image's
-            map and of the weights in other layouts, which it keeps. In training on a CPU also of
-            the 3x3 convolution that needs most, where ours is taken.
+            map and of the weights in other layouts, which it keeps. On a CPU also of the 3x3
+            convolution that needs most, where ours is taken.
         layers: of the layer that needs most; all graphs share it.
         kept: what oneDNN keeps for the layers of a graph in training.
     """
@@ -69,8 +71,9 @@ def workspace(graph: SizedGraph, *, train: bool, on_gpu: bool) -> Workspace:
             layers = max(layers, min(limit, _columns(graph, number, node, images)))
         elif not on_gpu and node.op in _REORDERED:
             layers = max(layers, _layouts(graph, number, node, train=train))
-            if train and node.op == "Convolution":
-                columns = max(columns, _points(graph, number, node))
+            if node.op == "Convolution":
+                ours = _points(graph, number, node) if train else _plain_copies(graph, node)
+                columns = max(columns, ours)
             if train and node.op in _WEIGHTED:
                 kept += 2 * graph.size(node.inputs[1])
     return Workspace(columns, layers, kept)
@@ -112,6 +115,16 @@ def _points(graph: SizedGraph, number: int, node: Node) -> int:
     chunk = min(tiles, _CHUNK_BYTES // (_POINT_BYTES * (channels + 2 * filters)) + 1)
     # Weights twice, and their gradient; both sides with their gradients.
     return _POINT_BYTES * (3 * channels * filters + chunk * (3 * channels + 3 * filters))
+
+
+def _plain_copies(graph: SizedGraph, node: Node) -> int:
+    """Bytes of what our 3x3 convolution needs in detection, where it is taken."""
+    weight = graph.shapes[node.inputs[1]]
+    if not detects_with_winograd(node.attrs, weight):
+        return 0
+    many = weight[1] > _FEW_CHANNELS
+    # MXNet brings a map out of oneDNN's layout with a copy, and keeps another meanwhile.
+    return 2 * graph.size(node.inputs[0]) + (_LARGE_BLOCK_BYTES if many else _SMALL_BLOCK_BYTES)
 
 
 def _images_at_once(graph: SizedGraph, node: Node) -> int:

@@ -16,8 +16,9 @@ _REORDERED = {*_WEIGHTED, "BatchNorm", "Pooling"}
 _IM2COL_IMAGES, _CONV_WORKSPACE_MB = 64, 1024
 # Of our 3x3 convolution: the points of a tile and channel, and the tiles that are there at once.
 _POINT_BYTES, _CHUNK_BYTES = 36 * 4, 16 << 20
-# In detection, what it keeps, with channels up to these and with more.
-_FEW_CHANNELS, _SMALL_BLOCK_BYTES, _LARGE_BLOCK_BYTES = 192, 4 << 20, 64 << 20
+# Channels and filters whose weights are there at once; tiles, with channels up to these and more.
+_CHUNK_CHANNELS, _CHUNK_FILTERS = 192, 128
+_SMALL_BLOCK_BYTES, _LARGE_BLOCK_BYTES = 4 << 20, 64 << 20
 # Where a tap of our deformable convolution reads; the derivatives of that, for 32 channels.
 _TAP_BYTES, _SHIFT_BYTES, _BLOCK_CHANNELS = 20, 8, 32
 
@@ -72,8 +73,8 @@ def workspace(graph: SizedGraph, *, train: bool, on_gpu: bool) -> Workspace:
         elif not on_gpu and node.op in _REORDERED:
             layers = max(layers, _layouts(graph, number, node, train=train))
             if node.op == "Convolution":
-                ours = _points(graph, number, node) if train else _plain_copies(graph, node)
-                columns = max(columns, ours)
+                ours = _trained_points if train else _detection_points
+                columns = max(columns, ours(graph, number, node))
             if train and node.op in _WEIGHTED:
                 kept += 2 * graph.size(node.inputs[1])
     return Workspace(columns, layers, kept)
@@ -105,26 +106,39 @@ def _kept_copies(graph: SizedGraph, number: int, node: Node, *, train: bool) -> 
     return forward + 2 * map_in + 2 * weights + taps * _TAP_BYTES + 2 * map_out + shifts
 
 
-def _points(graph: SizedGraph, number: int, node: Node) -> int:
-    """Bytes of what our 3x3 convolution keeps for its next call, where it is taken."""
+def _trained_points(graph: SizedGraph, number: int, node: Node) -> int:
+    """Bytes of what our 3x3 convolution keeps for its next call, where training takes it."""
     weight, output = graph.shapes[node.inputs[1]], graph.shapes[(number, 0)]
     if not trains_with_winograd(node.attrs, weight):
         return 0
     filters, channels = weight[:2]
-    tiles = output[0] * math.prod(math.ceil(side / 4) for side in output[2:])
-    chunk = min(tiles, _CHUNK_BYTES // (_POINT_BYTES * (channels + 2 * filters)) + 1)
+    chunk = min(_tiles(output), _CHUNK_BYTES // (_POINT_BYTES * (channels + 2 * filters)) + 1)
     # Weights twice, and their gradient; both sides with their gradients.
-    return _POINT_BYTES * (3 * channels * filters + chunk * (3 * channels + 3 * filters))
+    backward = _POINT_BYTES * (3 * channels * filters + chunk * (3 * channels + 3 * filters))
+    return backward + _forward_points(weight, output)
 
 
-def _plain_copies(graph: SizedGraph, node: Node) -> int:
-    """Bytes of what our 3x3 convolution needs in detection, where it is taken."""
-    weight = graph.shapes[node.inputs[1]]
+def _detection_points(graph: SizedGraph, number: int, node: Node) -> int:
+    """Bytes that our 3x3 convolution needs, where detection takes it."""
+    weight, output = graph.shapes[node.inputs[1]], graph.shapes[(number, 0)]
     if not detects_with_winograd(node.attrs, weight):
         return 0
-    many = weight[1] > _FEW_CHANNELS
     # MXNet brings a map out of oneDNN's layout with a copy, and keeps another meanwhile.
-    return 2 * graph.size(node.inputs[0]) + (_LARGE_BLOCK_BYTES if many else _SMALL_BLOCK_BYTES)
+    return 2 * graph.size(node.inputs[0]) + _forward_points(weight, output)
+
+
+def _forward_points(weight: tuple[int, ...], output: tuple[int, ...]) -> int:
+    filters, channels = weight[:2]
+    many = channels > _CHUNK_CHANNELS
+    at_once = min(channels, _CHUNK_CHANNELS)
+    kept = at_once * (min(filters, _CHUNK_FILTERS) if many else filters)
+    limit = _LARGE_BLOCK_BYTES if many else _SMALL_BLOCK_BYTES
+    return _POINT_BYTES * kept + min(limit, _POINT_BYTES * _tiles(output) * (at_once + filters))
+
+
+def _tiles(output: tuple[int, ...]) -> int:
+    """4x4 cells of a batch of maps (N, C, H, W)."""
+    return output[0] * math.prod(math.ceil(side / 4) for side in output[2:])
 
 
 def _images_at_once(graph: SizedGraph, node: Node) -> int:

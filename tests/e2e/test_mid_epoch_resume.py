@@ -89,15 +89,8 @@ def _assert_same_arrays(one, other):
 def test_killed_within_an_epoch(tiny, name, settings, update, batch):
     # Progress lines cover three batches: the checkpoint lies within one of them.
     settings = (
-        *(
-            "--display",
-            "3",
-            "--set",
-            "TRAIN.CHECKPOINT_EVERY",
-            str(update),
-            "TRAIN.NUM_PROCESS",
-            "0",
-        ),
+        *("--display", "3", "--set", "TRAIN.NUM_PROCESS", "0"),
+        *("TRAIN.CHECKPOINT_EVERY", str(update)),
         *("TRAIN.lr_step", "1.2", "TRAIN.end_epoch", "3", *settings),
     )
 

@@ -103,9 +103,15 @@ def for_training_on_cpu(
         _fuse_relus(graph, _is_winograd)
         ops.load_library()
     if _has_onednn():
-        _fuse_relus(graph, _uses_batch_statistics)
+        _fuse_relus(graph, _takes_relu)
     _insert_before(graph, _plain_maps)
     return mx.sym.load_json(json.dumps(graph))
+
+
+def uses_batch_statistics(node: Node) -> bool:
+    """Whether a node of a graph's JSON is a norm that goes over the batch in training."""
+    stored = node.get("attrs", {}).get("use_global_stats", "False") not in ("False", "0")
+    return node["op"] == "BatchNorm" and not stored
 
 
 def trains_with_winograd(attributes: Mapping[str, str], weight: Shape) -> bool:
@@ -270,10 +276,8 @@ def _is_winograd(node: Node) -> bool:
     return node["op"] == _WINOGRAD
 
 
-def _uses_batch_statistics(node: Node) -> bool:
-    attributes = node.get("attrs", {})
-    stored = attributes.get("use_global_stats", "False") not in ("False", "0")
-    return node["op"] == "BatchNorm" and not stored and attributes.get("axis", "1") == "1"
+def _takes_relu(node: Node) -> bool:
+    return uses_batch_statistics(node) and node.get("attrs", {}).get("axis", "1") == "1"
 
 
 def _entries(graph: dict[str, Any]) -> list[Entry]:

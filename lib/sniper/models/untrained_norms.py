@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Container
 
+from sniper.models.cpu_graph import uses_batch_statistics
 from sniper.models.lazy import mx
 
 
@@ -32,9 +33,7 @@ def with_stored_statistics(
     for node in graph["nodes"]:
         inputs = [flows[entry[0]] for entry in node["inputs"]]
         flows.append(any(inputs) or node["name"] in trained)
-        attributes = node.get("attrs", {})
-        stored = attributes.get("use_global_stats", "False") not in ("False", "0")
-        if node["op"] == "BatchNorm" and not stored and not flows[-1]:
-            node["attrs"] = {**attributes, "use_global_stats": "True"}
+        if uses_batch_statistics(node) and not flows[-1]:
+            node.setdefault("attrs", {})["use_global_stats"] = "True"
             changed.append(node["name"])
     return (mx.sym.load_json(json.dumps(graph)) if changed else symbol), changed

@@ -143,6 +143,18 @@ def blocked(front: ModuleType, *tensors: Tensor) -> list[Tensor]:
     return [front.BlockGrad(tensor) for tensor in tensors]
 
 
+def with_added_gradients(front: ModuleType, tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Inputs of an operator whose gradients may be added to others.
+
+    The operator is not told to add; `identity` in front of it is. Only variables are asked to:
+    gradients of other nodes are written, and then summed.
+    """
+    return [
+        front.identity(tensor) if front is mx.nd or tensor.get_children() is None else tensor
+        for tensor in tensors
+    ]
+
+
 def named_outputs(front: ModuleType, outputs: Any, names: Sequence[str]) -> Any:
     """The outputs as a tuple; in a graph each under its own name (extension outputs have none)."""
     if front is not mx.sym:

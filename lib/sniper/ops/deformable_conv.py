@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-import mxnet as mx
-
-from sniper.ops.checks import Tensor, call, frontend
+from sniper.ops.checks import Tensor, call, frontend, with_added_gradients
 
 
 def deformable_convolution(
@@ -67,12 +65,7 @@ def deformable_convolution(
         "num_deformable_group": num_deformable_group,
         "no_bias": bias is None,
     }
-    # The operator is not told to add to a gradient; `identity` in front of it is. Only variables
-    # are asked to add: gradients of other nodes are written, and then summed.
-    inputs = [
-        front.identity(tensor) if front is mx.nd or tensor.get_children() is None else tensor
-        for tensor in tensors.values()
-    ]
+    inputs = with_added_gradients(front, tensors.values())
     return call(op, front, "DeformableConvolution", inputs, arguments, name=name)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-import mxnet as mx
-
-from sniper.ops.checks import Tensor, call, frontend
+from sniper.ops.checks import Tensor, call, frontend, with_added_gradients
 
 
 def winograd_convolution(
@@ -54,9 +52,5 @@ def winograd_convolution(
         "relu": relu,
         "no_bias": bias is None,
     }
-    # As in `deformable_convolution`: only variables are asked to add to their gradients.
-    inputs = [
-        front.identity(tensor) if front is mx.nd or tensor.get_children() is None else tensor
-        for tensor in tensors.values()
-    ]
+    inputs = with_added_gradients(front, tensors.values())
     return call(op, front, "WinogradConvolution", inputs, arguments, name=name)

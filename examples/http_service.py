@@ -1,6 +1,6 @@
 """A detector behind HTTP on one page: POST a picture, get its objects as JSON.
 
-    sniper export --cfg sniper_mobilenetv2_toy --out toy.onnx.zip --format onnx
+    sniper export --cfg sniper_res18_toy --out toy.onnx.zip --format onnx
     python examples/http_service.py toy.onnx.zip --port 8000
     curl --data-binary @picture.jpg "http://127.0.0.1:8000/?threshold=0.5"
 

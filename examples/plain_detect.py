@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("image", type=Path)
     parser.add_argument("weights", type=Path, help="a .params file")
-    parser.add_argument("--cfg", default="sniper_mobilenetv2_toy", help="recipe of the weights")
+    parser.add_argument("--cfg", default="sniper_res18_toy", help="recipe of the weights")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score to print")
     args = parser.parse_args()
     if not 0 <= args.threshold <= 1:

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # From a fresh checkout to a trained, tested detector: environment, operators, toy data, training,
 # test on the image pyramid, a picture with detections. A second call reuses what is there.
-# Usage: bash scripts/quickstart.sh [RECIPE]      (default: sniper_mobilenetv2_toy)
+# Usage: bash scripts/quickstart.sh [RECIPE]      (default: sniper_res18_toy)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 
-recipe=${1:-sniper_mobilenetv2_toy}
+recipe=${1:-sniper_res18_toy}
 started=$(date +%s)
 say() { printf '\n== %s  (%d s so far)\n' "$1" $(($(date +%s) - started)); }
 
 case $recipe in
-  sniper_mobilenetv2_toy) duration="10 to 15 minutes" ;;
+  sniper_res18_toy) duration="10 to 15 minutes" ;;
   sniper_mobilenetv2_toy_long) duration="half an hour" ;;
   *) duration="as long as its recipe says" ;;
 esac

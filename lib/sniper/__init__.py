@@ -2,9 +2,9 @@
 
     from sniper import Predictor, load_config, test, train
 
-    train(load_config("sniper_mobilenetv2_toy"))             # a recipe, or the path of a yml file
-    report = test(load_config("sniper_mobilenetv2_toy"))
-    for found in Predictor("sniper_mobilenetv2_toy").stream("photos"):
+    train(load_config("sniper_res18_toy"))             # a recipe, or the path of a yml file
+    report = test(load_config("sniper_res18_toy"))
+    for found in Predictor("sniper_res18_toy").stream("photos"):
         print(found.name, found.filter(0.5).as_dict())
 
 `sniper.chips` is a library of its own: the chips of SNIPER for other trainers.

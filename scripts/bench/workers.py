@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("exchange", help="sums over the workers, without a training")
-    train = commands.add_parser("train", help="the quickstart's recipe")
+    train = commands.add_parser("train", help="sniper_mobilenetv2_toy")
     train.add_argument("data", type=Path, help="folder of `sniper make-toy-data`")
     commands.add_parser("paper", help="traffic and time of 8 x 8 GPUs, computed")
     worker = commands.add_parser("worker")
@@ -116,7 +116,7 @@ def split(count: int, parts: int) -> list[int]:
 
 
 def train_steps(data: Path) -> None:
-    """Chips and updates a second of the quickstart's recipe; each worker has 16 chips an update."""
+    """Chips and updates a second of the toy recipe; each worker has 16 chips an update."""
     print("| workers, servers | an update | chips/s | values summed |")
     print("|---|---|---|---|")
     for workers, servers in ((1, 0), *JOBS):

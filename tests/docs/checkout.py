@@ -101,7 +101,7 @@ def furnish(place: Checkout) -> Checkout:
     place.must("sniper make-toy-data data/toy")
     place.must("sniper make-toy-data data/mine --classes 3")
     add_pictures(place.folder)
-    for recipe in ("sniper_mobilenetv2_toy", "my.yml"):
+    for recipe in ("sniper_mobilenetv2_toy", "sniper_res18_toy", "my.yml"):
         place.must(f"python main_train.py --cfg {recipe}")
         place.must(f"python main_test.py --cfg {recipe}")
     add_files_of_others(place)
@@ -136,13 +136,13 @@ def add_files_of_others(place: Checkout) -> None:
         shutil.copy(truth, place.folder / name)
     mine = next((place.folder / "output" / "mine").rglob("results/*results.json"))
     shutil.copy(mine, place.folder / "other_results.json")
-    log = next((place.folder / "output").rglob("sniper_mobilenetv2_toy.jsonl"))
+    log = next((place.folder / "output").rglob("sniper_res18_toy.jsonl"))
     for name in ("one.jsonl", "other.jsonl"):
         shutil.copy(log, place.folder / name)
-    place.must("sniper export --cfg sniper_mobilenetv2_toy --out detector.zip")
+    place.must("sniper export --cfg sniper_res18_toy --out detector.zip")
     place.must(
         as_this_processor_needs_it(
-            "sniper quantize --cfg sniper_mobilenetv2_toy --calib 2 --out toy_int8.zip"
+            "sniper quantize --cfg sniper_res18_toy --calib 2 --out toy_int8.zip"
         )
     )
     place.must("python examples/plain_train.py data/toy --updates 2")

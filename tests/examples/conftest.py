@@ -46,8 +46,8 @@ def real_run(tmp_path_factory) -> RealRun:
     recipe.write_text(RECIPE.format(root=root))
     block = re.search(r"\n\n((?:    .*\n|\n)+)\n", sniper.__doc__)[1]
     snippet = re.sub("^    ", "", block, flags=re.MULTILINE)
-    assert snippet.count("sniper_mobilenetv2_toy") == 3 and snippet.count('"photos"') == 1
-    snippet = snippet.replace("sniper_mobilenetv2_toy", str(recipe))
+    assert snippet.count("sniper_res18_toy") == 3 and snippet.count('"photos"') == 1
+    snippet = snippet.replace("sniper_res18_toy", str(recipe))
     snippet = snippet.replace('"photos"', repr(str(root / "toy" / "images" / "val")))
     path = root / "snippet.py"
     path.write_text(snippet)

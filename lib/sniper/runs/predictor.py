@@ -55,7 +55,7 @@ class Predictor:
     """Detects objects in images, videos and arrays. Loads once; threads may share it.
 
     Example:
-        predictor = Predictor("sniper_mobilenetv2_toy")
+        predictor = Predictor("sniper_res18_toy")
         for prediction in predictor.stream("photos", recursive=True):
             print(prediction.name, prediction.filter(0.5).as_dict())
 

@@ -51,7 +51,7 @@ Causes are those of TIDE: wrong class, box off, both, duplicate, background, mis
 """
 _EPILOG = """\
 examples:
-  sniper analyze --cfg sniper_mobilenetv2_toy --out analysis
+  sniper analyze --cfg sniper_res18_toy --out analysis
   sniper analyze --cfg my.yml --results other_results.json --score 0.3
 """
 

@@ -26,9 +26,9 @@ Detects on images of the test set and says what each stage takes: reading and de
 the network on every level, merging, masks. Without trained weights it takes random ones.
 """
 _EPILOG = """\
-examples: sniper bench --cfg sniper_mobilenetv2_toy --images 40
+examples: sniper bench --cfg sniper_res18_toy --images 40
           sniper bench --cfg sniper_res50_e2e --generated 800x600 --images 4 --set gpus cpu
-          sniper bench --cfg sniper_mobilenetv2_toy --weights toy_int8.zip
+          sniper bench --cfg sniper_res18_toy --weights toy_int8.zip
 """
 
 

@@ -40,7 +40,7 @@ annotations. The model is loaded once; memory does not grow with the number of i
 _EPILOG = """\
 examples:
   sniper detect holiday.jpg --out found                      (the newest trained model)
-  sniper detect photos/ films/*.mp4 --recursive --out found --cfg sniper_mobilenetv2_toy
+  sniper detect photos/ films/*.mp4 --recursive --out found --cfg sniper_res18_toy
   sniper detect list.txt --out found --model detector.zip --format none
   sniper detect photos/ --out found --cfg my.yml --classes pets.npz    (see sniper fit-classes)
 

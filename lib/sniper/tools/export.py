@@ -22,8 +22,8 @@ the resolved configuration and a card (data, settings, figures of tests, hashes)
 masks bring their mask head along. The same weights and configuration give the same bytes.
 """
 _EPILOG = """\
-examples: sniper export --cfg sniper_mobilenetv2_toy --out toy.zip
-          sniper export --cfg sniper_mobilenetv2_toy --out toy.onnx.zip --format onnx
+examples: sniper export --cfg sniper_res18_toy --out toy.zip
+          sniper export --cfg sniper_res18_toy --out toy.onnx.zip --format onnx
           sniper export --show toy.zip                  (what it is: network, data, figures, hashes)
 
 Predictor, `sniper detect`, `sniper test` and `sniper bench` take either archive; for one of ONNX

@@ -26,7 +26,7 @@ the old one stays as it is. The same command again goes on where it stopped.
 _EPILOG = """\
 examples:
   sniper hard-negatives --cfg my.yml
-  sniper hard-negatives --cfg sniper_mobilenetv2_toy --epochs 2 --set gpus cpu
+  sniper hard-negatives --cfg sniper_res18_toy --epochs 2 --set gpus cpu
 
 Chips show what lies around objects, and TRAIN.USE_NEG_CHIPS mine what a proposal network takes for
 objects. What is left after that are the errors of the detector itself: this is for them. It prints

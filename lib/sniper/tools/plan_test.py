@@ -37,7 +37,7 @@ and writes it as a yml file that extends the recipe.
 """
 _EPILOG = """\
 examples:
-  sniper plan-test --cfg sniper_mobilenetv2_toy --budget 200ms --out fast.yml
+  sniper plan-test --cfg sniper_res18_toy --budget 200ms --out fast.yml
   sniper plan-test --cfg my.yml --ap-loss 1 --modes single pyramid --plot front.png
   sniper test --cfg fast.yml
 

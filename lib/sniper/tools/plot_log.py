@@ -29,7 +29,7 @@ that was resumed or started again replaces the older lines with the same updates
 """
 _EPILOG = """\
 examples:
-  sniper plot-log output/sniper_mobilenetv2_toy/*/train/*.jsonl      (the quickstart)
+  sniper plot-log output/sniper_res18_toy/*/train/*.jsonl      (the quickstart)
   sniper plot-log one.jsonl other.jsonl --names "lr 0.01" "lr 0.02" --out curves.png
 """
 

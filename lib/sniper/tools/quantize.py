@@ -24,9 +24,9 @@ of deformable convolutions (with --format onnx the whole layers) and the mask he
 file is no smaller: weights are packed when it is loaded.
 """
 _EPILOG = """\
-example: sniper quantize --cfg sniper_mobilenetv2_toy --calib 32 --eval 80 --out toy_int8.zip
-         python main_test.py --cfg sniper_mobilenetv2_toy --weights toy_int8.zip
-         sniper quantize --cfg sniper_mobilenetv2_toy --format onnx --out int8.onnx.zip
+example: sniper quantize --cfg sniper_res18_toy --calib 32 --eval 80 --out toy_int8.zip
+         python main_test.py --cfg sniper_res18_toy --weights toy_int8.zip
+         sniper quantize --cfg sniper_res18_toy --format onnx --out int8.onnx.zip
 
 It is meant for processors with AVX-512 VNNI. Others are no faster with INT8 than with fp32, and
 MXNet adds products in 16 bits there and cuts off what does not fit; so they make the archive with

@@ -40,8 +40,8 @@ is useful for a data set alone.
 """
 _EPILOG = """\
 examples:
-  sniper report output/sniper_mobilenetv2_toy
-  sniper report --cfg sniper_mobilenetv2_toy --out toy.html --max-size 5MB
+  sniper report output/sniper_res18_toy
+  sniper report --cfg sniper_res18_toy --out toy.html --max-size 5MB
   sniper report --cfg my.yml --results other_results.json --worst 1000
 
 RUN is the folder of a run: the one with its weights and config.yml, or one above it that holds no

@@ -28,7 +28,7 @@ weights with the digests that the run has left. Says beforehand what is differen
 threads, packages, code, settings, images and annotations by name. Exit code 0: all is identical;
 1: something differs, and the first place is named; 2 or 3: wrong arguments or missing data.
 """
-_RUN = "output/sniper_mobilenetv2_toy/sniper_mobilenetv2_toy/train"
+_RUN = "output/sniper_res18_toy/sniper_res18_toy/train"
 _EPILOG = f"""\
 examples (the quickstart's run):
   sniper reproduce {_RUN}

@@ -17,7 +17,7 @@ Tests a trained detector on the images of dataset.test_image_set, as TEST.MODE s
 file and, where there are annotations, evaluates it and prints the numbers. With
 --set TEST.EXTRACT_PROPOSALS True it writes proposals for negative chips instead.
 """
-_EPILOG = "example: python main_test.py --cfg sniper_mobilenetv2_toy --set gpus cpu"
+_EPILOG = "example: python main_test.py --cfg sniper_res18_toy --set gpus cpu"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ _DESCRIPTION = """\
 Trains a SNIPER detector on chips. Checkpoints, the log and the resolved configuration go to
 <output_path>/<recipe>/<training sets>/.
 """
-_EPILOG = "example: python main_train.py --cfg sniper_mobilenetv2_toy --set gpus cpu"
+_EPILOG = "example: python main_train.py --cfg sniper_res18_toy --set gpus cpu"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

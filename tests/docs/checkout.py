@@ -65,12 +65,19 @@ class Checkout:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Checkout(folder)
 
+    def shorten_warm_ups(self, updates: int) -> None:
+        """So that a cosine has updates left on small data sets and in short trainings."""
+        for path in (self.folder / "configs").rglob("*.yml"):
+            text = path.read_text(encoding="utf-8")
+            text = re.sub(r"^  warmup_step: .*$", f"  warmup_step: {updates}", text, flags=re.M)
+            path.write_text(text, encoding="utf-8")
+
     def stop_trainings_after(self, updates: int) -> None:
         """Bounds every training: the recipes that all others extend get TRAIN.MAX_UPDATES."""
+        self.shorten_warm_ups(3)
         for path in (self.folder / "configs").rglob("*.yml"):
             text = path.read_text(encoding="utf-8")
             text = re.sub(r"^  MAX_UPDATES: .*\n", "", text, flags=re.M)
-            text = re.sub(r"^  warmup_step: .*$", "  warmup_step: 3", text, flags=re.M)
             if not re.search(r"^_BASE_:", text, re.M):
                 text = text.replace("\nTRAIN:\n", f"\nTRAIN:\n  MAX_UPDATES: {updates}\n")
             path.write_text(text, encoding="utf-8")
@@ -98,6 +105,7 @@ def yaml_of(page: str, name: str) -> str:
 
 def furnish(place: Checkout) -> Checkout:
     """Data, pictures, trained and tested models, and files of others; takes some minutes."""
+    place.shorten_warm_ups(40)
     place.must("sniper make-toy-data data/toy")
     place.must("sniper make-toy-data data/mine --classes 3")
     add_pictures(place.folder)

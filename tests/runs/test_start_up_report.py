@@ -182,8 +182,8 @@ def test_explicit_scales_are_not_called_the_rule():
         (("TRAIN.MAX_GT", "2"), "hold more than TRAIN.MAX_GT 2 boxes"),
         (("network.ANCHOR_SCALES", "[24]"), "change network.ANCHOR_SCALES"),
         (("TRAIN.SCALES", "[0.5, 0.3, 128.0]"), "below 10 px in every chip"),
-        ((), "no negative chips at levels 0, 1: no chip shows 72%, 54% of the images there"),
-        ((), "objects of other sizes; expect false alarms there; --set TRAIN.USE_NEG_CHIPS mine"),
+        ((), "no negative chips at levels 0, 1: 72%, 54% of the images there, with "),
+        ((), "as background; expect false alarms there; --set TRAIN.USE_NEG_CHIPS mine"),
         (("TRAIN.USE_NEG_CHIPS", "True"), "gave no negative chip at levels 0, 1"),
         (
             ("TRAIN.USE_NEG_CHIPS", "True", "TRAIN.MIN_FALSE_ALARMS", "[25, 10]"),

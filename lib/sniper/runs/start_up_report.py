@@ -386,8 +386,8 @@ def _bare_levels(plan: TrainPlan, stats: EpochStats, sample: _Sample) -> Iterato
         areas = ", ".join(f"{unseen[index].area:.0%}" for index in bare)
         others = ", ".join(f"{unseen[index].others_unseen}" for index in bare)
         yield (
-            f"no negative chips at {levels}: no chip shows {areas} of the images there, nor "
-            f"{others} objects of other sizes; {NEGATIVES_REMEDY}"
+            f"no negative chips at {levels}: {areas} of the images there, with {others} objects of "
+            f"other sizes, are in no chip and never trained as background; {NEGATIVES_REMEDY}"
         )
         return
     rule, remedies = plan.chips.min_false_alarms, ["set TRAIN.BACKGROUND_CHIPS 1"]

@@ -33,7 +33,7 @@ class TensorBoard:
         """Says once where the curves are, or how to get them."""
         self._writer = _open(folder)
         if self._writer is not None:
-            logger.info("TensorBoard: tensorboard --logdir %s", folder)
+            logger.info("TensorBoard (pip install tensorboard): tensorboard --logdir %s", folder)
 
     def write(self, group: str, values: Mapping[str, float], update: int) -> None:
         """Adds one point to the curve `<group>/<name>` of every finite value."""

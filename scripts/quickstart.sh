@@ -16,7 +16,7 @@ case $recipe in
   *) duration="as long as its recipe says" ;;
 esac
 cat <<EOF
-This takes $duration on two cores, most of it training, and 1.5 GB of disk; it can be stopped with
+This takes $duration on two cores, most of it training, and 2 GB of disk; it can be stopped with
 Ctrl-C and started again. The first time, the environment comes on top: some minutes, by the network.
 EOF
 ensure_environment

@@ -23,6 +23,7 @@ _OF_PRODUCTS = ("num_filter", "no_bias", "workspace", "num_group", "layout", "im
 # Of MXNet's oneDNN build, for which it is the only one: the norm's backward pass masks the gradient
 # instead of another pass over two more maps. Parameters and attributes are those of BatchNorm.
 _NORM_WITH_RELU = "_contrib_BatchNormWithReLU"
+_MAP_RANK = 4  # images, channels, rows, columns
 _WINOGRAD = "WinogradConvolution"
 # Operators of our library that take feature maps.
 OF_LIBRARY = (
@@ -76,18 +77,16 @@ def for_cpu(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     return mx.sym.load_json(json.dumps(graph))
 
 
-def for_training_on_cpu(
-    symbol: mx.sym.Symbol, shapes: Optional[Mapping[str, Shape]] = None
-) -> mx.sym.Symbol:
+def for_training_on_cpu(symbol: mx.sym.Symbol, shapes: Mapping[str, Shape]) -> mx.sym.Symbol:
     """The network of `for_cpu` with less work in and between its layers.
 
-    * A ReLU whose input is a batch norm that nothing else reads becomes part of it; norms with
-      stored statistics stay as they are.
+    * A ReLU whose input is a batch norm of maps that nothing else reads becomes part of it; norms
+      with stored statistics, and of anything but maps, stay as they are.
     * Maps in a layout of oneDNN get their plain one in front of our operators: MXNet would hand
       that work to the queue of `cpu(0)`, and wait there for all that other contexts have to do.
-    * With `shapes`, wide 3x3 convolutions have a quarter of their multiplications. Their numbers
-      change by some 1e-6 of their length; without, all stay the same to the bit. Not with AVX-512,
-      where it has not been measured.
+    * Wide 3x3 convolutions have a quarter of their multiplications. Their numbers change by some
+      1e-6 of their length; all others stay the same to the bit. Not with AVX-512, where it has not
+      been measured.
 
     Args:
         symbol: any graph.
@@ -97,13 +96,15 @@ def for_training_on_cpu(
         OpsError: the operator library does not load.
     """
     graph = json.loads(for_cpu(symbol).tojson())
-    if shapes and isa() == _MEASURED_ISA:
-        sizes = dict(zip(symbol.list_arguments(), symbol.infer_shape(**shapes)[0]))
-        _use_winograd(graph, sizes, _FEWEST_TRAINED_CHANNELS)
+    internals = symbol.get_internals()
+    sizes, put_out, _ = internals.infer_shape(**shapes)
+    if isa() == _MEASURED_ISA:
+        _use_winograd(graph, dict(zip(symbol.list_arguments(), sizes)), _FEWEST_TRAINED_CHANNELS)
         _fuse_relus(graph, _is_winograd)
         ops.load_library()
     if _has_onednn():
-        _fuse_relus(graph, _takes_relu)
+        rank_of = {name: len(shape) for name, shape in zip(internals.list_outputs(), put_out)}
+        _fuse_relus(graph, lambda node: _takes_relu(node, rank_of.get(f"{node['name']}_output")))
     _insert_before(graph, _plain_maps)
     return mx.sym.load_json(json.dumps(graph))
 
@@ -276,8 +277,10 @@ def _is_winograd(node: Node) -> bool:
     return node["op"] == _WINOGRAD
 
 
-def _takes_relu(node: Node) -> bool:
-    return uses_batch_statistics(node) and node.get("attrs", {}).get("axis", "1") == "1"
+def _takes_relu(node: Node, rank: Optional[int]) -> bool:
+    # oneDNN's norm takes maps only, and fails on what has another number of dimensions.
+    is_of_maps = rank == _MAP_RANK and node.get("attrs", {}).get("axis", "1") == "1"
+    return is_of_maps and uses_batch_statistics(node)
 
 
 def _entries(graph: dict[str, Any]) -> list[Entry]:

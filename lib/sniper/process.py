@@ -15,6 +15,7 @@ import importlib.util
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -26,6 +27,7 @@ from sniper.errors import TrainingError
 
 GRAD_SUM_CAP = "MXNET_EXEC_INPLACE_GRAD_SUM_CAP"
 SAFE_GRAD_SUM_CAP = 1000
+OMP_NUM_THREADS = "OMP_NUM_THREADS"
 
 _ALIASES = {"bool": bool, "object": object, "int": int, "float": float, "complex": complex}
 
@@ -42,9 +44,19 @@ def prepare_process() -> None:
     os.environ.setdefault("MXNET_CUDNN_AUTOTUNE_DEFAULT", "0")
     # Else every bind of an inference graph prints that oneDNN's fusion is on.
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
-    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    _set_threads()
     if not any(isinstance(finder, _LeftOut) for finder in sys.meta_path):
         sys.meta_path.insert(0, _LeftOut())
+
+
+def _set_threads() -> None:
+    """Gives MXNet a number of threads: it aborts at a list as OpenMP knows it, and at words."""
+    asked, threads = os.environ.get(OMP_NUM_THREADS, ""), str(omp_threads())
+    os.environ[OMP_NUM_THREADS] = threads
+    if asked and not asked.split(",")[0].strip().isdigit():
+        warnings.warn(
+            f"{OMP_NUM_THREADS} is {asked!r}, which is no number: {threads} is taken", stacklevel=2
+        )
 
 
 class _LeftOut(MetaPathFinder):
@@ -72,7 +84,7 @@ def usable_cores() -> int:
 
 def omp_threads() -> int:
     """Threads of an operator: `OMP_NUM_THREADS`, whose first number counts."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    first = os.environ.get(OMP_NUM_THREADS, "").split(",")[0].strip()
     return max(int(first), 1) if first.isdigit() else usable_cores()
 
 

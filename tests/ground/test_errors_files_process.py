@@ -100,6 +100,21 @@ def test_a_gradient_sum_cap_that_gives_wrong_gradients_is_raised(cap, kept):
     assert _run(f"import sniper, os; print(os.environ['{name}'])", **{name: cap}) == [kept]
 
 
+@pytest.mark.parametrize(
+    ("asked", "threads"), [("2,1", 2), (" 3", 3), ("0", 1), ("abc", None), ("-1", None)]
+)
+def test_a_number_of_threads_that_mxnet_aborts_at_becomes_one_that_it_takes(asked, threads):
+    code = (
+        "import warnings, os; warnings.simplefilter('always');\n"
+        "with warnings.catch_warnings(record=True) as told: import sniper\n"
+        "print(os.environ['OMP_NUM_THREADS'], *(str(one.message).split()[2] for one in told));"
+        "import mxnet"
+    )
+    words = [] if threads else [repr(asked) + ","]
+    expected = threads or len(os.sched_getaffinity(0))
+    assert _run(code, OMP_NUM_THREADS=asked) == [str(expected), *words]
+
+
 def test_log_file_gets_what_the_console_gets(tmp_path):
     path = tmp_path / "run" / "x.log"
     start_logging(path)

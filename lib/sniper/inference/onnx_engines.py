@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -13,7 +12,7 @@ import numpy as np
 
 from sniper.errors import ConfigError, DataError
 from sniper.models.onnx.steps import OnnxStep
-from sniper.process import is_installed, usable_cores
+from sniper.process import is_installed, omp_threads
 
 AUTO = "auto"
 
@@ -158,12 +157,7 @@ def onnx_engine(name: str = AUTO) -> OnnxEngine:
             got=name,
             expected=", ".join([AUTO, *ENGINES]),
         )
-    return ENGINES[name](_threads())
-
-
-def _threads() -> int:
-    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(text) if text.isdigit() and int(text) else usable_cores()
+    return ENGINES[name](omp_threads())
 
 
 def _import(module: str, command: str) -> ModuleType:

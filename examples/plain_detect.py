@@ -34,6 +34,7 @@ from sniper.models.assembly import (
     inference_input_shapes,
     short_output_names,
 )
+from sniper.models.fit import fit_params
 from sniper.models.weights import Params, for_test, read_params
 from sniper.runs.plan import TestPlan, test_plan
 
@@ -60,7 +61,7 @@ def run_network(
     symbol = build_detector(spec, train=False)
     shapes = inference_input_shapes(spec, 1, *data.shape[2:])
     bound = symbol.simple_bind(mx.cpu(), grad_req="null", **shapes)
-    bound.copy_params_from(arg, aux, allow_extra_params=True)
+    bound.copy_params_from(*fit_params(symbol, shapes, arg, aux, "the weights given"))
     outputs = bound.forward(is_train=False, data=data, im_info=im_info)
     names = short_output_names(symbol.list_outputs())
     by_name = {name: output.asnumpy() for name, output in zip(names, outputs)}
@@ -97,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("image", type=Path)
     parser.add_argument("weights", type=Path, help="a .params file")
-    parser.add_argument("--cfg", default="sniper_res18_toy", help="recipe of the weights")
+    parser.add_argument("--cfg", default="sniper_mobilenetv2_toy", help="recipe of the weights")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score to print")
     args = parser.parse_args()
     if not 0 <= args.threshold <= 1:

@@ -105,7 +105,7 @@ def yaml_of(page: str, name: str) -> str:
 
 def furnish(place: Checkout) -> Checkout:
     """Data, pictures, trained and tested models, and files of others; takes some minutes."""
-    place.shorten_warm_ups(40)
+    place.shorten_warm_ups(20)
     place.must("sniper make-toy-data data/toy")
     place.must("sniper make-toy-data data/mine --classes 3")
     add_pictures(place.folder)

@@ -30,8 +30,6 @@ TRAIN:
   KEEP_CHECKPOINTS: 1
   lr_step: '250u'
   warmup: true
-  warmup_lr: 0.002
-  warmup_step: 30
   wd: 0
   end_epoch: 9999
   MAX_UPDATES: 300
@@ -51,11 +49,12 @@ TEST:
   USE_CACHE: [false]
   SKIP_STRIDES: []
 """
-# Width and rate.
+# Width, rate, and updates of the warm-up from a tenth of it: without norms a training is at the
+# mercy of its rate, and VGG-16 lost at twice this one what it had learned, on some processors.
 NETWORKS = {
-    "resnet_mx_50_ssh": (0.125, 0.02),
-    "mobilenetv2_ssh": (0.5, 0.02),
-    "vgg16_ssh": (0.25, 0.002),
+    "resnet_mx_50_ssh": (0.125, 0.02, 30),
+    "mobilenetv2_ssh": (0.5, 0.02, 30),
+    "vgg16_ssh": (0.25, 0.001, 60),
 }
 
 
@@ -78,8 +77,9 @@ def test_network_learns_four_pictures(tmp_path, symbol):
     make_square(tmp_path / "four")
     recipe = tmp_path / "overfit.yml"
     recipe.write_text(RECIPE.format(root=tmp_path, side=SIDE_PX))
-    width, rate = map(str, NETWORKS[symbol])
-    keys = ["symbol", symbol, "network.WIDTH", width, "TRAIN.lr", rate]
+    width, rate, warmup = NETWORKS[symbol]
+    keys = ["symbol", symbol, "network.WIDTH", str(width), "TRAIN.lr", str(rate)]
+    keys += ["TRAIN.warmup_lr", str(rate / 10), "TRAIN.warmup_step", str(warmup)]
     arguments = ["--cfg", str(recipe), "--set", *keys]
     assert run_train(arguments) == 0
     (weights,) = (tmp_path / "output" / "overfit" / "train").glob("SNIPER-[0-9]*[0-9].params")

@@ -15,6 +15,7 @@ import pytest
 from sniper import Predictor
 from sniper.config import load_config
 from sniper.data.image import read_image
+from sniper.errors import DataError
 from sniper.models.weights import for_test, read_params
 from sniper.runs.plan import test_plan, train_plan
 from tests.runs import random_run
@@ -62,6 +63,11 @@ def test_training_gives_the_weights_of_the_real_run(real_run, tmp_path, monkeypa
         assert set(ours) == set(theirs) and len(ours) > 50
         for name, value in ours.items():
             np.testing.assert_array_equal(value.asnumpy(), theirs[name].asnumpy(), err_msg=name)
+    image = real_run.root / "toy" / "images" / "val" / "val_000000.jpg"
+    # The other page reads them as they are, and refuses to take them for another network's.
+    run("plain_detect.py", image, out, "--threshold", 0.1, monkeypatch=monkeypatch)
+    with pytest.raises(DataError, match="the weights do not fit the network"):
+        run("plain_detect.py", image, out, "--cfg", "sniper_res18_toy", monkeypatch=monkeypatch)
 
 
 def test_detection_gives_the_boxes_of_the_real_run(tmp_path, monkeypatch, capsys):

@@ -214,6 +214,7 @@ def test_threads_and_callers_do_not_change_the_result(name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1600)
 def test_many_examples_in_a_child_process():
     """A crash would end the child only; its output names the failing example."""
     done = subprocess.run(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sniper.boxes import LAST_PX, clip
+from sniper.boxes import LAST_PX, areas
 from sniper.data.record import Record
 from sniper.errors import ConfigError
 from sniper.targets.contract import BatchArray, ChipTruth, GtInChip, Labels
@@ -43,9 +43,12 @@ def boxes_in_chip(
     origin = np.array([*chip_rect[:2], *chip_rect[:2]], np.float64).astype(np.float32)
     boxes = boxes_im.astype(np.float32, copy=False)
     if legacy:
-        return clip(np.rint((boxes - origin) * np.float32(factor)), chip_size, chip_size)
-    ends = (boxes + LAST_PX - origin) * np.float32(factor)
-    return clip(np.rint(ends - LAST_PX), chip_size, chip_size)
+        boxes = (boxes - origin) * np.float32(factor)
+    else:
+        boxes = (boxes + LAST_PX - origin) * np.float32(factor) - LAST_PX
+    boxes = np.rint(boxes)
+    np.minimum(boxes, np.float32(chip_size - 1), out=boxes)
+    return np.maximum(boxes, np.float32(0), out=boxes)
 
 
 def gt_in_chip(
@@ -81,13 +84,17 @@ def gt_in_chip(
     boxes = boxes_in_chip(record.boxes[gt_rows], chip_rect, factor, chip_size, legacy=legacy)
     # Ground truth outside the chip was clipped to a line and vanishes here too.
     large = (boxes[:, 2:] - boxes[:, :2] + 1 >= MIN_SIDE_PX).all(axis=1)
-    assigned = np.isin(gt_rows, rows)
+    is_assigned = np.zeros(len(record.boxes), bool)
+    is_assigned[rows] = True
     survivors = boxes[large]
-    valid_boxes = boxes[large & assigned]
+    valid_boxes = boxes[large & is_assigned[gt_rows]]
     same = (survivors[:, None] == valid_boxes[None]).all(axis=2)  # (n, valid)
     valid, kept = same.any(axis=1), gt_rows[large]
-    seen = _visible_share(survivors, record.boxes[kept], factor, legacy) >= min_visible
-    return GtInChip(survivors, record.classes[kept], valid, kept, valid | seen)
+    is_object = np.ones_like(valid)
+    if min_visible > 0:
+        is_object = _visible_share(survivors, record.boxes[kept], factor, legacy) >= min_visible
+        is_object |= valid
+    return GtInChip(survivors, record.classes[kept], valid, kept, is_object)
 
 
 def _are_near(boxes_im: np.ndarray, chip_rect: tuple[float, ...], side_im: float) -> np.ndarray:
@@ -120,11 +127,10 @@ def _visible_share(
     boxes_chip: np.ndarray, boxes_im: np.ndarray, factor: float, legacy: bool
 ) -> np.ndarray:
     """Share of each box that lies in the chip: (n,) of 0 to about 1, as boxes were rounded."""
-    inside = (boxes_chip[:, 2:] - boxes_chip[:, :2] + 1).prod(axis=1)
     sides_im = boxes_im[:, 2:] - boxes_im[:, :2]
     scale = np.float32(factor)
-    whole = (sides_im * scale + 1 if legacy else (sides_im + 1) * scale).prod(axis=1)
-    return np.asarray(inside / np.maximum(whole, 1))
+    whole = sides_im * scale + 1 if legacy else (sides_im + 1) * scale
+    return np.asarray(areas(boxes_chip) / np.maximum(whole[:, 0] * whole[:, 1], 1))
 
 
 def pack_gt(gt: GtInChip, max_gt: int) -> tuple[np.ndarray, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -142,6 +143,8 @@ def add_files_of_others(place: Checkout) -> None:
         shutil.copy(results, place.folder / name)
     for name in ("instances_val2017.json", "annotations/instances_val2017.json"):
         shutil.copy(truth, place.folder / name)
+    found = [{"image_id": 1, "category_id": 1, "bbox": [20, 20, 40, 30], "score": 0.9}]
+    (place.folder / "results.json").write_text(json.dumps(found))  # of a trainer, on chips
     mine = next((place.folder / "output" / "mine").rglob("results/*results.json"))
     shutil.copy(mine, place.folder / "other_results.json")
     log = next((place.folder / "output").rglob("sniper_res18_toy.jsonl"))

@@ -30,7 +30,7 @@ TEST.NMS_SIGMA, TEST.BOX_VOTING and TEST.MAX_PER_IMAGE of the recipe that export
 _EPILOG = """\
 examples:
   sniper merge-detections --chips chips/0 --results results.json --out merged.json
-  sniper merge-detections --chips chips/0 --results results.json --out merged.json --prune \
+  sniper merge-detections --chips chips/0 --results results.json --out pruned.json --prune \
 --recipe my.yml --set TEST.NMS 0.5
 """
 

@@ -163,9 +163,12 @@ class Convolution {
         panels_(padded_columns(std::min(shape.filters, kFilters)) / kPanelColumns) {
     const std::int64_t floats = chunks_ == 1 ? kBlockFloats : kLargeBlockFloats;
     const std::int64_t tile_floats = kWinogradProducts * (row_ + filter_chunks_ * sum_row_);
-    block_strips_ = std::max<std::int64_t>(1, floats / tile_floats / kTilesAtOnce);
+    // Of small maps a strip has a few tiles only, and a block with few tiles reads all weights for
+    // them.
+    const std::int64_t strip_tiles = std::min(kTilesAtOnce, tiles_x_);
+    block_strips_ = std::max<std::int64_t>(1, floats / tile_floats / strip_tiles);
     block_strips_ = std::min(block_strips_, strips_);
-    const std::int64_t rows = padded_rows(block_strips_ * kTilesAtOnce);
+    const std::int64_t rows = padded_rows(block_strips_ * strip_tiles);
     pitch_ = rows * row_;
     sum_pitch_ = rows * sum_row_;
     panel_pitch_ = channels_ * kPanelColumns;

@@ -11,7 +11,7 @@ started=$(date +%s)
 say() { printf '\n== %s  (%d s so far)\n' "$1" $(($(date +%s) - started)); }
 
 case $recipe in
-  sniper_res18_toy) duration="8 to 12 minutes" ;;
+  sniper_res18_toy) duration="7 to 12 minutes" ;;
   sniper_mobilenetv2_toy_long) duration="half an hour" ;;
   *) duration="as long as its recipe says" ;;
 esac

@@ -14,6 +14,7 @@ from pathlib import Path
 from sniper.errors import DataError
 from sniper.inference.block_store import BlockStore
 from sniper.tools.test import main as run_test
+from tests.child_output import output_file
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 RESULTS = "detections_{}_results.json"
@@ -136,7 +137,7 @@ class Started:
         script = SCRIPT.format(
             marker=str(self.marker), patch=patch, arguments=runs.arguments(output, name, *overrides)
         )
-        self._errors = open(folder / f"errors_{time.monotonic_ns()}", "w+")
+        self._errors = output_file(folder / f"errors_{time.monotonic_ns()}")
         self.process = subprocess.Popen(
             [sys.executable, "-c", script],
             stdout=subprocess.DEVNULL,

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.child_output import output_file
+
 LIB = Path(__file__).resolve().parents[2] / "lib"
 LIMIT_S = 10
 START_LIMIT_S = 90  # import of MXNet and the first batches
@@ -61,7 +63,7 @@ class Run:
         arguments = [*tiny.arguments(output, *flags), *WORKERS, *overrides]
         script = SCRIPT.format(marker=str(self.marker), patch=patch, arguments=arguments)
         self.segments = set(os.listdir("/dev/shm"))
-        self._errors = open(folder / "errors", "w+")
+        self._errors = output_file(folder / "errors")
         self.process = subprocess.Popen(
             [sys.executable, "-c", script],
             stdout=subprocess.DEVNULL,

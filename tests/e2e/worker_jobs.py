@@ -13,6 +13,8 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
+from tests.child_output import output_file
+
 REPO = Path(__file__).resolve().parents[2]
 # Import of MXNet four times, and the first batches.
 START_LIMIT_S = 120
@@ -81,7 +83,7 @@ class Running:
     """A job in the background."""
 
     def __init__(self, folder, arguments):
-        self._files = [open(folder / name, "w+") for name in ("job_out", "job_err")]
+        self._files = [output_file(folder / name) for name in ("job_out", "job_err")]
         out, err = self._files
         self.process = subprocess.Popen(arguments, stdout=out, stderr=err, env=environment())
 

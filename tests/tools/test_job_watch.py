@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.child_output import output_file
+
 LIB = Path(__file__).resolve().parents[2] / "lib"
 START_LIMIT_S = 60
 END_LIMIT_S = 30
@@ -76,7 +78,7 @@ class Job:
     """A launcher with its output in a file."""
 
     def __init__(self, folder, programs, timeout_s, start, silence_s):
-        self._out, self._err = (open(folder / name, "w+") for name in ("out", "err"))
+        self._out, self._err = (output_file(folder / name) for name in ("out", "err"))
         task = json.dumps([programs, timeout_s, start, silence_s])
         self.process = subprocess.Popen(
             [sys.executable, "-c", LAUNCHER, task],

@@ -121,7 +121,8 @@ def test_peaks_are_measured_on_a_cpu_alone():
         "mobilenetv2_3k_toy",
     ],
 )
-def test_plans_are_within_15_percent_of_measured_peaks(recipe):
+def test_plans_are_within_15_percent_of_measured_peaks(recipe, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as docs/plan_memory.md says it is measured
     cfg = load_config(recipe, ["gpus", "cpu"])
     training, testing = measure_training(cfg), measure_testing(cfg, (320, 240))
     assert training_memory(cfg).total == pytest.approx(training.above_process, rel=0.15)

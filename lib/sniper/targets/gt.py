@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sniper.boxes import LAST_PX, areas
+from sniper.boxes import LAST_PX, areas, clip
 from sniper.data.record import Record
 from sniper.errors import ConfigError
 from sniper.targets.contract import BatchArray, ChipTruth, GtInChip, Labels
@@ -46,9 +46,7 @@ def boxes_in_chip(
         boxes = (boxes - origin) * np.float32(factor)
     else:
         boxes = (boxes + LAST_PX - origin) * np.float32(factor) - LAST_PX
-    boxes = np.rint(boxes)
-    np.minimum(boxes, np.float32(chip_size - 1), out=boxes)
-    return np.maximum(boxes, np.float32(0), out=boxes)
+    return clip(np.rint(boxes), chip_size, chip_size)
 
 
 def gt_in_chip(
